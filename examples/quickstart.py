@@ -1,0 +1,30 @@
+"""A recording that is larger than the memory it may take, to compressed HDF5.
+
+The recording (3Brain, 36 channels) lies in its file as one flat run of
+samples; it is reshaped to frames x channels without being read.
+"""
+
+from pathlib import Path
+
+import lazyio
+
+recording = Path(__file__).with_name("3brain.brw")
+n_channels = 36
+
+# Blocks of whole frames, so that the reshape only relabels them.
+samples = lazyio.open(recording, "3BData/Raw", chunks=n_channels * 2000)
+frames = samples.reshape(-1, n_channels)
+
+print(lazyio.plan(frames, memory_limit="1 MiB"), end="\n\n")
+
+report = lazyio.to_hdf5(
+    frames,
+    "quickstart.h5",
+    "/recording",
+    memory_limit="1 MiB",
+    compression="gzip",
+    shuffle=True,
+    overwrite=True,
+    progress=True,
+)
+print(f"\n{report}")

@@ -1,0 +1,36 @@
+"""Lazy arrays that do not fit in memory, to HDF5 and Zarr with chunks that match."""
+
+from lazyio.errors import LazyioError
+from lazyio.planning import Plan
+from lazyio.reading import (
+    from_array,
+    from_function,
+    from_hdf5,
+    from_npy,
+    from_raw,
+    from_source,
+    from_zarr,
+    open,  # noqa: A004 - the contract's word
+    plan,
+)
+from lazyio.run.report import WriteReport
+from lazyio.sources.base import Source
+from lazyio.writing import to_hdf5, to_zarr
+
+__all__ = [
+    "LazyioError",
+    "Plan",
+    "Source",
+    "WriteReport",
+    "from_array",
+    "from_function",
+    "from_hdf5",
+    "from_npy",
+    "from_raw",
+    "from_source",
+    "from_zarr",
+    "open",
+    "plan",
+    "to_hdf5",
+    "to_zarr",
+]

@@ -1,0 +1,204 @@
+"""A source as a dask array, and the way back from a dask array to its source."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.blockwise import Blockwise
+
+from lazyio.errors import BlockError, LazyioError
+from lazyio.grid import Region, as_region, format_region
+from lazyio.sources.base import Array, ReadsInto, Source, Stored
+from lazyio.spec import Shape
+
+NAME = "lazyio-read"
+
+
+class SourceReader:
+    """What a graph holds of a source: indexing, and nothing that dask would copy.
+
+    ``da.from_array`` copies whatever looks like an array with ``.copy``, a
+    whole memmap included, and pickles what has no token to find its name.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    @property
+    def shape(self) -> Shape:
+        """Extents of the source."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of an element."""
+        return self.source.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.source.shape)
+
+    def __dask_tokenize__(self) -> Any:
+        """Return the source's own token; its content where it has none."""
+        return "lazyio.SourceReader", type(self.source).__qualname__, tokenize(self.source)
+
+    def __getitem__(self, index: Any) -> Array:
+        """Return one block, read now.
+
+        dask fuses the user's slices into this one, with integers, steps and
+        lists: the box around them is read, and the rest is done in memory.
+        """
+        region, rest = _around(index, self.source.shape)
+        block = read_block(self.source, region)
+        return block if rest is None else block[rest]
+
+
+def read_block(source: Source, region: Region, out: Array | None = None) -> Array:
+    """Return a part of a source, in memory that is given or new.
+
+    Raises
+    ------
+    BlockError
+        When the source raises anything that lazyio does not; the cause is
+        chained and the region named.
+    """
+    try:
+        if out is not None and isinstance(source, ReadsInto):
+            source.read_into(region, out)
+            return out
+        part = source.read(region)
+    except LazyioError:
+        raise
+    except Exception as error:
+        msg = f"reading region {format_region(region)} failed: {type(error).__name__}: {error}"
+        raise BlockError(msg) from error
+    return part
+
+
+def as_blocks(source: Source, block_shape: Shape) -> da.Array:
+    """Return a source as a dask array with blocks of one shape; nothing is read.
+
+    Parameters
+    ----------
+    source : Source
+        Where blocks are read from, when they are computed.
+    block_shape : tuple of int
+        Elements per axis of a block.
+
+    Returns
+    -------
+    dask.array.Array
+        One task a block; it pickles as the source does.
+    """
+    reader = SourceReader(source)
+    chunks = tuple(
+        max(1, min(block, extent)) for block, extent in zip(block_shape, source.shape, strict=True)
+    )
+    return da.from_array(
+        reader,
+        chunks=chunks,
+        name=f"{NAME}-{tokenize(reader, chunks)}",
+        asarray=False,
+        lock=False,
+        inline_array=True,
+        meta=np.empty((0,) * reader.ndim, reader.dtype),
+    )
+
+
+def source_of(array: da.Array) -> Source | None:
+    """Return the source of a dask array that comes straight from one, else ``None``.
+
+    An array that anything was done to, slicing and rechunking too, has
+    another top layer.
+    """
+    top = array.__dask_graph__().layers.get(array.name)
+    readers = list(_readers(top))
+    if len(readers) != 1 or not array.name.startswith(NAME):
+        return None
+    source = readers[0].source
+    return source if source.shape == array.shape and source.dtype == array.dtype else None
+
+
+def locations_in(array: da.Array) -> set[tuple[str, str]]:
+    """Return path and key of every stored array that a graph reads.
+
+    Those that lazyio opened, and h5py datasets, memmaps and zarr arrays that
+    were given to dask directly.
+    """
+    found = set()
+    for layer in array.__dask_graph__().layers.values():
+        for argument in _arguments(layer):
+            held = argument.source if isinstance(argument, SourceReader) else argument
+            location = location_of(held)
+            if location is not None:
+                found.add(location)
+    return found
+
+
+def location_of(held: Any) -> tuple[str, str] | None:
+    """Return path and key of something that reads a file or store, if it does."""
+    if isinstance(held, Stored):
+        return held.location
+    if isinstance(held, np.memmap) and held.filename is not None:
+        return str(held.filename), ""
+    file = getattr(held, "file", None)
+    if file is not None and hasattr(file, "filename"):
+        return str(file.filename), str(held.name)
+    root = getattr(getattr(held, "store", None), "root", None)
+    if root is not None:
+        return str(root), str(getattr(held, "path", ""))
+    return None
+
+
+def _around(index: Any, shape: Shape) -> tuple[Region, tuple[Any, ...] | None]:
+    """Return the box around an index, and what is left to index in the box."""
+    parts = index if isinstance(index, tuple) else (index,)
+    plain = all(isinstance(part, slice) and part.step in (None, 1) for part in parts)
+    if plain and len(parts) == len(shape):
+        return as_region(index, shape), None
+    if Ellipsis in parts:
+        at = parts.index(Ellipsis)
+        fill = (slice(None),) * (len(shape) - len(parts) + 1)
+        parts = (*parts[:at], *fill, *parts[at + 1 :])
+    parts += (slice(None),) * (len(shape) - len(parts))
+    pairs = [_around_axis(part, extent) for part, extent in zip(parts, shape, strict=True)]
+    return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+
+
+def _around_axis(part: Any, extent: int) -> tuple[slice, Any]:
+    if isinstance(part, slice):
+        wanted = range(*part.indices(extent))
+        if not wanted:
+            return slice(0, 0), slice(None)
+        low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1])
+        return slice(low, high + 1), slice(None, None, wanted.step)
+    at = np.asarray(part)
+    if at.dtype == bool:
+        at = np.flatnonzero(at)
+    at = np.where(at < 0, at + extent, at)
+    if at.ndim == 0:
+        return slice(int(at), int(at) + 1), 0
+    if at.size == 0:
+        return slice(0, 0), at.astype(np.intp)
+    low = int(at.min())
+    return slice(low, int(at.max()) + 1), at - low
+
+
+def _readers(layer: Any) -> Iterator[SourceReader]:
+    return (held for held in _arguments(layer) if isinstance(held, SourceReader))
+
+
+def _arguments(layer: Any) -> Iterator[Any]:
+    """Yield what a layer holds beside keys: literals, and values of data nodes."""
+    if isinstance(layer, Blockwise):
+        for argument, indices in layer.indices:
+            if indices is None:
+                yield argument
+    elif isinstance(layer, dict) or type(layer).__name__ == "MaterializedLayer":
+        # da.from_array without inlining keeps its array under a key of its own.
+        for key, value in layer.items():
+            if isinstance(key, str) and key.startswith("original-"):
+                yield getattr(value, "value", value)

@@ -1,0 +1,1 @@
+"""How a chunk becomes bytes: one family of codecs a module, no I/O, no dask."""

@@ -1,0 +1,82 @@
+"""Blosc 1 buffers, filter 32001 and Zarr's ``blosc``.
+
+The shuffle is blosc's own, inside the buffer. The library comes with
+numcodecs, releases the GIL and works single-threaded when called from
+threads other than the main one, as workers do.
+"""
+
+from collections.abc import Callable
+
+from lazyio.codecs.libraries import required
+from lazyio.codecs.workspace import Bytes
+from lazyio.errors import OptionError
+
+Compress = Callable[[Bytes], bytes]
+
+LEVELS = range(10)
+CNAMES = {"blosclz": 0, "lz4": 1, "lz4hc": 2, "snappy": 3, "zlib": 4, "zstd": 5}
+SHUFFLES = {"no": 0, "byte": 1, "bit": 2}
+DEFAULT = ("lz4", 5, "byte")
+MAX_NBYTES = 2**31 - 17
+"""Blosc counts in signed 32 bits and adds a header of 16 bytes."""
+
+
+def compressor(
+    cname: str, level: int, shuffle: int, *, typesize: int, blocksize: int = 0
+) -> Compress:
+    """Return a function from bytes to a blosc buffer.
+
+    Parameters
+    ----------
+    cname : str
+        Compressor inside blosc: ``blosclz lz4 lz4hc snappy zlib zstd``.
+    level : int
+        0 to 9.
+    shuffle : int
+        0 for none, 1 for bytes, 2 for bits.
+    typesize : int
+        Bytes per element, for the shuffle.
+    blocksize : int
+        Bytes that blosc compresses at once; 0 lets it choose.
+
+    Returns
+    -------
+    callable
+        Safe to call from several threads.
+
+    Raises
+    ------
+    OptionError
+        When the installed blosc was built without that compressor.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> buffer = compressor("lz4", 5, 1, typesize=2)(np.zeros(1000, np.uint8))
+    >>> bytes(decompress(buffer, 1000)) == bytes(1000)
+    True
+    """
+    blosc = required("numcodecs.blosc", what='compression="blosc"', extra="fast")
+    if cname not in blosc.list_compressors():
+        built = ", ".join(blosc.list_compressors())
+        msg = f"blosc compressor {cname!r} is not in the installed numcodecs; it has {built}"
+        raise OptionError(msg)
+    name = cname.encode()
+    # A typesize over 255 does not fit blosc's header; its own filter falls back on 1.
+    size = typesize if typesize <= 255 else 1
+
+    def compress(data: Bytes) -> bytes:
+        # blosc takes the element size from the buffer's own item size.
+        buffer = data if size == 1 else data.view(f"V{size}")
+        compressed: bytes = blosc.compress(buffer, name, level, shuffle, blocksize, size)
+        return compressed
+
+    return compress
+
+
+def decompress(buffer: bytes | Bytes, nbytes: int) -> bytes:
+    """Return the content of a blosc buffer; ``nbytes`` is what it should hold."""
+    del nbytes  # The buffer itself says it.
+    blosc = required("numcodecs.blosc", what="a blosc chunk", extra="fast")
+    content: bytes = blosc.decompress(buffer)
+    return content

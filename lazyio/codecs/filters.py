@@ -1,0 +1,346 @@
+"""HDF5 filters: from what a user typed to what the file says and who encodes it.
+
+Every spelling ends in the same list of filters: a name, a filter id with its
+options as h5py takes them, an hdf5plugin object, or ``**hdf5plugin.Zstd()``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lazyio.codecs import blosc, deflate, zstd
+from lazyio.codecs.workspace import Bytes
+from lazyio.errors import OptionError
+
+DEFLATE, SHUFFLE, FLETCHER32, SZIP = 1, 2, 3, 4
+LZF, BLOSC, LZ4, BITSHUFFLE, ZSTD, BLOSC2 = 32000, 32001, 32004, 32008, 32015, 32026
+
+_SZIP_METHODS = {"ec": 4, "nn": 32}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec:
+    """One row of the table of codecs: what it is and who encodes it."""
+
+    name: str
+    """As it is typed."""
+    filter_id: int
+    """As HDF5 registers it."""
+    encoded_by: str
+    """Libraries in the order they are tried; ``libhdf5`` encodes under its lock."""
+    without: str
+    """What happens where none of them is installed."""
+    read_with: str
+    """What a stock h5py needs to read it."""
+
+
+CODECS = (
+    Codec(
+        name="gzip",
+        filter_id=DEFLATE,
+        encoded_by="ISA-L (level 1), libdeflate (from level 2), zlib",
+        without="zlib is part of Python: correct and slower",
+        read_with="nothing",
+    ),
+    Codec(
+        name="zstd",
+        filter_id=ZSTD,
+        encoded_by="numcodecs",
+        without="OptionError naming lazyio[fast]",
+        read_with="hdf5plugin",
+    ),
+    Codec(
+        name="blosc",
+        filter_id=BLOSC,
+        encoded_by="numcodecs",
+        without="OptionError naming lazyio[fast]",
+        read_with="hdf5plugin",
+    ),
+    Codec(
+        name="shuffle",
+        filter_id=SHUFFLE,
+        encoded_by="numpy",
+        without="never missing",
+        read_with="nothing",
+    ),
+    Codec(
+        name="fletcher32",
+        filter_id=FLETCHER32,
+        encoded_by="numpy",
+        without="never missing",
+        read_with="nothing",
+    ),
+    Codec(
+        name="lzf",
+        filter_id=LZF,
+        encoded_by="libhdf5",
+        without="never missing: h5py brings it",
+        read_with="nothing",
+    ),
+    Codec(
+        name="szip",
+        filter_id=SZIP,
+        encoded_by="libhdf5",
+        without="OptionError: built without it",
+        read_with="nothing",
+    ),
+    Codec(
+        name="lz4",
+        filter_id=LZ4,
+        encoded_by="libhdf5 with hdf5plugin",
+        without="OptionError naming lazyio[plugins]",
+        read_with="hdf5plugin",
+    ),
+    Codec(
+        name="bitshuffle",
+        filter_id=BITSHUFFLE,
+        encoded_by="libhdf5 with hdf5plugin",
+        without="OptionError naming lazyio[plugins]",
+        read_with="hdf5plugin",
+    ),
+    Codec(
+        name="blosc2",
+        filter_id=BLOSC2,
+        encoded_by="libhdf5 with hdf5plugin",
+        without="OptionError naming lazyio[plugins]",
+        read_with="hdf5plugin",
+    ),
+)
+"""Every codec with a name of its own; any other filter goes by its id."""
+
+_IDS = {codec.name: codec.filter_id for codec in CODECS[:3] + CODECS[5:]}
+NAMES = {codec.filter_id: codec.name for codec in CODECS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """One step of a chunk's way to disk, as the HDF5 file names it."""
+
+    filter_id: int
+    """Registered number."""
+    options: tuple[int, ...] = ()
+    """The filter's client data."""
+
+    @property
+    def name(self) -> str:
+        """Name, or the number where it has none."""
+        return NAMES.get(self.filter_id, str(self.filter_id))
+
+
+def parse_filters(
+    compression: Any,
+    compression_opts: Any = None,
+    *,
+    shuffle: bool | None = None,
+    fletcher32: bool = False,
+    dtype: np.dtype[Any],
+    chunk_nbytes: int,
+) -> tuple[Filter, ...]:
+    """Return the filters in the order in which they are applied.
+
+    Parameters
+    ----------
+    compression : None, bool, str, int or hdf5plugin object
+        A name of the table of codecs; a filter id; 0 to 9 for a gzip level,
+        as in h5py; or an object with ``filter_id`` and ``filter_options``.
+    compression_opts : optional
+        A level, ``(cname, clevel, shuffle)`` for blosc and blosc2, or the
+        client data of a filter given by its id.
+    shuffle, fletcher32 : bool
+        Whether those filters go before and after.
+    dtype : numpy.dtype
+        Type of an element.
+    chunk_nbytes : int
+        Bytes of a whole chunk.
+
+    Returns
+    -------
+    tuple of Filter
+        Empty when nothing is to be applied.
+
+    Raises
+    ------
+    OptionError
+        When a name, level or option is not one the filter has.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> facts = {"dtype": np.dtype("int16"), "chunk_nbytes": 2**20}
+    >>> [f.name for f in parse_filters("gzip", 4, shuffle=True, **facts)]
+    ['shuffle', 'gzip']
+    >>> parse_filters("zstd", 1, **facts)[0].options
+    (1,)
+    """
+    facts = _ChunkFacts(itemsize=dtype.itemsize, nbytes=chunk_nbytes)
+    filters = []
+    if shuffle:
+        filters.append(Filter(filter_id=SHUFFLE, options=(dtype.itemsize,)))
+    compressor = _compression_filter(compression, compression_opts, facts)
+    if compressor is not None:
+        filters.append(compressor)
+    if fletcher32:
+        filters.append(Filter(filter_id=FLETCHER32))
+    return tuple(filters)
+
+
+def compressor(step: Filter, itemsize: int) -> Callable[[Bytes], bytes] | None:
+    """Return what encodes a compression filter here, ``None`` where libhdf5 must.
+
+    Parameters
+    ----------
+    step : Filter
+        A filter other than shuffle and fletcher32.
+    itemsize : int
+        Bytes per element.
+
+    Returns
+    -------
+    callable or None
+        From bytes to the filter's payload.
+    """
+    if step.filter_id == DEFLATE:
+        return deflate.compressor(step.options[0])
+    if step.filter_id == ZSTD:
+        return zstd.compressor(_signed(step.options[0]) if step.options else zstd.DEFAULT_LEVEL)
+    if step.filter_id == BLOSC:
+        level, shuffle, code = (*step.options[4:7], *blosc_defaults()[len(step.options[4:7]) :])
+        names = {code: name for name, code in blosc.CNAMES.items()}
+        if code not in names or not itemsize:
+            return None
+        return blosc.compressor(names[code], level, shuffle, typesize=itemsize)
+    return None
+
+
+def blosc_defaults() -> tuple[int, int, int]:
+    """Return the level, shuffle and compressor of blosc's filter when not given."""
+    return (5, 1, blosc.CNAMES["blosclz"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ChunkFacts:
+    itemsize: int
+    nbytes: int
+
+
+def _compression_filter(compression: Any, opts: Any, facts: _ChunkFacts) -> Filter | None:
+    if compression is None or compression is False:
+        if opts is not None:
+            msg = f"compression_opts={opts!r} without compression; name one, or drop the options"
+            raise OptionError(msg)
+        return None
+    if compression is True:
+        compression = "gzip"
+    if hasattr(compression, "filter_id"):
+        compression, opts = _from_object(compression)
+    elif isinstance(compression, Mapping) and "compression" in compression:
+        compression, opts = compression["compression"], compression.get("compression_opts")
+    if isinstance(compression, (int, np.integer)):
+        return _by_id(int(compression), opts, facts)
+    if not isinstance(compression, str) or compression.lower() not in _IDS:
+        msg = (
+            f"compression={compression!r} is not a codec lazyio knows; give one of "
+            f"{', '.join(_IDS)}, a filter id or an hdf5plugin object"
+        )
+        raise OptionError(msg)
+    return _by_name(compression.lower(), opts, facts)
+
+
+def _from_object(plugin: Any) -> tuple[int, Any]:
+    return int(plugin.filter_id), tuple(plugin.filter_options)
+
+
+def _by_id(number: int, opts: Any, facts: _ChunkFacts) -> Filter:
+    if number in range(10) and opts is None:
+        # As in h5py, where compression=4 has always meant gzip at level 4.
+        return Filter(filter_id=DEFLATE, options=(number,))
+    if number < 1 or number > 65535:
+        msg = f"compression={number} is not a filter id; ids are 1 to 65535"
+        raise OptionError(msg)
+    try:
+        options = tuple(int(value) for value in (opts if opts is not None else ()))
+    except (TypeError, ValueError):
+        msg = (
+            f"compression_opts={opts!r} for filter {number}; a filter given by its id takes a "
+            "tuple of integers, its client data"
+        )
+        raise OptionError(msg) from None
+    if number == DEFLATE:
+        return _by_name("gzip", options[0] if options else None, facts)
+    if number == BLOSC:
+        return _blosc_filter(options[4:7], facts)
+    # HDF5 stores client data as unsigned; hdf5plugin gives zstd's negative levels signed.
+    return Filter(filter_id=number, options=tuple(value % 2**32 for value in options))
+
+
+def _by_name(name: str, opts: Any, facts: _ChunkFacts) -> Filter:
+    if name == "gzip":
+        return Filter(filter_id=DEFLATE, options=(_level(name, opts, deflate),))
+    if name == "zstd":
+        return Filter(filter_id=ZSTD, options=(_level(name, opts, zstd) % 2**32,))
+    if name == "blosc":
+        return _blosc_filter(_blosc_options(name, opts), facts)
+    if name == "blosc2":
+        return Filter(filter_id=BLOSC2, options=(0, 0, 0, 0, *_blosc_options(name, opts)))
+    if name == "szip":
+        return _szip_filter(opts)
+    if opts is not None:
+        msg = f"compression_opts={opts!r}: {name} takes none"
+        raise OptionError(msg)
+    # bitshuffle: its own block size, and LZ4 (2) behind it.
+    options = {"bitshuffle": (0, 2), "lz4": (0,), "lzf": ()}[name]
+    return Filter(filter_id=_IDS[name], options=options)
+
+
+def _level(name: str, opts: Any, family: Any) -> int:
+    if isinstance(opts, (tuple, list)) and len(opts) == 1:
+        opts = opts[0]
+    if opts is None:
+        return int(family.DEFAULT_LEVEL)
+    if isinstance(opts, bool) or not isinstance(opts, (int, np.integer)) or opts not in family.LEVELS:
+        low, high = family.LEVELS[0], family.LEVELS[-1]
+        msg = f"compression_opts={opts!r}: {name} takes a level from {low} to {high}"
+        raise OptionError(msg)
+    return int(opts)
+
+
+def _blosc_options(name: str, opts: Any) -> tuple[int, int, int]:
+    if opts is None:
+        opts = blosc.DEFAULT
+    valid = isinstance(opts, (tuple, list)) and len(opts) == 3
+    if valid:
+        cname, level, shuffle = opts
+        valid = cname in blosc.CNAMES and level in blosc.LEVELS and shuffle in blosc.SHUFFLES
+    if not valid:
+        msg = (
+            f"compression_opts={opts!r}: {name} takes (cname, clevel, shuffle), with cname one of "
+            f"{', '.join(blosc.CNAMES)}, clevel 0 to 9 and shuffle no, byte or bit"
+        )
+        raise OptionError(msg)
+    return int(level), blosc.SHUFFLES[shuffle], blosc.CNAMES[cname]
+
+
+def _blosc_filter(options: tuple[int, ...], facts: _ChunkFacts) -> Filter:
+    if facts.nbytes > blosc.MAX_NBYTES:
+        msg = f"a chunk of {facts.nbytes} bytes is more than blosc takes (2 GiB); choose a smaller"
+        raise OptionError(msg)
+    level, shuffle, code = (*options, *blosc_defaults()[len(options) :])
+    typesize = facts.itemsize if facts.itemsize <= 255 else 1
+    # What the filter's own set_local would put there: versions, element and chunk size.
+    return Filter(
+        filter_id=BLOSC, options=(2, 2, typesize, facts.nbytes, level, shuffle, code)
+    )
+
+
+def _szip_filter(opts: Any) -> Filter:
+    method, pixels = opts if opts is not None else ("nn", 8)
+    if method not in _SZIP_METHODS or pixels not in range(2, 33, 2):
+        msg = f"compression_opts={opts!r}: szip takes ('nn' or 'ec', even number from 2 to 32)"
+        raise OptionError(msg)
+    return Filter(filter_id=SZIP, options=(_SZIP_METHODS[method], pixels))
+
+
+def _signed(value: int) -> int:
+    return value - 2**32 if value >= 2**31 else value

@@ -1,0 +1,83 @@
+"""Every exception that lazyio raises on purpose.
+
+Each one inherits :class:`LazyioError` and the builtin that a caller would
+have caught anyway::
+
+    LazyioError
+    ├── PlanError(ValueError)              shapes and limits that do not go together
+    ├── OptionError(ValueError)            an argument that cannot be, or a missing extra
+    ├── UnknownFormatError(ValueError)     no adapter for this suffix, type or content
+    ├── UnsupportedDtypeError(TypeError)   a dtype that has no place on disk
+    ├── SourceError(OSError)               a source that is missing or cannot be read
+    │   ├── TruncatedSourceError           fewer bytes than its header or shape says
+    │   ├── SourceChangedError             changed while it was being read
+    │   └── UnsafeFileError                asks for something outside its folder
+    ├── BlockError(RuntimeError)           one block failed; names its region
+    ├── TargetError(OSError)               a target that cannot be written
+    ├── TargetExistsError(FileExistsError) there already, and not to be replaced
+    ├── TargetLockedError(OSError)         another writer is at work on it
+    ├── ResumeError(ValueError)            an interrupted job that does not match
+    └── DamagedDataError(OSError)          stored bytes that do not decode
+
+A message says what was given, which rule it broke and what to do.
+"""
+
+
+class LazyioError(Exception):
+    """Base of everything that lazyio raises on purpose."""
+
+
+class PlanError(LazyioError, ValueError):
+    """Shapes, chunks and memory limits that do not go together."""
+
+
+class OptionError(LazyioError, ValueError):
+    """An argument that cannot be, or one that needs an extra to be installed."""
+
+
+class UnknownFormatError(LazyioError, ValueError):
+    """No adapter knows this suffix, type or content."""
+
+
+class UnsupportedDtypeError(LazyioError, TypeError):
+    """A dtype, or a kind of block, that has no place in the target."""
+
+
+class SourceError(LazyioError, OSError):
+    """A source that is missing or cannot be read."""
+
+
+class TruncatedSourceError(SourceError):
+    """A source that holds fewer bytes than its header or shape says."""
+
+
+class SourceChangedError(SourceError):
+    """A source that changed while it was being read."""
+
+
+class UnsafeFileError(SourceError):
+    """A file that points outside its own folder, or asks for code to be run."""
+
+
+class BlockError(LazyioError, RuntimeError):
+    """One block failed; the message names its region, the cause is chained."""
+
+
+class TargetError(LazyioError, OSError):
+    """A target that cannot be written; keeps ``errno`` where there is one."""
+
+
+class TargetExistsError(LazyioError, FileExistsError):
+    """The target is there already and nothing said that it may be replaced."""
+
+
+class TargetLockedError(LazyioError, OSError):
+    """Another writer is at work on the target."""
+
+
+class ResumeError(LazyioError, ValueError):
+    """An interrupted job that does not match the call that would resume it."""
+
+
+class DamagedDataError(LazyioError, OSError):
+    """Stored bytes that do not decode, or do not match their checksum."""

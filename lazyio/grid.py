@@ -1,0 +1,160 @@
+"""Arithmetic of regular grids: an array cut into boxes of one shape.
+
+Pure integers; the last box of an axis may be cut short by the array's end.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lazyio.errors import OptionError
+from lazyio.spec import Shape
+
+Region = tuple[slice, ...]
+"""A box in an array: one step-1 slice with non-negative bounds per axis."""
+
+
+def n_along(extent: int, step: int) -> int:
+    """Return how many boxes of ``step`` elements cover ``extent`` elements.
+
+    Examples
+    --------
+    >>> n_along(10, 4), n_along(0, 4)
+    (3, 0)
+    """
+    return -(-extent // step)
+
+
+def grid_shape(shape: Shape, step: Shape) -> Shape:
+    """Return the number of boxes along each axis."""
+    return tuple(map(n_along, shape, step))
+
+
+def n_boxes(shape: Shape, step: Shape) -> int:
+    """Return the number of boxes that cover an array.
+
+    Examples
+    --------
+    >>> n_boxes((10, 5), (4, 5))
+    3
+    """
+    return math.prod(grid_shape(shape, step))
+
+
+def box(shape: Shape, step: Shape, index: Sequence[int]) -> Region:
+    """Return one box of the grid, cut at the array's end.
+
+    Examples
+    --------
+    >>> box((10, 5), (4, 5), (2, 0))
+    (slice(8, 10, None), slice(0, 5, None))
+    """
+    return tuple(
+        slice(i * s, min((i + 1) * s, n)) for n, s, i in zip(shape, step, index, strict=True)
+    )
+
+
+def boxes(shape: Shape, step: Shape) -> Iterator[Region]:
+    """Yield every box of the grid in C order, last axis fastest."""
+    axes = [
+        [slice(start, min(start + s, n)) for start in range(0, n, s)]
+        for n, s in zip(shape, step, strict=True)
+    ]
+    return itertools.product(*axes)
+
+
+def cuts(edges: Sequence[Sequence[int]]) -> Iterator[Region]:
+    """Yield the boxes between given edges in C order.
+
+    Parameters
+    ----------
+    edges : sequence of sequence of int
+        For each axis the sizes of its pieces, as in ``dask.array.Array.chunks``.
+
+    Yields
+    ------
+    tuple of slice
+        One box for every combination of pieces.
+
+    Examples
+    --------
+    >>> [box[0] for box in cuts([(2, 3)])]
+    [slice(0, 2, None), slice(2, 5, None)]
+    """
+    axes = []
+    for sizes in edges:
+        stops = list(itertools.accumulate(sizes, initial=0))
+        axes.append([slice(a, b) for a, b in itertools.pairwise(stops)])
+    return itertools.product(*axes)
+
+
+def box_shape(region: Region) -> Shape:
+    """Return the number of elements of a box along each axis."""
+    return tuple(part.stop - part.start for part in region)
+
+
+def is_multiple(extent: int, unit: int, end: int) -> bool:
+    """Return whether a box edge falls on a unit's edge, or on the axis' end."""
+    return extent % unit == 0 or extent >= end
+
+
+def as_region(region: Any, shape: Shape) -> Region:
+    """Return a region as full slices, one per axis.
+
+    Parameters
+    ----------
+    region : int, slice, Ellipsis or tuple of those
+        What a user, or dask, indexes with; steps must be 1.
+    shape : tuple of int
+        The array's shape.
+
+    Returns
+    -------
+    tuple of slice
+        Integers become slices of one element.
+
+    Raises
+    ------
+    OptionError
+        When it has too many axes, a step other than 1 or lies outside.
+
+    Examples
+    --------
+    >>> as_region((slice(1, None), 2), (4, 5))
+    (slice(1, 4, None), slice(2, 3, None))
+    """
+    parts = list(region) if isinstance(region, tuple) else [region]
+    if Ellipsis in parts:
+        at = parts.index(Ellipsis)
+        parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
+    parts += [slice(None)] * (len(shape) - len(parts))
+    if len(parts) != len(shape):
+        msg = f"region {region!r} has {len(parts)} axes, the array has shape {shape}"
+        raise OptionError(msg)
+    return tuple(map(_as_slice, parts, shape))
+
+
+def _as_slice(part: Any, extent: int) -> slice:
+    if isinstance(part, slice):
+        start, stop, step = part.indices(extent)
+        if step == 1:
+            return slice(start, max(start, stop))
+        msg = f"region step {part.step} is not 1; read the whole range and slice the result"
+        raise OptionError(msg)
+    start = int(part) + (extent if part < 0 else 0)
+    if not 0 <= start < extent:
+        msg = f"index {part} is outside an axis of {extent} elements"
+        raise OptionError(msg)
+    return slice(start, start + 1)
+
+
+def format_region(region: Region) -> str:
+    """Return a region as it is written in numpy.
+
+    Examples
+    --------
+    >>> format_region((slice(0, 10), slice(3, 4)))
+    '[0:10, 3:4]'
+    """
+    return "[" + ", ".join(f"{part.start}:{part.stop}" for part in region) + "]"

@@ -1,0 +1,130 @@
+"""Arguments that several public functions share, checked in one place."""
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import dask
+from dask.system import CPU_COUNT
+
+from lazyio.errors import OptionError
+from lazyio.planning import Plan, Wishes
+from lazyio.run.graph import active_client
+from lazyio.sizes import parse_size
+from lazyio.spec import Shape, as_shape
+
+
+def wishes_for(
+    *,
+    memory_limit: Any,
+    workers: Any,
+    chunks: Any,
+    chunk_nbytes: Any,
+    format: str,  # noqa: A002 - the contract's word
+    block_shape: Any = None,
+    strategy: str = "auto",
+    dims: Sequence[str] = (),
+) -> Wishes:
+    """Return what the user asked for, each part checked.
+
+    Raises
+    ------
+    OptionError
+        Naming the argument, what was given and what it takes.
+    """
+    if format not in ("hdf5", "zarr"):
+        msg = f'format={format!r} is not a target format; give "hdf5" or "zarr"'
+        raise OptionError(msg)
+    if strategy not in ("auto", "hdmf"):
+        msg = f'strategy={strategy!r} is not a strategy; give "auto" or "hdmf"'
+        raise OptionError(msg)
+    target: Literal["hdf5", "zarr"] = "hdf5" if format == "hdf5" else "zarr"
+    rules: Literal["auto", "hdmf"] = "auto" if strategy == "auto" else "hdmf"
+    if not isinstance(chunks, (tuple, list, int, str, Mapping, Plan)) and chunks is not None:
+        chunks = as_shape(chunks, "chunks")
+    if isinstance(chunks, str) and chunks != "auto":
+        msg = f'chunks={chunks!r}; the only word it takes is "auto"'
+        raise OptionError(msg)
+    return Wishes(
+        memory_limit=_limit(memory_limit),
+        workers=default_workers() if workers is None else _positive(workers, "workers"),
+        workers_fixed=workers is not None,
+        chunks=chunks,
+        chunk_nbytes=_bounds(chunk_nbytes),
+        block_shape=None if block_shape is None else _block(block_shape),
+        format=target,
+        strategy=rules,
+        dims=tuple(dims),
+    )
+
+
+def default_workers() -> int:
+    """Return dask's number of workers, without starting any."""
+    client = active_client()
+    if client is not None:
+        return max(1, sum(client.nthreads().values()))
+    configured = dask.config.get("num_workers", None)
+    return int(configured) if configured else int(CPU_COUNT)
+
+
+def refuse_unready(**options: tuple[Any, Any]) -> None:
+    """Raise for an option that is in the interface but does not work yet.
+
+    Parameters
+    ----------
+    **options : tuple
+        Under the option's name what was given, and the default that does nothing.
+
+    Raises
+    ------
+    OptionError
+        Naming the first option that differs from its default.
+    """
+    for name, (given, default) in options.items():
+        if given is not default and not (isinstance(given, str) and given == default):
+            msg = f"{name}={given!r} does not work yet in this version; leave it out"
+            raise OptionError(msg)
+
+
+def _limit(memory_limit: Any) -> int | None:
+    if memory_limit is None:
+        return None
+    if memory_limit == "auto":
+        msg = 'memory_limit="auto" does not work yet in this version; give a size such as "2 GiB"'
+        raise OptionError(msg)
+    return parse_size(memory_limit, "memory_limit")
+
+
+def _positive(value: Any, name: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        msg = f"{name}={value!r}; give an integer of at least 1"
+        raise OptionError(msg)
+    return number
+
+
+def _bounds(chunk_nbytes: Any) -> tuple[int, int] | None:
+    if chunk_nbytes is None:
+        return None
+    if not isinstance(chunk_nbytes, (tuple, list)):
+        return 1, parse_size(chunk_nbytes, "chunk_nbytes")
+    if len(chunk_nbytes) != 2:
+        msg = f"chunk_nbytes={chunk_nbytes!r}; give an upper bound, or (lower, upper)"
+        raise OptionError(msg)
+    lower, upper = (parse_size(bound, "chunk_nbytes") for bound in chunk_nbytes)
+    if lower > upper:
+        msg = f"chunk_nbytes={chunk_nbytes!r}: the lower bound is above the upper"
+        raise OptionError(msg)
+    return lower, upper
+
+
+def _block(block_shape: Any) -> Shape:
+    block = as_shape(block_shape, "block_shape")
+    if math.prod(block) == 0:
+        msg = f"block_shape={block} has an extent of 0; every extent is at least 1"
+        raise OptionError(msg)
+    return block

@@ -1,0 +1,144 @@
+"""Chunks that fit the blocks an array already has.
+
+The chunk divides the greatest common divisor of the inner block boundaries,
+so that no chunk lies in two blocks and nothing has to be re-blocked.
+"""
+
+import heapq
+import itertools
+import math
+from collections.abc import Sequence
+
+from lazyio.planning.factors import divisors
+from lazyio.planning.solver import ideal_extents
+from lazyio.spec import Shape
+
+Edges = tuple[tuple[int, ...], ...]
+"""Sizes of the blocks along each axis, as in ``dask.array.Array.chunks``."""
+
+_LEAST_CHUNK_NBYTES = 64 * 2**10
+_NEAR = 8
+_LARGE = 4
+
+
+def common_step(sizes: Sequence[int], extent: int) -> int:
+    """Return the largest step that every inner boundary of an axis falls on.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Sizes of the blocks along the axis.
+    extent : int
+        Their sum.
+
+    Returns
+    -------
+    int
+        The step; the whole axis, or 1, when there is no inner boundary.
+
+    Examples
+    --------
+    >>> common_step((100, 100, 50), 250)
+    100
+    >>> common_step((100, 60, 90), 250)
+    20
+    """
+    inner = [stop for stop in itertools.accumulate(sizes) if 0 < stop < extent]
+    return math.gcd(*inner) if inner else max(1, extent)
+
+
+def divides_steps(chunk_shape: Shape, steps: Shape, shape: Shape) -> bool:
+    """Return whether no chunk lies in two blocks.
+
+    Examples
+    --------
+    >>> divides_steps((50, 7), (100, 7), (250, 7))
+    True
+    """
+    return all(
+        step % chunk == 0 or chunk >= extent
+        for chunk, step, extent in zip(chunk_shape, steps, shape, strict=True)
+    )
+
+
+def chunk_shape_within(
+    steps: Shape,
+    shape: Shape,
+    itemsize: int,
+    limit_nbytes: int,
+    fixed: Sequence[int | None] | None = None,
+) -> Shape | None:
+    """Return a chunk shape of a useful size that divides given blocks, if any.
+
+    Parameters
+    ----------
+    steps : tuple of int
+        Per axis, what every inner block boundary is a multiple of.
+    shape : tuple of int
+        Extents of the array.
+    itemsize : int
+        Bytes per element.
+    limit_nbytes : int
+        Bytes, upper bound of one chunk.
+    fixed : sequence of int or None, optional
+        Extents that the user chose, ``None`` where the axis is free.
+
+    Returns
+    -------
+    tuple of int or None
+        Elements per axis; ``None`` when what divides the blocks is too small
+        to be worth it (below 64 KiB and below the whole array), or what is
+        fixed does not divide them.
+
+    Examples
+    --------
+    >>> chunk_shape_within((1000, 400), (2500, 400), 2, 100_000)
+    (250, 200)
+    >>> chunk_shape_within((1, 400), (2000, 400), 2, 100_000) is None
+    True
+    """
+    wishes = list(fixed or [None] * len(shape))
+    room = max(1, limit_nbytes // max(1, itemsize))
+    chosen = _best_divisors(steps, wishes, room)
+    if not divides_steps(chosen, steps, shape):
+        return None
+    useful = min(_LEAST_CHUNK_NBYTES, limit_nbytes // 4, math.prod(shape) * itemsize)
+    is_users = all(wish is not None for wish in wishes)
+    return chosen if is_users or math.prod(chosen) * itemsize >= useful else None
+
+
+def _best_divisors(steps: Shape, wishes: list[int | None], room: int) -> Shape:
+    """Return divisors of the steps nearest the ideal, their product within room."""
+    free = [axis for axis, wish in enumerate(wishes) if wish is None and steps[axis] > 1]
+    chosen = [wish if wish is not None else 1 for wish in wishes]
+    room //= math.prod(chosen)
+    extents = [steps[axis] for axis in free]
+    if room < 1 or not free:
+        return tuple(chosen)
+    if math.prod(extents) <= room:
+        ideal = [float(extent) for extent in extents]
+    else:
+        ideal = ideal_extents(extents, room)
+    # A state: minus the elements taken, distance from the ideal, extents.
+    states: list[tuple[float, int, tuple[int, ...]]] = [(0.0, room, ())]
+    for extent, wish in zip(extents, ideal, strict=True):
+        grown = [
+            (cost + _distance(divisor, wish), left // divisor, (*taken, divisor))
+            for cost, left, taken in states
+            for divisor in _divisors_near(extent, wish, left)
+        ]
+        states = heapq.nsmallest(64, grown)
+    best = min(states, key=lambda state: state[0] + math.log(room / math.prod(state[2])))
+    for axis, divisor in zip(free, best[2], strict=True):
+        chosen[axis] = divisor
+    return tuple(chosen)
+
+
+def _distance(extent: int, wish: float) -> float:
+    return 0.15 * math.log(extent / wish) ** 2
+
+
+def _divisors_near(extent: int, wish: float, room: int) -> list[int]:
+    fitting = [divisor for divisor in divisors(extent) if divisor <= room]
+    near = heapq.nsmallest(_NEAR, fitting, key=lambda d: abs(math.log(d / wish)))
+    return sorted({*near, *fitting[-_LARGE:]})

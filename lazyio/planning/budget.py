@@ -1,0 +1,63 @@
+"""The memory budget: how many bytes a run may hold, as exact integers.
+
+One number, the user's ``memory_limit``, covers everything in flight at once::
+
+    workers x (copies x block + decode + encode) x 9/8  <=  memory_limit
+
+``copies``
+    How often a block stands in memory at once: as it was read, and as the
+    result of the user's own work on it.
+``decode``
+    The compressed and the decoded form of one chunk of the source.
+``encode``
+    One chunk in the order its codec wants, and its encoded payload.
+``9/8``
+    What the allocator keeps beside the arrays themselves.
+"""
+
+from dataclasses import dataclass
+
+COPIES = 2
+_DECODE_COPIES = 2
+_ENCODE_COPIES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """The bytes that one run may hold, and how many workers share them.
+
+    Examples
+    --------
+    >>> budget = Budget(limit_nbytes=9000, workers=2)
+    >>> budget.peak_nbytes(block_nbytes=1000, chunk_nbytes=500)
+    6750
+    >>> budget.room_nbytes(chunk_nbytes=500)
+    1500
+    """
+
+    limit_nbytes: int
+    """Bytes, upper bound of everything in flight."""
+    workers: int
+    """Blocks in flight at once."""
+
+    def peak_nbytes(
+        self, *, block_nbytes: int, chunk_nbytes: int, source_chunk_nbytes: int = 0
+    ) -> int:
+        """Return the bytes held when every worker is at its fullest."""
+        each = (
+            COPIES * block_nbytes
+            + _DECODE_COPIES * source_chunk_nbytes
+            + _ENCODE_COPIES * chunk_nbytes
+        )
+        return -(-self.workers * each * 9 // 8)
+
+    def room_nbytes(self, *, chunk_nbytes: int, source_chunk_nbytes: int = 0) -> int:
+        """Return the largest block in bytes that still fits; may be negative."""
+        each = self.limit_nbytes * 8 // 9 // self.workers
+        beside = _DECODE_COPIES * source_chunk_nbytes + _ENCODE_COPIES * chunk_nbytes
+        return (each - beside) // COPIES
+
+    def chunk_room_nbytes(self, *, source_chunk_nbytes: int = 0) -> int:
+        """Return the largest chunk in bytes for which a block of one chunk fits."""
+        each = self.limit_nbytes * 8 // 9 // self.workers
+        return (each - _DECODE_COPIES * source_chunk_nbytes) // (COPIES + _ENCODE_COPIES)

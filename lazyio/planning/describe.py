@@ -1,0 +1,119 @@
+"""A plan as people read it: a table that answers five questions.
+
+What is on disk, what is in memory, how many tasks, what is read twice, why.
+"""
+
+import html
+from typing import Any, Protocol
+
+from lazyio.sizes import format_size
+from lazyio.spec import Shape
+
+
+class Described(Protocol):
+    """The facts of a plan that its table shows."""
+
+    @property
+    def shape(self) -> Shape: ...  # noqa: D102
+    @property
+    def dtype(self) -> Any: ...  # noqa: D102
+    @property
+    def chunk_shape(self) -> Shape: ...  # noqa: D102
+    @property
+    def shard_shape(self) -> Shape | None: ...  # noqa: D102
+    @property
+    def block_shape(self) -> Shape: ...  # noqa: D102
+    @property
+    def source_chunk_shape(self) -> Shape | None: ...  # noqa: D102
+    @property
+    def read_shape(self) -> Shape | None: ...  # noqa: D102
+    @property
+    def nbytes(self) -> int: ...  # noqa: D102
+    @property
+    def chunk_nbytes(self) -> int: ...  # noqa: D102
+    @property
+    def block_nbytes(self) -> int: ...  # noqa: D102
+    @property
+    def peak_nbytes(self) -> int: ...  # noqa: D102
+    @property
+    def memory_limit(self) -> int: ...  # noqa: D102
+    @property
+    def n_chunks(self) -> int: ...  # noqa: D102
+    @property
+    def n_shards(self) -> int: ...  # noqa: D102
+    @property
+    def n_blocks(self) -> int: ...  # noqa: D102
+    @property
+    def workers(self) -> int: ...  # noqa: D102
+    @property
+    def read_amplification(self) -> float: ...  # noqa: D102
+    @property
+    def reasons(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def advice(self) -> tuple[tuple[str, str], ...]: ...  # noqa: D102
+
+
+def as_text(plan: Described) -> str:
+    """Return the table as plain text, one line for each answer."""
+    rows = _rows(plan)
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def as_html(plan: Described) -> str:
+    """Return the table as HTML, for notebooks."""
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+        f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+        for name, text in _rows(plan)
+    )
+    return f"<table>{cells}</table>"
+
+
+def _rows(plan: Described) -> list[tuple[str, str]]:
+    rows = [
+        ("array", f"{plan.shape} {plan.dtype}, {format_size(plan.nbytes)}"),
+        ("on disk", _on_disk(plan)),
+        ("in memory", _in_memory(plan)),
+        ("tasks", f"{plan.n_blocks} {_plural('block', plan.n_blocks)}, {plan.workers} at a time"),
+        ("read twice", _read_twice(plan)),
+    ]
+    if plan.reasons:
+        rows.append(("why", "; ".join(plan.reasons)))
+    rows += [("advice", f"{message} [{code}]") for code, message in plan.advice]
+    return rows
+
+
+def _on_disk(plan: Described) -> str:
+    text = (
+        f"{plan.n_chunks} {_plural('chunk', plan.n_chunks)} of {plan.chunk_shape}, "
+        f"{format_size(plan.chunk_nbytes)} each before encoding"
+    )
+    if plan.shard_shape is not None:
+        text += f", in {plan.n_shards} {_plural('shard', plan.n_shards)} of {plan.shard_shape}"
+    return text
+
+
+def _in_memory(plan: Described) -> str:
+    return (
+        f"blocks of {plan.block_shape}, {format_size(plan.block_nbytes)} each; at most "
+        f"{format_size(plan.peak_nbytes)} of {format_size(plan.memory_limit)} in all"
+    )
+
+
+def _read_twice(plan: Described) -> str:
+    if plan.read_shape is not None:
+        return (
+            f"nothing from the source, which is read in blocks of {plan.read_shape}; parts of "
+            "chunks wait in memory, and past the limit in a scratch file beside the target"
+        )
+    if plan.read_amplification <= 1.0:
+        return "nothing"
+    cause = "blocks narrower than a row of the file"
+    if plan.source_chunk_shape is not None:
+        cause = f"blocks that cut across the source's chunks {plan.source_chunk_shape}"
+    return f"{plan.read_amplification - 1:.0%} of the source, by {cause}"
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"

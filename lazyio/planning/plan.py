@@ -1,0 +1,163 @@
+"""A plan: what will be on disk, in memory and read twice, before anything runs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lazyio.grid import Region, boxes, cuts, n_boxes
+from lazyio.planning.boundaries import Edges
+from lazyio.planning.describe import as_html, as_text
+from lazyio.planning.layout import Layout
+from lazyio.spec import Shape, nbytes_of
+
+Advice = tuple[tuple[str, str], ...]
+"""Pairs of a short code and a message about what the user chose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How an array is cut into chunks and blocks under one memory limit.
+
+    Made by :func:`lazyio.plan`; ``print`` it before anything runs. It can be
+    given as ``chunks=`` wherever lazyio takes chunks.
+    """
+
+    layout: Layout
+    """Chunk, shard and block, checked to tile each other."""
+    dtype: np.dtype[Any]
+    """Type of an element."""
+    workers: int
+    """Blocks in flight at once."""
+    memory_limit: int
+    """Bytes that all blocks in flight and their copies may take together."""
+    peak_nbytes: int
+    """Bytes that they take at most; never above ``memory_limit``."""
+    read_amplification: float = 1.0
+    """Elements that the source decodes, over elements wanted."""
+    access_amplification: float | None = None
+    """Cost of the readers' windows over that of contiguous reads, where asked for."""
+    advice: Advice = ()
+    """``(code, message)`` pairs on what the user chose."""
+    edges: Edges | None = None
+    """Sizes of the blocks along each axis, where they are not regular."""
+    source_chunk_shape: Shape | None = None
+    """Chunk of the source, where it has one."""
+    read_shape: Shape | None = None
+    """Blocks in which the source is read, where they cut across chunks."""
+    reasons: tuple[str, ...] = ()
+    """Why the shapes are what they are, for the printed table."""
+
+    @property
+    def shape(self) -> Shape:
+        """Extents of the array, in elements."""
+        return self.layout.shape
+
+    @property
+    def chunk_shape(self) -> Shape:
+        """What the codec compresses, in elements."""
+        return self.layout.chunk_shape
+
+    @property
+    def shard_shape(self) -> Shape | None:
+        """What a Zarr store writes as one object, in elements."""
+        return self.layout.shard_shape
+
+    @property
+    def block_shape(self) -> Shape:
+        """What one task holds in memory, in elements."""
+        return self.layout.block_shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole array, uncompressed."""
+        return nbytes_of(self.shape, self.dtype)
+
+    @property
+    def chunk_nbytes(self) -> int:
+        """Bytes of one chunk, uncompressed."""
+        return nbytes_of(self.chunk_shape, self.dtype)
+
+    @property
+    def block_nbytes(self) -> int:
+        """Bytes of the largest block."""
+        return nbytes_of(self.block_shape, self.dtype)
+
+    @property
+    def n_chunks(self) -> int:
+        """Number of chunks."""
+        return n_boxes(self.shape, self.chunk_shape)
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards; of chunks where there are none."""
+        return n_boxes(self.shape, self.layout.unit_shape)
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks, which is the number of tasks."""
+        if self.edges is None:
+            return n_boxes(self.shape, self.block_shape)
+        count = 1
+        for sizes in self.edges:
+            count *= len(sizes)
+        return count
+
+    def regions(self) -> Iterator[Region]:
+        """Yield the region of every block in C order, last axis fastest.
+
+        Yields
+        ------
+        tuple of slice
+            One slice per axis, with Python integers.
+        """
+        if self.edges is None:
+            return boxes(self.shape, self.block_shape)
+        return cuts(self.edges)
+
+    def dataset_kwargs(self) -> dict[str, Any]:
+        """Return keywords for ``h5py.Group.create_dataset`` or HDMF's ``H5DataIO``.
+
+        Returns
+        -------
+        dict
+            ``shape``, ``dtype``, ``chunks`` and ``maxshape``. ``chunks`` is
+            ``None`` where HDF5 has none: arrays of no axis or no elements.
+        """
+        chunked = bool(self.shape) and all(self.shape)
+        return {
+            "shape": self.shape,
+            "dtype": self.dtype,
+            "chunks": self.chunk_shape if chunked else None,
+            "maxshape": self.shape if self.shape else None,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as numbers, strings, lists and dicts, ready for JSON."""
+        return {
+            "shape": list(self.shape),
+            "dtype": self.dtype.str if self.dtype.fields is None else str(self.dtype.descr),
+            "chunk_shape": list(self.chunk_shape),
+            "shard_shape": None if self.shard_shape is None else list(self.shard_shape),
+            "block_shape": list(self.block_shape),
+            "n_chunks": self.n_chunks,
+            "n_shards": self.n_shards,
+            "n_blocks": self.n_blocks,
+            "nbytes": self.nbytes,
+            "chunk_nbytes": self.chunk_nbytes,
+            "block_nbytes": self.block_nbytes,
+            "peak_nbytes": self.peak_nbytes,
+            "memory_limit": self.memory_limit,
+            "workers": self.workers,
+            "read_amplification": self.read_amplification,
+            "access_amplification": self.access_amplification,
+            "advice": [list(pair) for pair in self.advice],
+        }
+
+    def __str__(self) -> str:
+        """Return the table that a person reads before a run."""
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)

@@ -1,0 +1,533 @@
+"""Public: plan anything, and open anything as a lazy dask array."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import dask.array as da
+import numpy.typing as npt
+
+from lazyio.blocks import as_blocks
+from lazyio.errors import OptionError, PlanError
+from lazyio.grid import Region
+from lazyio.inputs import recognise
+from lazyio.options import refuse_unready, wishes_for
+from lazyio.planning import Facts, Plan, solve
+from lazyio.sources.base import Array, Source, Stored
+from lazyio.sources.function import FunctionSource
+from lazyio.sources.hdf5 import hdf5_source
+from lazyio.sources.lookup import array_source, source_for
+from lazyio.sources.npy import npy_source
+from lazyio.sources.raw import raw_source
+from lazyio.sources.zarr import zarr_source
+from lazyio.spec import as_dtype, as_shape
+
+PathLike = str | os.PathLike[str]
+
+
+def plan(
+    what: Any,
+    dtype: npt.DTypeLike | None = None,
+    *,
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+    chunks: Any = "auto",
+    chunk_nbytes: int | str | tuple[int | str, int | str] | None = None,
+    block_shape: Sequence[int] | None = None,
+    shards: Any = None,
+    access: Any = None,
+    source_chunks: Sequence[int] | None = None,
+    format: str = "hdf5",  # noqa: A002 - the contract's word
+    strategy: str = "auto",
+) -> Plan:
+    """Return how an array would be cut into chunks and blocks; print it.
+
+    Parameters
+    ----------
+    what : tuple of int, dask array, Source, path or array-like
+        A shape, for which nothing is read and ``dtype`` is needed; or an array
+        or anything that :func:`open` takes, of which only metadata is read.
+    dtype : dtype-like, optional
+        Type of an element, where ``what`` does not say it or it will be cast.
+    memory_limit : int or str, optional
+        Bytes for everything in flight at once, such as ``"256 MiB"``; 1 GiB
+        by default.
+    workers : int, optional
+        Blocks in flight; by default dask's number of workers, or fewer where
+        the limit does not allow as many.
+    chunks : optional
+        ``"auto"``; ``True`` for a dask array's own blocks; a :class:`Plan`; an
+        integer; per axis an integer, ``None`` (solver's choice) or -1 (whole
+        axis); or a dict from axis to one of those.
+    chunk_nbytes : int, str or pair, optional
+        Upper bound of a chunk in bytes, or ``(lower, upper)``; by default
+        1 MiB for HDF5 and 4 MiB for Zarr.
+    block_shape : tuple of int, optional
+        Elements per axis of a block; by default what the limit allows.
+    shards, access : optional
+        Not yet.
+    source_chunks : tuple of int, optional
+        Chunk shape of the source, for a shape whose source is not at hand.
+    format : {"hdf5", "zarr"}
+        Whose default chunk size to take.
+    strategy : {"auto", "hdmf"}
+        ``"hdmf"`` gives the shapes of HDMF's GenericDataChunkIterator, with
+        ``memory_limit`` and ``chunk_nbytes`` as its ``buffer_gb`` and ``chunk_mb``.
+
+    Returns
+    -------
+    Plan
+        Shapes, counts and bytes; ``print`` shows what is on disk, in memory
+        and read twice, and why.
+
+    Raises
+    ------
+    PlanError
+        When what was fixed does not tile or does not fit the limit.
+    OptionError
+        When an argument cannot be.
+
+    Examples
+    --------
+    >>> import lazyio
+    >>> plan = lazyio.plan((20000, 5000), "int32", chunks=(1000, 250), block_shape=(10000, 2500))
+    >>> plan.n_blocks, plan.n_chunks
+    (4, 400)
+    """
+    refuse_unready(shards=(shards, None), access=(access, None))
+    facts, dims = _facts(what, dtype, chunks is True, source_chunks)
+    wishes = wishes_for(
+        memory_limit=memory_limit,
+        workers=workers,
+        chunks=chunks,
+        chunk_nbytes=chunk_nbytes,
+        block_shape=block_shape,
+        format=format,
+        strategy=strategy,
+        dims=dims,
+    )
+    return solve(facts, wishes)
+
+
+def open(  # noqa: A001 - the contract's word
+    obj: Any,
+    key: str | None = None,
+    *,
+    format: str | None = None,  # noqa: A002 - the contract's word
+    storage_options: Mapping[str, Any] | None = None,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+    allow_external: Any = None,
+    **options: Any,
+) -> da.Array:
+    """Return anything as a dask array whose blocks fit one memory limit.
+
+    Parameters
+    ----------
+    obj : path-like, array-like or Source
+        A file or store, told apart by content, then by suffix; or an array.
+    key : str, optional
+        Path of the array inside it; not needed where there is only one.
+    format : {"npy", "hdf5", "zarr", "raw"}, optional
+        When content and suffix should not decide.
+    storage_options : mapping, optional
+        For a URL, as fsspec takes them.
+    chunks : optional
+        Blocks of the dask array, as in ``dask.array.from_array``: ``"auto"``
+        for the plan's, a tuple, an integer, -1, or a :class:`Plan`.
+    memory_limit : int or str, optional
+        Bytes for all blocks in flight; 1 GiB by default.
+    access, allow_external : optional
+        Not yet.
+    **options
+        The adapter's own: ``shape``, ``dtype``, ``offset``, ``order`` of raw files.
+
+    Returns
+    -------
+    dask.array.Array
+        Nothing is read until it is computed. Blocks are whole chunks of the
+        source. It pickles with paths, without open files.
+
+    Raises
+    ------
+    UnknownFormatError
+        When neither content nor suffix says what it is.
+    SourceError
+        When it is missing, truncated or cannot be read.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> np.save("ramp.npy", np.arange(10))
+    >>> lazyio.open("ramp.npy").sum().compute()
+    np.int64(45)
+    """
+    source = source_for(obj, key, format=format, storage_options=storage_options, options=options)
+    return _lazy(source, chunks, memory_limit, access, allow_external)
+
+
+def from_array(
+    array_like: Any,
+    *,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+) -> da.Array:
+    """Return an array-like as a dask array, without a copy of the whole.
+
+    Parameters
+    ----------
+    array_like : ndarray, memmap, h5py.Dataset, zarr.Array or array-like
+        Anything with ``shape``, ``dtype`` and indexing by slices. Memmaps and
+        datasets of files that are open for reading travel as their path.
+    chunks, memory_limit, access : optional
+        As in :func:`open`.
+
+    Returns
+    -------
+    dask.array.Array
+        Nothing is read until it is computed.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> lazyio.from_array(np.arange(10), chunks=5).chunks
+    ((5, 5),)
+    """
+    return _lazy(array_source(array_like), chunks, memory_limit, access, None)
+
+
+def from_raw(
+    path: PathLike,
+    shape: int | Iterable[int],
+    dtype: npt.DTypeLike,
+    *,
+    offset: int = 0,
+    order: str = "C",
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+) -> da.Array:
+    """Return a headerless binary file as a dask array.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; its size must be what shape, dtype and offset say.
+    shape : tuple of int
+        Extents; one may be -1 and follows from the size of the file.
+    dtype : dtype-like
+        Type of an element, with its byte order, such as ``">i2"``.
+    offset : int
+        Bytes to skip at the start.
+    order : {"C", "F"}
+        Whether the last or the first axis is the fastest.
+    chunks, memory_limit, access : optional
+        As in :func:`open`.
+
+    Returns
+    -------
+    dask.array.Array
+        Nothing is read until it is computed.
+
+    Raises
+    ------
+    TruncatedSourceError, SourceError
+        When the file is shorter, or longer, than it should be.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> np.arange(12, dtype="int16").tofile("recording.raw")
+    >>> lazyio.from_raw("recording.raw", (-1, 4), "int16").shape
+    (3, 4)
+    """
+    if isinstance(path, (list, tuple)):
+        msg = "a list of raw files cannot be joined yet; open them one at a time"
+        raise OptionError(msg)
+    source = raw_source(path, shape, dtype, offset=offset, order=order)
+    return _lazy(source, chunks, memory_limit, access, None)
+
+
+def from_npy(
+    path: PathLike,
+    *,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+) -> da.Array:
+    """Return an ``.npy`` file as a dask array; pickles are never loaded.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    chunks, memory_limit, access : optional
+        As in :func:`open`.
+
+    Returns
+    -------
+    dask.array.Array
+        Nothing is read until it is computed.
+
+    Raises
+    ------
+    SourceError
+        When it is missing, truncated or has no readable header.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> np.save("image.npy", np.ones((4, 4)))
+    >>> lazyio.from_npy("image.npy").mean().compute()
+    np.float64(1.0)
+    """
+    return _lazy(npy_source(path), chunks, memory_limit, access, None)
+
+
+def from_hdf5(
+    path: PathLike,
+    key: str | None = None,
+    *,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+    allow_external: Any = None,
+) -> da.Array:
+    """Return a dataset of an HDF5 file as a dask array.
+
+    Parameters
+    ----------
+    path : path-like
+        The file: HDF5, netCDF-4 or NWB.
+    key : str, optional
+        Path of the dataset; not needed where there is only one.
+    chunks, memory_limit, access, allow_external : optional
+        As in :func:`open`.
+
+    Returns
+    -------
+    dask.array.Array
+        Blocks are whole chunks of the dataset; the file is open only while a
+        block is read.
+
+    Raises
+    ------
+    SourceError
+        When the file or key is missing, or a filter is not to be had.
+
+    Examples
+    --------
+    >>> import h5py, lazyio, numpy as np
+    >>> with h5py.File("scan.h5", "w") as file:
+    ...     file["raw"] = np.arange(6).reshape(2, 3)
+    >>> lazyio.from_hdf5("scan.h5", "raw").shape
+    (2, 3)
+    """
+    return _lazy(hdf5_source(path, key), chunks, memory_limit, access, allow_external)
+
+
+def from_zarr(
+    store: Any,
+    path: str | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+    allow_external: Any = None,
+) -> da.Array:
+    """Return a Zarr array, v2 or v3, as a dask array.
+
+    Parameters
+    ----------
+    store : path-like, URL or zarr store
+        Where it lies.
+    path : str, optional
+        Path of the array; not needed where there is only one.
+    storage_options : mapping, optional
+        For a URL, as fsspec takes them.
+    chunks, memory_limit, access, allow_external : optional
+        As in :func:`open`.
+
+    Returns
+    -------
+    dask.array.Array
+        Blocks are whole chunks, or whole shards where there are any.
+
+    Raises
+    ------
+    SourceError
+        When store or array is missing, or its metadata cannot be read.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np, zarr
+    >>> _ = zarr.create_array("scan.zarr", data=np.arange(6), overwrite=True)
+    >>> lazyio.from_zarr("scan.zarr").sum().compute()
+    np.int64(15)
+    """
+    source = zarr_source(store, path, storage_options)
+    return _lazy(source, chunks, memory_limit, access, allow_external)
+
+
+def from_function(
+    read: Callable[[Region], Array],
+    shape: int | Iterable[int],
+    dtype: npt.DTypeLike,
+    *,
+    source_chunks: Sequence[int] | None = None,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+) -> da.Array:
+    """Return an array that a function reads as a dask array.
+
+    Parameters
+    ----------
+    read : callable
+        Given a region, a tuple of slices; returns an ndarray of exactly that
+        region's shape and of ``dtype``. Called from several threads.
+    shape : tuple of int
+        Extents.
+    dtype : dtype-like
+        Type of an element.
+    source_chunks : tuple of int, optional
+        What ``read`` fetches at once, so that nothing is fetched twice.
+    chunks, memory_limit, access : optional
+        As in :func:`open`.
+
+    Returns
+    -------
+    dask.array.Array
+        ``read`` is not called until a block is computed.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> def read(region):
+    ...     rows, columns = region
+    ...     return np.add.outer(np.arange(10)[rows], np.arange(10)[columns])
+    >>> lazyio.from_function(read, (10, 10), "int64")[3, 4].compute()
+    np.int64(7)
+    """
+    if not callable(read):
+        msg = f"read={read!r} is not a function; give one that takes a region"
+        raise OptionError(msg)
+    extents = as_shape(shape)
+    source = FunctionSource(
+        function=read,
+        shape=extents,
+        dtype=as_dtype(dtype),
+        chunk_shape=_source_chunks(source_chunks, extents),
+    )
+    return _lazy(source, chunks, memory_limit, access, None)
+
+
+def from_source(
+    source: Source,
+    *,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+) -> da.Array:
+    """Return a source of your own as a dask array.
+
+    Parameters
+    ----------
+    source : Source
+        With ``shape``, ``dtype``, ``chunk_shape`` and ``read(region)``; HDMF's
+        GenericDataChunkIterator subclasses are taken as they are.
+    chunks, memory_limit, access : optional
+        As in :func:`open`.
+
+    Returns
+    -------
+    dask.array.Array
+        ``read`` is not called until a block is computed.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> class Ramp:
+    ...     shape, dtype, chunk_shape = (10,), np.dtype("int64"), None
+    ...     def read(self, region):
+    ...         return np.arange(region[0].start, region[0].stop)
+    >>> lazyio.from_source(Ramp()).sum().compute()
+    np.int64(45)
+    """
+    return _lazy(array_source(source), chunks, memory_limit, access, None)
+
+
+def _facts(
+    what: Any, dtype: npt.DTypeLike | None, own_blocks: bool, source_chunks: Any
+) -> tuple[Facts, tuple[str, ...]]:
+    if isinstance(what, int) or (
+        isinstance(what, (tuple, list)) and all(not isinstance(n, (tuple, list)) for n in what)
+    ):
+        shape = as_shape(what)
+        chunk_shape = _source_chunks(source_chunks, shape)
+        return Facts(shape=shape, dtype=as_dtype(dtype), source_chunk_shape=chunk_shape), ()
+    if source_chunks is not None:
+        msg = "source_chunks goes with a shape; an array or a file says itself how it is chunked"
+        raise OptionError(msg)
+    given = recognise(what)
+    element = given.dtype if dtype is None else as_dtype(dtype)
+    return given.facts(element, own_blocks=own_blocks), given.dims
+
+
+def _source_chunks(source_chunks: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    if source_chunks is None:
+        return None
+    chunk_shape = as_shape(source_chunks, "source_chunks")
+    if len(chunk_shape) != len(shape) or 0 in chunk_shape:
+        msg = f"source_chunks={chunk_shape} does not fit shape {shape}; give one extent of at \
+least 1 per axis"
+        raise OptionError(msg)
+    return chunk_shape
+
+
+def _lazy(
+    source: Source, chunks: Any, memory_limit: Any, access: Any, allow_external: Any
+) -> da.Array:
+    """Return a source as blocks: the user's own, or the plan's along its chunks."""
+    refuse_unready(access=(access, None), allow_external=(allow_external, None))
+    block_shape = None
+    if isinstance(chunks, Plan):
+        block_shape = chunks.block_shape
+    elif chunks != "auto":
+        if chunks is None or chunks is True:
+            msg = f'chunks={chunks!r}; give "auto", a block shape, an integer, -1 or a Plan'
+            raise OptionError(msg)
+        sizes = chunks if isinstance(chunks, (tuple, list)) else (chunks,) * len(source.shape)
+        block_shape = da.core.normalize_chunks(sizes, shape=source.shape, dtype=source.dtype)
+        block_shape = tuple(max(sizes, default=1) for sizes in block_shape)
+    if block_shape is not None:
+        return as_blocks(source, block_shape)
+    return as_blocks(source, _reading_block(source, memory_limit))
+
+
+def _reading_block(source: Source, memory_limit: Any) -> tuple[int, ...]:
+    """Return the block of a plan whose chunks are the source's own."""
+    in_rows = isinstance(source, Stored) and source.in_rows
+    facts = Facts(
+        shape=source.shape,
+        dtype=as_dtype(source.dtype),
+        source_chunk_shape=source.chunk_shape,
+        in_rows=in_rows,
+    )
+    wishes = wishes_for(
+        memory_limit=memory_limit,
+        workers=None,
+        chunks=source.chunk_shape or "auto",
+        chunk_nbytes=None,
+        format="hdf5",
+    )
+    try:
+        return solve(facts, wishes).block_shape
+    except PlanError as error:
+        if source.chunk_shape is None:
+            raise
+        msg = f"{error}. The chunks are the source's own: reading less decodes a whole one"
+        raise PlanError(msg) from error

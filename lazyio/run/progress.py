@@ -1,0 +1,140 @@
+"""Progress of a write: one step a block, whoever runs it."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from lazyio.codecs.libraries import optional
+from lazyio.errors import OptionError
+from lazyio.grid import Region, box_shape
+from lazyio.sizes import format_size
+
+
+_WIDTH = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One block has been written."""
+
+    key: str
+    """Where it belongs."""
+    region: Region
+    """Which part of the array it is."""
+    n_done: int
+    """Blocks written so far."""
+    n_total: int
+    """Blocks in all."""
+    nbytes: int
+    """Bytes written so far, before encoding."""
+    seconds: float
+    """Since the first block was begun."""
+
+
+Callback = Callable[[Step], object]
+
+
+class Progress:
+    """Counts blocks and tells whoever wants to know; a context manager.
+
+    Parameters
+    ----------
+    wanted : bool or callable
+        ``True`` draws a bar on stderr; a callable is given every :class:`Step`.
+    key : str
+        What is written.
+    n_total : int
+        Number of blocks.
+    total_nbytes : int
+        Bytes of the whole array.
+    itemsize : int
+        Bytes per element.
+    """
+
+    def __init__(
+        self, wanted: Any, *, key: str, n_total: int, total_nbytes: int, itemsize: int
+    ) -> None:
+        if not (callable(wanted) or isinstance(wanted, bool)):
+            msg = f"progress={wanted!r}; give True for a bar, or a function that takes a step"
+            raise OptionError(msg)
+        self._key = key
+        self._n_total = n_total
+        self._itemsize = itemsize
+        self._n_done = 0
+        self._nbytes = 0
+        self._began = time.perf_counter()
+        self._bar = _bar(total_nbytes) if wanted is True else None
+        self._callback: Callback | None = wanted if callable(wanted) else None
+
+    def advance(self, region: Region) -> None:
+        """Count one block, on the thread that waits for the run."""
+        nbytes = self._itemsize
+        for extent in box_shape(region):
+            nbytes *= extent
+        self._n_done += 1
+        self._nbytes += nbytes
+        if self._bar is not None:
+            self._bar.update(nbytes)
+        if self._callback is not None:
+            step = Step(
+                key=self._key,
+                region=region,
+                n_done=self._n_done,
+                n_total=self._n_total,
+                nbytes=self._nbytes,
+                seconds=time.perf_counter() - self._began,
+            )
+            self._callback(step)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _bar(total_nbytes: int) -> Any:
+    tqdm = optional("tqdm.auto")
+    if tqdm is not None:
+        return tqdm.tqdm(total=total_nbytes, unit="B", unit_scale=True, unit_divisor=1024)
+    return PlainBar(total_nbytes, sys.stderr)
+
+
+class PlainBar:
+    """A bar of text for where tqdm is not installed."""
+
+    def __init__(self, total_nbytes: int, stream: TextIO) -> None:
+        self._total = max(1, total_nbytes)
+        self._done = 0
+        self._stream = stream
+        self._began = time.perf_counter()
+
+    def update(self, nbytes: int) -> None:
+        """Draw the bar with that many bytes more."""
+        self._done += nbytes
+        share = min(1.0, self._done / self._total)
+        marks = "#" * int(share * _WIDTH)
+        rate = self._done / max(1e-9, time.perf_counter() - self._began)
+        self._stream.write(
+            f"\r{share:4.0%} [{marks:<{_WIDTH}}] {format_size(self._done)}, "
+            f"{format_size(int(rate))}/s "
+        )
+        self._stream.flush()
+
+    def close(self) -> None:
+        """End the line."""
+        self._stream.write("\n")
+        self._stream.flush()
+
+

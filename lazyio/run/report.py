@@ -1,0 +1,50 @@
+"""What a write has done, for people and for code."""
+
+from dataclasses import dataclass
+
+from lazyio.planning import Plan
+from lazyio.sizes import format_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteReport:
+    """What was written, how, and how long it took; ``str()`` is two lines."""
+
+    path: str
+    """File or store."""
+    keys: tuple[str, ...]
+    """Datasets or arrays written."""
+    nbytes: int
+    """Bytes before encoding."""
+    stored_nbytes: int
+    """Bytes of all payloads as stored."""
+    seconds: float
+    """From the call to the published file."""
+    n_blocks: int
+    """Blocks that were computed or read."""
+    n_chunks: int
+    """Chunks of the array."""
+    n_resumed: int
+    """Blocks that an interrupted run had finished already."""
+    peak_nbytes: int
+    """Bytes that the run was planned to hold at most."""
+    engine: str
+    """``direct``: encoded here; ``libhdf5`` or ``zarr-python``: by that library."""
+    advice: tuple[tuple[str, str], ...]
+    """``(code, message)`` pairs on what the user chose."""
+    plan: Plan
+    """How the array was cut."""
+
+    def __str__(self) -> str:
+        """Return two lines: what and where, then how much and how fast."""
+        ratio = self.nbytes / self.stored_nbytes if self.stored_nbytes else 1.0
+        rate = format_size(int(self.nbytes / max(self.seconds, 1e-9)))
+        names = ", ".join(key for key in self.keys if key)
+        where = f"{self.path} {names}".rstrip()
+        return (
+            f"wrote {where}: {self.plan.shape} {self.plan.dtype}, {self.n_chunks} chunks of "
+            f"{self.plan.chunk_shape} from {self.n_blocks} blocks\n"
+            f"{format_size(self.nbytes)} as {format_size(self.stored_nbytes)} ({ratio:.2f}x) in "
+            f"{self.seconds:.3g} s, {rate}/s, at most {format_size(self.peak_nbytes)} in memory, "
+            f"engine {self.engine}"
+        )

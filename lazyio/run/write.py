@@ -1,0 +1,127 @@
+"""Writing one array to one target: blocks in, whole chunks out, then done."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.blocks import read_block
+from lazyio.codecs.workspace import Workspace
+from lazyio.grid import Region, box_shape, boxes, n_boxes
+from lazyio.planning import Plan
+from lazyio.run.gather import Gatherer, Waiting
+from lazyio.run.graph import run_graph
+from lazyio.run.progress import Progress
+from lazyio.run.pull import pull
+from lazyio.run.scratch import Scratch
+from lazyio.sources.base import ReadsInto, Source
+from lazyio.targets.base import Target
+
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One array on its way to one target."""
+
+    plan: Plan
+    """How it is cut."""
+    target: Target
+    """Where its chunks go."""
+    source: Source | None = None
+    """Where blocks are read from; else there is an array."""
+    array: da.Array | None = None
+    """Graph that computes blocks."""
+    key: str
+    """What progress calls it."""
+    progress: Any
+    """As the user gave it."""
+    scratch: Path
+    """Where parts of chunks may wait."""
+
+
+def run(job: Job) -> int:
+    """Write every block of a job and return their number.
+
+    Raises
+    ------
+    BlockError
+        When a block raises or is not what it should be.
+    TargetError
+        When the disk is full or fails.
+    """
+    plan = job.plan
+    from_source = job.source is not None
+    n_blocks = _n_reads(plan) if from_source else _n_graph_blocks(job.array)
+    with ExitStack() as stack:
+        scratch = stack.enter_context(Scratch(job.scratch))
+        gatherer = Gatherer(job.target, memory_nbytes=_gather_nbytes(plan), scratch=scratch)
+        progress = stack.enter_context(
+            Progress(
+                job.progress,
+                key=job.key,
+                n_total=n_blocks,
+                total_nbytes=plan.nbytes,
+                itemsize=plan.dtype.itemsize,
+            )
+        )
+        if job.source is not None:
+            _from_source(job.source, plan, gatherer, progress)
+        elif job.array is not None and job.array.size:
+            _from_graph(job.array, plan, gatherer, progress)
+        pull(
+            gatherer.spilled(),
+            gatherer.commit_spilled,
+            n_threads=plan.workers,
+            on_done=_ignore,
+        )
+    return n_blocks
+
+
+def _from_source(source: Source, plan: Plan, gatherer: Gatherer, progress: Progress) -> None:
+    """Read blocks that suit the target, each into its thread's own memory."""
+
+    def work(region: Region, workspace: Workspace) -> None:
+        out = None
+        if isinstance(source, ReadsInto):
+            out = workspace.array("block", box_shape(region), source.dtype)
+        block = read_block(source, region, out)
+        gatherer.accept(region, block.astype(plan.dtype, copy=False), workspace)
+
+    pull(_read_regions(plan), work, n_threads=plan.workers, on_done=progress.advance)
+
+
+def _from_graph(array: da.Array, plan: Plan, gatherer: Gatherer, progress: Progress) -> None:
+    cast = array.astype(plan.dtype) if array.dtype != plan.dtype else array
+
+    def consume(region: Region, block: npt.NDArray[Any], workspace: Workspace) -> None:
+        gatherer.accept(region, np.asarray(block), workspace)
+
+    run_graph(cast, consume, n_workers=plan.workers, on_done=progress.advance)
+
+
+def _read_regions(plan: Plan) -> Iterator[Region]:
+    return plan.regions() if plan.read_shape is None else boxes(plan.shape, plan.read_shape)
+
+
+def _n_reads(plan: Plan) -> int:
+    return plan.n_blocks if plan.read_shape is None else n_boxes(plan.shape, plan.read_shape)
+
+
+def _n_graph_blocks(array: da.Array | None) -> int:
+    return array.npartitions if array is not None and array.size else 0
+
+
+def _gather_nbytes(plan: Plan) -> int:
+    """Return what the limit leaves for waiting parts."""
+    return max(plan.memory_limit - plan.peak_nbytes, 0)
+
+
+def _ignore(chunk: Waiting) -> None:
+    """Count nothing: the blocks were counted when they were read."""
+
+

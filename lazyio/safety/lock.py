@@ -1,0 +1,80 @@
+"""An advisory lock on a file, which the kernel drops when its holder dies."""
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+from lazyio.errors import TargetError, TargetLockedError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; msvcrt locks a byte range instead.
+    fcntl = None  # type: ignore[assignment]
+    import msvcrt
+
+_BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
+
+
+def acquire(path: Path, target: Path) -> int:
+    """Lock a file for this process and return its descriptor.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; made if it is not there.
+    target : Path
+        What the lock protects, named in errors.
+
+    Returns
+    -------
+    int
+        Descriptor; closing it drops the lock.
+
+    Raises
+    ------
+    TargetLockedError
+        When another writer holds it; names process, host and since when.
+    TargetError
+        When the file system has no working locks.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _lock(descriptor)
+    except OSError as error:
+        holder = _holder(descriptor)
+        os.close(descriptor)
+        if error.errno in _BUSY:
+            msg = (
+                f"{target} is being written by {holder}; wait for it to finish, or stop it. "
+                "Nothing was changed"
+            )
+            raise TargetLockedError(error.errno, msg) from None
+        msg = (
+            f"{path.parent.parent} is on a file system without working locks ({error.strerror}), "
+            "where two writers could harm each other; write to a local disk and copy the result"
+        )
+        raise TargetError(error.errno, msg) from error
+    facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, json.dumps(facts).encode())
+    return descriptor
+
+
+def _lock(descriptor: int) -> None:
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+
+
+def _holder(descriptor: int) -> str:
+    facts = {}
+    with contextlib.suppress(OSError, ValueError):
+        facts = json.loads(os.read(descriptor, 4096))
+    if not facts:
+        return "another process"
+    return f"process {facts['pid']} on {facts['host']} since {facts['since']}"

@@ -1,0 +1,156 @@
+"""The hidden sibling in which a target is built, and the rename that publishes it.
+
+``.<name>.lazyio/`` lies beside the target, on the same file system. While it
+exists, the job is not complete; the final name is old or complete at any time.
+A directory left by a killed run is cleared by the next one, once its lock is
+free.
+"""
+
+import ctypes
+import errno
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+
+from lazyio.errors import TargetError, TargetLockedError
+from lazyio.safety import lock
+
+_NAME_MAX = 255
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+class WorkDirectory:
+    """The locked hidden sibling of one target; a context manager.
+
+    Leaving the context removes it, whether the target was published or not.
+
+    Parameters
+    ----------
+    target : Path
+        Absolute path of what will be published, links resolved.
+
+    Raises
+    ------
+    TargetError
+        When the folder is missing or cannot be written.
+    TargetLockedError
+        When another writer is at work on the target.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.parent / _hidden_name(target.name)
+        if not target.parent.is_dir():
+            msg = f"the folder {target.parent} does not exist; create it first"
+            raise TargetError(errno.ENOENT, msg)
+        self._descriptor = self._enter()
+        self._clear()
+
+    @property
+    def built(self) -> Path:
+        """Where the target is built."""
+        return self.path / "data"
+
+    @property
+    def scratch(self) -> Path:
+        """Where parts of chunks wait that do not fit in memory."""
+        return self.path / "scratch"
+
+    def publish(self) -> None:
+        """Give what was built its final name, replacing what had it.
+
+        Raises
+        ------
+        TargetError
+            When the rename fails; what had the name keeps it.
+        """
+        try:
+            if self.target.is_dir():
+                _exchange(self.built, self.target, self.path / "old")
+            else:
+                if self.target.exists():
+                    shutil.copymode(self.target, self.built)
+                self.built.replace(self.target)
+        except OSError as error:
+            msg = f"{self.target} could not be replaced: {error.strerror}; it is as it was"
+            raise TargetError(error.errno, msg) from error
+
+    def __enter__(self) -> "WorkDirectory":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # The lock file goes last: until then no other writer may take this place.
+        self._clear()
+        (self.path / "lock").unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._descriptor)
+
+    def _enter(self) -> int:
+        while True:
+            try:
+                self.path.mkdir(exist_ok=True)
+                descriptor = lock.acquire(self.path / "lock", self.target)
+            except FileNotFoundError:
+                continue  # Removed by the writer before us, between our two steps.
+            except (TargetError, TargetLockedError):
+                raise
+            except OSError as error:
+                msg = f"{self.target.parent} cannot be written: {error.strerror}"
+                raise TargetError(error.errno, msg) from error
+            if _is_same_file(descriptor, self.path / "lock"):
+                return descriptor
+            os.close(descriptor)
+
+    def _clear(self) -> None:
+        """Remove all but the lock; put back an old target that has no successor."""
+        old = self.path / "old"
+        if old.exists() and not self.target.exists():
+            old.rename(self.target)
+        for item in self.path.iterdir():
+            if item.name == "lock":
+                continue
+            if item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item, ignore_errors=True)
+            else:
+                item.unlink(missing_ok=True)
+
+
+def _hidden_name(name: str) -> str:
+    hidden = f".{name}.lazyio"
+    if len(os.fsencode(hidden)) <= _NAME_MAX:
+        return hidden
+    return f".{hashlib.sha256(os.fsencode(name)).hexdigest()}.lazyio"
+
+
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    """Return whether the lock that we hold is the one that others will see."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _exchange(new: Path, target: Path, aside: Path) -> None:
+    """Swap two directories in one step where the system can, else in two."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    renameat2 = getattr(libc, "renameat2", None)
+    if renameat2 is not None:
+        paths = os.fsencode(new), os.fsencode(target)
+        if renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
+            return
+        if ctypes.get_errno() not in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    target.rename(aside)
+    try:
+        new.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise

@@ -1,0 +1,1 @@
+"""Where arrays come from: one adapter a format, all of one Protocol."""

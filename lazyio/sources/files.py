@@ -1,0 +1,136 @@
+"""Reading parts of files: whole runs, short reads, and files that are too short."""
+
+import itertools
+import math
+import os
+from io import FileIO
+from pathlib import Path
+
+import numpy as np
+
+from lazyio.errors import SourceError, TruncatedSourceError
+from lazyio.grid import Region, box_shape
+from lazyio.sources.base import Array
+from lazyio.spec import Shape
+
+_LONG_RUN_NBYTES = 128 * 2**10
+_STRIPE_NBYTES = 2**20
+_MAX_ROW_TO_RUN = 32
+
+
+def existing(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of something that is there.
+
+    Raises
+    ------
+    SourceError
+        When nothing is at that path.
+    """
+    found = Path(os.path.abspath(path))
+    if not found.exists():
+        msg = f"{found} does not exist; check the path, which is looked up from {Path.cwd()}"
+        raise SourceError(msg)
+    return found
+
+
+def open_for_reading(path: str) -> FileIO:
+    """Return an unbuffered file, or say why there is none."""
+    try:
+        return FileIO(path, "r")
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise SourceError(error.errno, msg) from error
+
+
+def fingerprint(path: str) -> tuple[int, int, int]:
+    """Return what tells a file from its successor: inode, size, time of change."""
+    facts = os.stat(path)
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def read_region(file: FileIO, offset: int, shape: Shape, region: Region, out: Array) -> None:
+    """Fill ``out`` with a part of a C-ordered array that lies in a file.
+
+    Parameters
+    ----------
+    file : FileIO
+        Unbuffered file.
+    offset : int
+        Bytes before the array.
+    shape : tuple of int
+        Extents of the array.
+    region : tuple of slice
+        The part.
+    out : ndarray
+        C-ordered, of the region's shape and the array's dtype.
+
+    Raises
+    ------
+    TruncatedSourceError
+        When the file ends before the part does.
+
+    Notes
+    -----
+    A part that is one run of bytes is read straight into place. Short runs
+    that lie close together are read with what is between them, a stripe at a
+    time: one long read and a strided copy beat thousands of short reads.
+    """
+    if out.size == 0:
+        return
+    itemsize = out.dtype.itemsize
+    wanted = box_shape(region)
+    # Axes after `split` are taken whole: one run covers them and part of `split`.
+    split = len(shape) - 1
+    while split > 0 and wanted[split] == shape[split]:
+        split -= 1
+    inner = math.prod(shape[split + 1 :]) * itemsize
+    if not shape:
+        _read_exactly(file, offset, memoryview(out.reshape(1)).cast("B"))
+        return
+    strides = [math.prod(shape[axis + 1 :]) * itemsize for axis in range(len(shape))]
+    run = wanted[split] * inner
+    start = offset + sum(part.start * step for part, step in zip(region, strides, strict=True))
+    flat = out.reshape(-1).view(np.uint8)
+    outer = wanted[:split]
+    row = strides[split - 1] if split else run
+    if split and run < _LONG_RUN_NBYTES and row // run <= _MAX_ROW_TO_RUN:
+        _read_stripes(file, start, outer, strides, row, run, flat)
+        return
+    for at, index in enumerate(itertools.product(*map(range, outer))):
+        where = start + sum(i * step for i, step in zip(index, strides, strict=False))
+        _read_exactly(file, where, memoryview(flat[at * run : (at + 1) * run]))
+
+
+def _read_stripes(
+    file: FileIO, start: int, outer: Shape, strides: list[int], row: int, run: int, flat: Array
+) -> None:
+    """Read neighbouring rows together and keep the run that is wanted of each."""
+    n_rows = outer[-1]
+    per_stripe = max(1, min(n_rows, _STRIPE_NBYTES // row))
+    stripe = np.empty(per_stripe * row, np.uint8)
+    done = 0
+    for index in itertools.product(*map(range, outer[:-1])):
+        base = start + sum(i * step for i, step in zip(index, strides, strict=False))
+        for first in range(0, n_rows, per_stripe):
+            count = min(per_stripe, n_rows - first)
+            # The last row ends with its run: there may be nothing behind it.
+            nbytes = (count - 1) * row + run
+            _read_exactly(file, base + first * row, memoryview(stripe[:nbytes]))
+            rows = np.lib.stride_tricks.as_strided(stripe, (count, run), (row, 1))
+            flat[done : done + count * run].reshape(count, run)[:] = rows
+            done += count * run
+
+
+def _read_exactly(file: FileIO, offset: int, view: memoryview) -> None:
+    """Read until the view is full; one call may give less than was asked for."""
+    file.seek(offset)
+    got = 0
+    while got < len(view):
+        count = file.readinto(view[got:])
+        if not count:
+            msg = (
+                f"{file.name} ends too early: wanted {len(view)} bytes from byte {offset}, "
+                f"got {got}; it was truncated while in use, or is not what its header says"
+            )
+            raise TruncatedSourceError(msg)
+        got += count

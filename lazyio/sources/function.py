@@ -1,0 +1,74 @@
+"""Arrays that are read by a function, and arrays that are there already."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lazyio.errors import SourceError
+from lazyio.grid import Region, box_shape, format_region
+from lazyio.sources.base import Array
+from lazyio.spec import Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionSource:
+    """An array of which a function reads any part."""
+
+    function: Callable[[Region], Array]
+    """From a region to an ndarray."""
+    shape: Shape
+    """Extents, in elements."""
+    dtype: np.dtype[Any]
+    """Type of an element."""
+    chunk_shape: Shape | None = None
+    """What the function fetches at once, if it does."""
+
+    def read(self, region: Region) -> Array:
+        """Return what the function gives, once it is seen to be what was asked for."""
+        part = self.function(region)
+        return checked_part(part, region, self.dtype, "the read function")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraySource:
+    """Anything in this process with a shape, a dtype and indexing."""
+
+    array: Any
+    """The array-like."""
+    shape: Shape
+    """Extents, in elements."""
+    dtype: np.dtype[Any]
+    """Type of an element."""
+    chunk_shape: Shape | None = None
+    """Its own chunks, where it says so."""
+    kind: str = field(default="the array")
+    """What to call it in an error."""
+
+    def read(self, region: Region) -> Array:
+        """Return a part; of an ndarray a view."""
+        part = self.array[region] if region else self.array[()]
+        return checked_part(np.asarray(part), region, self.dtype, self.kind)
+
+
+def checked_part(part: Any, region: Region, dtype: np.dtype[Any], who: str) -> Array:
+    """Return a part that has the shape and dtype that were asked for.
+
+    Raises
+    ------
+    SourceError
+        When it has not; it would be broadcast or cast in silence otherwise.
+    """
+    wanted = box_shape(region)
+    if not isinstance(part, (np.ndarray, np.generic)):
+        got = f"a {type(part).__name__}"
+    elif part.shape != wanted or part.dtype != dtype:
+        got = f"shape {part.shape} {part.dtype}"
+    else:
+        return np.asanyarray(part)
+    msg = (
+        f"{who} gave {got} for region {format_region(region)}, which is shape {wanted} {dtype}; "
+        "return exactly the region that was asked for"
+    )
+    raise SourceError(msg)

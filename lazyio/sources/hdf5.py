@@ -1,0 +1,214 @@
+"""HDF5 datasets, read where they lie: netCDF-4, NWB and plain HDF5 alike."""
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lazyio.errors import DamagedDataError, SourceError, UnsupportedDtypeError
+from lazyio.grid import Region, box_shape, format_region
+from lazyio.sources.base import Array
+from lazyio.sources.files import existing, fingerprint
+from lazyio.spec import Shape
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+_BUILT_IN_FILTERS = range(1, 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hdf5Source:
+    """A dataset in an HDF5 file; the file is opened for each read only."""
+
+    path: str
+    """Absolute path of the file."""
+    key: str
+    """Path of the dataset inside it."""
+    shape: Shape
+    """Extents, in elements."""
+    dtype: np.dtype[Any]
+    """Type of an element."""
+    chunk_shape: Shape | None
+    """What is decoded at once; ``None`` for contiguous datasets."""
+    in_rows: bool = False
+    """Whether it is contiguous."""
+
+    @property
+    def location(self) -> tuple[str, str]:
+        """Path of the file and key of the dataset."""
+        return self.path, self.key
+
+    def __dask_tokenize__(self) -> Any:
+        """Return what names the same bytes in any process."""
+        return "lazyio.Hdf5Source", self.path, fingerprint(self.path), self.key
+
+    def read(self, region: Region) -> Array:
+        """Return a part as a new array."""
+        out: Array = np.empty(box_shape(region), self.dtype)
+        self.read_into(region, out)
+        return out
+
+    def read_into(self, region: Region, out: Array) -> None:
+        """Fill ``out`` with a part."""
+        with open_hdf5(self.path) as file:
+            dataset = file[self.key]
+            try:
+                if not self.shape:
+                    out[()] = dataset[()]
+                elif out.size:
+                    dataset.read_direct(out, source_sel=region)
+            except OSError as error:
+                msg = (
+                    f"{self.path}: dataset {self.key!r} cannot be decoded at "
+                    f"{format_region(region)}: {error}"
+                )
+                raise DamagedDataError(msg) from error
+
+
+def hdf5_source(path: str | os.PathLike[str], key: str | None) -> Hdf5Source:
+    """Return the source for a dataset, after reading its metadata.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    key : str or None
+        Path of the dataset; ``None`` where the file has only one.
+
+    Returns
+    -------
+    Hdf5Source
+        Holds the path, never the open file.
+
+    Raises
+    ------
+    SourceError
+        When the file or key is missing, the file cannot be opened, or a
+        filter of the dataset is not to be had.
+    UnsupportedDtypeError
+        When its elements have no fixed size.
+    """
+    found = existing(path)
+    with open_hdf5(str(found)) as file:
+        dataset = _dataset(file, key, str(found))
+        return describe_dataset(dataset, str(found))
+
+
+def describe_dataset(dataset: h5py.Dataset, path: str) -> Hdf5Source:
+    """Return the source for a dataset of an open file."""
+    name = f"{path}: dataset {dataset.name!r}"
+    if dataset.shape is None:
+        msg = f"{name} is empty (a null dataspace) and has no shape; there is nothing to read"
+        raise SourceError(msg)
+    dtype = dataset.dtype
+    if dtype.hasobject:
+        msg = (
+            f"{name} holds {_kind_of_object(dtype)}, which have no fixed size; "
+            "arrays of fixed-size elements are read"
+        )
+        raise UnsupportedDtypeError(msg)
+    require_filters(dataset, name)
+    contiguous = dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
+    return Hdf5Source(
+        path=path,
+        key=dataset.name,
+        shape=tuple(map(int, dataset.shape)),
+        dtype=dtype,
+        chunk_shape=tuple(map(int, dataset.chunks)) if dataset.chunks else None,
+        in_rows=contiguous,
+    )
+
+
+def require_filters(dataset: h5py.Dataset, name: str) -> None:
+    """Raise unless every filter of a dataset can be undone here.
+
+    Raises
+    ------
+    SourceError
+        Naming the filter, and how to get it where that is known.
+    """
+    properties = dataset.id.get_create_plist()
+    for at in range(properties.get_nfilters()):
+        number, _, _, label = properties.get_filter(at)
+        if _is_available(number):
+            continue
+        label = label.decode(errors="replace").strip() or "no name"
+        remedy = "ask the maker of the file for its plugin and set HDF5_PLUGIN_PATH to its folder"
+        if not _has_plugins():
+            remedy = 'run pip install "lazyio[plugins]", or ' + remedy
+        msg = f"{name} needs HDF5 filter {number} ({label}), which is not to be had here; {remedy}"
+        raise SourceError(msg)
+
+
+@contextmanager
+def open_hdf5(path: str) -> Iterator[h5py.File]:
+    """Open a file for reading, and say what is wrong where that fails."""
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        reason = str(error).partition("(")[2].rstrip(")") or str(error)
+        msg = f"{path} cannot be opened as HDF5: {reason}"
+        raise SourceError(msg) from error
+    with file:
+        yield file
+
+
+def dataset_keys(group: h5py.Group) -> list[str]:
+    """Return the paths of all datasets below a group."""
+    keys: list[str] = []
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            keys.append(name)
+
+    group.visititems(visit)
+    return keys
+
+
+def _dataset(file: h5py.Group, key: str | None, path: str) -> h5py.Dataset:
+    if key is None:
+        keys = dataset_keys(file)
+        if len(keys) == 1:
+            return file[keys[0]]
+        listed = ", ".join(map(repr, keys)) or "none"
+        msg = f"{path} holds {len(keys)} datasets; give the key of one: {listed}"
+        raise SourceError(msg)
+    try:
+        item = file[key]
+    except (KeyError, ValueError):
+        listed = ", ".join(map(repr, dataset_keys(file))) or "none"
+        msg = f"{path} has no dataset {key!r}; its datasets are {listed}"
+        raise SourceError(msg) from None
+    if not isinstance(item, h5py.Dataset):
+        below = ", ".join(repr(f"{key.rstrip('/')}/{name}") for name in dataset_keys(item))
+        msg = f"{path}: {key!r} is a group, not a dataset; it holds {below or 'no dataset'}"
+        raise SourceError(msg)
+    return item
+
+
+def _is_available(number: int) -> bool:
+    if h5py.h5z.filter_avail(number):
+        return True
+    # Importing hdf5plugin registers its filters with libhdf5; only now is it needed.
+    return number not in _BUILT_IN_FILTERS and _has_plugins() and h5py.h5z.filter_avail(number)
+
+
+def _has_plugins() -> bool:
+    try:
+        import hdf5plugin  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _kind_of_object(dtype: np.dtype[Any]) -> str:
+    if h5py.check_string_dtype(dtype) is not None:
+        return "variable-length strings"
+    if h5py.check_vlen_dtype(dtype) is not None:
+        return "variable-length rows"
+    if h5py.check_ref_dtype(dtype) is not None:
+        return "references"
+    return f"elements of type {dtype}"

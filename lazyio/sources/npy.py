@@ -1,0 +1,80 @@
+"""numpy's ``.npy`` files: a header, then raw bytes."""
+
+import math
+import os
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from lazyio.errors import SourceError, TruncatedSourceError, UnsupportedDtypeError
+from lazyio.sources.files import existing
+from lazyio.sources.raw import RawSource
+
+MAGIC = b"\x93NUMPY"
+
+
+def npy_source(path: str | os.PathLike[str]) -> RawSource:
+    """Return the source for an ``.npy`` file, after reading its header.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    RawSource
+        Where the header says the data lies.
+
+    Raises
+    ------
+    SourceError
+        When it is missing or its header cannot be read.
+    TruncatedSourceError
+        When the data is shorter than the header says.
+    UnsupportedDtypeError
+        When it holds pickled objects, which are never loaded.
+    """
+    found = existing(path)
+    try:
+        with found.open("rb") as file:
+            shape, fortran, dtype = _header(file)
+            offset = file.tell()
+    except (ValueError, EOFError, OSError, SyntaxError) as error:
+        msg = f"{found} is not a readable .npy file: {error}"
+        raise SourceError(msg) from error
+    if dtype.hasobject:
+        msg = f"{found} holds pickled objects, which are never loaded; save it as numbers instead"
+        raise UnsupportedDtypeError(msg)
+    needed = offset + math.prod(shape) * dtype.itemsize
+    size = found.stat().st_size
+    if size < needed:
+        msg = (
+            f"{found} has {size} bytes, its header ({shape} {dtype}) says {needed}; "
+            "it was cut short, copy or save it again"
+        )
+        raise TruncatedSourceError(msg)
+    return RawSource(
+        path=str(found),
+        shape=tuple(map(int, shape)),
+        dtype=dtype,
+        offset=offset,
+        order="F" if fortran and len(shape) > 1 else "C",
+    )
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = npy_format.read_magic(file)
+    if version == (1, 0):
+        header = npy_format.read_array_header_1_0(file)
+    elif version in ((2, 0), (3, 0)):
+        header = npy_format.read_array_header_2_0(file)
+    else:
+        msg = f"format version {version} is not known"
+        raise ValueError(msg)
+    shape, fortran, dtype = header
+    if any(extent < 0 for extent in shape):
+        msg = f"its shape {shape} is negative"
+        raise ValueError(msg)
+    return shape, fortran, dtype

@@ -1,0 +1,169 @@
+"""Headerless binary files, as acquisition systems write them."""
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.errors import OptionError, SourceError, TruncatedSourceError
+from lazyio.grid import Region, box_shape
+from lazyio.sources.base import Array
+from lazyio.sources.files import existing, fingerprint, open_for_reading, read_region
+from lazyio.spec import MAX_NDIM, Shape, as_dtype, as_shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawSource:
+    """An array that lies in a file as one run of bytes."""
+
+    path: str
+    """Absolute path."""
+    shape: Shape
+    """Extents, in elements."""
+    dtype: np.dtype[Any]
+    """Type of an element, with its byte order."""
+    offset: int = 0
+    """Bytes before the array."""
+    order: Literal["C", "F"] = "C"
+    """``F`` where the first axis is the fastest."""
+
+    chunk_shape = None
+
+    @property
+    def location(self) -> tuple[str, str]:
+        """Path of the file; it has no keys."""
+        return self.path, ""
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether the last axis is the fastest."""
+        return self.order == "C"
+
+    def __dask_tokenize__(self) -> Any:
+        """Return what names the same bytes in any process."""
+        return (
+            "lazyio.RawSource",
+            self.path,
+            fingerprint(self.path),
+            self.shape,
+            self.dtype.str if self.dtype.fields is None else repr(self.dtype.descr),
+            self.offset,
+            self.order,
+        )
+
+    def read(self, region: Region) -> Array:
+        """Return a part as a new array."""
+        if self.order == "F":
+            transposed: Array = np.empty(box_shape(region)[::-1], self.dtype)
+            with open_for_reading(self.path) as file:
+                read_region(file, self.offset, self.shape[::-1], region[::-1], transposed)
+            return np.ascontiguousarray(transposed.T)
+        out: Array = np.empty(box_shape(region), self.dtype)
+        self.read_into(region, out)
+        return out
+
+    def read_into(self, region: Region, out: Array) -> None:
+        """Fill ``out`` with a part."""
+        if self.order == "F":
+            np.copyto(out, self.read(region))
+            return
+        with open_for_reading(self.path) as file:
+            read_region(file, self.offset, self.shape, region, out)
+
+
+def raw_source(
+    path: str | os.PathLike[str],
+    shape: int | Iterable[int],
+    dtype: npt.DTypeLike,
+    *,
+    offset: int = 0,
+    order: str = "C",
+) -> RawSource:
+    """Return the source for a headerless file, after checking its size.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    shape : tuple of int
+        Extents; one may be -1 and follows from the size of the file.
+    dtype : dtype-like
+        Type of an element, with its byte order.
+    offset : int
+        Bytes to skip at the start.
+    order : {"C", "F"}
+        Whether the last or the first axis is the fastest.
+
+    Returns
+    -------
+    RawSource
+        Nothing but the file's size has been looked at.
+
+    Raises
+    ------
+    TruncatedSourceError
+        When the file is shorter than the shape.
+    SourceError
+        When it is longer, or missing.
+    OptionError
+        When the arguments cannot be.
+    """
+    found = existing(path)
+    if not found.is_file():
+        msg = f"{found} is not a file; raw data lies in a file"
+        raise SourceError(msg)
+    if order not in ("C", "F"):
+        msg = f'order={order!r} is not an order; give "C" (last axis fastest) or "F"'
+        raise OptionError(msg)
+    element = as_dtype(dtype)
+    if element.itemsize == 0:
+        msg = f"dtype {element} has elements of 0 bytes; give a length, such as 'S8'"
+        raise OptionError(msg)
+    if isinstance(offset, bool) or not isinstance(offset, (int, np.integer)) or offset < 0:
+        msg = f"offset={offset!r} is not a number of bytes; give an integer of at least 0"
+        raise OptionError(msg)
+    size = found.stat().st_size
+    extents = _solve_extent(shape, element.itemsize, size - int(offset), str(found))
+    nbytes = math.prod(extents) * element.itemsize
+    if size != offset + nbytes:
+        detail = (
+            f"{found} has {size} bytes, but shape {extents} of {element} at offset {offset} "
+            f"takes {offset + nbytes}"
+        )
+        if size < offset + nbytes:
+            msg = f"{detail}: it is too short; check shape and dtype, or give -1 for one axis"
+            raise TruncatedSourceError(msg)
+        msg = (
+            f"{detail}: {size - offset - nbytes} bytes are left over; check shape and dtype, or "
+            f"skip a header with offset={size - nbytes}"
+        )
+        raise SourceError(msg)
+    return RawSource(
+        path=str(found), shape=extents, dtype=element, offset=int(offset), order=order
+    )
+
+
+def _solve_extent(
+    shape: int | Iterable[int], itemsize: int, nbytes: int, path: str
+) -> Shape:
+    """Return the shape with its one -1, if any, worked out from the file's size."""
+    given = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+    unknown = [axis for axis, extent in enumerate(given) if extent == -1]
+    if not unknown or len(given) > MAX_NDIM:
+        return as_shape(given)
+    if len(unknown) > 1:
+        msg = f"shape={given} has {len(unknown)} unknown extents; one axis at most may be -1"
+        raise OptionError(msg)
+    known = as_shape(tuple(1 if extent == -1 else extent for extent in given))
+    each = math.prod(known) * itemsize
+    if each == 0 or nbytes % each or nbytes < 0:
+        msg = (
+            f"{path} has {max(0, nbytes)} bytes of data, which is no multiple of {each}, the bytes "
+            f"of one step along axis {unknown[0]}; check shape, dtype and offset"
+        )
+        raise SourceError(msg)
+    return tuple(nbytes // each if extent == -1 else extent for extent in given)

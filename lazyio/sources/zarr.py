@@ -1,0 +1,146 @@
+"""Zarr arrays, v2 and v3, in any store that zarr-python opens."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+import zarr.errors
+
+from lazyio.errors import SourceError, UnsupportedDtypeError
+from lazyio.grid import Region, box_shape
+from lazyio.sources.base import Array
+from lazyio.sources.files import existing
+from lazyio.spec import Shape
+
+METADATA = ("zarr.json", ".zarray", ".zgroup")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZarrSource:
+    """A Zarr array; it travels as its store and path, as zarr pickles it."""
+
+    array: zarr.Array[Any]
+    """The array, opened for reading."""
+    in_rows: bool = False
+
+    @property
+    def shape(self) -> Shape:
+        """Extents, in elements."""
+        return tuple(map(int, self.array.shape))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of an element."""
+        return np.dtype(self.array.dtype)
+
+    @property
+    def chunk_shape(self) -> Shape | None:
+        """What is fetched at once: the shard where there is one."""
+        return tuple(map(int, self.array.shards or self.array.chunks))
+
+    @property
+    def location(self) -> tuple[str, str]:
+        """Path of the store, empty for stores without one, and path inside it."""
+        root = getattr(self.array.store, "root", "")
+        return str(root), self.array.path
+
+    def __dask_tokenize__(self) -> Any:
+        """Return what names the same array in any process."""
+        return "lazyio.ZarrSource", str(self.array.store_path), self.array.metadata.to_dict()
+
+    def read(self, region: Region) -> Array:
+        """Return a part as a new array."""
+        part = np.asarray(self.array[region] if region else self.array[()])
+        # zarr gives scalars for 0-d arrays, and its own byte order for none.
+        return np.ascontiguousarray(part, self.dtype).reshape(box_shape(region))
+
+
+def zarr_source(
+    store: Any, path: str | None, storage_options: Mapping[str, Any] | None = None
+) -> ZarrSource:
+    """Return the source for an array in a store.
+
+    Parameters
+    ----------
+    store : path-like, str or zarr store
+        A directory, a URL or a store object.
+    path : str or None
+        Path of the array inside it; ``None`` where the store has only one.
+    storage_options : mapping, optional
+        For a URL, as fsspec takes them.
+
+    Returns
+    -------
+    ZarrSource
+        Only metadata has been read.
+
+    Raises
+    ------
+    SourceError
+        When the store or array is missing, or its metadata cannot be read.
+    UnsupportedDtypeError
+        When its elements have no fixed size.
+    """
+    name = str(store)
+    if isinstance(store, (str, os.PathLike)) and "://" not in name:
+        store = name = str(existing(store))
+        _check_metadata(Path(name), path)
+    options = {"storage_options": dict(storage_options)} if storage_options else {}
+    try:
+        item = zarr.open(store, path=path or None, mode="r", **options)
+    except (FileNotFoundError, zarr.errors.BaseZarrError) as error:
+        where = f" at {path!r}" if path else ""
+        msg = f"{name} has no Zarr array{where}: {error}"
+        raise SourceError(msg) from error
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{name} has Zarr metadata that cannot be read: {error}"
+        raise SourceError(msg) from error
+    if isinstance(item, zarr.Group):
+        item = _sole_array(item, name)
+    return describe_array(item)
+
+
+def describe_array(array: zarr.Array[Any]) -> ZarrSource:
+    """Return the source for a zarr array that is open already."""
+    if np.dtype(array.dtype).hasobject or not np.dtype(array.dtype).itemsize:
+        msg = (
+            f"{array.store_path} holds elements of type {array.dtype}, which have no fixed size; "
+            "arrays of fixed-size elements are read"
+        )
+        raise UnsupportedDtypeError(msg)
+    return ZarrSource(array=array)
+
+
+def array_paths(group: zarr.Group) -> list[str]:
+    """Return the paths of all arrays below a group."""
+    members = group.members(max_depth=None)
+    return sorted(path for path, item in members if isinstance(item, zarr.Array))
+
+
+def _sole_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    paths = array_paths(group)
+    if len(paths) == 1:
+        found = group[paths[0]]
+        if isinstance(found, zarr.Array):
+            return found
+    listed = ", ".join(map(repr, paths)) or "none"
+    msg = f"{name} holds {len(paths)} arrays; give the path of one: {listed}"
+    raise SourceError(msg)
+
+
+def _check_metadata(store: Path, path: str | None) -> None:
+    """Name the metadata file that is no JSON, which zarr's own error does not."""
+    for name in METADATA:
+        file = store.joinpath(*(path or "").split("/")) / name
+        if not file.is_file():
+            continue
+        try:
+            json.loads(file.read_bytes())
+        except ValueError as error:
+            msg = f"{file} is damaged: {error}; restore it from a copy, the chunks may be intact"
+            raise SourceError(msg) from error

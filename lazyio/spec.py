@@ -1,0 +1,103 @@
+"""What an array is, without holding it: its shape and its dtype."""
+
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.errors import OptionError, UnsupportedDtypeError
+
+Shape = tuple[int, ...]
+
+MAX_NDIM = 32
+"""The rank that both numpy 1 and HDF5 stop at."""
+
+
+def as_shape(shape: Any, name: str = "shape") -> Shape:
+    """Return a shape as Python integers.
+
+    Parameters
+    ----------
+    shape : int or iterable of int
+        Extents, in elements; an integer is a shape of one axis.
+    name : str
+        The argument that it was given for, named in an error.
+
+    Returns
+    -------
+    tuple of int
+        One extent per axis, none negative.
+
+    Raises
+    ------
+    OptionError
+        When an extent is negative or not an integer, or the rank is over 32.
+
+    Examples
+    --------
+    >>> as_shape([3, 4])
+    (3, 4)
+    """
+    try:
+        extents = tuple(map(operator.index, shape if isinstance(shape, Iterable) else (shape,)))
+    except TypeError:
+        msg = f"{name}={shape!r} is not a shape; give one integer per axis, such as (1000, 64)"
+        raise OptionError(msg) from None
+    if any(extent < 0 for extent in extents):
+        msg = f"{name}={extents} has a negative extent; every axis needs at least 0 elements"
+        raise OptionError(msg)
+    if len(extents) > MAX_NDIM:
+        msg = f"{name} has {len(extents)} axes; HDF5 and Zarr arrays have at most {MAX_NDIM}"
+        raise OptionError(msg)
+    return extents
+
+
+def as_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
+    """Return a dtype whose elements have a fixed number of bytes.
+
+    Parameters
+    ----------
+    dtype : dtype-like
+        Anything that ``numpy.dtype`` takes.
+
+    Returns
+    -------
+    numpy.dtype
+        The dtype.
+
+    Raises
+    ------
+    OptionError
+        When it is missing or unknown to numpy.
+    UnsupportedDtypeError
+        When its elements are Python objects.
+    """
+    if dtype is None:
+        msg = 'a shape alone does not say how large an element is; give dtype, such as "int16"'
+        raise OptionError(msg)
+    try:
+        resolved = np.dtype(dtype)
+    except TypeError as error:
+        msg = f"dtype={dtype!r} is not a numpy dtype: {error}"
+        raise OptionError(msg) from error
+    if resolved.hasobject:
+        msg = (
+            f"dtype {resolved} holds Python objects, which have no fixed size on disk; "
+            "convert with .astype(...) to a number or a fixed-length string first"
+        )
+        raise UnsupportedDtypeError(msg)
+    return resolved
+
+
+def nbytes_of(shape: Shape, dtype: np.dtype[Any]) -> int:
+    """Return the bytes of an array, as an exact integer.
+
+    Examples
+    --------
+    >>> nbytes_of((2, 3), np.dtype("int16"))
+    12
+    """
+    return math.prod(shape) * dtype.itemsize

@@ -1,0 +1,1 @@
+"""Where chunks go: one adapter a format, all of one Protocol."""

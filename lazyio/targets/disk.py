@@ -1,0 +1,35 @@
+"""A full or failing disk, as one error that says what to do."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lazyio.errors import TargetError
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn an error of the file system, or libhdf5's word for it, into a TargetError.
+
+    Raises
+    ------
+    TargetError
+        With the ``errno`` where there is one.
+    """
+    try:
+        yield
+    except TargetError:
+        raise
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None) or _errno_in(str(error))
+        reason = os.strerror(number) if number else str(error)
+        msg = f"writing under {folder} failed: {reason}; free space or choose another disk"
+        raise TargetError(number, msg) from error
+
+
+def _errno_in(text: str) -> int | None:
+    """Return the errno that libhdf5 puts in the words of an error."""
+    _, found, rest = text.partition("errno = ")
+    digits = rest.split(",")[0].strip()
+    return int(digits) if found and digits.isdigit() else None

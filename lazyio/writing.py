@@ -1,0 +1,521 @@
+"""Public: write any array to HDF5 or Zarr, whole or not at all."""
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from lazyio.codecs.filters import parse_filters
+from lazyio.errors import OptionError, TargetError, TargetExistsError
+from lazyio.inputs import Input, recognise
+from lazyio.options import refuse_unready, wishes_for
+from lazyio.planning import Plan, solve
+from lazyio.run.report import WriteReport
+from lazyio.run.write import Job, run
+from lazyio.safety.workdir import WorkDirectory
+from lazyio.spec import as_dtype, nbytes_of
+from lazyio.targets.base import Target
+from lazyio.targets.hdf5 import Hdf5Options, Hdf5Target
+from lazyio.targets.zarr import ZarrOptions, ZarrTarget
+
+PathLike = str | os.PathLike[str]
+
+_MODES = ("a", "w", "w-", "x", "r+")
+
+
+def to_hdf5(
+    data: Any,
+    path: Any,
+    key: Any = "/data",
+    *,
+    mode: str = "a",
+    overwrite: bool = False,
+    chunks: Any = "auto",
+    chunk_nbytes: int | str | tuple[int | str, int | str] | None = None,
+    access: Any = None,
+    dtype: npt.DTypeLike | None = None,
+    compression: Any = None,
+    compression_opts: Any = None,
+    shuffle: bool | None = None,
+    fletcher32: bool = False,
+    fillvalue: Any = None,
+    maxshape: Any = None,
+    attrs: Mapping[str, Any] | None = None,
+    dims: Any = None,
+    region: Any = None,
+    append_dim: Any = None,
+    links: str = "copy",
+    libver: Any = None,
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+    resume: bool = False,
+    digests: bool = True,
+    progress: Any = False,
+    compute: bool = True,
+    scheduler: Any = None,
+    comm: Any = None,
+) -> WriteReport:
+    """Write an array to a dataset of an HDF5 file.
+
+    The file appears under its name only when it is complete: it is built in
+    a hidden folder beside it, and a failed or killed run leaves what was there.
+
+    Parameters
+    ----------
+    data : dask array, array-like or Source
+        What to write. Straight from :func:`open` it is read in blocks that
+        suit the chunks; a graph's blocks are each computed once.
+    path : path-like
+        The file. ``to_hdf5(path, key, data)`` works too.
+    key : str
+        Path of the dataset; groups on the way are made.
+    mode : {"a", "w", "w-", "x", "r+"}
+        h5py's file mode: create or add, new file, must not exist, must exist.
+    overwrite : bool
+        Whether a dataset of that key may be replaced.
+    chunks, chunk_nbytes : optional
+        As in :func:`plan`.
+    dtype : dtype-like, optional
+        Cast to this type.
+    compression : None, str, int or hdf5plugin object
+        ``"gzip" "zstd" "blosc"`` are encoded here, in parallel; ``"lzf"
+        "lz4" "bitshuffle" "blosc2" "szip"`` and any filter id by libhdf5.
+    compression_opts : optional
+        A level, or ``(cname, clevel, shuffle)`` for blosc and blosc2.
+    shuffle, fletcher32 : bool
+        HDF5's byte shuffle before, its checksum after.
+    fillvalue : scalar, optional
+        What a reader gets where nothing was written.
+    maxshape : tuple, optional
+        How far the dataset may grow, ``None`` per axis for no bound.
+    attrs : mapping, optional
+        Attributes of the dataset.
+    libver : optional
+        File format bounds, as in h5py, but never ``"latest"``.
+    memory_limit : int or str, optional
+        Bytes for everything in flight; 1 GiB by default.
+    workers : int, optional
+        Blocks in flight; by default dask's number of workers.
+    progress : bool or callable
+        ``True`` draws a bar; a callable is given a step for every block.
+    digests : bool
+        Accepted; stores nothing yet.
+    access, dims, region, append_dim, links, resume, compute, scheduler, comm
+        Not yet: anything but the default raises :class:`OptionError`.
+
+    Returns
+    -------
+    WriteReport
+        What was written, how large it is and how long it took.
+
+    Raises
+    ------
+    TargetExistsError
+        When the dataset, or with ``mode="x"`` the file, is there already.
+    TargetLockedError
+        When another writer is at work on the file.
+    TargetError
+        When the file cannot be written.
+    BlockError
+        When a block raises or is not what it should be; names its region.
+    PlanError, OptionError, UnsupportedDtypeError
+        Before anything is computed.
+
+    Examples
+    --------
+    >>> import dask.array as da, h5py, lazyio
+    >>> report = lazyio.to_hdf5(da.ones((1000, 64)), "ones.h5", "x", compression="gzip")
+    >>> with h5py.File("ones.h5") as file:
+    ...     file["x"].shape, file["x"].compression
+    ((1000, 64), 'gzip')
+    """
+    began = time.perf_counter()
+    if not isinstance(key, str) and isinstance(data, (str, os.PathLike)):
+        # dask's own order of arguments: to_hdf5(path, key, data).
+        data, path, key = key, data, path
+    refuse_unready(
+        access=(access, None),
+        dims=(dims, None),
+        region=(region, None),
+        append_dim=(append_dim, None),
+        links=(links, "copy"),
+        resume=(resume, False),
+        compute=(compute, True),
+        scheduler=(scheduler, None),
+        comm=(comm, None),
+    )
+    _check_key(key)
+    _check_mode(mode)
+    if chunks is None:
+        msg = 'chunks=None (contiguous) does not work yet in this version; leave it at "auto"'
+        raise OptionError(msg)
+    given = recognise(data)
+    element = given.dtype if dtype is None else as_dtype(dtype)
+    target_path = _target_path(path)
+    plan = _plan(given, element, chunks, chunk_nbytes, memory_limit, workers, "hdf5")
+    options = Hdf5Options(
+        key=key,
+        filters=parse_filters(
+            compression,
+            compression_opts,
+            shuffle=shuffle,
+            fletcher32=fletcher32,
+            dtype=element,
+            chunk_nbytes=plan.chunk_nbytes,
+        ),
+        fillvalue=fillvalue,
+        maxshape=_maxshape(maxshape, plan.shape),
+        attrs=attrs,
+        libver=libver,
+        replace=overwrite,
+    )
+    _check_file(target_path, mode)
+    is_kept = mode in ("a", "r+") and target_path.exists()
+    _refuse_own_source(given, target_path, key if is_kept else None)
+    if is_kept and not overwrite:
+        _check_free(target_path, key)
+    with WorkDirectory(target_path) as work:
+        if is_kept:
+            shutil.copyfile(target_path, work.built)
+        target = Hdf5Target(
+            work.built,
+            shape=plan.shape,
+            chunk_shape=plan.chunk_shape,
+            dtype=element,
+            options=options,
+        )
+        return _write(given, plan, target, work, key, progress, began)
+
+
+def to_zarr(
+    data: Any,
+    store: Any,
+    path: str | None = None,
+    *,
+    mode: str = "a",
+    overwrite: bool = False,
+    chunks: Any = "auto",
+    chunk_nbytes: int | str | tuple[int | str, int | str] | None = None,
+    access: Any = None,
+    dtype: npt.DTypeLike | None = None,
+    shards: Any = None,
+    compressors: Any = "auto",
+    filters: Any = "auto",
+    fill_value: Any = None,
+    zarr_format: int = 3,
+    dimension_names: Sequence[str | None] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    region: Any = None,
+    append_dim: Any = None,
+    write_empty_chunks: bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+    resume: bool = False,
+    digests: bool = True,
+    progress: Any = False,
+    compute: bool = True,
+    scheduler: Any = None,
+) -> WriteReport:
+    """Write an array to a Zarr array in a local directory.
+
+    The array appears under its name only when it is complete: it is built in
+    a hidden folder beside it, and a failed or killed run leaves what was there.
+
+    Parameters
+    ----------
+    data : dask array, array-like or Source
+        What to write, as in :func:`to_hdf5`.
+    store : path-like
+        Directory of the store.
+    path : str, optional
+        Path of the array inside it; by default the store is the array.
+    mode : {"a", "w", "w-", "x", "r+"}
+        Create or add; replace the named array; store must not, or must, exist.
+    overwrite : bool
+        Whether an array of that path may be replaced.
+    chunks, chunk_nbytes : optional
+        As in :func:`plan`.
+    dtype : dtype-like, optional
+        Cast to this type.
+    compressors, filters : optional
+        As in ``zarr.create_array``. zstd, blosc, gzip and crc32c, and any
+        numcodecs codec of v2, are encoded here; others by zarr-python.
+    fill_value : scalar, optional
+        What a reader gets where nothing was written. Chunks that hold
+        nothing else are not stored, as zarr does it.
+    zarr_format : {3, 2}
+        Version of the metadata.
+    dimension_names : sequence of str, optional
+        Names of the axes.
+    attributes : mapping, optional
+        Attributes of the array.
+    memory_limit : int or str, optional
+        Bytes for everything in flight; 1 GiB by default.
+    workers : int, optional
+        Blocks in flight; by default dask's number of workers.
+    progress : bool or callable
+        ``True`` draws a bar; a callable is given a step for every block.
+    digests : bool
+        Accepted; stores nothing yet.
+    access, shards, region, append_dim, write_empty_chunks, storage_options
+        Not yet: anything but the default raises :class:`OptionError`.
+    resume, compute, scheduler
+        Not yet: anything but the default raises :class:`OptionError`.
+
+    Returns
+    -------
+    WriteReport
+        What was written, how large it is and how long it took.
+
+    Raises
+    ------
+    TargetExistsError
+        When the array is there already.
+    TargetLockedError
+        When another writer is at work on it.
+    TargetError
+        When the store cannot be written.
+    BlockError
+        When a block raises or is not what it should be; names its region.
+    PlanError, OptionError, UnsupportedDtypeError
+        Before anything is computed.
+
+    Examples
+    --------
+    >>> import dask.array as da, lazyio, zarr
+    >>> report = lazyio.to_zarr(da.ones((1000, 64)), "ones.zarr", overwrite=True)
+    >>> zarr.open_array("ones.zarr").shape
+    (1000, 64)
+    """
+    began = time.perf_counter()
+    refuse_unready(
+        access=(access, None),
+        shards=(shards, None),
+        region=(region, None),
+        append_dim=(append_dim, None),
+        write_empty_chunks=(write_empty_chunks, None),
+        storage_options=(storage_options, None),
+        resume=(resume, False),
+        compute=(compute, True),
+        scheduler=(scheduler, None),
+    )
+    _check_mode(mode)
+    if zarr_format not in (2, 3):
+        msg = f"zarr_format={zarr_format!r}; give 3 or 2"
+        raise OptionError(msg)
+    given = recognise(data)
+    element = given.dtype if dtype is None else as_dtype(dtype)
+    root = _store_path(store)
+    name = _array_path(path)
+    plan = _plan(given, element, chunks, chunk_nbytes, memory_limit, workers, "zarr")
+    options = ZarrOptions(
+        compressors=compressors,
+        filters=filters,
+        fill_value=fill_value,
+        zarr_format=2 if zarr_format == 2 else 3,
+        dimension_names=dimension_names,
+        attributes=dict(attributes or {}),
+    )
+    _check_file(root, mode)
+    final = root / name if name else root
+    is_kept = bool(name) and root.exists()
+    _refuse_own_source(given, root, name)
+    _check_no_array(final, root, replace=overwrite or mode == "w")
+    if is_kept:
+        _make_groups(root, name, options.zarr_format)
+    with WorkDirectory(final if is_kept or not name else root) as work:
+        target = ZarrTarget(
+            work.built,
+            "" if is_kept else name,
+            shape=plan.shape,
+            chunk_shape=plan.chunk_shape,
+            dtype=element,
+            options=options,
+        )
+        return _write(given, plan, target, work, name, progress, began, shown=root)
+
+
+def _plan(
+    given: Input,
+    element: np.dtype[Any],
+    chunks: Any,
+    chunk_nbytes: Any,
+    memory_limit: Any,
+    workers: Any,
+    target_format: str,
+) -> Plan:
+    wishes = wishes_for(
+        memory_limit=memory_limit,
+        workers=workers,
+        chunks=chunks,
+        chunk_nbytes=chunk_nbytes,
+        format=target_format,
+        dims=given.dims,
+    )
+    return solve(given.facts(element, own_blocks=chunks is True), wishes)
+
+
+def _write(
+    given: Input,
+    plan: Plan,
+    target: Target,
+    work: WorkDirectory,
+    key: str,
+    progress: Any,
+    began: float,
+    shown: Path | None = None,
+) -> WriteReport:
+    job = Job(
+        plan=plan,
+        target=target,
+        source=given.source,
+        array=given.array if given.source is None or plan.edges is not None else None,
+        key=key,
+        progress=progress,
+        scratch=work.scratch,
+    )
+    try:
+        n_blocks = run(job)
+        stored_nbytes = target.finish()
+    except BaseException:
+        target.abort()
+        raise
+    work.publish()
+    return WriteReport(
+        path=str(shown or work.target),
+        keys=(key,),
+        nbytes=nbytes_of(plan.shape, plan.dtype),
+        stored_nbytes=stored_nbytes,
+        seconds=time.perf_counter() - began,
+        n_blocks=n_blocks,
+        n_chunks=plan.n_chunks,
+        n_resumed=0,
+        peak_nbytes=plan.peak_nbytes,
+        engine=target.engine,
+        advice=plan.advice,
+        plan=plan,
+    )
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in _MODES:
+        msg = f"mode={mode!r} is not a mode; give one of {', '.join(map(repr, _MODES))}"
+        raise OptionError(msg)
+
+
+def _check_key(key: Any) -> None:
+    if not isinstance(key, str) or not key.strip("/"):
+        msg = f"key={key!r} does not name a dataset; give a path inside the file, such as '/data'"
+        raise OptionError(msg)
+
+
+def _target_path(path: Any) -> Path:
+    if isinstance(path, (h5py.Group, h5py.Dataset)):
+        msg = "an open h5py object cannot be written into yet; give the path of the file"
+        raise OptionError(msg)
+    if not isinstance(path, (str, os.PathLike)):
+        msg = f"path={path!r} is not a path; give the name of a file"
+        raise OptionError(msg)
+    # A link is followed, so that what it points to is replaced, and not the link.
+    return Path(os.path.realpath(path))
+
+
+def _store_path(store: Any) -> Path:
+    if isinstance(store, (zarr.Group, zarr.Array)) or not isinstance(store, (str, os.PathLike)):
+        msg = f"a {type(store).__name__} cannot be written into yet; give the path of a directory"
+        raise OptionError(msg)
+    if "://" in str(store):
+        msg = f"{store}: stores behind a URL cannot be written yet; give a local directory"
+        raise OptionError(msg)
+    return Path(os.path.realpath(store))
+
+
+def _array_path(path: str | None) -> str:
+    name = (path or "").strip("/")
+    parts = name.split("/") if name else []
+    if any(part in ("", ".", "..") or part.startswith("__") for part in parts):
+        msg = f"path={path!r} is not a path inside a Zarr store; give names joined by '/'"
+        raise OptionError(msg)
+    return name
+
+
+def _check_file(path: Path, mode: str) -> None:
+    if path.exists() and mode in ("w-", "x"):
+        msg = f"{path} is there already, and mode={mode!r} makes only new ones; pass mode='a' or 'w'"
+        raise TargetExistsError(17, msg)
+    if not path.exists() and mode == "r+":
+        msg = f"{path} does not exist, and mode='r+' adds to existing ones only; pass mode='a'"
+        raise TargetError(2, msg)
+
+
+def _check_free(path: Path, key: str) -> None:
+    """Refuse an existing dataset before the file is copied."""
+    if not h5py.is_hdf5(path):
+        msg = f"{path} is there already and is no HDF5 file; pass mode='w' to replace it"
+        raise TargetError(22, msg)
+    with h5py.File(path, "r") as file:
+        is_there = key in file
+    if is_there:
+        msg = (
+            f"{path} has {key!r} already; pass overwrite=True to replace it, or another key "
+            "(mode='w' replaces the whole file)"
+        )
+        raise TargetExistsError(17, msg)
+
+
+def _check_no_array(final: Path, root: Path, *, replace: bool) -> None:
+    if final.exists() and not replace:
+        msg = f"{final} is there already; pass overwrite=True to replace it, or another path"
+        raise TargetExistsError(17, msg)
+    if root.exists() and not root.is_dir():
+        msg = f"{root} is a file, and a Zarr store is a directory; choose another path"
+        raise TargetError(20, msg)
+
+
+def _make_groups(root: Path, name: str, zarr_format: int) -> None:
+    """Make the groups on the way to an array in an existing store."""
+    for depth in range(name.count("/") + 1):
+        parent = "/".join(name.split("/")[:depth])
+        zarr.open_group(
+            root, path=parent or None, mode="a", zarr_format=2 if zarr_format == 2 else 3
+        )
+
+
+def _refuse_own_source(given: Input, target: Path, key: str | None) -> None:
+    """Refuse to replace what is being read; another key of the same file is fine."""
+    for location, inside in given.locations:
+        if os.path.realpath(location) != str(target):
+            continue
+        if key is None or inside.strip("/") == key.strip("/"):
+            msg = (
+                f"{target} {inside} is the source of this array and cannot be its target; "
+                "write to another path, then replace it"
+            )
+            raise TargetError(22, msg)
+
+
+def _maxshape(maxshape: Any, shape: tuple[int, ...]) -> tuple[int | None, ...] | None:
+    if maxshape is None:
+        return None
+    if maxshape is True:
+        return (None,) * len(shape)
+    bounds = tuple(maxshape) if isinstance(maxshape, (tuple, list)) else (maxshape,)
+    fits = len(bounds) == len(shape) and all(
+        bound is None or (isinstance(bound, (int, np.integer)) and bound >= extent)
+        for bound, extent in zip(bounds, shape, strict=False)
+    )
+    if not fits:
+        msg = (
+            f"maxshape={maxshape!r} does not hold shape {shape}; give per axis None for no bound, "
+            "or at least the extent there is"
+        )
+        raise OptionError(msg)
+    return tuple(None if bound is None else int(bound) for bound in bounds)
