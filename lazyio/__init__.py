@@ -10,7 +10,7 @@ from lazyio.reading import (
     from_raw,
     from_source,
     from_zarr,
-    open,  # noqa: A004 - the contract's word
+    open,
     plan,
 )
 from lazyio.run.report import WriteReport

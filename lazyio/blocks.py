@@ -97,7 +97,7 @@ def as_blocks(source: Source, block_shape: Shape) -> da.Array:
     chunks = tuple(
         max(1, min(block, extent)) for block, extent in zip(block_shape, source.shape, strict=True)
     )
-    return da.from_array(
+    array: da.Array = da.from_array(
         reader,
         chunks=chunks,
         name=f"{NAME}-{tokenize(reader, chunks)}",
@@ -106,6 +106,7 @@ def as_blocks(source: Source, block_shape: Shape) -> da.Array:
         inline_array=True,
         meta=np.empty((0,) * reader.ndim, reader.dtype),
     )
+    return array
 
 
 def source_of(array: da.Array) -> Source | None:
@@ -114,7 +115,7 @@ def source_of(array: da.Array) -> Source | None:
     An array that anything was done to, slicing and rechunking too, has
     another top layer.
     """
-    top = array.__dask_graph__().layers.get(array.name)
+    top = array.dask.layers.get(array.name)
     readers = list(_readers(top))
     if len(readers) != 1 or not array.name.startswith(NAME):
         return None
@@ -129,7 +130,7 @@ def locations_in(array: da.Array) -> set[tuple[str, str]]:
     were given to dask directly.
     """
     found = set()
-    for layer in array.__dask_graph__().layers.values():
+    for layer in array.dask.layers.values():
         for argument in _arguments(layer):
             held = argument.source if isinstance(argument, SourceReader) else argument
             location = location_of(held)

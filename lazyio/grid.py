@@ -94,6 +94,40 @@ def box_shape(region: Region) -> Shape:
     return tuple(part.stop - part.start for part in region)
 
 
+def overlap(region: Region, step: Shape, index: Sequence[int]) -> tuple[Region, Region]:
+    """Return where a region and a box of the grid overlap, seen from both.
+
+    Parameters
+    ----------
+    region : tuple of slice
+        A part of the array.
+    step : tuple of int
+        Extents of a box.
+    index : sequence of int
+        Position of a box that the region touches.
+
+    Returns
+    -------
+    in_box, in_region : tuple of slice
+        The overlap, counted from the corner of each.
+
+    Examples
+    --------
+    >>> overlap((slice(3, 9),), (4,), (1,))
+    ((slice(0, 4, None),), (slice(1, 5, None),))
+    """
+    starts = [max(part.start, i * s) for part, s, i in zip(region, step, index, strict=True)]
+    stops = [min(part.stop, (i + 1) * s) for part, s, i in zip(region, step, index, strict=True)]
+    in_box = tuple(
+        slice(a - i * s, b - i * s) for a, b, s, i in zip(starts, stops, step, index, strict=True)
+    )
+    in_region = tuple(
+        slice(a - part.start, b - part.start)
+        for a, b, part in zip(starts, stops, region, strict=True)
+    )
+    return in_box, in_region
+
+
 def is_multiple(extent: int, unit: int, end: int) -> bool:
     """Return whether a box edge falls on a unit's edge, or on the axis' end."""
     return extent % unit == 0 or extent >= end

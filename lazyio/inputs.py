@@ -13,7 +13,7 @@ from dask.base import is_dask_collection
 from lazyio.blocks import location_of, locations_in, source_of
 from lazyio.errors import OptionError, PlanError, UnsupportedDtypeError
 from lazyio.planning import Facts
-from lazyio.sources.base import Source, Stored
+from lazyio.sources.base import Source
 from lazyio.sources.lookup import array_source, source_for
 from lazyio.spec import Shape, as_dtype
 
@@ -61,9 +61,14 @@ class Input:
             dtype=dtype,
             held_itemsize=max(dtype.itemsize, self.dtype.itemsize),
             source_chunk_shape=None if source is None else source.chunk_shape,
-            in_rows=isinstance(source, Stored) and source.in_rows,
+            in_rows=lies_in_rows(source),
             edges=edges,
         )
+
+
+def lies_in_rows(source: Source | None) -> bool:
+    """Return whether a source is one C-ordered run of bytes in a file."""
+    return bool(getattr(source, "in_rows", False))
 
 
 def recognise(data: Any) -> Input:
@@ -108,7 +113,9 @@ def recognise(data: Any) -> Input:
 def _from_dask(array: Any, dims: tuple[str, ...]) -> Input:
     if not isinstance(array, da.Array):
         kind = type(array).__name__
-        msg = f"a dask {kind} is not an array; convert it first, as with .to_dask_array(lengths=True)"
+        msg = (
+            f"a dask {kind} is not an array; convert it first, as with .to_dask_array(lengths=True)"
+        )
         raise OptionError(msg)
     if any(math.isnan(size) for sizes in array.chunks for size in sizes):
         msg = (
@@ -116,7 +123,7 @@ def _from_dask(array: Any, dims: tuple[str, ...]) -> Input:
             "first, which computes it once"
         )
         raise PlanError(msg)
-    meta = array._meta  # noqa: SLF001 - dask has no public way to ask for the kind of block
+    meta = array._meta
     if not isinstance(meta, np.ndarray) or isinstance(meta, np.ma.MaskedArray):
         kind = f"{type(meta).__module__}.{type(meta).__name__}"
         msg = (

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import dask
+import numpy as np
 from dask.system import CPU_COUNT
 
 from lazyio.errors import OptionError
@@ -21,7 +22,7 @@ def wishes_for(
     workers: Any,
     chunks: Any,
     chunk_nbytes: Any,
-    format: str,  # noqa: A002 - the contract's word
+    format: str,
     block_shape: Any = None,
     strategy: str = "auto",
     dims: Sequence[str] = (),
@@ -63,9 +64,23 @@ def default_workers() -> int:
     """Return dask's number of workers, without starting any."""
     client = active_client()
     if client is not None:
-        return max(1, sum(client.nthreads().values()))
-    configured = dask.config.get("num_workers", None)
-    return int(configured) if configured else int(CPU_COUNT)
+        n_threads: int = sum(client.nthreads().values())
+        return max(1, n_threads)
+    return int(dask.config.get("num_workers", None) or CPU_COUNT)
+
+
+def check_flags(**flags: Any) -> None:
+    """Raise for an argument that is neither ``True`` nor ``False``.
+
+    Raises
+    ------
+    OptionError
+        Naming the argument.
+    """
+    for name, given in flags.items():
+        if not isinstance(given, (bool, np.bool_)):
+            msg = f"{name}={given!r}; give True or False"
+            raise OptionError(msg)
 
 
 def refuse_unready(**options: tuple[Any, Any]) -> None:

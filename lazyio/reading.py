@@ -10,10 +10,10 @@ import numpy.typing as npt
 from lazyio.blocks import as_blocks
 from lazyio.errors import OptionError, PlanError
 from lazyio.grid import Region
-from lazyio.inputs import recognise
+from lazyio.inputs import lies_in_rows, recognise
 from lazyio.options import refuse_unready, wishes_for
 from lazyio.planning import Facts, Plan, solve
-from lazyio.sources.base import Array, Source, Stored
+from lazyio.sources.base import Array, Source
 from lazyio.sources.function import FunctionSource
 from lazyio.sources.hdf5 import hdf5_source
 from lazyio.sources.lookup import array_source, source_for
@@ -37,7 +37,7 @@ def plan(
     shards: Any = None,
     access: Any = None,
     source_chunks: Sequence[int] | None = None,
-    format: str = "hdf5",  # noqa: A002 - the contract's word
+    format: str = "hdf5",
     strategy: str = "auto",
 ) -> Plan:
     """Return how an array would be cut into chunks and blocks; print it.
@@ -109,11 +109,11 @@ def plan(
     return solve(facts, wishes)
 
 
-def open(  # noqa: A001 - the contract's word
+def open(
     obj: Any,
     key: str | None = None,
     *,
-    format: str | None = None,  # noqa: A002 - the contract's word
+    format: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     chunks: Any = "auto",
     memory_limit: int | str | None = None,
@@ -199,7 +199,7 @@ def from_array(
 
 
 def from_raw(
-    path: PathLike,
+    path: PathLike | Sequence[PathLike],
     shape: int | Iterable[int],
     dtype: npt.DTypeLike,
     *,
@@ -243,8 +243,8 @@ def from_raw(
     >>> lazyio.from_raw("recording.raw", (-1, 4), "int16").shape
     (3, 4)
     """
-    if isinstance(path, (list, tuple)):
-        msg = "a list of raw files cannot be joined yet; open them one at a time"
+    if not isinstance(path, (str, os.PathLike)):
+        msg = f"path={path!r}; a list of raw files cannot be joined yet, open them one at a time"
         raise OptionError(msg)
     source = raw_source(path, shape, dtype, offset=offset, order=order)
     return _lazy(source, chunks, memory_limit, access, None)
@@ -412,9 +412,7 @@ def from_function(
     >>> lazyio.from_function(read, (10, 10), "int64")[3, 4].compute()
     np.int64(7)
     """
-    if not callable(read):
-        msg = f"read={read!r} is not a function; give one that takes a region"
-        raise OptionError(msg)
+    _check_callable(read)
     extents = as_shape(shape)
     source = FunctionSource(
         function=read,
@@ -458,6 +456,12 @@ def from_source(
     np.int64(45)
     """
     return _lazy(array_source(source), chunks, memory_limit, access, None)
+
+
+def _check_callable(read: Any) -> None:
+    if not callable(read):
+        msg = f"read={read!r} is not a function; give one that takes a region"
+        raise OptionError(msg)
 
 
 def _facts(
@@ -510,12 +514,11 @@ def _lazy(
 
 def _reading_block(source: Source, memory_limit: Any) -> tuple[int, ...]:
     """Return the block of a plan whose chunks are the source's own."""
-    in_rows = isinstance(source, Stored) and source.in_rows
     facts = Facts(
         shape=source.shape,
         dtype=as_dtype(source.dtype),
         source_chunk_shape=source.chunk_shape,
-        in_rows=in_rows,
+        in_rows=lies_in_rows(source),
     )
     wishes = wishes_for(
         memory_limit=memory_limit,

@@ -92,6 +92,17 @@ def as_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     return resolved
 
 
+def is_integer(value: object) -> bool:
+    """Return whether a value is a whole number, Python's or numpy's, and no bool.
+
+    Examples
+    --------
+    >>> is_integer(3), is_integer(np.int64(3)), is_integer(True), is_integer(3.0)
+    (True, True, False, False)
+    """
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def nbytes_of(shape: Shape, dtype: np.dtype[Any]) -> int:
     """Return the bytes of an array, as an exact integer.
 

@@ -15,7 +15,7 @@ import zarr
 from lazyio.codecs.filters import parse_filters
 from lazyio.errors import OptionError, TargetError, TargetExistsError
 from lazyio.inputs import Input, recognise
-from lazyio.options import refuse_unready, wishes_for
+from lazyio.options import check_flags, refuse_unready, wishes_for
 from lazyio.planning import Plan, solve
 from lazyio.run.report import WriteReport
 from lazyio.run.write import Job, run
@@ -151,6 +151,7 @@ def to_hdf5(
         scheduler=(scheduler, None),
         comm=(comm, None),
     )
+    check_flags(overwrite=overwrite, fletcher32=fletcher32, digests=digests)
     _check_key(key)
     _check_mode(mode)
     if chunks is None:
@@ -307,6 +308,7 @@ def to_zarr(
         compute=(compute, True),
         scheduler=(scheduler, None),
     )
+    check_flags(overwrite=overwrite, digests=digests)
     _check_mode(mode)
     if zarr_format not in (2, 3):
         msg = f"zarr_format={zarr_format!r}; give 3 or 2"
@@ -449,7 +451,9 @@ def _array_path(path: str | None) -> str:
 
 def _check_file(path: Path, mode: str) -> None:
     if path.exists() and mode in ("w-", "x"):
-        msg = f"{path} is there already, and mode={mode!r} makes only new ones; pass mode='a' or 'w'"
+        msg = (
+            f"{path} is there already, and mode={mode!r} makes only new ones; pass mode='a' or 'w'"
+        )
         raise TargetExistsError(17, msg)
     if not path.exists() and mode == "r+":
         msg = f"{path} does not exist, and mode='r+' adds to existing ones only; pass mode='a'"

@@ -104,9 +104,7 @@ def encoder_for(filters: tuple[Filter, ...], itemsize: int) -> Encoder | None:
                 return None
             # Blosc stores what it cannot shrink inside its own buffer.
             skip_mask = 0 if step.filter_id == BLOSC else 1 << at
-    return Encoder(
-        shuffles=shuffles, compress=compress, skip_mask=skip_mask, checksums=checksums
-    )
+    return Encoder(shuffles=shuffles, compress=compress, skip_mask=skip_mask, checksums=checksums)
 
 
 def _with_checksum(payload: Payload, workspace: Workspace) -> Payload:

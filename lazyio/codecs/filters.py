@@ -299,7 +299,11 @@ def _level(name: str, opts: Any, family: Any) -> int:
         opts = opts[0]
     if opts is None:
         return int(family.DEFAULT_LEVEL)
-    if isinstance(opts, bool) or not isinstance(opts, (int, np.integer)) or opts not in family.LEVELS:
+    if (
+        isinstance(opts, bool)
+        or not isinstance(opts, (int, np.integer))
+        or opts not in family.LEVELS
+    ):
         low, high = family.LEVELS[0], family.LEVELS[-1]
         msg = f"compression_opts={opts!r}: {name} takes a level from {low} to {high}"
         raise OptionError(msg)
@@ -329,9 +333,7 @@ def _blosc_filter(options: tuple[int, ...], facts: _ChunkFacts) -> Filter:
     level, shuffle, code = (*options, *blosc_defaults()[len(options) :])
     typesize = facts.itemsize if facts.itemsize <= 255 else 1
     # What the filter's own set_local would put there: versions, element and chunk size.
-    return Filter(
-        filter_id=BLOSC, options=(2, 2, typesize, facts.nbytes, level, shuffle, code)
-    )
+    return Filter(filter_id=BLOSC, options=(2, 2, typesize, facts.nbytes, level, shuffle, code))
 
 
 def _szip_filter(opts: Any) -> Filter:

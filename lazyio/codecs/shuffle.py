@@ -5,12 +5,14 @@ memory speed, where a transposed copy of bytes takes three to five times as
 long. The bytes are those of libhdf5's filter 2.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from lazyio.codecs.workspace import Bytes, Workspace
 
-_UNSIGNED = {
+_UNSIGNED: dict[int, np.dtype[Any]] = {
     2: np.dtype("<u2"),
     4: np.dtype("<u4"),
     8: np.dtype("<u8"),

@@ -60,9 +60,7 @@ def fill_blocks(shape: Shape, unit: Shape, room: int) -> Shape:
     return tuple(block)
 
 
-def align_blocks(
-    shape: Shape, unit: Shape, source_chunk: Shape, room: int, itemsize: int
-) -> Shape:
+def align_blocks(shape: Shape, unit: Shape, source_chunk: Shape, room: int, itemsize: int) -> Shape:
     """Return the block that costs the least to read from a chunked source.
 
     Parameters
@@ -93,9 +91,7 @@ def align_blocks(
         read = math.prod(map(elements_read, shape, block, source_chunk)) * itemsize
         return read + TASK_NBYTES * n_boxes(shape, block)
 
-    options = [
-        _axis_options(*facts, room) for facts in zip(shape, unit, source_chunk, strict=True)
-    ]
+    options = [_axis_options(*facts, room) for facts in zip(shape, unit, source_chunk, strict=True)]
     found = _search(shape, source_chunk, options, room, itemsize)
     fitting = [block for block in (*found, greedy) if math.prod(block) <= room or block == greedy]
     return min(fitting, key=cost)

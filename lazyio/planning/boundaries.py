@@ -67,6 +67,8 @@ def chunk_shape_within(
     itemsize: int,
     limit_nbytes: int,
     fixed: Sequence[int | None] | None = None,
+    *,
+    least_nbytes: int = _LEAST_CHUNK_NBYTES,
 ) -> Shape | None:
     """Return a chunk shape of a useful size that divides given blocks, if any.
 
@@ -82,13 +84,15 @@ def chunk_shape_within(
         Bytes, upper bound of one chunk.
     fixed : sequence of int or None, optional
         Extents that the user chose, ``None`` where the axis is free.
+    least_nbytes : int
+        Bytes below which a chunk is not worth having.
 
     Returns
     -------
     tuple of int or None
         Elements per axis; ``None`` when what divides the blocks is too small
-        to be worth it (below 64 KiB and below the whole array), or what is
-        fixed does not divide them.
+        to be worth it (and below the whole array), or what is fixed does not
+        divide them.
 
     Examples
     --------
@@ -102,7 +106,7 @@ def chunk_shape_within(
     chosen = _best_divisors(steps, wishes, room)
     if not divides_steps(chosen, steps, shape):
         return None
-    useful = min(_LEAST_CHUNK_NBYTES, limit_nbytes // 4, math.prod(shape) * itemsize)
+    useful = min(least_nbytes, limit_nbytes // 4, math.prod(shape) * itemsize)
     is_users = all(wish is not None for wish in wishes)
     return chosen if is_users or math.prod(chosen) * itemsize >= useful else None
 

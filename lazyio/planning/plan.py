@@ -130,7 +130,7 @@ class Plan:
             "shape": self.shape,
             "dtype": self.dtype,
             "chunks": self.chunk_shape if chunked else None,
-            "maxshape": self.shape if self.shape else None,
+            "maxshape": self.shape or None,
         }
 
     def to_dict(self) -> dict[str, Any]:

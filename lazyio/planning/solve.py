@@ -33,7 +33,7 @@ from lazyio.planning.plan import Advice, Plan
 from lazyio.planning.reads import read_amplification, run_amplification
 from lazyio.planning.solver import solve_chunk_shape
 from lazyio.sizes import format_size
-from lazyio.spec import Shape, nbytes_of
+from lazyio.spec import Shape, is_integer, nbytes_of
 
 DEFAULT_LIMIT = 2**30
 DEFAULT_CHUNK_NBYTES = {"hdf5": 2**20, "zarr": 4 * 2**20}
@@ -42,6 +42,7 @@ MAX_CHUNK_NBYTES = 2**32 - 1
 MAX_AMPLIFICATION = 3.0
 """Above it, reading once and passing parts of chunks through scratch is cheaper."""
 _LEAST_TASK_NBYTES = 16 * 2**20
+_LEAST_WANTED_NBYTES = 2**20
 _TASKS_PER_WORKER = 4
 _TINY_CHUNK_NBYTES = 16 * 2**10
 
@@ -194,8 +195,7 @@ def _by_axis(chunks: Mapping[Any, Any], shape: Shape, dims: tuple[str, ...]) -> 
 def _one_wish(chunk: Any, extent: int) -> int | None:
     if chunk is None or (isinstance(chunk, str) and chunk == "auto"):
         return None
-    is_integer = isinstance(chunk, (int, np.integer)) and not isinstance(chunk, bool)
-    if not is_integer or (chunk < 1 and chunk != -1):
+    if not is_integer(chunk) or (chunk < 1 and chunk != -1):
         msg = (
             f"chunks holds {chunk!r}; an axis takes a positive integer, -1 for the whole axis, "
             'or None or "auto" to leave it to the solver'
@@ -230,9 +230,7 @@ def _least_block_nbytes(facts: Facts, fixed: list[int | None], block: Shape | No
     return least
 
 
-def _budget(
-    facts: Facts, wishes: Wishes, fixed: list[int | None], block: Shape | None
-) -> Budget:
+def _budget(facts: Facts, wishes: Wishes, fixed: list[int | None], block: Shape | None) -> Budget:
     """Return the budget with as many workers as what is fixed leaves room for."""
     limit = wishes.memory_limit or DEFAULT_LIMIT
     least = {
@@ -296,14 +294,14 @@ def _chunk_shape(
         upper = min(upper, max(1, room))
     itemsize = facts.dtype.itemsize
     steps = _steps(facts, block)
-    chunk = None
+    within = None
     if steps is not None:
-        chunk = chunk_shape_within(steps, facts.shape, itemsize, upper, fixed)
-        if chunk is None and block is not None:
-            chunk = tuple(wish or 1 for wish in fixed)
-    if chunk is None:
-        chunk = solve_chunk_shape(facts.shape, itemsize, upper, fixed)
-    return _checked_limit(chunk, facts, wishes)
+        within = chunk_shape_within(steps, facts.shape, itemsize, upper, fixed)
+        if within is None and block is not None:
+            # Small chunks inside the block that was asked for, rather than none.
+            within = chunk_shape_within(steps, facts.shape, itemsize, upper, fixed, least_nbytes=1)
+    solved = within or solve_chunk_shape(facts.shape, itemsize, upper, fixed)
+    return _checked_limit(solved, facts, wishes)
 
 
 def _checked_limit(chunk: Shape, facts: Facts, wishes: Wishes) -> Shape:
@@ -391,13 +389,12 @@ def _wanted(facts: Facts, budget: Budget) -> int:
 
     A task costs a quarter of a millisecond, so blocks are at least 16 MiB;
     few large blocks leave workers idle at the end, so there are at least four
-    per worker. A block that fills at least half of 32 MiB, or an eighth of
-    each worker's part, satisfies both.
+    per worker, which comes first for small arrays. A block fills at least half
+    of what is wanted: twice the least is asked for where the array is large.
     """
-    total = nbytes_of(facts.shape, facts.dtype)
-    per_worker = total // budget.workers
+    per_worker = nbytes_of(facts.shape, facts.dtype) // budget.workers
     wanted = max(
-        _LEAST_TASK_NBYTES,
+        _LEAST_WANTED_NBYTES,
         min(2 * _LEAST_TASK_NBYTES, per_worker // _TASKS_PER_WORKER),
         per_worker // (2 * _TASKS_PER_WORKER),
     )

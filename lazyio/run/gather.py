@@ -66,9 +66,7 @@ class Gatherer:
         self._waiting: dict[Index, Waiting] = {}
         self._spilled: list[Waiting] = []
 
-    def accept(
-        self, region: Region, block: npt.NDArray[Any], workspace: Workspace
-    ) -> None:
+    def accept(self, region: Region, block: npt.NDArray[Any], workspace: Workspace) -> None:
         """Commit the chunks that a block completes, and keep the rest of it.
 
         Parameters
@@ -91,10 +89,11 @@ class Gatherer:
                 region, self._target.shape, self._target.chunk_shape, strict=True
             )
         ]
+        all_whole = all(part.is_whole for parts in axes for part in parts)
         for parts in itertools.product(*axes):
-            index = tuple(part.index for part in parts)
-            piece = block[tuple(part.in_block for part in parts)]
-            if all(part.is_whole for part in parts):
+            index = tuple([part.index for part in parts])
+            piece = block[tuple([part.in_block for part in parts])]
+            if all_whole or all(part.is_whole for part in parts):
                 self._target.write_chunk(index, piece, workspace)
                 continue
             corner = tuple(part.in_chunk for part in parts)
@@ -122,7 +121,8 @@ class Gatherer:
         if incomplete:
             target = self._target
             region = box(target.shape, target.chunk_shape, incomplete[0])
-            msg = f"the blocks left chunk {format_region(region)} incomplete; they must cover the array"
+            where = format_region(region)
+            msg = f"the blocks left chunk {where} incomplete; they must cover the whole array"
             raise BlockError(msg)
         yield from self._spilled
 

@@ -12,11 +12,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import dask
 import dask.array as da
+import dask.config
+import dask.local
 import dask.threaded
 import numpy as np
 import numpy.typing as npt
+from dask.base import compute, optimize
 from dask.core import flatten
 
 from lazyio.codecs.workspace import Workspace
@@ -88,18 +90,19 @@ def _run_here(array: da.Array, consume: Consume, *, n_workers: int, on_done: Don
             on_done(region)
         return np.ones((1,) * array.ndim, bool)
 
-    delivered = array.map_blocks(
+    delivered = da.map_blocks(
         deliver,
+        array,
         dtype=bool,
         chunks=tuple((1,) * n for n in array.numblocks),
         meta=np.empty((0,) * array.ndim, bool),
         name=f"lazyio-write-{id(running)}",
     )
-    (optimized,) = dask.optimize(delivered)
+    (optimized,) = optimize(delivered)
     keys = list(flatten(optimized.__dask_keys__()))
     in_order = dask.config.get("scheduler", "threads") in _IN_ORDER
     # A function, not its name: dask imports distributed to look a name up.
-    get = dask.get if in_order else dask.threaded.get
+    get = dask.local.get_sync if in_order else dask.threaded.get
     options = {} if in_order else {"num_workers": n_workers}
     try:
         get(optimized.__dask_graph__(), keys, **options)
@@ -118,11 +121,9 @@ def _run_elsewhere(array: da.Array, consume: Consume, *, n_workers: int, on_done
     """Compute a few blocks at a time wherever dask does, and consume them here."""
     regions = _regions(array)
     tasks = array.to_delayed().ravel()
-    for batch in itertools.batched(zip(regions.values(), tasks, strict=True), n_workers) if hasattr(
-        itertools, "batched"
-    ) else _batched(zip(regions.values(), tasks, strict=True), n_workers):
+    for batch in _batches(zip(regions.values(), tasks, strict=True), n_workers):
         try:
-            blocks = dask.compute(*(task for _, task in batch))
+            blocks = compute(*(task for _, task in batch))
         except LazyioError:
             raise
         except Exception as error:
@@ -137,7 +138,7 @@ def _run_elsewhere(array: da.Array, consume: Consume, *, n_workers: int, on_done
         pull(pairs, work, n_threads=n_workers, on_done=lambda pair: on_done(pair[0]))
 
 
-def _batched(items: Iterator[Any], size: int) -> Iterator[tuple[Any, ...]]:
+def _batches(items: Iterator[Any], size: int) -> Iterator[tuple[Any, ...]]:
     while batch := tuple(itertools.islice(items, size)):
         yield batch
 

@@ -12,7 +12,6 @@ from lazyio.errors import OptionError
 from lazyio.grid import Region, box_shape
 from lazyio.sizes import format_size
 
-
 _WIDTH = 30
 
 
@@ -136,5 +135,3 @@ class PlainBar:
         """End the line."""
         self._stream.write("\n")
         self._stream.flush()
-
-

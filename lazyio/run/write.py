@@ -20,8 +20,10 @@ from lazyio.run.progress import Progress
 from lazyio.run.pull import pull
 from lazyio.run.scratch import Scratch
 from lazyio.sources.base import ReadsInto, Source
+from lazyio.spec import nbytes_of
 from lazyio.targets.base import Target
 
+_STRIPE_NBYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +88,31 @@ def _from_source(source: Source, plan: Plan, gatherer: Gatherer, progress: Progr
     """Read blocks that suit the target, each into its thread's own memory."""
 
     def work(region: Region, workspace: Workspace) -> None:
-        out = None
-        if isinstance(source, ReadsInto):
-            out = workspace.array("block", box_shape(region), source.dtype)
-        block = read_block(source, region, out)
-        gatherer.accept(region, block.astype(plan.dtype, copy=False), workspace)
+        for part in _stripes(region, source, plan):
+            out = None
+            if isinstance(source, ReadsInto):
+                out = workspace.array("block", box_shape(part), source.dtype)
+            block = read_block(source, part, out)
+            gatherer.accept(part, block.astype(plan.dtype, copy=False), workspace)
 
     pull(_read_regions(plan), work, n_threads=plan.workers, on_done=progress.advance)
+
+
+def _stripes(region: Region, source: Source, plan: Plan) -> Iterator[Region]:
+    """Cut a block of a plain file into rows of chunks, to encode from the cache.
+
+    A source with chunks of its own is read by whole blocks: a cut would
+    decode the chunks on it twice.
+    """
+    is_plain = getattr(source, "in_rows", False) and plan.read_shape is None
+    if not is_plain or not region:
+        return iter((region,))
+    shape = box_shape(region)
+    row_nbytes = max(1, nbytes_of((plan.chunk_shape[0], *shape[1:]), plan.dtype))
+    rows = plan.chunk_shape[0] * max(1, _STRIPE_NBYTES // row_nbytes)
+    first = region[0]
+    starts = range(first.start, first.stop, rows)
+    return ((slice(at, min(at + rows, first.stop)), *region[1:]) for at in starts)
 
 
 def _from_graph(array: da.Array, plan: Plan, gatherer: Gatherer, progress: Progress) -> None:
@@ -123,5 +143,3 @@ def _gather_nbytes(plan: Plan) -> int:
 
 def _ignore(chunk: Waiting) -> None:
     """Count nothing: the blocks were counted when they were read."""
-
-

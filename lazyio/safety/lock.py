@@ -5,16 +5,16 @@ import errno
 import json
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 
 from lazyio.errors import TargetError, TargetLockedError
 
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; msvcrt locks a byte range instead.
-    fcntl = None  # type: ignore[assignment]
+if sys.platform == "win32":  # No flock there; msvcrt locks a byte range instead.
     import msvcrt
+else:
+    import fcntl
 
 _BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
@@ -65,10 +65,10 @@ def acquire(path: Path, target: Path) -> int:
 
 
 def _lock(descriptor: int) -> None:
-    if fcntl is not None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if sys.platform == "win32":
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
     else:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _holder(descriptor: int) -> str:

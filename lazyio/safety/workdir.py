@@ -13,6 +13,7 @@ import os
 import shutil
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from lazyio.errors import TargetError, TargetLockedError
 from lazyio.safety import lock
@@ -78,7 +79,8 @@ class WorkDirectory:
             msg = f"{self.target} could not be replaced: {error.strerror}; it is as it was"
             raise TargetError(error.errno, msg) from error
 
-    def __enter__(self) -> "WorkDirectory":
+    def __enter__(self) -> Self:
+        """Return itself."""
         return self
 
     def __exit__(

@@ -4,6 +4,7 @@ An adapter knows its format and nothing of plans, blocks or targets. It holds
 paths, never open files, so that it travels to another process as it is.
 """
 
+from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -76,3 +77,16 @@ class Stored(Protocol):
     @property
     def in_rows(self) -> bool:
         """Whether it is one C-ordered run of bytes."""
+
+
+def listed(keys: Iterable[str], most: int = 12) -> str:
+    """Return keys as an error lists them, the first few of very many.
+
+    Examples
+    --------
+    >>> listed(["a", "b"]), listed([]), listed("abc", most=2)
+    ("'a', 'b'", 'none', "'a', 'b' and 1 more")
+    """
+    names = [repr(key) for key in keys]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + more

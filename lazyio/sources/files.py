@@ -85,7 +85,7 @@ def read_region(file: FileIO, offset: int, shape: Shape, region: Region, out: Ar
         split -= 1
     inner = math.prod(shape[split + 1 :]) * itemsize
     if not shape:
-        _read_exactly(file, offset, memoryview(out.reshape(1)).cast("B"))
+        read_exactly(file, offset, memoryview(out.reshape(1)).cast("B"))
         return
     strides = [math.prod(shape[axis + 1 :]) * itemsize for axis in range(len(shape))]
     run = wanted[split] * inner
@@ -98,7 +98,7 @@ def read_region(file: FileIO, offset: int, shape: Shape, region: Region, out: Ar
         return
     for at, index in enumerate(itertools.product(*map(range, outer))):
         where = start + sum(i * step for i, step in zip(index, strides, strict=False))
-        _read_exactly(file, where, memoryview(flat[at * run : (at + 1) * run]))
+        read_exactly(file, where, memoryview(flat[at * run : (at + 1) * run]))
 
 
 def _read_stripes(
@@ -115,14 +115,20 @@ def _read_stripes(
             count = min(per_stripe, n_rows - first)
             # The last row ends with its run: there may be nothing behind it.
             nbytes = (count - 1) * row + run
-            _read_exactly(file, base + first * row, memoryview(stripe[:nbytes]))
+            read_exactly(file, base + first * row, memoryview(stripe[:nbytes]))
             rows = np.lib.stride_tricks.as_strided(stripe, (count, run), (row, 1))
             flat[done : done + count * run].reshape(count, run)[:] = rows
             done += count * run
 
 
-def _read_exactly(file: FileIO, offset: int, view: memoryview) -> None:
-    """Read until the view is full; one call may give less than was asked for."""
+def read_exactly(file: FileIO, offset: int, view: memoryview) -> None:
+    """Read until the view is full; one call may give less than was asked for.
+
+    Raises
+    ------
+    TruncatedSourceError
+        When the file ends first.
+    """
     file.seek(offset)
     got = 0
     while got < len(view):

@@ -1,18 +1,28 @@
 """HDF5 datasets, read where they lie: netCDF-4, NWB and plain HDF5 alike."""
 
+import itertools
 import os
-from contextlib import contextmanager
-from dataclasses import dataclass
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import FileIO
 from typing import Any
 
 import h5py
 import numpy as np
 
 from lazyio.errors import DamagedDataError, SourceError, UnsupportedDtypeError
-from lazyio.grid import Region, box_shape, format_region
-from lazyio.sources.base import Array
-from lazyio.sources.files import existing, fingerprint
+from lazyio.grid import Region, box, box_shape, format_region, grid_shape, n_along, overlap
+from lazyio.sources.base import Array, listed
+from lazyio.sources.chunk_table import Placement, PlacementCache
+from lazyio.sources.files import (
+    existing,
+    fingerprint,
+    open_for_reading,
+    read_exactly,
+    read_region,
+)
 from lazyio.spec import Shape
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -35,6 +45,8 @@ class Hdf5Source:
     """What is decoded at once; ``None`` for contiguous datasets."""
     in_rows: bool = False
     """Whether it is contiguous."""
+    placement: PlacementCache = field(default_factory=PlacementCache, repr=False, compare=False)
+    """Where its chunks lie, looked up when first read."""
 
     @property
     def location(self) -> tuple[str, str]:
@@ -52,9 +64,57 @@ class Hdf5Source:
         return out
 
     def read_into(self, region: Region, out: Array) -> None:
-        """Fill ``out`` with a part."""
+        """Fill ``out`` with a part.
+
+        Chunks are read and decoded outside libhdf5 and its lock where their
+        filters are known; else by libhdf5, one thread at a time.
+        """
+        placement = self.placement.get(self.path, self.key)
+        if placement is None:
+            self._read_with_libhdf5(region, out)
+            return
+        with open_for_reading(self.path) as file:
+            if placement.offset is not None:
+                read_region(file, placement.offset, self.shape, region, out)
+            elif self.chunk_shape is not None:
+                self._read_chunks(file, placement, self.chunk_shape, region, out)
+
+    def _read_chunks(
+        self, file: FileIO, placement: Placement, chunk_shape: Shape, region: Region, out: Array
+    ) -> None:
+        """Decode each chunk that the region touches, and keep what is wanted of it."""
+        grid = grid_shape(self.shape, chunk_shape)
+        chunk: Array = np.empty(chunk_shape, self.dtype)
+        raw = np.empty(0, np.uint8)
+        touched = [
+            range(part.start // step, n_along(part.stop, step))
+            for part, step in zip(region, chunk_shape, strict=True)
+        ]
+        for index in itertools.product(*touched):
+            inside, outside = overlap(region, chunk_shape, index)
+            flat_index = 0
+            for at, count in zip(index, grid, strict=True):
+                flat_index = flat_index * count + at
+            place = placement.find(flat_index)
+            if place is None:
+                out[outside] = placement.fill_value
+                continue
+            address, nbytes, mask = place
+            if raw.size < nbytes:
+                raw = np.empty(nbytes, np.uint8)
+            read_exactly(file, address, memoryview(raw[:nbytes]))
+            try:
+                placement.decoder.decode(raw[:nbytes], mask, chunk.reshape(-1).view(np.uint8))
+            except (ValueError, RuntimeError, OSError, zlib.error) as error:
+                where = format_region(box(self.shape, chunk_shape, index))
+                msg = f"{self.path}: the chunk {where} of dataset {self.key!r} is damaged: {error}"
+                raise DamagedDataError(msg) from error
+            out[outside] = chunk[inside]
+
+    def _read_with_libhdf5(self, region: Region, out: Array) -> None:
         with open_hdf5(self.path) as file:
             dataset = file[self.key]
+            require_filters(dataset, f"{self.path}: dataset {self.key!r}")
             try:
                 if not self.shape:
                     out[()] = dataset[()]
@@ -173,18 +233,16 @@ def _dataset(file: h5py.Group, key: str | None, path: str) -> h5py.Dataset:
         keys = dataset_keys(file)
         if len(keys) == 1:
             return file[keys[0]]
-        listed = ", ".join(map(repr, keys)) or "none"
-        msg = f"{path} holds {len(keys)} datasets; give the key of one: {listed}"
+        msg = f"{path} holds {len(keys)} datasets; give the key of one: {listed(keys)}"
         raise SourceError(msg)
     try:
         item = file[key]
     except (KeyError, ValueError):
-        listed = ", ".join(map(repr, dataset_keys(file))) or "none"
-        msg = f"{path} has no dataset {key!r}; its datasets are {listed}"
+        msg = f"{path} has no dataset {key!r}; its datasets are {listed(dataset_keys(file))}"
         raise SourceError(msg) from None
     if not isinstance(item, h5py.Dataset):
-        below = ", ".join(repr(f"{key.rstrip('/')}/{name}") for name in dataset_keys(item))
-        msg = f"{path}: {key!r} is a group, not a dataset; it holds {below or 'no dataset'}"
+        below = listed(f"{key.rstrip('/')}/{name}" for name in dataset_keys(item))
+        msg = f"{path}: {key!r} is a group, not a dataset; the datasets in it: {below}"
         raise SourceError(msg)
     return item
 

@@ -12,7 +12,7 @@ import zarr
 from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsupportedDtypeError
 from lazyio.sources import hdf5, npy
 from lazyio.sources import zarr as zarr_adapter
-from lazyio.sources.base import Source
+from lazyio.sources.base import Source, listed
 from lazyio.sources.files import existing
 from lazyio.sources.function import ArraySource, FunctionSource
 from lazyio.sources.raw import RawSource, raw_source
@@ -36,7 +36,7 @@ def source_for(
     obj: Any,
     key: str | None = None,
     *,
-    format: str | None = None,  # noqa: A002 - the contract's word
+    format: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Source:
@@ -70,7 +70,9 @@ def source_for(
     if isinstance(obj, (str, os.PathLike)):
         return _from_path(obj, key, format, storage_options, dict(options or {}))
     if format is not None or options or storage_options:
-        msg = f"format and adapter options are for paths; {type(obj).__name__} says itself what it is"
+        msg = (
+            f"format and adapter options are for paths; {type(obj).__name__} says itself what it is"
+        )
         raise OptionError(msg)
     if isinstance(obj, (h5py.Group, zarr.Group)):
         return _from_group(obj, key)
@@ -103,9 +105,9 @@ def array_source(obj: Any) -> Source:
         raise UnsupportedDtypeError(msg)
     if all(callable(getattr(obj, name, None)) for name in _ITERATOR_METHODS):
         return FunctionSource(
-            function=obj._get_data,  # noqa: SLF001 - HDMF's three methods for subclasses
-            shape=as_shape(obj._get_maxshape()),  # noqa: SLF001
-            dtype=as_dtype(obj._get_dtype()),  # noqa: SLF001
+            function=obj._get_data,
+            shape=as_shape(obj._get_maxshape()),
+            dtype=as_dtype(obj._get_dtype()),
         )
     if isinstance(obj, (list, tuple, int, float, complex)):
         obj = np.asarray(obj)
@@ -198,7 +200,7 @@ def _from_group(group: Any, key: str | None) -> Source:
         key = paths[0]
     if key is None or key.strip("/") not in paths:
         what = "give the key of one" if key is None else f"there is no {key!r}"
-        msg = f"{group.name} holds {len(paths)} arrays; {what}: {', '.join(map(repr, paths))}"
+        msg = f"{group.name} holds {len(paths)} arrays; {what}: {listed(paths)}"
         raise SourceError(msg)
     return array_source(group[key])
 
@@ -222,11 +224,10 @@ def _from_memmap(mapped: np.memmap[Any, Any]) -> RawSource | None:
     whole = isinstance(mapped.base, np.memmap) is False
     if not whole or mapped.filename is None or mapped.dtype.hasobject:
         return None
-    order = "C" if mapped.flags.c_contiguous else "F"
     return RawSource(
         path=str(existing(mapped.filename)),
         shape=tuple(map(int, mapped.shape)),
         dtype=mapped.dtype,
         offset=int(mapped.offset),
-        order=order,
+        order="C" if mapped.flags.c_contiguous else "F",
     )

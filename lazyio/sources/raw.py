@@ -13,7 +13,7 @@ from lazyio.errors import OptionError, SourceError, TruncatedSourceError
 from lazyio.grid import Region, box_shape
 from lazyio.sources.base import Array
 from lazyio.sources.files import existing, fingerprint, open_for_reading, read_region
-from lazyio.spec import MAX_NDIM, Shape, as_dtype, as_shape
+from lazyio.spec import MAX_NDIM, Shape, as_dtype, as_shape, is_integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ def raw_source(
     if element.itemsize == 0:
         msg = f"dtype {element} has elements of 0 bytes; give a length, such as 'S8'"
         raise OptionError(msg)
-    if isinstance(offset, bool) or not isinstance(offset, (int, np.integer)) or offset < 0:
+    if not is_integer(offset) or offset < 0:
         msg = f"offset={offset!r} is not a number of bytes; give an integer of at least 0"
         raise OptionError(msg)
     size = found.stat().st_size
@@ -143,13 +143,15 @@ def raw_source(
         )
         raise SourceError(msg)
     return RawSource(
-        path=str(found), shape=extents, dtype=element, offset=int(offset), order=order
+        path=str(found),
+        shape=extents,
+        dtype=element,
+        offset=int(offset),
+        order="C" if order == "C" else "F",
     )
 
 
-def _solve_extent(
-    shape: int | Iterable[int], itemsize: int, nbytes: int, path: str
-) -> Shape:
+def _solve_extent(shape: int | Iterable[int], itemsize: int, nbytes: int, path: str) -> Shape:
     """Return the shape with its one -1, if any, worked out from the file's size."""
     given = tuple(shape) if isinstance(shape, Iterable) else (shape,)
     unknown = [axis for axis, extent in enumerate(given) if extent == -1]

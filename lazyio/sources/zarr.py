@@ -13,7 +13,7 @@ import zarr.errors
 
 from lazyio.errors import SourceError, UnsupportedDtypeError
 from lazyio.grid import Region, box_shape
-from lazyio.sources.base import Array
+from lazyio.sources.base import Array, listed
 from lazyio.sources.files import existing
 from lazyio.spec import Shape
 
@@ -90,7 +90,9 @@ def zarr_source(
     if isinstance(store, (str, os.PathLike)) and "://" not in name:
         store = name = str(existing(store))
         _check_metadata(Path(name), path)
-    options = {"storage_options": dict(storage_options)} if storage_options else {}
+    options: dict[str, Any] = {}
+    if storage_options:
+        options["storage_options"] = dict(storage_options)
     try:
         item = zarr.open(store, path=path or None, mode="r", **options)
     except (FileNotFoundError, zarr.errors.BaseZarrError) as error:
@@ -128,8 +130,7 @@ def _sole_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
         found = group[paths[0]]
         if isinstance(found, zarr.Array):
             return found
-    listed = ", ".join(map(repr, paths)) or "none"
-    msg = f"{name} holds {len(paths)} arrays; give the path of one: {listed}"
+    msg = f"{name} holds {len(paths)} arrays; give the path of one: {listed(paths)}"
     raise SourceError(msg)
 
 

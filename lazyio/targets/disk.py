@@ -22,10 +22,19 @@ def disk_errors(folder: Path) -> Iterator[None]:
     except TargetError:
         raise
     except (OSError, RuntimeError) as error:
-        number = getattr(error, "errno", None) or _errno_in(str(error))
-        reason = os.strerror(number) if number else str(error)
-        msg = f"writing under {folder} failed: {reason}; free space or choose another disk"
-        raise TargetError(number, msg) from error
+        raise target_error(error, folder) from error
+
+
+def target_error(error: Exception, folder: Path) -> TargetError:
+    """Return the TargetError for an error of the file system or of libhdf5.
+
+    For the one call that is made for every chunk, where a context manager
+    would take as long as the call.
+    """
+    number = getattr(error, "errno", None) or _errno_in(str(error))
+    reason = os.strerror(number) if number else str(error)
+    msg = f"writing under {folder} failed: {reason}; free space or choose another disk"
+    return TargetError(number, msg)
 
 
 def _errno_in(text: str) -> int | None:

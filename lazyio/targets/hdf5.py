@@ -6,6 +6,7 @@ libhdf5's own pipeline, which is correct and takes one thread at a time.
 """
 
 import errno
+import operator
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from lazyio.codecs.workspace import Workspace
 from lazyio.errors import OptionError, TargetError, TargetExistsError, UnsupportedDtypeError
 from lazyio.spec import Shape
 from lazyio.targets.base import padded
-from lazyio.targets.disk import disk_errors
+from lazyio.targets.disk import disk_errors, target_error
 
 _PLUGIN_FILTERS = range(32000, 32768)
 
@@ -93,6 +94,7 @@ class Hdf5Target:
             raise
         self.fill_value = self._dataset.fillvalue
         self._encoder = self._find_encoder()
+        self._write_direct_chunk = self._dataset.id.write_direct_chunk
 
     @property
     def engine(self) -> str:
@@ -105,7 +107,7 @@ class Hdf5Target:
         self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace
     ) -> None:
         """Encode a chunk and commit it."""
-        corner = tuple(i * c for i, c in zip(index, self.chunk_shape, strict=True))
+        corner = tuple(map(operator.mul, index, self.chunk_shape))
         if self._encoder is None:
             region = tuple(slice(at, at + n) for at, n in zip(corner, chunk.shape, strict=True))
             with self._lock, disk_errors(self._folder):
@@ -117,8 +119,10 @@ class Hdf5Target:
             # HDF5 takes a short payload of an unfiltered chunk without a word.
             msg = f"chunk {tuple(index)}: {len(payload)} bytes instead of {whole.nbytes}"
             raise TargetError(errno.EIO, msg)
-        with disk_errors(self._folder):
-            self._dataset.id.write_direct_chunk(corner, payload, mask)
+        try:
+            self._write_direct_chunk(corner, payload, mask)
+        except (OSError, RuntimeError) as error:
+            raise target_error(error, self._folder) from error
         with self._lock:
             self._stored_nbytes += len(payload)
 
@@ -156,7 +160,7 @@ class Hdf5Target:
                 dtype=self.dtype,
                 chunks=self.chunk_shape if is_chunked else None,
                 maxshape=options.maxshape if is_chunked else None,
-                fillvalue=options.fillvalue,
+                fillvalue=self._fill(),
                 dcpl=self._properties() if is_chunked else None,
             )
         except TypeError as error:
@@ -175,6 +179,24 @@ class Hdf5Target:
                 msg = f"attribute {name!r} of type {type(value).__name__} has no HDF5 form: {error}"
                 raise OptionError(msg) from error
         return dataset
+
+    def _fill(self) -> Any:
+        """Return the fill value as an element; one that changes on the way is refused."""
+        given = self._options.fillvalue
+        if given is None:
+            return None
+        try:
+            with np.errstate(all="raise"):
+                value = np.asarray(given).astype(self.dtype)
+                is_same = value.shape == () and (
+                    self.dtype.fields is not None or value == given or value != value  # noqa: PLR0124
+                )
+        except (ValueError, TypeError, OverflowError, FloatingPointError):
+            is_same = False
+        if not is_same:
+            msg = f"fillvalue={given!r} is no value of dtype {self.dtype}; give one that is"
+            raise OptionError(msg)
+        return value[()]
 
     def _properties(self) -> Any:
         properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)

@@ -117,7 +117,9 @@ class ZarrTarget:
         for step in self._steps:
             payload = step(payload)
         with disk_errors(self._root):
-            nbytes = self._write_object(self._array.metadata.encode_chunk_key(tuple(index)), payload)
+            nbytes = self._write_object(
+                self._array.metadata.encode_chunk_key(tuple(index)), payload
+            )
         with self._lock:
             self._stored_nbytes += nbytes
 
@@ -197,7 +199,8 @@ def _in_order(endian: Any, dtype: np.dtype[Any]) -> Step | None:
     """Return the step from elements to bytes in the byte order of the metadata."""
     if dtype.fields is not None and dtype.newbyteorder("<") != dtype:
         return None
-    wanted = dtype if endian is None else dtype.newbyteorder(str(getattr(endian, "value", endian)))
+    is_big = str(getattr(endian, "value", endian)) == "big"
+    wanted = dtype if endian is None else dtype.newbyteorder(">" if is_big else "<")
 
     def to_bytes(chunk: npt.NDArray[Any]) -> Bytes:
         return chunk.astype(wanted, copy=False).reshape(-1).view(np.uint8)

@@ -1,0 +1,19 @@
+"""``python -m benchmarks [planning | chunks | memory] [options]``."""
+
+import sys
+
+from benchmarks import chunks, memory, planning, writing
+
+_COMMANDS = {"planning": planning.main, "chunks": chunks.main, "memory": memory.main}
+
+
+def main() -> int:
+    """Run the command that the first argument names; by default time writing."""
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in _COMMANDS:
+        return _COMMANDS[arguments[0]](arguments[1:])
+    return writing.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

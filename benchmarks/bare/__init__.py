@@ -1,0 +1,1 @@
+"""What the limit is made of: rows, shuffles, codecs and files. Nothing of lazyio."""

@@ -1,0 +1,91 @@
+"""The byte shuffle, gathered from a strided slice in one pass by casts; and its inverse."""
+
+import struct
+
+import numpy as np
+from numcodecs import blosc
+
+
+class Shuffle:
+    """Chunks to byte planes, in a buffer that is used again.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Type of an element, 2 or 4 bytes.
+    chunk : tuple of int
+        Chunk shape; smaller edge chunks are padded with zeros.
+    """
+
+    def __init__(self, dtype: np.dtype, chunk: tuple[int, ...]) -> None:
+        if dtype.itemsize not in (2, 4):
+            msg = f"the limit shuffles elements of 2 or 4 bytes, not {dtype}"
+            raise ValueError(msg)
+        self._bits = np.dtype(f"u{dtype.itemsize}")
+        self._planes = np.zeros((dtype.itemsize, *chunk), "u1")
+        self._halves = np.empty(chunk, "u2") if dtype.itemsize == 4 else None
+
+    def __call__(self, chunk: np.ndarray) -> np.ndarray:
+        """Return the planes of a chunk, one after the other, until the next call."""
+        edge = tuple(map(slice, chunk.shape))
+        planes = self._planes[(slice(None), *edge)]
+        if planes.shape != self._planes.shape:
+            self._planes[...] = 0
+        bits = chunk.view(self._bits)
+        if self._halves is None:
+            _split(bits, planes)
+        else:
+            halves = self._halves[edge]
+            np.copyto(halves, bits, casting="unsafe")
+            _split(halves, planes[:2])
+            np.right_shift(bits, 16, out=halves, casting="unsafe")
+            _split(halves, planes[2:])
+        return self._planes.reshape(-1)
+
+
+class Gather:
+    """Chunks to contiguous memory; whole contiguous chunks pass untouched.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Type of an element.
+    chunk : tuple of int
+        Chunk shape; smaller edge chunks are padded with zeros.
+    """
+
+    def __init__(self, dtype: np.dtype, chunk: tuple[int, ...]) -> None:
+        self._buffer = np.zeros(chunk, dtype)
+
+    def __call__(self, chunk: np.ndarray) -> np.ndarray:
+        """Return the chunk in one piece, until the next call."""
+        if chunk.shape == self._buffer.shape and chunk.flags.c_contiguous:
+            return chunk
+        if chunk.shape != self._buffer.shape:
+            self._buffer[...] = 0
+        self._buffer[tuple(map(slice, chunk.shape))] = chunk
+        return self._buffer
+
+
+def unshuffle(planes: bytes | bytearray, out: np.ndarray) -> None:
+    """Put byte planes together again.
+
+    blosc's own unshuffle is the fastest there is: the planes go into a frame
+    whose only block says that it is shuffled and stored.
+
+    Parameters
+    ----------
+    planes : bytes
+        As many as ``out`` has.
+    out : ndarray
+        Contiguous.
+    """
+    n = out.nbytes
+    flags = 0x31
+    header = struct.pack("<BBBBIIIII", 2, 1, flags, out.itemsize, n, n, n + 24, 20, n)
+    blosc.decompress(b"".join((header, planes)), out)
+
+
+def _split(halves: np.ndarray, planes: np.ndarray) -> None:
+    np.copyto(planes[0], halves, casting="unsafe")
+    np.right_shift(halves, 8, out=planes[1], casting="unsafe")

@@ -1,0 +1,286 @@
+"""The command line: plan, convert, info."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import h5py
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, BloscShuffle, GzipCodec, ZstdCodec
+
+from lazyio.codecs.filters import NAMES
+from lazyio.errors import LazyioError, OptionError, UnknownFormatError
+from lazyio.reading import open as open_lazily
+from lazyio.reading import plan
+from lazyio.sizes import format_size
+from lazyio.sources.files import existing
+from lazyio.sources.hdf5 import dataset_keys, open_hdf5
+from lazyio.sources.lookup import SUFFIXES, format_of
+from lazyio.sources.zarr import array_paths, zarr_source
+from lazyio.writing import to_hdf5, to_zarr
+
+DONE, FAILED, USAGE = 0, 1, 2
+INTERRUPTED, TERMINATED = 130, 143
+_TARGET_SUFFIXES = {suffix: name for suffix, name in SUFFIXES.items() if name != "npy"}
+
+
+class _Terminated(BaseException):
+    """SIGTERM came: unwind like Ctrl-C, so that work directories are removed."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 usage, 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.verbose:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        run: Callable[[argparse.Namespace], None] = arguments.run
+        run(arguments)
+    except KeyboardInterrupt:
+        return _fail(
+            "interrupted; nothing was left behind, run the same command again", INTERRUPTED
+        )
+    except _Terminated:
+        return _fail("terminated; nothing was left behind, run the same command again", TERMINATED)
+    except BrokenPipeError:
+        # The reader of our output has gone, as with `lazyio info x | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OptionError as error:
+        return _fail(str(error), USAGE)
+    except (LazyioError, OSError) as error:
+        return _fail(str(error), FAILED)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return DONE
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _fail(message: str, status: int) -> int:
+    # One line, whatever a library put into its message.
+    print(f"lazyio: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lazyio", description="Arrays that do not fit in memory, to HDF5 and Zarr."
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="tell what is being done")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("plan", help="show how a source would be cut, and read nothing")
+    _add_source(command)
+    _add_cut(command)
+    command.add_argument("--format", choices=("hdf5", "zarr"), default="hdf5", help="target format")
+    command.set_defaults(run=_plan)
+
+    command = commands.add_parser("convert", help="write a source to HDF5 or Zarr")
+    _add_source(command)
+    command.add_argument("target", metavar="DST", help="file or store to write")
+    _add_cut(command)
+    command.add_argument(
+        "--key", help="name of the target's array (default: the source's, or data)"
+    )
+    command.add_argument(
+        "--format", choices=("hdf5", "zarr"), help="target format, where the suffix does not say it"
+    )
+    command.add_argument("--compression", help="gzip, zstd, blosc, ... or none (default: gzip)")
+    command.add_argument("--level", type=int, help="level of the compression")
+    command.add_argument("--no-shuffle", action="store_true", help="leave the byte shuffle out")
+    command.add_argument("--workers", type=int, help="blocks in flight")
+    command.add_argument("--overwrite", action="store_true", help="replace an array of that key")
+    command.set_defaults(run=_convert)
+
+    command = commands.add_parser("info", help="list the arrays of a file or store")
+    command.add_argument("path", metavar="PATH", help="file or store")
+    command.set_defaults(run=_info)
+    return parser
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", metavar="SRC", help="file or store, as path or path::key")
+    command.add_argument("--shape", help="of a raw file, such as -1,384")
+    command.add_argument("--dtype", help="of a raw file, such as int16; else cast to this type")
+    command.add_argument(
+        "--offset", type=int, default=0, help="bytes before the data of a raw file"
+    )
+
+
+def _add_cut(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--chunks", help="such as 1000,64; -1 is a whole axis, auto is free")
+    command.add_argument("--memory-limit", help='for everything in flight, such as "512 MiB"')
+
+
+def _open(arguments: argparse.Namespace) -> tuple[Any, str | None]:
+    """Return the source as a lazy array, and its key."""
+    path, _, key = arguments.source.partition("::")
+    options: dict[str, Any] = {}
+    if arguments.shape is not None:
+        if arguments.dtype is None:
+            msg = "--shape says that SRC is a raw file, which needs --dtype too"
+            raise OptionError(msg)
+        shape = _extents(arguments.shape, "--shape")
+        options = {"format": "raw", "shape": shape, "dtype": arguments.dtype}
+        options["offset"] = arguments.offset
+    array = open_lazily(path, key or None, memory_limit=arguments.memory_limit, **options)
+    return array, key or None
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    array, _ = _open(arguments)
+    found = plan(
+        array,
+        dtype=arguments.dtype,
+        chunks=_chunks(arguments.chunks),
+        memory_limit=arguments.memory_limit,
+        format=arguments.format,
+    )
+    print(found)
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    array, source_key = _open(arguments)
+    kind = arguments.format or _TARGET_SUFFIXES.get(Path(arguments.target).suffix.lower())
+    if kind is None:
+        msg = (
+            f"{arguments.target} has none of the suffixes {', '.join(_TARGET_SUFFIXES)}; give "
+            "--format hdf5 or --format zarr"
+        )
+        raise UnknownFormatError(msg)
+    common = {
+        "chunks": _chunks(arguments.chunks),
+        "dtype": arguments.dtype,
+        "memory_limit": arguments.memory_limit,
+        "workers": arguments.workers,
+        "overwrite": arguments.overwrite,
+        "progress": sys.stderr.isatty(),
+    }
+    codec = arguments.compression or "gzip"
+    if kind == "hdf5":
+        key = arguments.key or source_key or "/data"
+        report = to_hdf5(array, arguments.target, key, **common, **_hdf5_codec(codec, arguments))
+    else:
+        name = arguments.key or None
+        compressors = _zarr_codec(arguments.compression, arguments, array.dtype)
+        report = to_zarr(array, arguments.target, name, **common, compressors=compressors)
+    print(report)
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    path = existing(arguments.path)
+    kind = format_of(path)
+    if kind == "hdf5":
+        rows = _hdf5_rows(str(path))
+    elif kind == "zarr":
+        rows = _zarr_rows(str(path))
+    elif kind == "npy":
+        array = open_lazily(path)
+        rows = [("", array.shape, array.dtype, None, "none", array.nbytes, array.nbytes)]
+    else:
+        msg = f"{path} is of no known format; lazyio reads HDF5, Zarr and .npy"
+        raise UnknownFormatError(msg)
+    for key, shape, dtype, chunks, codecs, nbytes, stored in rows:
+        ratio = f" ({nbytes / stored:.2f}x)" if stored else ""
+        cut = f"chunks {chunks}" if chunks else "contiguous"
+        sizes = f"{format_size(nbytes)} as {format_size(stored)}{ratio}"
+        print(f"{key or path.name}: {shape} {dtype}, {cut}, {codecs}, {sizes}")
+
+
+def _hdf5_rows(path: str) -> list[tuple[Any, ...]]:
+    rows = []
+    with open_hdf5(path) as file:
+        for key in dataset_keys(file):
+            dataset: h5py.Dataset = file[key]
+            properties = dataset.id.get_create_plist()
+            numbers = [properties.get_filter(at)[0] for at in range(properties.get_nfilters())]
+            codecs = " + ".join(NAMES.get(number, str(number)) for number in numbers) or "none"
+            stored = dataset.id.get_storage_size()
+            facts = (dataset.shape, dataset.dtype, dataset.chunks, codecs, dataset.nbytes, stored)
+            rows.append((f"/{key}", *facts))
+    return rows
+
+
+def _zarr_rows(path: str) -> list[tuple[Any, ...]]:
+    found = zarr.open(path, mode="r")
+    keys = array_paths(found) if isinstance(found, zarr.Group) else [""]
+    rows = []
+    for key in keys:
+        array = zarr_source(path, key or None).array
+        codecs = " + ".join(type(codec).__name__ for codec in array.compressors) or "none"
+        stored = array.nbytes_stored()
+        facts = (array.shape, array.dtype, array.chunks, codecs, array.nbytes, stored)
+        rows.append((f"/{key}" if key else "", *facts))
+    return rows
+
+
+def _hdf5_codec(codec: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    if codec == "none":
+        return {}
+    level = arguments.level
+    options: Any = level
+    if codec in ("blosc", "blosc2") and level is not None:
+        options = ("zstd", level, "byte")
+    shuffle = codec in ("gzip", "zstd", "lzf", "szip") and not arguments.no_shuffle
+    return {"compression": codec, "compression_opts": options, "shuffle": shuffle}
+
+
+def _zarr_codec(codec: str | None, arguments: argparse.Namespace, dtype: np.dtype[Any]) -> Any:
+    level = arguments.level
+    shuffle = BloscShuffle.noshuffle if arguments.no_shuffle else None
+    if codec is None:
+        return "auto"
+    if codec == "none":
+        return None
+    if codec == "gzip":
+        return GzipCodec(level=4 if level is None else level)
+    if codec == "zstd":
+        return ZstdCodec(level=3 if level is None else level)
+    if codec == "blosc":
+        wanted = shuffle or BloscShuffle.shuffle
+        return BloscCodec(
+            cname="zstd",
+            clevel=5 if level is None else level,
+            shuffle=wanted,
+            typesize=dtype.itemsize,
+        )
+    msg = f"--compression {codec}: Zarr targets take gzip, zstd, blosc or none"
+    raise OptionError(msg)
+
+
+def _chunks(text: str | None) -> Any:
+    if text is None or text == "auto":
+        return "auto"
+    return _extents(text, "--chunks")
+
+
+def _extents(text: str, name: str) -> tuple[int | None, ...]:
+    parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
+    try:
+        return tuple(None if part in ("auto", "None") else int(part) for part in parts)
+    except ValueError:
+        msg = f"{name} {text}: give integers joined by commas, such as 1000,64"
+        raise OptionError(msg) from None

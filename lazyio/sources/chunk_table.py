@@ -1,0 +1,120 @@
+"""Where the chunks of an HDF5 dataset lie in its file, looked up once a process.
+
+``chunk_iter`` costs a microsecond a chunk; ``get_chunk_info`` is linear in
+the number of chunks for every call.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.codecs.decode import Decoder, decoder_for
+from lazyio.codecs.filters import Filter
+from lazyio.grid import grid_shape
+from lazyio.sources.files import fingerprint
+
+_NUMBERS = "iufbc"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """What is needed to read a dataset without libhdf5."""
+
+    offset: int | None
+    """Bytes before the data of a contiguous dataset, else ``None``."""
+    keys: npt.NDArray[np.int64]
+    """Flat positions in the grid of chunks of those that are stored, rising."""
+    places: npt.NDArray[np.int64]
+    """For each of them address, bytes and filter mask."""
+    decoder: Decoder
+    """What undoes the filters."""
+    fill_value: Any
+    """What chunks hold that are not stored."""
+
+    def find(self, flat_index: int) -> tuple[int, int, int] | None:
+        """Return address, bytes and filter mask of a chunk, ``None`` if not stored."""
+        at = int(np.searchsorted(self.keys, flat_index))
+        if at == len(self.keys) or self.keys[at] != flat_index:
+            return None
+        address, nbytes, mask = self.places[at].tolist()
+        return address, nbytes, mask
+
+
+class PlacementCache:
+    """Looks a dataset's placement up when first asked; travels empty.
+
+    The lookup is done again when the file has been replaced or changed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: tuple[tuple[int, int, int], Placement | None] | None = None
+
+    def get(self, path: str, key: str) -> Placement | None:
+        """Return the placement, ``None`` where libhdf5 has to read."""
+        now = fingerprint(path)
+        with self._lock:
+            if self._held is None or self._held[0] != now:
+                with h5py.File(path, "r") as file:
+                    self._held = (now, _place(file[key]))
+            return self._held[1]
+
+    def __reduce__(self) -> Any:
+        """Leave the content behind: it is cheaper to look up than to send."""
+        return PlacementCache, ()
+
+    def __eq__(self, other: object) -> bool:
+        """Say that a cache adds nothing to what a source is."""
+        return isinstance(other, PlacementCache)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def _place(dataset: h5py.Dataset) -> Placement | None:
+    if dataset.is_virtual or dataset.external or not dataset.shape or not dataset.size:
+        return None
+    filters = _filters(dataset)
+    decoder = decoder_for(filters, dataset.dtype.itemsize)
+    if decoder is None or not _is_plain(dataset):
+        return None
+    found = {"decoder": decoder, "fill_value": dataset.fillvalue}
+    empty = np.empty(0, np.int64)
+    if dataset.chunks is None:
+        offset = dataset.id.get_offset()
+        if offset is None:
+            return None
+        return Placement(offset=offset, keys=empty, places=empty.reshape(0, 3), **found)
+    stored: list[tuple[tuple[int, ...], int, int, int]] = []
+
+    def note(info: Any) -> None:
+        stored.append((info.chunk_offset, info.byte_offset, info.size, info.filter_mask))
+
+    dataset.id.chunk_iter(note)
+    if not stored:
+        return Placement(offset=None, keys=empty, places=empty.reshape(0, 3), **found)
+    corners = np.array([chunk[0] for chunk in stored], np.int64) // np.array(dataset.chunks)
+    grid = grid_shape(dataset.shape, dataset.chunks)
+    steps = [int(np.prod(grid[axis + 1 :], dtype=object)) for axis in range(len(grid))]
+    keys = sum(corners[:, axis] * step for axis, step in enumerate(steps))
+    order = np.argsort(keys)
+    places = np.array([chunk[1:] for chunk in stored], np.int64)[order]
+    return Placement(offset=None, keys=keys[order], places=places, **found)
+
+
+def _filters(dataset: h5py.Dataset) -> tuple[Filter, ...]:
+    properties = dataset.id.get_create_plist()
+    described = [properties.get_filter(at) for at in range(properties.get_nfilters())]
+    return tuple(Filter(filter_id=number, options=tuple(opts)) for number, _, opts, _ in described)
+
+
+def _is_plain(dataset: h5py.Dataset) -> bool:
+    """Return whether memory and file agree byte for byte, so nothing is converted."""
+    dtype = dataset.dtype
+    if dtype.kind not in _NUMBERS:
+        return False
+    return bool(h5py.h5t.py_create(dtype, logical=True).equal(dataset.id.get_type()))
