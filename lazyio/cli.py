@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 failed, 2 usage, 130 after Ctrl-C, 143 after SIGTERM.
     """
     parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
     if arguments.verbose:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
     previous = signal.signal(signal.SIGTERM, _terminate)
@@ -75,6 +76,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return DONE
 
 
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Join options to values that begin with a minus, which argparse takes for options."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1] in ("--shape", "--chunks") and argument.startswith("-"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise _Terminated
 
@@ -90,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="lazyio", description="Arrays that do not fit in memory, to HDF5 and Zarr."
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="tell what is being done")
+    parser.add_argument("--version", action="version", version=f"lazyio {version('lazyio')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("plan", help="show how a source would be cut, and read nothing")
@@ -103,16 +116,22 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("target", metavar="DST", help="file or store to write")
     _add_cut(command)
     command.add_argument(
-        "--key", help="name of the target's array (default: the source's, or data)"
+        "--key",
+        help="name of the target's array (default: HDF5 the source's, or data; Zarr the store)",
     )
     command.add_argument(
         "--format", choices=("hdf5", "zarr"), help="target format, where the suffix does not say it"
     )
-    command.add_argument("--compression", help="gzip, zstd, blosc, ... or none (default: gzip)")
+    command.add_argument(
+        "--compression",
+        help="gzip, zstd, blosc, ... or none (default: gzip for HDF5, zarr's own for Zarr)",
+    )
     command.add_argument("--level", type=int, help="level of the compression")
     command.add_argument("--no-shuffle", action="store_true", help="leave the byte shuffle out")
     command.add_argument("--workers", type=int, help="blocks in flight")
-    command.add_argument("--overwrite", action="store_true", help="replace an array of that key")
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace an array of that key (overwrite=True)"
+    )
     command.set_defaults(run=_convert)
 
     command = commands.add_parser("info", help="list the arrays of a file or store")
@@ -139,6 +158,9 @@ def _open(arguments: argparse.Namespace) -> tuple[Any, str | None]:
     """Return the source as a lazy array, and its key."""
     path, _, key = arguments.source.partition("::")
     options: dict[str, Any] = {}
+    if arguments.shape is None and arguments.offset:
+        msg = "--offset is for raw files, which need --shape and --dtype too"
+        raise OptionError(msg)
     if arguments.shape is not None:
         if arguments.dtype is None:
             msg = "--shape says that SRC is a raw file, which needs --dtype too"
@@ -238,19 +260,28 @@ def _zarr_rows(path: str) -> list[tuple[Any, ...]]:
 
 
 def _hdf5_codec(codec: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    _check_codec_options(codec, arguments)
     if codec == "none":
         return {}
     level = arguments.level
     options: Any = level
-    if codec in ("blosc", "blosc2") and level is not None:
-        options = ("zstd", level, "byte")
+    if codec in ("blosc", "blosc2"):
+        level = 5 if level is None else level
+        options = ("zstd", level, "no" if arguments.no_shuffle else "byte")
     shuffle = codec in ("gzip", "zstd", "lzf", "szip") and not arguments.no_shuffle
     return {"compression": codec, "compression_opts": options, "shuffle": shuffle}
 
 
+def _check_codec_options(codec: str | None, arguments: argparse.Namespace) -> None:
+    """Refuse a level for what has none, rather than leave it out in silence."""
+    if arguments.level is not None and codec in (None, "none"):
+        msg = f"--level {arguments.level} needs --compression gzip, zstd or blosc"
+        raise OptionError(msg)
+
+
 def _zarr_codec(codec: str | None, arguments: argparse.Namespace, dtype: np.dtype[Any]) -> Any:
     level = arguments.level
-    shuffle = BloscShuffle.noshuffle if arguments.no_shuffle else None
+    _check_codec_options(codec, arguments)
     if codec is None:
         return "auto"
     if codec == "none":
@@ -260,11 +291,11 @@ def _zarr_codec(codec: str | None, arguments: argparse.Namespace, dtype: np.dtyp
     if codec == "zstd":
         return ZstdCodec(level=3 if level is None else level)
     if codec == "blosc":
-        wanted = shuffle or BloscShuffle.shuffle
+        no, byte = BloscShuffle.noshuffle, BloscShuffle.shuffle
         return BloscCodec(
             cname="zstd",
             clevel=5 if level is None else level,
-            shuffle=wanted,
+            shuffle=no if arguments.no_shuffle else byte,
             typesize=dtype.itemsize,
         )
     msg = f"--compression {codec}: Zarr targets take gzip, zstd, blosc or none"

@@ -27,6 +27,14 @@ class LazyioError(Exception):
     """Base of everything that lazyio raises on purpose."""
 
 
+class _WithErrno(LazyioError, OSError):
+    """An error of the system: the message alone is shown, ``errno`` is kept."""
+
+    def __str__(self) -> str:
+        """Return the message, which says more than the number before it would."""
+        return self.strerror if self.strerror is not None else super().__str__()
+
+
 class PlanError(LazyioError, ValueError):
     """Shapes, chunks and memory limits that do not go together."""
 
@@ -43,7 +51,7 @@ class UnsupportedDtypeError(LazyioError, TypeError):
     """A dtype, or a kind of block, that has no place in the target."""
 
 
-class SourceError(LazyioError, OSError):
+class SourceError(_WithErrno):
     """A source that is missing or cannot be read."""
 
 
@@ -63,15 +71,15 @@ class BlockError(LazyioError, RuntimeError):
     """One block failed; the message names its region, the cause is chained."""
 
 
-class TargetError(LazyioError, OSError):
+class TargetError(_WithErrno):
     """A target that cannot be written; keeps ``errno`` where there is one."""
 
 
-class TargetExistsError(LazyioError, FileExistsError):
+class TargetExistsError(_WithErrno, FileExistsError):
     """The target is there already and nothing said that it may be replaced."""
 
 
-class TargetLockedError(LazyioError, OSError):
+class TargetLockedError(_WithErrno):
     """Another writer is at work on the target."""
 
 
@@ -79,5 +87,5 @@ class ResumeError(LazyioError, ValueError):
     """An interrupted job that does not match the call that would resume it."""
 
 
-class DamagedDataError(LazyioError, OSError):
+class DamagedDataError(_WithErrno):
     """Stored bytes that do not decode, or do not match their checksum."""

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dask.array as da
@@ -32,6 +32,8 @@ class Input:
     """The graph, where there is one; of a straight source its blocks are a wish."""
     dims: tuple[str, ...] = ()
     """Names of the axes, where it has them."""
+    has_coordinates: bool = False
+    """Whether it is an xarray object with more to it than its array."""
 
     @property
     def locations(self) -> set[tuple[str, str]]:
@@ -97,20 +99,27 @@ def recognise(data: Any) -> Input:
     if hasattr(data, "data_vars"):
         msg = "an xarray Dataset holds several arrays; give one of them, such as dataset['name']"
         raise OptionError(msg)
-    dims: tuple[str, ...] = ()
+    if hasattr(data, "io_settings") and hasattr(data, "data"):
+        msg = (
+            f"the settings of {type(data).__name__} cannot be taken over yet; give its .data, and "
+            "the settings as arguments"
+        )
+        raise OptionError(msg)
     if hasattr(data, "dims") and hasattr(data, "variable"):
-        dims, data = tuple(map(str, data.dims)), data.variable.data
+        has_coordinates = bool(data.coords) or bool(data.attrs)
+        given = recognise(data.variable.data)
+        return replace(given, dims=tuple(map(str, data.dims)), has_coordinates=has_coordinates)
     if isinstance(data, (str, os.PathLike)):
         source = source_for(data)
-        return Input(shape=source.shape, dtype=source.dtype, source=source, dims=dims)
+        return Input(shape=source.shape, dtype=source.dtype, source=source)
     if is_dask_collection(data):
-        return _from_dask(data, dims)
+        return _from_dask(data)
     source = array_source(data)
     dtype = as_dtype(source.dtype)
-    return Input(shape=source.shape, dtype=dtype, source=source, dims=dims)
+    return Input(shape=source.shape, dtype=dtype, source=source)
 
 
-def _from_dask(array: Any, dims: tuple[str, ...]) -> Input:
+def _from_dask(array: Any) -> Input:
     if not isinstance(array, da.Array):
         kind = type(array).__name__
         msg = (
@@ -136,5 +145,4 @@ def _from_dask(array: Any, dims: tuple[str, ...]) -> Input:
         dtype=as_dtype(array.dtype),
         source=source_of(array),
         array=array,
-        dims=dims,
     )

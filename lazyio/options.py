@@ -11,7 +11,7 @@ from dask.system import CPU_COUNT
 
 from lazyio.errors import OptionError
 from lazyio.planning import Plan, Wishes
-from lazyio.run.graph import active_client
+from lazyio.run.graph import IN_ORDER, active_client
 from lazyio.sizes import parse_size
 from lazyio.spec import Shape, as_shape
 
@@ -66,6 +66,8 @@ def default_workers() -> int:
     if client is not None:
         n_threads: int = sum(client.nthreads().values())
         return max(1, n_threads)
+    if dask.config.get("scheduler", None) in IN_ORDER:
+        return 1
     return int(dask.config.get("num_workers", None) or CPU_COUNT)
 
 

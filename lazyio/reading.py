@@ -138,8 +138,10 @@ def open(
         for the plan's, a tuple, an integer, -1, or a :class:`Plan`.
     memory_limit : int or str, optional
         Bytes for all blocks in flight; 1 GiB by default.
-    access, allow_external : optional
+    access : optional
         Not yet.
+    allow_external : list of path-like, optional
+        Folders, beside the file's own, that links in an HDF5 file may lead to.
     **options
         The adapter's own: ``shape``, ``dtype``, ``offset``, ``order`` of raw files.
 
@@ -163,8 +165,15 @@ def open(
     >>> lazyio.open("ramp.npy").sum().compute()
     np.int64(45)
     """
-    source = source_for(obj, key, format=format, storage_options=storage_options, options=options)
-    return _lazy(source, chunks, memory_limit, access, allow_external)
+    source = source_for(
+        obj,
+        key,
+        format=format,
+        storage_options=storage_options,
+        options=options,
+        allow_external=allow_external,
+    )
+    return _lazy(source, chunks, memory_limit, access)
 
 
 def from_array(
@@ -195,7 +204,7 @@ def from_array(
     >>> lazyio.from_array(np.arange(10), chunks=5).chunks
     ((5, 5),)
     """
-    return _lazy(array_source(array_like), chunks, memory_limit, access, None)
+    return _lazy(array_source(array_like), chunks, memory_limit, access)
 
 
 def from_raw(
@@ -247,7 +256,7 @@ def from_raw(
         msg = f"path={path!r}; a list of raw files cannot be joined yet, open them one at a time"
         raise OptionError(msg)
     source = raw_source(path, shape, dtype, offset=offset, order=order)
-    return _lazy(source, chunks, memory_limit, access, None)
+    return _lazy(source, chunks, memory_limit, access)
 
 
 def from_npy(
@@ -283,7 +292,7 @@ def from_npy(
     >>> lazyio.from_npy("image.npy").mean().compute()
     np.float64(1.0)
     """
-    return _lazy(npy_source(path), chunks, memory_limit, access, None)
+    return _lazy(npy_source(path), chunks, memory_limit, access)
 
 
 def from_hdf5(
@@ -316,6 +325,8 @@ def from_hdf5(
     ------
     SourceError
         When the file or key is missing, or a filter is not to be had.
+    UnsafeFileError
+        When a link in the file leads outside its folder.
 
     Examples
     --------
@@ -325,7 +336,7 @@ def from_hdf5(
     >>> lazyio.from_hdf5("scan.h5", "raw").shape
     (2, 3)
     """
-    return _lazy(hdf5_source(path, key), chunks, memory_limit, access, allow_external)
+    return _lazy(hdf5_source(path, key, allow_external), chunks, memory_limit, access)
 
 
 def from_zarr(
@@ -336,7 +347,6 @@ def from_zarr(
     chunks: Any = "auto",
     memory_limit: int | str | None = None,
     access: Any = None,
-    allow_external: Any = None,
 ) -> da.Array:
     """Return a Zarr array, v2 or v3, as a dask array.
 
@@ -348,7 +358,7 @@ def from_zarr(
         Path of the array; not needed where there is only one.
     storage_options : mapping, optional
         For a URL, as fsspec takes them.
-    chunks, memory_limit, access, allow_external : optional
+    chunks, memory_limit, access : optional
         As in :func:`open`.
 
     Returns
@@ -369,7 +379,7 @@ def from_zarr(
     np.int64(15)
     """
     source = zarr_source(store, path, storage_options)
-    return _lazy(source, chunks, memory_limit, access, allow_external)
+    return _lazy(source, chunks, memory_limit, access)
 
 
 def from_function(
@@ -409,8 +419,8 @@ def from_function(
     >>> def read(region):
     ...     rows, columns = region
     ...     return np.add.outer(np.arange(10)[rows], np.arange(10)[columns])
-    >>> lazyio.from_function(read, (10, 10), "int64")[3, 4].compute()
-    np.int64(7)
+    >>> int(lazyio.from_function(read, (10, 10), "int64")[3, 4])
+    7
     """
     _check_callable(read)
     extents = as_shape(shape)
@@ -420,7 +430,7 @@ def from_function(
         dtype=as_dtype(dtype),
         chunk_shape=_source_chunks(source_chunks, extents),
     )
-    return _lazy(source, chunks, memory_limit, access, None)
+    return _lazy(source, chunks, memory_limit, access)
 
 
 def from_source(
@@ -455,7 +465,7 @@ def from_source(
     >>> lazyio.from_source(Ramp()).sum().compute()
     np.int64(45)
     """
-    return _lazy(array_source(source), chunks, memory_limit, access, None)
+    return _lazy(array_source(source), chunks, memory_limit, access)
 
 
 def _check_callable(read: Any) -> None:
@@ -492,11 +502,9 @@ least 1 per axis"
     return chunk_shape
 
 
-def _lazy(
-    source: Source, chunks: Any, memory_limit: Any, access: Any, allow_external: Any
-) -> da.Array:
+def _lazy(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Array:
     """Return a source as blocks: the user's own, or the plan's along its chunks."""
-    refuse_unready(access=(access, None), allow_external=(allow_external, None))
+    refuse_unready(access=(access, None))
     block_shape = None
     if isinstance(chunks, Plan):
         block_shape = chunks.block_shape

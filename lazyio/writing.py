@@ -3,19 +3,30 @@
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
-import zarr
 
 from lazyio.codecs.filters import parse_filters
-from lazyio.errors import OptionError, TargetError, TargetExistsError
+from lazyio.errors import OptionError
 from lazyio.inputs import Input, recognise
 from lazyio.options import check_flags, refuse_unready, wishes_for
+from lazyio.places import (
+    array_path,
+    check_file,
+    check_free,
+    check_key,
+    check_mode,
+    check_place,
+    make_groups,
+    refuse_own_source,
+    store_path,
+    target_path,
+)
 from lazyio.planning import Plan, solve
 from lazyio.run.report import WriteReport
 from lazyio.run.write import Job, run
@@ -26,8 +37,6 @@ from lazyio.targets.hdf5 import Hdf5Options, Hdf5Target
 from lazyio.targets.zarr import ZarrOptions, ZarrTarget
 
 PathLike = str | os.PathLike[str]
-
-_MODES = ("a", "w", "w-", "x", "r+")
 
 
 def to_hdf5(
@@ -152,14 +161,15 @@ def to_hdf5(
         comm=(comm, None),
     )
     check_flags(overwrite=overwrite, fletcher32=fletcher32, digests=digests)
-    _check_key(key)
-    _check_mode(mode)
+    check_key(key)
+    check_mode(mode)
     if chunks is None:
         msg = 'chunks=None (contiguous) does not work yet in this version; leave it at "auto"'
         raise OptionError(msg)
     given = recognise(data)
+    _refuse_coordinates(given)
     element = given.dtype if dtype is None else as_dtype(dtype)
-    target_path = _target_path(path)
+    target_file = target_path(path)
     plan = _plan(given, element, chunks, chunk_nbytes, memory_limit, workers, "hdf5")
     options = Hdf5Options(
         key=key,
@@ -177,14 +187,14 @@ def to_hdf5(
         libver=libver,
         replace=overwrite,
     )
-    _check_file(target_path, mode)
-    is_kept = mode in ("a", "r+") and target_path.exists()
-    _refuse_own_source(given, target_path, key if is_kept else None)
+    check_file(target_file, mode, is_file=True)
+    is_kept = mode in ("a", "r+") and target_file.exists()
+    refuse_own_source(given, target_file, key if is_kept else None)
     if is_kept and not overwrite:
-        _check_free(target_path, key)
-    with WorkDirectory(target_path) as work:
+        check_free(target_file, key)
+    with WorkDirectory(target_file) as work:
         if is_kept:
-            shutil.copyfile(target_path, work.built)
+            shutil.copyfile(target_file, work.built)
         target = Hdf5Target(
             work.built,
             shape=plan.shape,
@@ -192,7 +202,7 @@ def to_hdf5(
             dtype=element,
             options=options,
         )
-        return _write(given, plan, target, work, key, progress, began)
+        return _write(given, plan, target, work, key, progress, began, target_file, _nothing)
 
 
 def to_zarr(
@@ -309,31 +319,31 @@ def to_zarr(
         scheduler=(scheduler, None),
     )
     check_flags(overwrite=overwrite, digests=digests)
-    _check_mode(mode)
+    check_mode(mode)
     if zarr_format not in (2, 3):
         msg = f"zarr_format={zarr_format!r}; give 3 or 2"
         raise OptionError(msg)
     given = recognise(data)
+    _refuse_coordinates(given)
     element = given.dtype if dtype is None else as_dtype(dtype)
-    root = _store_path(store)
-    name = _array_path(path)
+    root = store_path(store)
+    name = array_path(path)
     plan = _plan(given, element, chunks, chunk_nbytes, memory_limit, workers, "zarr")
     options = ZarrOptions(
         compressors=compressors,
         filters=filters,
         fill_value=fill_value,
         zarr_format=2 if zarr_format == 2 else 3,
-        dimension_names=dimension_names,
+        dimension_names=dimension_names or given.dims or None,
         attributes=dict(attributes or {}),
     )
-    _check_file(root, mode)
+    check_file(root, mode, is_file=False)
     final = root / name if name else root
     is_kept = bool(name) and root.exists()
-    _refuse_own_source(given, root, name)
-    _check_no_array(final, root, replace=overwrite or mode == "w")
-    if is_kept:
-        _make_groups(root, name, options.zarr_format)
-    with WorkDirectory(final if is_kept or not name else root) as work:
+    refuse_own_source(given, root, name)
+    check_place(root, name, zarr_format, replace=overwrite or mode == "w")
+    # A new store is built whole; an array for one that is there, inside its folder.
+    with WorkDirectory(final if is_kept else root, folder=root if is_kept else None) as work:
         target = ZarrTarget(
             work.built,
             "" if is_kept else name,
@@ -342,7 +352,8 @@ def to_zarr(
             dtype=element,
             options=options,
         )
-        return _write(given, plan, target, work, name, progress, began, shown=root)
+        groups = partial(make_groups, root, name if is_kept else "", options.zarr_format)
+        return _write(given, plan, target, work, name, progress, began, root, groups)
 
 
 def _plan(
@@ -373,7 +384,8 @@ def _write(
     key: str,
     progress: Any,
     began: float,
-    shown: Path | None = None,
+    shown: Path,
+    before_publish: Callable[[], object],
 ) -> WriteReport:
     job = Job(
         plan=plan,
@@ -390,9 +402,10 @@ def _write(
     except BaseException:
         target.abort()
         raise
+    before_publish()
     work.publish()
     return WriteReport(
-        path=str(shown or work.target),
+        path=str(shown),
         keys=(key,),
         nbytes=nbytes_of(plan.shape, plan.dtype),
         stored_nbytes=stored_nbytes,
@@ -407,103 +420,18 @@ def _write(
     )
 
 
-def _check_mode(mode: str) -> None:
-    if mode not in _MODES:
-        msg = f"mode={mode!r} is not a mode; give one of {', '.join(map(repr, _MODES))}"
-        raise OptionError(msg)
+def _nothing() -> None:
+    """Do nothing before the rename: a file needs no more."""
 
 
-def _check_key(key: Any) -> None:
-    if not isinstance(key, str) or not key.strip("/"):
-        msg = f"key={key!r} does not name a dataset; give a path inside the file, such as '/data'"
-        raise OptionError(msg)
-
-
-def _target_path(path: Any) -> Path:
-    if isinstance(path, (h5py.Group, h5py.Dataset)):
-        msg = "an open h5py object cannot be written into yet; give the path of the file"
-        raise OptionError(msg)
-    if not isinstance(path, (str, os.PathLike)):
-        msg = f"path={path!r} is not a path; give the name of a file"
-        raise OptionError(msg)
-    # A link is followed, so that what it points to is replaced, and not the link.
-    return Path(os.path.realpath(path))
-
-
-def _store_path(store: Any) -> Path:
-    if isinstance(store, (zarr.Group, zarr.Array)) or not isinstance(store, (str, os.PathLike)):
-        msg = f"a {type(store).__name__} cannot be written into yet; give the path of a directory"
-        raise OptionError(msg)
-    if "://" in str(store):
-        msg = f"{store}: stores behind a URL cannot be written yet; give a local directory"
-        raise OptionError(msg)
-    return Path(os.path.realpath(store))
-
-
-def _array_path(path: str | None) -> str:
-    name = (path or "").strip("/")
-    parts = name.split("/") if name else []
-    if any(part in ("", ".", "..") or part.startswith("__") for part in parts):
-        msg = f"path={path!r} is not a path inside a Zarr store; give names joined by '/'"
-        raise OptionError(msg)
-    return name
-
-
-def _check_file(path: Path, mode: str) -> None:
-    if path.exists() and mode in ("w-", "x"):
+def _refuse_coordinates(given: Input) -> None:
+    """Refuse an xarray object, whose coordinates and attributes would be lost."""
+    if given.has_coordinates:
         msg = (
-            f"{path} is there already, and mode={mode!r} makes only new ones; pass mode='a' or 'w'"
+            "coordinates and attributes of xarray objects cannot be written yet; give .data, the "
+            "array alone"
         )
-        raise TargetExistsError(17, msg)
-    if not path.exists() and mode == "r+":
-        msg = f"{path} does not exist, and mode='r+' adds to existing ones only; pass mode='a'"
-        raise TargetError(2, msg)
-
-
-def _check_free(path: Path, key: str) -> None:
-    """Refuse an existing dataset before the file is copied."""
-    if not h5py.is_hdf5(path):
-        msg = f"{path} is there already and is no HDF5 file; pass mode='w' to replace it"
-        raise TargetError(22, msg)
-    with h5py.File(path, "r") as file:
-        is_there = key in file
-    if is_there:
-        msg = (
-            f"{path} has {key!r} already; pass overwrite=True to replace it, or another key "
-            "(mode='w' replaces the whole file)"
-        )
-        raise TargetExistsError(17, msg)
-
-
-def _check_no_array(final: Path, root: Path, *, replace: bool) -> None:
-    if final.exists() and not replace:
-        msg = f"{final} is there already; pass overwrite=True to replace it, or another path"
-        raise TargetExistsError(17, msg)
-    if root.exists() and not root.is_dir():
-        msg = f"{root} is a file, and a Zarr store is a directory; choose another path"
-        raise TargetError(20, msg)
-
-
-def _make_groups(root: Path, name: str, zarr_format: int) -> None:
-    """Make the groups on the way to an array in an existing store."""
-    for depth in range(name.count("/") + 1):
-        parent = "/".join(name.split("/")[:depth])
-        zarr.open_group(
-            root, path=parent or None, mode="a", zarr_format=2 if zarr_format == 2 else 3
-        )
-
-
-def _refuse_own_source(given: Input, target: Path, key: str | None) -> None:
-    """Refuse to replace what is being read; another key of the same file is fine."""
-    for location, inside in given.locations:
-        if os.path.realpath(location) != str(target):
-            continue
-        if key is None or inside.strip("/") == key.strip("/"):
-            msg = (
-                f"{target} {inside} is the source of this array and cannot be its target; "
-                "write to another path, then replace it"
-            )
-            raise TargetError(22, msg)
+        raise OptionError(msg)
 
 
 def _maxshape(maxshape: Any, shape: tuple[int, ...]) -> tuple[int | None, ...] | None:

@@ -42,7 +42,9 @@ class Described(Protocol):
     @property
     def n_shards(self) -> int: ...  # noqa: D102
     @property
-    def n_blocks(self) -> int: ...  # noqa: D102
+    def n_tasks(self) -> int: ...  # noqa: D102
+    @property
+    def is_graph(self) -> bool: ...  # noqa: D102
     @property
     def workers(self) -> int: ...  # noqa: D102
     @property
@@ -75,7 +77,7 @@ def _rows(plan: Described) -> list[tuple[str, str]]:
         ("array", f"{plan.shape} {plan.dtype}, {format_size(plan.nbytes)}"),
         ("on disk", _on_disk(plan)),
         ("in memory", _in_memory(plan)),
-        ("tasks", f"{plan.n_blocks} {_plural('block', plan.n_blocks)}, {plan.workers} at a time"),
+        ("tasks", f"{plan.n_tasks} {plural('block', plan.n_tasks)}, {plan.workers} at a time"),
         ("read twice", _read_twice(plan)),
     ]
     if plan.reasons:
@@ -86,11 +88,11 @@ def _rows(plan: Described) -> list[tuple[str, str]]:
 
 def _on_disk(plan: Described) -> str:
     text = (
-        f"{plan.n_chunks} {_plural('chunk', plan.n_chunks)} of {plan.chunk_shape}, "
+        f"{plan.n_chunks} {plural('chunk', plan.n_chunks)} of {plan.chunk_shape}, "
         f"{format_size(plan.chunk_nbytes)} each before encoding"
     )
     if plan.shard_shape is not None:
-        text += f", in {plan.n_shards} {_plural('shard', plan.n_shards)} of {plan.shard_shape}"
+        text += f", in {plan.n_shards} {plural('shard', plan.n_shards)} of {plan.shard_shape}"
     return text
 
 
@@ -103,9 +105,10 @@ def _in_memory(plan: Described) -> str:
 
 def _read_twice(plan: Described) -> str:
     if plan.read_shape is not None:
+        whose = "the array's own blocks" if plan.is_graph else "the source's blocks"
         return (
-            f"nothing from the source, which is read in blocks of {plan.read_shape}; parts of "
-            "chunks wait in memory, and past the limit in a scratch file beside the target"
+            f"nothing: {whose}, at most {plan.read_shape}, are taken once each; parts of chunks "
+            "wait in memory, and past the limit in a scratch file beside the target"
         )
     if plan.read_amplification <= 1.0:
         return "nothing"
@@ -115,5 +118,12 @@ def _read_twice(plan: Described) -> str:
     return f"{plan.read_amplification - 1:.0%} of the source, by {cause}"
 
 
-def _plural(noun: str, count: int) -> str:
+def plural(noun: str, count: int) -> str:
+    """Return a noun in the number that goes with a count.
+
+    Examples
+    --------
+    >>> plural("block", 1), plural("block", 2)
+    ('block', 'blocks')
+    """
     return noun if count == 1 else f"{noun}s"

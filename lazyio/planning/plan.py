@@ -45,7 +45,11 @@ class Plan:
     source_chunk_shape: Shape | None = None
     """Chunk of the source, where it has one."""
     read_shape: Shape | None = None
-    """Blocks in which the source is read, where they cut across chunks."""
+    """Largest block that is read or computed at once, where those cut across chunks."""
+    n_reads: int | None = None
+    """Number of those blocks."""
+    is_graph: bool = False
+    """Whether blocks are computed by a graph, and not read from a source."""
     reasons: tuple[str, ...] = ()
     """Why the shapes are what they are, for the printed table."""
 
@@ -95,8 +99,13 @@ class Plan:
         return n_boxes(self.shape, self.layout.unit_shape)
 
     @property
+    def n_tasks(self) -> int:
+        """Number of blocks that are read or computed."""
+        return self.n_blocks if self.n_reads is None else self.n_reads
+
+    @property
     def n_blocks(self) -> int:
-        """Number of blocks, which is the number of tasks."""
+        """Number of blocks: of tasks, unless blocks that cut across chunks are gathered."""
         if self.edges is None:
             return n_boxes(self.shape, self.block_shape)
         count = 1

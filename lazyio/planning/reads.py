@@ -11,6 +11,8 @@ from lazyio.spec import Shape
 
 _ACCESS_NBYTES = 4096
 """What fetching a separate run of bytes costs beside the run itself."""
+_LONG_RUN_NBYTES = 64 * 2**10
+"""From here on that does not count."""
 
 
 def touches(extent: int, block: int, chunk: int) -> int:
@@ -100,5 +102,7 @@ def run_amplification(shape: Shape, block: Shape, itemsize: int) -> float:
         run *= min(extent, edge)
         if edge < extent:
             row = run // min(extent, edge) * extent
-            return min((run + _ACCESS_NBYTES) / run, row / run) if run else 1.0
+            if run == 0 or run >= _LONG_RUN_NBYTES:
+                return 1.0
+            return min((run + _ACCESS_NBYTES) / run, row / run)
     return 1.0

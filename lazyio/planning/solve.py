@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lazyio.errors import OptionError, PlanError
+from lazyio.grid import n_boxes
 from lazyio.planning.blocks import align_blocks, fill_blocks
 from lazyio.planning.boundaries import (
     Edges,
@@ -45,6 +46,7 @@ _LEAST_TASK_NBYTES = 16 * 2**20
 _LEAST_WANTED_NBYTES = 2**20
 _TASKS_PER_WORKER = 4
 _TINY_CHUNK_NBYTES = 16 * 2**10
+_LEAST_CHUNK_NBYTES = 64 * 2**10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,12 +232,21 @@ def _least_block_nbytes(facts: Facts, fixed: list[int | None], block: Shape | No
     return least
 
 
+def _least_chunk_nbytes(facts: Facts, fixed: list[int | None], block: Shape | None) -> int:
+    """Return the bytes of the smallest chunk that is worth having beside a given block."""
+    least = math.prod(wish or 1 for wish in fixed) * max(1, facts.dtype.itemsize)
+    if all(wish is not None for wish in fixed) or (block is None and facts.edges is None):
+        return least
+    held = _least_block_nbytes(facts, fixed, block)
+    return max(least, min(_LEAST_CHUNK_NBYTES, held))
+
+
 def _budget(facts: Facts, wishes: Wishes, fixed: list[int | None], block: Shape | None) -> Budget:
     """Return the budget with as many workers as what is fixed leaves room for."""
     limit = wishes.memory_limit or DEFAULT_LIMIT
     least = {
         "block_nbytes": _least_block_nbytes(facts, fixed, block),
-        "chunk_nbytes": math.prod(w or 1 for w in fixed) * max(1, facts.dtype.itemsize),
+        "chunk_nbytes": _least_chunk_nbytes(facts, fixed, block),
         "source_chunk_nbytes": _source_chunk_nbytes(facts),
     }
     each = Budget(limit_nbytes=limit, workers=1).peak_nbytes(**least)
@@ -288,7 +299,7 @@ def _chunk_shape(
         held = _least_block_nbytes(facts, fixed, block)
         beside = {"source_chunk_nbytes": _source_chunk_nbytes(facts)}
         room = budget.room_nbytes(chunk_nbytes=0, **beside) - held
-        upper = min(upper, max(1, room))
+        upper = min(upper, max(1, room, _least_chunk_nbytes(facts, fixed, block)))
     else:
         room = budget.chunk_room_nbytes(source_chunk_nbytes=_source_chunk_nbytes(facts))
         upper = min(upper, max(1, room))
@@ -380,17 +391,28 @@ def _with_block(
         edges=edges,
         source_chunk_shape=facts.source_chunk_shape,
         read_shape=read_shape,
+        n_reads=_n_reads(facts, read_shape),
+        is_graph=facts.edges is not None,
         reasons=tuple(reasons),
     )
+
+
+def _n_reads(facts: Facts, read_shape: Shape | None) -> int | None:
+    """Return the number of tasks where they are not the plan's blocks."""
+    if read_shape is None:
+        return None
+    if facts.edges is not None:
+        return math.prod(map(len, facts.edges))
+    return n_boxes(facts.shape, read_shape)
 
 
 def _wanted(facts: Facts, budget: Budget) -> int:
     """Return the elements of a block that is neither too dear nor too coarse.
 
-    A task costs a quarter of a millisecond, so blocks are at least 16 MiB;
-    few large blocks leave workers idle at the end, so there are at least four
-    per worker, which comes first for small arrays. A block fills at least half
-    of what is wanted: twice the least is asked for where the array is large.
+    A task costs a quarter of a millisecond, so blocks of a large array are at
+    least 16 MiB; few large blocks leave workers idle at the end, so there are
+    at least four per worker, which comes first for small arrays. A block fills
+    at least half of what is wanted: twice the least is asked for.
     """
     per_worker = nbytes_of(facts.shape, facts.dtype) // budget.workers
     wanted = max(
@@ -406,11 +428,13 @@ def _solved_block(facts: Facts, chunk: Shape, budget: Budget, room: int) -> Shap
     if facts.source_chunk_shape is None:
         return fill_blocks(facts.shape, chunk, wanted)
     itemsize = facts.itemsize
-    block = align_blocks(facts.shape, chunk, facts.source_chunk_shape, wanted, itemsize)
-    if wanted < room and read_amplification(facts.shape, block, facts.source_chunk_shape) > 1:
+    while True:
+        block = align_blocks(facts.shape, chunk, facts.source_chunk_shape, wanted, itemsize)
+        amplification = read_amplification(facts.shape, block, facts.source_chunk_shape)
+        if amplification == 1.0 or wanted >= room:
+            return block
         # Larger blocks than tasks need are worth it where they save reading twice.
-        return align_blocks(facts.shape, chunk, facts.source_chunk_shape, room, itemsize)
-    return block
+        wanted = min(2 * wanted, room)
 
 
 def _read_blocks(facts: Facts, budget: Budget, chunk_nbytes: int) -> Shape:
@@ -457,7 +481,7 @@ def _chunk_reason(wishes: Wishes, fixed: list[int | None], facts: Facts) -> str:
 
 def _block_reason(facts: Facts, block: Shape) -> str:
     if facts.source_chunk_shape is None:
-        return "blocks of whole chunks, at least 4 per worker where 16 MiB each allows"
+        return "blocks of whole chunks, several for each worker"
     if read_amplification(facts.shape, block, facts.source_chunk_shape) == 1.0:
         return "blocks of whole chunks, here and in the source"
     return "blocks that read the source's chunks the least often in the memory there is"

@@ -19,6 +19,7 @@ import dask.threaded
 import numpy as np
 import numpy.typing as npt
 from dask.base import compute, optimize
+from dask.callbacks import Callback
 from dask.core import flatten
 
 from lazyio.codecs.workspace import Workspace
@@ -30,7 +31,7 @@ Consume = Callable[[Region, npt.NDArray[Any], Workspace], None]
 Done = Callable[[Region], object]
 
 _LOCAL = {"threads", "threading"}
-_IN_ORDER = {"sync", "synchronous", "single-threaded"}
+IN_ORDER = {"sync", "synchronous", "single-threaded"}
 
 
 def run_graph(array: da.Array, consume: Consume, *, n_workers: int, on_done: Done) -> None:
@@ -57,7 +58,7 @@ def run_graph(array: da.Array, consume: Consume, *, n_workers: int, on_done: Don
         consume((), _checked(array.compute(), (), array), Workspace())
         on_done(())
     elif active_client() is not None or dask.config.get("scheduler", "threads") not in (
-        _LOCAL | _IN_ORDER
+        _LOCAL | IN_ORDER
     ):
         _run_elsewhere(array, consume, n_workers=n_workers, on_done=on_done)
     else:
@@ -87,8 +88,14 @@ def _run_here(array: da.Array, consume: Consume, *, n_workers: int, on_done: Don
             states.workspace = Workspace()
         with running:
             consume(region, _checked(block, region, array), states.workspace)
-            on_done(region)
         return np.ones((1,) * array.ndim, bool)
+
+    def note(key: Any, *_: Any) -> None:
+        if isinstance(key, tuple) and key[0] == delivered.name:
+            try:
+                on_done(regions[key[1:]])
+            except Exception as error:
+                raise _CallbackFailed from error
 
     delivered = da.map_blocks(
         deliver,
@@ -100,21 +107,21 @@ def _run_here(array: da.Array, consume: Consume, *, n_workers: int, on_done: Don
     )
     (optimized,) = optimize(delivered)
     keys = list(flatten(optimized.__dask_keys__()))
-    in_order = dask.config.get("scheduler", "threads") in _IN_ORDER
+    in_order = dask.config.get("scheduler", "threads") in IN_ORDER
     # A function, not its name: dask imports distributed to look a name up.
     get = dask.local.get_sync if in_order else dask.threaded.get
     options = {} if in_order else {"num_workers": n_workers}
     try:
-        get(optimized.__dask_graph__(), keys, **options)
-    except LazyioError:
+        # dask calls back on the thread that waits for the run, as `on_done` may expect.
+        with Callback(posttask=note):
+            get(optimized.__dask_graph__(), keys, **options)
+    except BaseException as error:
         running.stop()
-        raise
-    except Exception as error:
-        running.stop()
+        if isinstance(error, _CallbackFailed) and error.__cause__ is not None:
+            raise error.__cause__ from None
+        if isinstance(error, LazyioError) or not isinstance(error, Exception):
+            raise
         raise _block_error(error, regions) from error
-    except BaseException:
-        running.stop()
-        raise
 
 
 def _run_elsewhere(array: da.Array, consume: Consume, *, n_workers: int, on_done: Done) -> None:
@@ -145,6 +152,10 @@ def _batches(items: Iterator[Any], size: int) -> Iterator[tuple[Any, ...]]:
 
 def _regions(array: da.Array) -> dict[tuple[int, ...], Region]:
     return dict(zip(np.ndindex(*array.numblocks), cuts(array.chunks), strict=True))
+
+
+class _CallbackFailed(Exception):
+    """Tells an error of the caller's own callback from one of a block."""
 
 
 class _Running:
@@ -180,9 +191,10 @@ def _checked(block: Any, region: Region, array: da.Array) -> npt.NDArray[Any]:
     wanted = tuple(part.stop - part.start for part in region)
     if isinstance(block, np.generic):
         block = np.asarray(block)
-    if isinstance(block, np.ndarray) and block.shape == wanted and block.dtype == array.dtype:
-        return block
-    got = f"{block.shape} {block.dtype}" if isinstance(block, np.ndarray) else type(block).__name__
+    is_plain = isinstance(block, np.ndarray) and not isinstance(block, np.ma.MaskedArray)
+    if is_plain and block.shape == wanted and block.dtype == array.dtype:
+        return np.asarray(block)
+    got = f"{block.shape} {block.dtype}" if is_plain else f"a {type(block).__name__}"
     msg = (
         f"block {format_region(region)} is {got}, the array says {wanted} {array.dtype}; "
         "let the function return that, or give map_blocks the right dtype= and chunks="

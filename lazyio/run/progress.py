@@ -1,5 +1,6 @@
 """Progress of a write: one step a block, whoever runs it."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -106,7 +107,11 @@ class Progress:
 def _bar(total_nbytes: int) -> Any:
     tqdm = optional("tqdm.auto")
     if tqdm is not None:
-        return tqdm.tqdm(total=total_nbytes, unit="B", unit_scale=True, unit_divisor=1024)
+        # A terminal that does not know its width has none for tqdm, and no bar.
+        width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+        return tqdm.tqdm(
+            total=total_nbytes, unit="B", unit_scale=True, unit_divisor=1024, ncols=width
+        )
     return PlainBar(total_nbytes, sys.stderr)
 
 

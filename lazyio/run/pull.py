@@ -9,8 +9,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-import numpy as np
-
 from lazyio.codecs.workspace import Workspace
 
 Item = TypeVar("Item")
@@ -45,7 +43,6 @@ def pull(
         The first that ``work``, ``items`` or ``on_done`` raised, or that
         interrupted the wait; by then no thread is at work any more.
     """
-    _keep_freed_memory()
     stop = threading.Event()
     finished: queue.SimpleQueue[tuple[object, BaseException | None]] = queue.SimpleQueue()
     source = _Shared(items)
@@ -108,13 +105,3 @@ class _Shared:
         """Return the next item, or the mark of the end."""
         with self._lock:
             return next(self._items, _ENDED)
-
-
-def _keep_freed_memory() -> None:
-    """Teach glibc's malloc to keep what is freed, instead of unmapping every payload.
-
-    Its threshold rises to the size of the largest mapped block that was ever
-    freed, up to 32 MiB; without this each payload is new memory, page by page.
-    Elsewhere it costs nothing: the memory is never touched.
-    """
-    np.empty(30 * 2**20, np.uint8)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from lazyio.planning import Plan
+from lazyio.planning.describe import plural
 from lazyio.sizes import format_size
 
 
@@ -42,8 +43,9 @@ class WriteReport:
         names = ", ".join(key for key in self.keys if key)
         where = f"{self.path} {names}".rstrip()
         return (
-            f"wrote {where}: {self.plan.shape} {self.plan.dtype}, {self.n_chunks} chunks of "
-            f"{self.plan.chunk_shape} from {self.n_blocks} blocks\n"
+            f"wrote {where}: {self.plan.shape} {self.plan.dtype}, {self.n_chunks} "
+            f"{plural('chunk', self.n_chunks)} of {self.plan.chunk_shape} from {self.n_blocks} "
+            f"{plural('block', self.n_blocks)}\n"
             f"{format_size(self.nbytes)} as {format_size(self.stored_nbytes)} ({ratio:.2f}x) in "
             f"{self.seconds:.3g} s, {rate}/s, at most {format_size(self.peak_nbytes)} in memory, "
             f"engine {self.engine}"

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import shutil
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,6 +33,9 @@ class WorkDirectory:
     ----------
     target : Path
         Absolute path of what will be published, links resolved.
+    folder : Path, optional
+        Where to work, on the same file system; by default the target's own
+        folder. For targets whose folder is to be made when they are published.
 
     Raises
     ------
@@ -41,11 +45,13 @@ class WorkDirectory:
         When another writer is at work on the target.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, *, folder: Path | None = None) -> None:
         self.target = target
-        self.path = target.parent / _hidden_name(target.name)
-        if not target.parent.is_dir():
-            msg = f"the folder {target.parent} does not exist; create it first"
+        self._folder = folder or target.parent
+        name = str(target.relative_to(self._folder)).replace(os.sep, "%2F")
+        self.path = self._folder / _hidden_name(name)
+        if not self._folder.is_dir():
+            msg = f"the folder {self._folder} does not exist; create it first"
             raise TargetError(errno.ENOENT, msg)
         self._descriptor = self._enter()
         self._clear()
@@ -105,7 +111,7 @@ class WorkDirectory:
             except (TargetError, TargetLockedError):
                 raise
             except OSError as error:
-                msg = f"{self.target.parent} cannot be written: {error.strerror}"
+                msg = f"{self._folder} cannot be written: {error.strerror}"
                 raise TargetError(error.errno, msg) from error
             if _is_same_file(descriptor, self.path / "lock"):
                 return descriptor
@@ -142,7 +148,7 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 def _exchange(new: Path, target: Path, aside: Path) -> None:
     """Swap two directories in one step where the system can, else in two."""
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     renameat2 = getattr(libc, "renameat2", None)
     if renameat2 is not None:
         paths = os.fsencode(new), os.fsencode(target)

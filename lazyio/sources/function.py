@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lazyio.errors import SourceError
+from lazyio.errors import BlockError
 from lazyio.grid import Region, box_shape, format_region
 from lazyio.sources.base import Array
 from lazyio.spec import Shape
@@ -49,7 +49,12 @@ class ArraySource:
     def read(self, region: Region) -> Array:
         """Return a part; of an ndarray a view."""
         part = self.array[region] if region else self.array[()]
-        return checked_part(np.asarray(part), region, self.dtype, self.kind)
+        return checked_part(_as_ndarray(part), region, self.dtype, self.kind)
+
+
+def _as_ndarray(part: Any) -> Any:
+    """Return what an array-like gave as an ndarray; a mask is not to be lost on the way."""
+    return part if isinstance(part, np.ma.MaskedArray) else np.asarray(part)
 
 
 def checked_part(part: Any, region: Region, dtype: np.dtype[Any], who: str) -> Array:
@@ -57,18 +62,18 @@ def checked_part(part: Any, region: Region, dtype: np.dtype[Any], who: str) -> A
 
     Raises
     ------
-    SourceError
+    BlockError
         When it has not; it would be broadcast or cast in silence otherwise.
     """
     wanted = box_shape(region)
-    if not isinstance(part, (np.ndarray, np.generic)):
+    if not isinstance(part, (np.ndarray, np.generic)) or isinstance(part, np.ma.MaskedArray):
         got = f"a {type(part).__name__}"
     elif part.shape != wanted or part.dtype != dtype:
         got = f"shape {part.shape} {part.dtype}"
     else:
-        return np.asanyarray(part)
+        return np.asarray(part)
     msg = (
         f"{who} gave {got} for region {format_region(region)}, which is shape {wanted} {dtype}; "
         "return exactly the region that was asked for"
     )
-    raise SourceError(msg)
+    raise BlockError(msg)

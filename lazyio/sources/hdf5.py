@@ -16,6 +16,7 @@ from lazyio.errors import DamagedDataError, SourceError, UnsupportedDtypeError
 from lazyio.grid import Region, box, box_shape, format_region, grid_shape, n_along, overlap
 from lazyio.sources.base import Array, listed
 from lazyio.sources.chunk_table import Placement, PlacementCache
+from lazyio.sources.confine import allowed_folders, refuse_links, refuse_storage
 from lazyio.sources.files import (
     existing,
     fingerprint,
@@ -128,7 +129,9 @@ class Hdf5Source:
                 raise DamagedDataError(msg) from error
 
 
-def hdf5_source(path: str | os.PathLike[str], key: str | None) -> Hdf5Source:
+def hdf5_source(
+    path: str | os.PathLike[str], key: str | None, allow_external: object = None
+) -> Hdf5Source:
     """Return the source for a dataset, after reading its metadata.
 
     Parameters
@@ -137,6 +140,8 @@ def hdf5_source(path: str | os.PathLike[str], key: str | None) -> Hdf5Source:
         The file.
     key : str or None
         Path of the dataset; ``None`` where the file has only one.
+    allow_external : list of path-like, optional
+        Folders, beside the file's own, that links and virtual data may lead to.
 
     Returns
     -------
@@ -148,13 +153,21 @@ def hdf5_source(path: str | os.PathLike[str], key: str | None) -> Hdf5Source:
     SourceError
         When the file or key is missing, the file cannot be opened, or a
         filter of the dataset is not to be had.
+    UnsafeFileError
+        When a link, external storage or virtual data leads outside.
     UnsupportedDtypeError
         When its elements have no fixed size.
     """
     found = existing(path)
+    folders = allowed_folders(str(found), allow_external)
     with open_hdf5(str(found)) as file:
+        if key is not None:
+            refuse_links(file, key, folders)
         dataset = _dataset(file, key, str(found))
-        return describe_dataset(dataset, str(found))
+        refuse_storage(dataset, folders)
+        # Behind an external link lies another file, under a name of its own.
+        linked = dataset.file.filename != file.filename
+        return describe_dataset(dataset, str(existing(dataset.file.filename if linked else found)))
 
 
 def describe_dataset(dataset: h5py.Dataset, path: str) -> Hdf5Source:

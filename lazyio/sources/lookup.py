@@ -39,6 +39,7 @@ def source_for(
     format: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    allow_external: object = None,
 ) -> Source:
     """Return the source for a path or an array-like.
 
@@ -54,6 +55,8 @@ def source_for(
         For a URL, as fsspec takes them.
     options : mapping, optional
         The adapter's own: ``shape``, ``dtype``, ``offset``, ``order`` of raw files.
+    allow_external : list of path-like, optional
+        Folders that links in an HDF5 file may lead to.
 
     Returns
     -------
@@ -68,7 +71,7 @@ def source_for(
         When it is missing or cannot be read.
     """
     if isinstance(obj, (str, os.PathLike)):
-        return _from_path(obj, key, format, storage_options, dict(options or {}))
+        return _from_path(obj, key, format, storage_options, dict(options or {}), allow_external)
     if format is not None or options or storage_options:
         msg = (
             f"format and adapter options are for paths; {type(obj).__name__} says itself what it is"
@@ -160,6 +163,7 @@ def _from_path(
     given_format: str | None,
     storage_options: Mapping[str, Any] | None,
     options: dict[str, Any],
+    allow_external: object,
 ) -> Source:
     if given_format is not None and given_format not in FORMATS:
         msg = f"format={given_format!r} is not a format; give one of {', '.join(FORMATS)}"
@@ -186,7 +190,7 @@ def _from_path(
             raise OptionError(msg)
         return npy.npy_source(path)
     if kind == "hdf5":
-        return hdf5.hdf5_source(path, key)
+        return hdf5.hdf5_source(path, key, allow_external)
     return zarr_adapter.zarr_source(path, key, storage_options)
 
 
@@ -221,8 +225,9 @@ def _from_dataset(dataset: h5py.Dataset) -> Source:
 
 def _from_memmap(mapped: np.memmap[Any, Any]) -> RawSource | None:
     """Return where a memmap lies; views and unnamed maps are read as arrays."""
-    whole = isinstance(mapped.base, np.memmap) is False
-    if not whole or mapped.filename is None or mapped.dtype.hasobject:
+    is_view = isinstance(mapped.base, np.memmap)
+    # Mode "c" keeps changes in memory, where the file does not have them.
+    if is_view or mapped.filename is None or mapped.dtype.hasobject or mapped.mode == "c":
         return None
     return RawSource(
         path=str(existing(mapped.filename)),

@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 import zarr.errors
 
-from lazyio.errors import SourceError, UnsupportedDtypeError
+from lazyio.errors import OptionError, SourceError, UnsupportedDtypeError
 from lazyio.grid import Region, box_shape
 from lazyio.sources.base import Array, listed
 from lazyio.sources.files import existing
@@ -99,6 +99,9 @@ def zarr_source(
         where = f" at {path!r}" if path else ""
         msg = f"{name} has no Zarr array{where}: {error}"
         raise SourceError(msg) from error
+    except ImportError as error:
+        msg = f"{name} cannot be opened: {error}; install the package that it names"
+        raise OptionError(msg) from error
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{name} has Zarr metadata that cannot be read: {error}"
         raise SourceError(msg) from error

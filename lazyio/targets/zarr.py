@@ -191,7 +191,7 @@ def _step(described: Mapping[str, Any], dtype: np.dtype[Any]) -> Step | None:
     if name == "gzip":
         return _gzip(settings["level"])
     if name == "crc32c":
-        return _with_crc32c
+        return _crc32c()
     return None
 
 
@@ -235,10 +235,16 @@ def _gzip(level: int) -> Step:
     return encode
 
 
-def _with_crc32c(data: Any) -> bytes:
-    crc32c = required("google_crc32c", what="crc32c", extra="fast")
-    raw = bytes(data)
-    return raw + struct.pack("<I", crc32c.value(raw))
+def _crc32c() -> Step | None:
+    library = optional("google_crc32c")
+    if library is None:
+        return None
+
+    def with_checksum(data: Any) -> bytes:
+        raw = bytes(data)
+        return raw + struct.pack("<I", library.value(raw))
+
+    return with_checksum
 
 
 def _create(

@@ -1,0 +1,159 @@
+"""Where an array may be written: checked before anything is computed or made."""
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import zarr
+
+from lazyio.errors import OptionError, TargetError, TargetExistsError
+from lazyio.inputs import Input
+
+_MODES = ("a", "w", "w-", "x", "r+")
+
+
+def check_mode(mode: str) -> None:
+    """Refuse a mode that h5py does not have."""
+    if mode not in _MODES:
+        msg = f"mode={mode!r} is not a mode; give one of {', '.join(map(repr, _MODES))}"
+        raise OptionError(msg)
+
+
+def check_key(key: Any) -> None:
+    """Refuse a key that names no dataset."""
+    if not isinstance(key, str) or not key.strip("/"):
+        msg = f"key={key!r} does not name a dataset; give a path inside the file, such as '/data'"
+        raise OptionError(msg)
+
+
+def target_path(path: Any) -> Path:
+    """Return the absolute path of a file to write, links resolved."""
+    if isinstance(path, (h5py.Group, h5py.Dataset)):
+        msg = "an open h5py object cannot be written into yet; give the path of the file"
+        raise OptionError(msg)
+    if not isinstance(path, (str, os.PathLike)):
+        msg = f"path={path!r} is not a path; give the name of a file"
+        raise OptionError(msg)
+    # A link is followed, so that what it points to is replaced, and not the link.
+    return Path(os.path.realpath(path))
+
+
+def store_path(store: Any) -> Path:
+    """Return the absolute path of a local store to write, links resolved."""
+    if isinstance(store, (zarr.Group, zarr.Array)) or not isinstance(store, (str, os.PathLike)):
+        msg = f"a {type(store).__name__} cannot be written into yet; give the path of a directory"
+        raise OptionError(msg)
+    if "://" in str(store):
+        msg = f"{store}: stores behind a URL cannot be written yet; give a local directory"
+        raise OptionError(msg)
+    return Path(os.path.realpath(store))
+
+
+def array_path(path: str | None) -> str:
+    """Return the path of an array inside its store, empty for the store itself."""
+    name = (path or "").strip("/")
+    parts = name.split("/") if name else []
+    if any(part in ("", ".", "..") or part.startswith("__") for part in parts):
+        msg = f"path={path!r} is not a path inside a Zarr store; give names joined by '/'"
+        raise OptionError(msg)
+    return name
+
+
+def check_file(path: Path, mode: str, *, is_file: bool) -> None:
+    """Refuse what the mode does not allow, and a file where a folder is, or the reverse."""
+    if path.exists() and mode in ("w-", "x"):
+        msg = (
+            f"{path} is there already, and mode={mode!r} makes only new ones; pass mode='a' or 'w'"
+        )
+        raise TargetExistsError(errno.EEXIST, msg)
+    if path.exists() and path.is_dir() == is_file:
+        kind, wanted = ("directory", "file") if is_file else ("file", "directory")
+        msg = f"{path} is a {kind}, and the target is a {wanted}; choose another path"
+        raise TargetError(errno.EISDIR if is_file else errno.ENOTDIR, msg)
+    if not path.exists() and mode == "r+":
+        msg = f"{path} does not exist, and mode='r+' adds to existing ones only; pass mode='a'"
+        raise TargetError(errno.ENOENT, msg)
+
+
+def check_free(path: Path, key: str) -> None:
+    """Refuse an existing dataset before the file is copied."""
+    if not h5py.is_hdf5(path):
+        msg = f"{path} is there already and is no HDF5 file; pass mode='w' to replace it"
+        raise TargetError(errno.EINVAL, msg)
+    try:
+        with h5py.File(path, "r") as file:
+            is_there = key in file
+    except OSError as error:
+        msg = f"{path} cannot be read: {error}; close it where it is open for writing"
+        raise TargetError(error.errno or errno.EBUSY, msg) from error
+    if is_there:
+        msg = (
+            f"{path} has {key!r} already; pass overwrite=True to replace it, or another key "
+            "(mode='w' replaces the whole file)"
+        )
+        raise TargetExistsError(errno.EEXIST, msg)
+
+
+def check_place(root: Path, name: str, zarr_format: int, *, replace: bool) -> None:
+    """Refuse a place that holds anything but an array that may be replaced.
+
+    What is replaced is removed, so a folder of other things never is.
+    """
+    final = root / name if name else root
+    for place in {root, final}:
+        if place.is_dir() and any(place.iterdir()) and zarr_kind(place) is None:
+            msg = f"{place} is a folder of other things, no Zarr store; choose another path"
+            raise TargetError(errno.ENOTEMPTY, msg)
+    if name and root.exists() and zarr_kind(root) not in (None, ("group", zarr_format)):
+        kind, version = zarr_kind(root) or ("", 0)
+        msg = (
+            f"{root} is a Zarr v{version} {kind}, to which no v{zarr_format} array can be added; "
+            "choose another store, or zarr_format"
+        )
+        raise TargetError(errno.EEXIST, msg)
+    kind, _ = zarr_kind(final) or ("", 0)
+    if kind == "group":
+        msg = f"{final} is a group of arrays, which is not replaced; give path= for an array in it"
+        raise TargetExistsError(errno.EEXIST, msg)
+    if kind == "array" and not replace:
+        msg = f"{final} is there already; pass overwrite=True to replace it, or another path"
+        raise TargetExistsError(errno.EEXIST, msg)
+
+
+def zarr_kind(place: Path) -> tuple[str, int] | None:
+    """Return whether an array or a group lies at a path, and its version."""
+    if (place / "zarr.json").is_file():
+        try:
+            node_type = json.loads((place / "zarr.json").read_bytes())["node_type"]
+        except (ValueError, KeyError, TypeError):
+            node_type = "array"
+        return str(node_type), 3
+    for name, kind in ((".zarray", "array"), (".zgroup", "group")):
+        if (place / name).is_file():
+            return kind, 2
+    return None
+
+
+def make_groups(root: Path, name: str, zarr_format: int) -> None:
+    """Make the groups on the way to an array in an existing store."""
+    for depth in range(len(name.split("/")) if name else 0):
+        parent = "/".join(name.split("/")[:depth])
+        zarr.open_group(
+            root, path=parent or None, mode="a", zarr_format=2 if zarr_format == 2 else 3
+        )
+
+
+def refuse_own_source(given: Input, target: Path, key: str | None) -> None:
+    """Refuse to replace what is being read; another key of the same file is fine."""
+    for location, inside in given.locations:
+        if os.path.realpath(location) != str(target):
+            continue
+        if key is None or inside.strip("/") == key.strip("/"):
+            msg = (
+                f"{target} {inside} is the source of this array and cannot be its target; "
+                "write to another path, then replace it"
+            )
+            raise TargetError(errno.EINVAL, msg)

@@ -1,0 +1,81 @@
+"""Files that point elsewhere: links, external storage and virtual sources stay inside.
+
+A file from a stranger can name any other file that its reader may open. What
+lies in the file's own folder, or in one that the user lists, is followed;
+anything else is refused before it is opened.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import h5py
+
+from lazyio.errors import OptionError, UnsafeFileError
+
+
+def allowed_folders(path: str, allow_external: object) -> tuple[Path, ...]:
+    """Return the folders that a file may point into: its own, and those listed.
+
+    Raises
+    ------
+    OptionError
+        When ``allow_external`` is not a list of folders.
+    """
+    own = Path(os.path.realpath(path)).parent
+    if allow_external is None:
+        return (own,)
+    is_list = isinstance(allow_external, Iterable) and not isinstance(allow_external, (str, bytes))
+    folders = list(allow_external) if is_list else []  # type: ignore[call-overload]
+    if not is_list or not all(isinstance(folder, (str, os.PathLike)) for folder in folders):
+        msg = f"allow_external={allow_external!r}; give a list of folders that links may lead to"
+        raise OptionError(msg)
+    return (own, *(Path(os.path.realpath(folder)) for folder in folders))
+
+
+def refuse_links(file: h5py.File, key: str, folders: Sequence[Path]) -> None:
+    """Raise when an external link on the way to a key leads outside.
+
+    Every part of the key is looked at, before it is followed.
+
+    Raises
+    ------
+    UnsafeFileError
+        Naming the link, where it leads and what would allow it.
+    """
+    at = ""
+    for part in key.strip("/").split("/"):
+        at = f"{at}/{part}"
+        link = file.get(at, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            _refuse(file.filename, [link.filename], f"link {at!r}", folders)
+            return
+        if isinstance(link, h5py.SoftLink):
+            return
+
+
+def refuse_storage(dataset: h5py.Dataset, folders: Sequence[Path]) -> None:
+    """Raise when the data of a dataset lies outside.
+
+    Raises
+    ------
+    UnsafeFileError
+        Naming the dataset, the file it wants and what would allow it.
+    """
+    path = dataset.file.filename
+    names = [name for name, _, _ in dataset.external or ()]
+    _refuse(path, names, f"external storage of dataset {dataset.name!r}", folders)
+    if dataset.is_virtual:
+        files = {source.file_name for source in dataset.virtual_sources()} - {"."}
+        _refuse(path, sorted(files), f"virtual dataset {dataset.name!r}", folders)
+
+
+def _refuse(path: str, names: Iterable[str], what: str, folders: Sequence[Path]) -> None:
+    for name in names:
+        wanted = Path(os.path.realpath(Path(path).parent / os.fsdecode(name)))
+        if not any(wanted.is_relative_to(folder) for folder in folders):
+            msg = (
+                f"{path}: {what} leads to {wanted}, outside the file's folder; if you trust it, "
+                f"pass allow_external=[{str(wanted.parent)!r}]"
+            )
+            raise UnsafeFileError(msg)

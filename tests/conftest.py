@@ -1,0 +1,43 @@
+"""What many tests start from: arrays that look like data, and dask with two workers."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def two_workers() -> Iterator[None]:
+    """Use as many workers here as anywhere else."""
+    with dask.config.set(num_workers=2):
+        yield
+
+
+@pytest.fixture
+def recording() -> np.ndarray:
+    """Return samples of a few channels: smooth, noisy, compressible; (1000, 64) int16."""
+    random = np.random.default_rng(0)
+    drift = np.cumsum(random.normal(size=(1000, 4)), axis=0) @ random.normal(size=(4, 64))
+    return (drift * 3 + random.normal(size=(1000, 64)) * 10).astype("int16")
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Return the folder of real files, or skip where it is not."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder of real files is not here")
+    return SHARED
+
+
+@pytest.fixture
+def h5dump() -> str:
+    """Return Debian's h5dump, or skip where it is not."""
+    found = shutil.which("h5dump")
+    if found is None:
+        pytest.skip("h5dump (Debian's hdf5-tools) is not here")
+    return found

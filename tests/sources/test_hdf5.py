@@ -1,0 +1,477 @@
+"""HDF5 datasets: every layout, filter and dtype that stock h5py writes."""
+
+import os
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+
+import lazyio
+from lazyio.errors import DamagedDataError, SourceError, UnsupportedDtypeError
+from lazyio.sources.hdf5 import hdf5_source
+from tests.sources.contract import (
+    ReadsIntoContract,
+    SourceContract,
+    StoredContract,
+    TravelsContract,
+    whole,
+)
+
+MATRIX = np.arange(37 * 23, dtype="<i2").reshape(37, 23)
+CHUNKS = {"chunks": (8, 5)}
+EARLY = h5py.h5d.ALLOC_TIME_EARLY
+
+
+def _structured():
+    out = np.zeros((20, 6), [("time", "<f8"), ("xy", "<i2", (2,)), ("name", "S3")])
+    out["time"] = np.arange(120).reshape(20, 6)
+    out["xy"] = np.arange(240).reshape(20, 6, 2)
+    out["name"] = np.arange(120).reshape(20, 6).astype("S3")
+    return out
+
+
+# Name: values, and what create_dataset is given beside them.
+CASES = {
+    "contiguous": (MATRIX, {}),
+    "chunked": (MATRIX, CHUNKS),
+    "one-chunk": (MATRIX, {"chunks": (37, 23)}),
+    "resizable": (MATRIX, {**CHUNKS, "maxshape": (None, 23)}),
+    "resizable-both": (MATRIX, {**CHUNKS, "maxshape": (None, None)}),
+    "gzip": (MATRIX, {**CHUNKS, "compression": "gzip"}),
+    "gzip-shuffle": (MATRIX, {**CHUNKS, "compression": "gzip", "shuffle": True}),
+    "shuffle-only": (MATRIX, {**CHUNKS, "shuffle": True}),
+    "fletcher32": (MATRIX, {**CHUNKS, "fletcher32": True}),
+    "odd-fletcher32": (np.arange(35, dtype="u1"), {"chunks": (7,), "fletcher32": True}),
+    "all-filters": (
+        MATRIX,
+        {**CHUNKS, "compression": "gzip", "shuffle": True, "fletcher32": True},
+    ),
+    "lzf": (MATRIX, {**CHUNKS, "compression": "lzf"}),
+    "lzf-noise": (
+        np.random.default_rng(1).integers(0, 256, (64, 64)).astype("u1"),
+        {"chunks": (16, 64), "compression": "lzf"},
+    ),
+    "scaleoffset": (MATRIX, {**CHUNKS, "scaleoffset": 0}),
+    "zstd": (MATRIX, {**CHUNKS, **hdf5plugin.Zstd(clevel=3)}),
+    "blosc": (MATRIX, {**CHUNKS, **hdf5plugin.Blosc(cname="zstd")}),
+    "blosc-bitshuffle": (MATRIX, {**CHUNKS, **hdf5plugin.Blosc(cname="lz4", shuffle=2)}),
+    "blosc-no-shuffle": (MATRIX, {**CHUNKS, **hdf5plugin.Blosc(cname="zlib", shuffle=0)}),
+    "blosc2": (MATRIX, {**CHUNKS, **hdf5plugin.Blosc2()}),
+    "bitshuffle": (MATRIX, {**CHUNKS, **hdf5plugin.Bitshuffle()}),
+    "lz4": (MATRIX, {**CHUNKS, **hdf5plugin.LZ4()}),
+    "big-endian": (MATRIX.astype(">i4"), {**CHUNKS, "compression": "gzip", "shuffle": True}),
+    "big-endian-contiguous": (MATRIX.astype(">f8"), {}),
+    "complex": (MATRIX * (1 + 2j), {**CHUNKS, "compression": "gzip"}),
+    "complex-contiguous": ((MATRIX * (1 + 2j)).astype(">c8"), {}),
+    "bool": (MATRIX % 3 == 0, {**CHUNKS, "compression": "gzip", "shuffle": True}),
+    "half": (MATRIX.astype("f2"), CHUNKS),
+    "bytes": (MATRIX.astype("S4"), CHUNKS),
+    "structured": (_structured(), {**CHUNKS, "compression": "gzip", "shuffle": True}),
+    "structured-contiguous": (_structured(), {}),
+    "enum": (
+        MATRIX % 3,
+        {**CHUNKS, "dtype": h5py.enum_dtype({"a": 0, "b": 1, "c": 2}, basetype="<i2")},
+    ),
+    "scalar": (np.array(42, "<i8"), {}),
+    "scalar-structured": (_structured()[3, 4], {}),
+    "one-element": (np.full((1, 1), 3.5), {"chunks": (1, 1), "compression": "gzip"}),
+    "no-rows": (np.empty((0, 7), "<i2"), {}),
+    "no-rows-chunked": (np.empty((0, 7), "<i2"), {"chunks": (4, 7), "maxshape": (None, 7)}),
+    "four-axes": (np.arange(840.0).reshape(4, 5, 6, 7), {"chunks": (3, 2, 6, 4)}),
+    "compact": (np.arange(12, dtype="<i2"), {"steps": [("set_layout", h5py.h5d.COMPACT)]}),
+    # Filters in an order that h5py does not write but HDF5 allows.
+    "checksum-then-gzip": (MATRIX, {**CHUNKS, "steps": [("set_fletcher32",), ("set_deflate", 4)]}),
+    "gzip-then-shuffle": (MATRIX, {**CHUNKS, "steps": [("set_deflate", 4), ("set_shuffle",)]}),
+    "gzip-twice": (MATRIX, {**CHUNKS, "steps": [("set_deflate", 1), ("set_deflate", 9)]}),
+}
+
+
+def _create(path, values, options, **file_options):
+    options = dict(options)
+    with h5py.File(path, "w", **file_options) as file:
+        steps = options.pop("steps", ())
+        if steps:
+            options["dcpl"] = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        for name, *arguments in steps:
+            getattr(options["dcpl"], name)(*arguments)
+        file.create_dataset("group/raw", data=values, **options)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where the file lies."""
+    return tmp_path / "scan.h5"
+
+
+class TestHdf5(SourceContract, TravelsContract, ReadsIntoContract):
+    """What was written with h5py reads the same."""
+
+    @pytest.fixture(params=CASES.values(), ids=CASES)
+    def case(self, request):
+        """Values and storage."""
+        return request.param
+
+    @pytest.fixture
+    def expected(self, case):
+        """Return what h5py was given, with the dtype that it gives back."""
+        values, options = case
+        return np.asarray(values, dtype=options.get("dtype"))
+
+    @pytest.fixture
+    def source(self, case, path):
+        """Return the dataset, opened."""
+        _create(path, *case)
+        return hdf5_source(path, "group/raw")
+
+
+class TestHdf5File(StoredContract):
+    """The file is read where it lies, and is open only during a read."""
+
+    @pytest.fixture
+    def expected(self):
+        """Return what the dataset holds."""
+        return MATRIX
+
+    @pytest.fixture(params=["contiguous", "gzip", "lzf"])
+    def source(self, path, request):
+        """Return the dataset, opened."""
+        _create(path, *CASES[request.param])
+        return hdf5_source(path, "group/raw")
+
+
+class TestChunkIndexes(SourceContract, TravelsContract):
+    """Every structure in which HDF5 keeps the places of chunks."""
+
+    @pytest.fixture(
+        params=[
+            pytest.param(("earliest", CHUNKS), id="btree-1"),
+            pytest.param(("latest", {"chunks": (37, 23)}), id="single"),
+            pytest.param(("latest", {"chunks": (37, 23), "compression": "gzip"}), id="single-gzip"),
+            pytest.param(("latest", CHUNKS), id="fixed-array"),
+            pytest.param(("latest", {**CHUNKS, "compression": "gzip"}), id="fixed-array-gzip"),
+            pytest.param(
+                ("latest", {**CHUNKS, "steps": [("set_alloc_time", EARLY)]}), id="implicit"
+            ),
+            pytest.param(("latest", {**CHUNKS, "maxshape": (None, 23)}), id="extensible-array"),
+            pytest.param(("latest", {**CHUNKS, "maxshape": (None, None)}), id="btree-2"),
+        ]
+    )
+    def source(self, path, request):
+        """Return the dataset, opened."""
+        libver, options = request.param
+        _create(path, MATRIX, options, libver=libver)
+        return hdf5_source(path, "group/raw")
+
+    @pytest.fixture
+    def expected(self):
+        """Return what the dataset holds."""
+        return MATRIX
+
+
+class TestUserBlock(SourceContract, TravelsContract):
+    """A file whose first bytes are not HDF5's, as MATLAB writes them."""
+
+    @pytest.fixture(params=["contiguous", "chunked", "all-filters"])
+    def source(self, path, request):
+        """Return the dataset, opened."""
+        _create(path, *CASES[request.param], userblock_size=1024)
+        return hdf5_source(path, "group/raw")
+
+    @pytest.fixture
+    def expected(self):
+        """Return what the dataset holds."""
+        return MATRIX
+
+
+class TestHoles(SourceContract, TravelsContract):
+    """Chunks that were never written hold the fill value."""
+
+    @pytest.fixture(params=[None, -7], ids=["zero", "given"])
+    def fillvalue(self, request):
+        """Return the dataset's fill value."""
+        return request.param
+
+    @pytest.fixture(params=[{}, {"compression": "gzip", "shuffle": True}], ids=["plain", "gzip"])
+    def source(self, path, request, fillvalue):
+        """Return a dataset of which a middle part was written."""
+        with h5py.File(path, "w") as file:
+            made = file.create_dataset(
+                "raw", (37, 23), "<i2", fillvalue=fillvalue, **CHUNKS, **request.param
+            )
+            made[10:20, 3:9] = MATRIX[10:20, 3:9]
+        return hdf5_source(path, "raw")
+
+    @pytest.fixture
+    def expected(self, fillvalue):
+        """Return the fill value around what was written."""
+        out = np.full((37, 23), fillvalue or 0, "<i2")
+        out[10:20, 3:9] = MATRIX[10:20, 3:9]
+        return out
+
+
+class TestNothingWritten(SourceContract, TravelsContract):
+    """A dataset without any storage is all fill value."""
+
+    @pytest.fixture(params=[{}, CHUNKS], ids=["contiguous", "chunked"])
+    def source(self, path, request):
+        """Return the dataset, opened."""
+        with h5py.File(path, "w") as file:
+            file.create_dataset("raw", (37, 23), "<f4", fillvalue=np.nan, **request.param)
+        return hdf5_source(path, "raw")
+
+    @pytest.fixture
+    def expected(self):
+        """All fill value."""
+        return np.full((37, 23), np.nan, "<f4")
+
+
+class TestFilterMasks(SourceContract, TravelsContract):
+    """A chunk may be stored without some of the dataset's filters."""
+
+    @pytest.fixture
+    def source(self, path):
+        """Four chunks: all filters, none, only shuffle, only gzip."""
+        from zlib import compress
+
+        with h5py.File(path, "w") as file:
+            made = file.create_dataset(
+                "raw", (16, 10), "<i2", chunks=(4, 10), compression="gzip", shuffle=True
+            )
+            made[:4] = MATRIX[:4, :10]
+            plain = [np.ascontiguousarray(MATRIX[at : at + 4, :10]) for at in (4, 8, 12)]
+            shuffled = plain[1].view("u1").reshape(-1, 2).T.tobytes()
+            made.id.write_direct_chunk((4, 0), plain[0].tobytes(), 0b11)
+            made.id.write_direct_chunk((8, 0), shuffled, 0b10)
+            made.id.write_direct_chunk((12, 0), compress(plain[2].tobytes()), 0b01)
+        return hdf5_source(path, "raw")
+
+    @pytest.fixture
+    def expected(self):
+        """Return what h5py reads too."""
+        return MATRIX[:16, :10].copy()
+
+
+class TestShrunk(SourceContract, TravelsContract):
+    """A dataset that was made smaller after it was written."""
+
+    @pytest.fixture
+    def source(self, path):
+        """Return the dataset, opened."""
+        _create(path, MATRIX, {**CHUNKS, "maxshape": (None, None), "compression": "gzip"})
+        with h5py.File(path, "a") as file:
+            file["group/raw"].resize((19, 11))
+        return hdf5_source(path, "group/raw")
+
+    @pytest.fixture
+    def expected(self):
+        """Return what is left."""
+        return MATRIX[:19, :11].copy()
+
+
+class TestVirtual(SourceContract, TravelsContract):
+    """A virtual dataset of two files in its own folder."""
+
+    @pytest.fixture
+    def source(self, tmp_path):
+        """Return the dataset, opened."""
+        layout = h5py.VirtualLayout((37, 23), "<i2")
+        for name, rows in (("a.h5", slice(0, 20)), ("b.h5", slice(20, 37))):
+            with h5py.File(tmp_path / name, "w") as file:
+                file["raw"] = MATRIX[rows]
+            layout[rows] = h5py.VirtualSource(name, "raw", MATRIX[rows].shape)
+        with h5py.File(tmp_path / "both.h5", "w") as file:
+            file.create_virtual_dataset("raw", layout)
+        return hdf5_source(tmp_path / "both.h5", "raw")
+
+    @pytest.fixture
+    def expected(self):
+        """Both files."""
+        return MATRIX
+
+
+def test_rewritten_dataset_is_looked_up_again(path):
+    """Places of chunks are looked up anew when the file has changed."""
+    _create(path, *CASES["gzip"])
+    source = hdf5_source(path, "group/raw")
+    source.read(whole(MATRIX.shape))
+    _create(path, np.ascontiguousarray(MATRIX[::-1]), {**CHUNKS, "compression": "gzip"})
+    assert (source.read(whole(MATRIX.shape)) == MATRIX[::-1]).all()
+
+
+@pytest.mark.parametrize("key", ["group/raw", "/group/raw", "group//raw/"])
+def test_key_is_a_path(path, key):
+    """A key is a path as h5py takes it."""
+    _create(path, MATRIX, {})
+    assert lazyio.from_hdf5(path, key).shape == MATRIX.shape
+
+
+def test_sole_dataset_needs_no_key(path):
+    """Where there is one dataset, however deep, it is meant."""
+    _create(path, MATRIX, {})
+    assert lazyio.from_hdf5(path).shape == MATRIX.shape
+
+
+@pytest.mark.parametrize(
+    ("key", "match"),
+    [
+        pytest.param(
+            None, "holds 2 datasets; give the key of one: 'group/raw', 'other'", id="no-key"
+        ),
+        pytest.param("none", "has no dataset 'none'; its datasets are 'group/raw'", id="missing"),
+        pytest.param("other/deeper", "has no dataset 'other/deeper'", id="below-dataset"),
+        pytest.param("group", "'group' is a group.*the datasets in it: 'group/raw'", id="group"),
+        pytest.param("/", "'/' is a group", id="root"),
+        pytest.param("", "no dataset ''|'' is a group", id="empty"),
+        pytest.param("type", "'type' is .*not a dataset", id="named-type"),
+        pytest.param("broken", "no dataset 'broken'", id="dangling-link"),
+        pytest.param("nu\0l", "no dataset", id="null-byte"),
+        pytest.param(7, "key=7|no dataset 7", id="number"),
+    ],
+)
+def test_key_that_is_no_dataset(path, key, match):
+    """A key that is no dataset is answered with those that are."""
+    _create(path, MATRIX, {})
+    with h5py.File(path, "a") as file:
+        file["other"] = 1
+        file["type"] = np.dtype("<i2")
+        file["broken"] = h5py.SoftLink("/nowhere")
+    with pytest.raises(lazyio.LazyioError, match=match):
+        lazyio.from_hdf5(path, key)
+
+
+def test_file_without_datasets(path):
+    """A file that holds no dataset says so."""
+    h5py.File(path, "w").close()
+    with pytest.raises(SourceError, match="holds 0 datasets"):
+        lazyio.from_hdf5(path)
+
+
+def test_empty_dataspace(path):
+    """A dataset without a shape is nothing to read."""
+    with h5py.File(path, "w") as file:
+        file["raw"] = h5py.Empty("f4")
+    with pytest.raises(SourceError, match=r"empty \(a null dataspace\)"):
+        lazyio.from_hdf5(path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "match"),
+    [
+        pytest.param(h5py.string_dtype(), "variable-length strings", id="strings"),
+        pytest.param(h5py.vlen_dtype("<i2"), "variable-length rows", id="rows"),
+        pytest.param(h5py.ref_dtype, "references", id="references"),
+        pytest.param([("a", "<i2"), ("b", h5py.string_dtype())], "no fixed size", id="field"),
+    ],
+)
+def test_elements_without_a_fixed_size(path, dtype, match):
+    """What has no fixed size is refused, by name and with what it is."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("raw", (3,), dtype)
+    with pytest.raises(UnsupportedDtypeError, match=f"scan.h5: dataset '/raw' .*{match}"):
+        lazyio.from_hdf5(path)
+
+
+def test_array_elements_are_refused_or_read(path):
+    """Elements that are arrays are axes of the array, or are refused; never another shape."""
+    dtype = np.dtype(("<i2", (3,)))
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("raw", (5,), dtype)
+        made[...] = np.arange(15).reshape(5, 3)
+    try:
+        array = lazyio.from_hdf5(path)
+    except UnsupportedDtypeError as error:
+        assert "raw" in str(error)  # noqa: PT017
+        return
+    assert array.shape == array.compute(scheduler="sync").shape
+
+
+def test_damaged_chunk_names_its_region(path):
+    """A chunk that does not decode is a DamagedDataError with file, dataset and region."""
+    _create(path, *CASES["gzip"])
+    with h5py.File(path, "r") as file:
+        chunk = file["group/raw"].id.get_chunk_info_by_coord((8, 5))
+    with path.open("r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(b"\xff" * chunk.size)
+    array = lazyio.from_hdf5(path)
+    assert (array[:8].compute(scheduler="sync") == MATRIX[:8]).all()
+    with pytest.raises(DamagedDataError, match=r"scan\.h5: the chunk \[8:16, 5:10\] of dataset"):
+        array.compute(scheduler="sync")
+
+
+@pytest.mark.parametrize("name", ["fletcher32", "all-filters"])
+def test_checksum_is_checked(path, name):
+    """One flipped bit in a chunk with a checksum is found."""
+    _create(path, *CASES[name])
+    with h5py.File(path, "r") as file:
+        chunk = file["group/raw"].id.get_chunk_info_by_coord((0, 0))
+    with path.open("r+b") as file:
+        file.seek(chunk.byte_offset + chunk.size - 6)
+        byte = file.read(1)[0]
+        file.seek(chunk.byte_offset + chunk.size - 6)
+        file.write(bytes([byte ^ 1]))
+    with pytest.raises(DamagedDataError, match=r"the chunk \[0:8, 0:5\] .* damaged"):
+        lazyio.from_hdf5(path).compute(scheduler="sync")
+
+
+def test_damaged_chunk_read_by_libhdf5(path):
+    """A damaged chunk whose filter is libhdf5's own is a DamagedDataError too."""
+    _create(path, *CASES["lz4"])
+    with h5py.File(path, "r") as file:
+        chunk = file["group/raw"].id.get_chunk_info_by_coord((8, 5))
+    with path.open("r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(b"\xff" * chunk.size)
+    with pytest.raises(DamagedDataError, match=r"scan\.h5.*group/raw"):
+        lazyio.from_hdf5(path).compute(scheduler="sync")
+
+
+def test_unknown_filter(path):
+    """A filter that nobody here has is a SourceError at opening, with its number and name."""
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("raw", (4,), "<i2", chunks=(4,))
+        properties = made.id.get_create_plist()
+        properties.set_filter(400, h5py.h5z.FLAG_OPTIONAL, (1,))
+        space = h5py.h5s.create_simple((4,))
+        h5py.h5d.create(file.id, b"odd", h5py.h5t.STD_I16LE, space, properties)
+    with pytest.raises(SourceError, match="dataset '/odd' needs HDF5 filter 400"):
+        lazyio.from_hdf5(path, "odd")
+
+
+@pytest.mark.parametrize("name", ["contiguous", "gzip", "lz4"])
+def test_file_cut_after_opening(path, name):
+    """A file that was cut short since is a SourceError naming it when it is read."""
+    _create(path, *CASES[name])
+    array = lazyio.from_hdf5(path)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(SourceError, match=r"scan\.h5"):
+        array.compute(scheduler="sync")
+
+
+def test_dataset_gone_after_opening(path):
+    """A dataset that was removed since is a SourceError naming it when it is read."""
+    _create(path, *CASES["gzip"])
+    array = lazyio.from_hdf5(path)
+    h5py.File(path, "w").close()
+    with pytest.raises(SourceError, match="group/raw"):
+        array.compute(scheduler="sync")
+
+
+def test_not_hdf5(path):
+    """A file that is something else is a SourceError naming it."""
+    path.write_bytes(b"plain text")
+    with pytest.raises(SourceError, match=r"scan\.h5 cannot be opened as HDF5"):
+        lazyio.from_hdf5(path)
+
+
+def test_folder(tmp_path):
+    """A folder is no HDF5 file."""
+    with pytest.raises(SourceError, match="cannot be opened as HDF5"):
+        lazyio.from_hdf5(tmp_path)
+
+
+def test_missing_file(tmp_path):
+    """A file that is not there is named."""
+    with pytest.raises(SourceError, match=r"none\.h5 does not exist"):
+        lazyio.from_hdf5(tmp_path / "none.h5", "raw")

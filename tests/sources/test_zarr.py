@@ -1,0 +1,344 @@
+"""Zarr arrays, v2 and v3, sharded and not."""
+
+import json
+import os
+import shutil
+
+import numcodecs
+import numpy as np
+import pytest
+import zarr
+from dask.base import tokenize
+from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+
+import lazyio
+from lazyio.errors import DamagedDataError, SourceError, UnsupportedDtypeError
+from lazyio.sources.zarr import zarr_source
+from tests.sources.contract import SourceContract, StoredContract, TravelsContract
+
+MATRIX = np.arange(37 * 23, dtype="<i2").reshape(37, 23)
+CHUNKS = {"chunks": (8, 5)}
+V2 = {"zarr_format": 2}
+
+
+def _structured():
+    out = np.zeros((20, 6), [("time", "<f8"), ("count", "<i2"), ("name", "S3")])
+    out["time"] = np.arange(120).reshape(20, 6)
+    out["count"] = np.arange(120).reshape(20, 6)
+    out["name"] = np.arange(120).reshape(20, 6).astype("S3")
+    return out
+
+
+# Name: values, and what create_array is given beside them.
+CASES = {
+    "v3": (MATRIX, CHUNKS),
+    "v3-one-chunk": (MATRIX, {"chunks": (37, 23)}),
+    "v3-plain": (MATRIX, {**CHUNKS, "compressors": None}),
+    "v3-zstd": (MATRIX, {**CHUNKS, "compressors": ZstdCodec(level=3, checksum=True)}),
+    "v3-blosc": (MATRIX, {**CHUNKS, "compressors": BloscCodec(cname="lz4")}),
+    "v3-gzip": (MATRIX, {**CHUNKS, "compressors": GzipCodec(level=1)}),
+    "v3-sharded": (MATRIX, {**CHUNKS, "shards": (16, 10)}),
+    "v3-sharded-plain": (MATRIX, {**CHUNKS, "shards": (16, 10), "compressors": None}),
+    "v3-dots": (MATRIX, {**CHUNKS, "chunk_key_encoding": {"name": "v2", "separator": "."}}),
+    "v3-big-endian": (MATRIX.astype(">i4"), CHUNKS),
+    "v3-complex": (MATRIX * (1 + 2j), CHUNKS),
+    "v3-bool": (MATRIX % 3 == 0, CHUNKS),
+    "v3-half": (MATRIX.astype("f2"), CHUNKS),
+    "v3-text": (MATRIX.astype("U4"), CHUNKS),
+    "v3-bytes": (MATRIX.astype("S4"), CHUNKS),
+    "v3-time": (MATRIX.astype("M8[ms]"), CHUNKS),
+    "v3-structured": (_structured(), CHUNKS),
+    "v3-scalar": (np.array(42, "<i8"), {}),
+    "v3-one-element": (np.full((1, 1), 3.5), {"chunks": (1, 1)}),
+    "v3-no-rows": (np.empty((0, 7), "<i2"), {"chunks": (1, 7)}),
+    "v3-four-axes": (np.arange(840.0).reshape(4, 5, 6, 7), {"chunks": (3, 2, 6, 4)}),
+    "v2": (MATRIX, {**CHUNKS, **V2}),
+    "v2-plain": (MATRIX, {**CHUNKS, **V2, "compressors": None}),
+    "v2-fortran": (MATRIX, {**CHUNKS, **V2, "order": "F"}),
+    "v2-delta": (MATRIX, {**CHUNKS, **V2, "filters": [numcodecs.Delta("<i2")]}),
+    "v2-blosc": (MATRIX, {**CHUNKS, **V2, "compressors": numcodecs.Blosc()}),
+    "v2-big-endian": (MATRIX.astype(">i4"), {**CHUNKS, **V2}),
+    "v2-complex": (MATRIX * (1 + 2j), {**CHUNKS, **V2}),
+    "v2-bool": (MATRIX % 3 == 0, {**CHUNKS, **V2}),
+    "v2-time": (MATRIX.astype("m8[s]"), {**CHUNKS, **V2}),
+    "v2-structured": (_structured(), {**CHUNKS, **V2}),
+    "v2-scalar": (np.array(42, "<i8"), V2),
+    "v2-no-rows": (np.empty((0, 7), "<i2"), {"chunks": (1, 7), **V2}),
+}
+
+
+def _create(path, values, options, **more):
+    options = {**options, **more}
+    made = zarr.create_array(path, shape=values.shape, dtype=values.dtype, **options)
+    made[...] = values
+    return made
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where the store lies."""
+    return tmp_path / "scan.zarr"
+
+
+class TestZarr(SourceContract, TravelsContract):
+    """What was written with zarr-python reads the same."""
+
+    @pytest.fixture(params=CASES.values(), ids=CASES)
+    def case(self, request):
+        """Values and storage."""
+        return request.param
+
+    @pytest.fixture
+    def expected(self, case):
+        """Return what zarr was given; v3 keeps the byte order to itself, except inside records."""
+        values, options = case
+        is_swapped = values.dtype.fields is None and "zarr_format" not in options
+        return values.astype(values.dtype.newbyteorder("=")) if is_swapped else values
+
+    @pytest.fixture
+    def source(self, case, path):
+        """Return the array, opened."""
+        _create(path, *case)
+        return zarr_source(path, None)
+
+
+class TestZarrFolder(StoredContract):
+    """The store is a folder."""
+
+    @pytest.fixture
+    def expected(self):
+        """Return what the array holds."""
+        return MATRIX
+
+    @pytest.fixture(params=["v3", "v2", "v3-sharded"])
+    def source(self, path, request):
+        """Return the array, opened."""
+        _create(path, *CASES[request.param])
+        return zarr_source(path, None)
+
+    def change(self, path):
+        """Write the same array again, with other values."""
+        zarr_format = zarr.open_array(path, mode="r").metadata.zarr_format
+        shutil.rmtree(path)
+        _create(path, MATRIX + 1, CASES[f"v{zarr_format}"][1])
+
+
+class TestHoles(SourceContract, TravelsContract):
+    """Chunks that were never written hold the fill value."""
+
+    @pytest.fixture(
+        params=[CHUNKS, {**CHUNKS, "shards": (16, 10)}, {**CHUNKS, **V2}],
+        ids=["v3", "sharded", "v2"],
+    )
+    def source(self, path, request):
+        """Return an array of which a middle part was written."""
+        made = zarr.create_array(path, shape=(37, 23), dtype="<i2", fill_value=-7, **request.param)
+        made[10:20, 3:9] = MATRIX[10:20, 3:9]
+        return zarr_source(path, None)
+
+    @pytest.fixture
+    def expected(self):
+        """Return the fill value around what was written."""
+        out = np.full((37, 23), -7, "<i2")
+        out[10:20, 3:9] = MATRIX[10:20, 3:9]
+        return out
+
+
+class TestMemoryStore(SourceContract, TravelsContract):
+    """A store that lies nowhere."""
+
+    def test_token_is_that_of_its_equal(self, source):
+        """A store in memory is itself only: a copy may have been changed since."""
+        assert tokenize(source) == tokenize(source)
+
+    @pytest.fixture
+    def source(self):
+        """Return the array, opened."""
+        store = zarr.storage.MemoryStore()
+        _create(store, *CASES["v3"])
+        return zarr_source(store, None)
+
+    @pytest.fixture
+    def expected(self):
+        """Return what the array holds."""
+        return MATRIX
+
+
+class TestZipStore(SourceContract, TravelsContract):
+    """A store in one file."""
+
+    @pytest.fixture
+    def source(self, tmp_path):
+        """Return the array, opened."""
+        with zarr.storage.ZipStore(tmp_path / "scan.zip", mode="w") as store:
+            _create(store, MATRIX, {"chunks": (37, 23)})
+        store = zarr.storage.ZipStore(tmp_path / "scan.zip", mode="r")
+        yield zarr_source(store, None)
+        store.close()
+
+    @pytest.fixture
+    def expected(self):
+        """Return what the array holds."""
+        return MATRIX
+
+
+def test_chunk_shape_is_what_is_fetched(path):
+    """Of a sharded array the shard is what is fetched at once."""
+    _create(path, *CASES["v3-sharded"])
+    assert zarr_source(path, None).chunk_shape == (16, 10)
+
+
+@pytest.fixture
+def group(path):
+    """Return a store with two arrays, one of them deep."""
+    made = zarr.create_group(path)
+    made.create_array("other", data=np.arange(3))
+    made.create_array("deep/down/raw", data=MATRIX)
+    return path
+
+
+@pytest.mark.parametrize("key", ["deep/down/raw", "/deep/down/raw", "deep/down/raw/"])
+def test_path_inside_the_store(group, key):
+    """An array is found by its path."""
+    assert lazyio.from_zarr(group, key).shape == MATRIX.shape
+
+
+def test_group_inside_the_store(group):
+    """The sole array below the path is meant."""
+    assert lazyio.from_zarr(group, "deep").shape == MATRIX.shape
+
+
+@pytest.mark.parametrize("key", ["deep/down/raw", None])
+def test_array_folder_and_sole_array(group, key):
+    """An array's own folder opens as well, and so does a store that holds only one."""
+    opened = lazyio.open(group / "deep", None if key is None else "down/raw")
+    assert opened.shape == lazyio.open(group / "deep/down/raw").shape == MATRIX.shape
+
+
+@pytest.mark.parametrize(
+    ("key", "match"),
+    [
+        pytest.param(
+            None, "holds 2 arrays; give the path of one: 'deep/down/raw', 'other'", id="no-key"
+        ),
+        pytest.param("none", "no Zarr array at 'none'", id="missing"),
+        pytest.param("other/deeper", "no Zarr array at 'other/deeper'", id="below-array"),
+        pytest.param("../scan.zarr/other", "no Zarr array|not a path|is invalid", id="outside"),
+        pytest.param(7, "key=7|path=7|no Zarr array", id="number"),
+    ],
+)
+def test_path_that_is_no_array(group, key, match):
+    """A path that is no array is answered by name."""
+    with pytest.raises(lazyio.LazyioError, match=match):
+        lazyio.from_zarr(group, key)
+
+
+def test_empty_group(path):
+    """A store that holds no array says so."""
+    zarr.create_group(path)
+    with pytest.raises(SourceError, match="holds 0 arrays"):
+        lazyio.from_zarr(path)
+
+
+def test_missing_store(tmp_path):
+    """A store that is not there is named."""
+    with pytest.raises(SourceError, match=r"none\.zarr does not exist"):
+        lazyio.from_zarr(tmp_path / "none.zarr")
+
+
+def test_folder_that_is_no_store(tmp_path):
+    """A folder without metadata is no store."""
+    with pytest.raises(SourceError, match="no Zarr array"):
+        lazyio.from_zarr(tmp_path)
+
+
+def test_file_that_is_no_store(tmp_path):
+    """A file is no store of folders."""
+    (tmp_path / "scan.zarr").write_bytes(b"plain text")
+    with pytest.raises(SourceError, match=r"scan\.zarr"):
+        lazyio.from_zarr(tmp_path / "scan.zarr")
+
+
+@pytest.mark.parametrize(("zarr_format", "name"), [(3, "zarr.json"), (2, ".zarray")])
+def test_truncated_metadata(path, zarr_format, name):
+    """Metadata cut short anywhere is a SourceError naming the store."""
+    _create(path, MATRIX, CHUNKS, zarr_format=zarr_format)
+    text = (path / name).read_bytes()
+    for length in range(0, len(text) - 1, 7):
+        (path / name).write_bytes(text[:length])
+        with pytest.raises(SourceError, match=r"scan\.zarr"):
+            lazyio.open(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"zarr_format": 9}, id="format"),
+        pytest.param({"node_type": "tree"}, id="node"),
+        pytest.param({"shape": [-1, 23]}, id="negative"),
+        pytest.param({"shape": "wide"}, id="shape"),
+        pytest.param({"shape": [37]}, id="rank"),
+        pytest.param({"data_type": "int17"}, id="dtype"),
+        pytest.param({"data_type": None}, id="no-dtype"),
+        pytest.param({"chunk_grid": {"name": "hexagonal"}}, id="grid"),
+        pytest.param({"chunk_grid": 5}, id="grid-number"),
+        pytest.param({"codecs": [{"name": "no-such-codec"}]}, id="codec"),
+        pytest.param({"codecs": []}, id="no-codecs"),
+        pytest.param({"codecs": 5}, id="codecs-number"),
+        pytest.param({"fill_value": "plenty"}, id="fill-value"),
+        pytest.param({"chunk_key_encoding": {"name": "odd"}}, id="keys"),
+        pytest.param({"must_understand_this": {"must_understand": True}}, id="extension"),
+    ],
+)
+def test_metadata_that_cannot_be(path, change):
+    """Metadata that is JSON and makes no sense is a SourceError naming the store."""
+    _create(path, MATRIX, CHUNKS)
+    metadata = json.loads((path / "zarr.json").read_bytes())
+    (path / "zarr.json").write_text(json.dumps({**metadata, **change}))
+    with pytest.raises(SourceError, match=r"scan\.zarr"):
+        lazyio.open(path)
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null", '"zarr"', "{}"])
+def test_metadata_that_is_no_object(path, text):
+    """Metadata that is another kind of JSON is a SourceError naming the store."""
+    _create(path, MATRIX, CHUNKS)
+    (path / "zarr.json").write_text(text)
+    with pytest.raises(SourceError, match=r"scan\.zarr"):
+        lazyio.open(path)
+
+
+def test_variable_length_strings(path):
+    """What has no fixed size is refused."""
+    zarr.create_array(path, shape=(3,), dtype=str)
+    with pytest.raises(UnsupportedDtypeError, match=r"scan\.zarr.*no fixed size"):
+        lazyio.open(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40], ids=["empty", "noise"])
+@pytest.mark.parametrize("name", ["v3", "v3-plain", "v3-sharded", "v3-blosc", "v2"])
+def test_damaged_chunk(path, name, content):
+    """A chunk that does not decode is a DamagedDataError naming the store and the region."""
+    _create(path, *CASES[name])
+    chunk = path / ("0.0" if name == "v2" else "c/0/0")
+    chunk.write_bytes(content)
+    array = lazyio.open(path)
+    with pytest.raises(DamagedDataError, match=r"scan\.zarr.*\[0:"):
+        array.compute(scheduler="sync")
+
+
+def test_array_grown_after_opening(path):
+    """An array that was made larger since still reads what it was when it was opened."""
+    _create(path, *CASES["v3"])
+    array = lazyio.open(path)
+    zarr.open_array(path, mode="r+").append(MATRIX)
+    assert (array.compute(scheduler="sync") == MATRIX).all()
+
+
+def test_token_changes_with_one_chunk(path):
+    """A chunk that is rewritten in place changes the token, as does any change of a file."""
+    _create(path, *CASES["v3"])
+    before = lazyio.open(path).name
+    zarr.open_array(path, mode="r+")[:8, :5] = -1
+    os.utime(path / "c/0/0", ns=(1, 1))
+    assert lazyio.open(path).name != before

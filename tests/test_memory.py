@@ -1,0 +1,58 @@
+"""The memory limit, measured: growth of a child process beyond what it held before."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+MEASURE = """
+import json, os, resource, sys
+import dask.array as da, h5py, numpy as np
+import lazyio
+
+path, case = sys.argv[1:3]
+out = path + (".zarr" if len(sys.argv) > 3 else ".h5")
+cases = {
+    "aligned": dict(),
+    "misaligned": dict(chunks=(5000, 100)),
+    "channel-major": dict(chunks=(65536, 1)),
+}
+
+def write(path, limit):
+    x = lazyio.from_raw(path, (-1, 256), "int16", memory_limit=limit)
+    if case == "misaligned":
+        x = lazyio.from_raw(path, (-1, 256), "int16", chunks=(3333, 256)).map_blocks(lambda b: b)
+    (lazyio.to_zarr if len(sys.argv) > 3 else lazyio.to_hdf5)(
+        x, out, mode="w", memory_limit=limit, workers=2, **cases[case],
+        **({} if len(sys.argv) > 3 else dict(compression="zstd", shuffle=True)))
+
+def resident():
+    # Peak since the last reset, so that what was freed before does not count.
+    for line in open("/proc/self/status"):
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+
+np.ones((3000, 256), "int16").tofile(path + ".warm")
+write(path + ".warm", "32 MiB")
+open("/proc/self/clear_refs", "w").write("5")
+before = resident()
+write(path, "32 MiB")
+print(json.dumps({"growth": resident() - before}))
+"""
+
+
+@pytest.mark.parametrize("case", ["aligned", "misaligned", "channel-major"])
+@pytest.mark.parametrize("target", [[], ["zarr"]], ids=["hdf5", "zarr"])
+def test_growth_stays_within_the_limit(tmp_path, case, target) -> None:
+    """An array eight times the limit, in whatever chunks, grows the process by less."""
+    path = tmp_path / "x.raw"
+    slab = (np.random.default_rng(0).normal(size=(65536, 256)) * 30).astype("int16")
+    with path.open("wb") as file:
+        for _ in range(8):
+            file.write(slab.tobytes())
+    command = [sys.executable, "-c", MEASURE, str(path), case, *target]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["growth"] <= 32 * 2**20
