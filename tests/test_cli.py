@@ -1,6 +1,8 @@
 """The command line: what is printed, what is written, and the exit status."""
 
+import contextlib
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -160,8 +162,6 @@ def test_python_dash_m(npy) -> None:
 
 def test_no_bar_in_a_pipe_and_a_bar_on_a_terminal(npy) -> None:
     """Progress is drawn only where someone is looking."""
-    import pty
-
     command = [sys.executable, "-m", "lazyio", "convert", "x.npy", "x.h5", "--overwrite"]
     piped = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (piped.returncode, piped.stderr) == (0, "")
@@ -169,11 +169,9 @@ def test_no_bar_in_a_pipe_and_a_bar_on_a_terminal(npy) -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
     drawn = b""
-    while process.poll() is None or drawn == b"":
-        try:
-            drawn += os.read(ours, 4096)
-        except OSError:
-            break
+    with contextlib.suppress(OSError):  # EIO, once the other end is closed.
+        while more := os.read(ours, 4096):
+            drawn += more
     process.communicate()
     os.close(ours)
     assert b"100%" in drawn

@@ -107,11 +107,12 @@ class Progress:
 def _bar(total_nbytes: int) -> Any:
     tqdm = optional("tqdm.auto")
     if tqdm is not None:
-        # A terminal that does not know its width has none for tqdm, and no bar.
-        width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
-        return tqdm.tqdm(
-            total=total_nbytes, unit="B", unit_scale=True, unit_divisor=1024, ncols=width
-        )
+        size: dict[str, int] = {}
+        if sys.stderr.isatty():
+            # On a terminal that does not know its size tqdm would draw nothing.
+            columns, lines = shutil.get_terminal_size()
+            size = {"ncols": columns, "nrows": lines}
+        return tqdm.tqdm(total=total_nbytes, unit="B", unit_scale=True, unit_divisor=1024, **size)
     return PlainBar(total_nbytes, sys.stderr)
 
 

@@ -131,7 +131,7 @@ def test_a_file_system_without_locks_is_refused(
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(lock.fcntl, "flock", no_locks)
-    with pytest.raises(TargetError, match="without working locks.*local disk"):
+    with pytest.raises(TargetError, match=r"without working locks.*local disk"):
         WorkDirectory(tmp_path / "target")
 
 
