@@ -8,9 +8,10 @@ import numpy as np
 from dask.base import tokenize
 from dask.blockwise import Blockwise
 
-from lazyio.errors import BlockError, LazyioError
+from lazyio.errors import BlockError, LazyioError, SourceError
 from lazyio.grid import Region, as_region, format_region
 from lazyio.sources.base import Array, ReadsInto, Source, Stored
+from lazyio.sources.function import checked_part
 from lazyio.spec import Shape
 
 NAME = "lazyio-read"
@@ -53,6 +54,9 @@ class SourceReader:
         """
         region, rest = _around(index, self.source.shape)
         block = read_block(self.source, region)
+        if not block.flags.writeable:
+            # The user may work in place on a block, never on the source.
+            block = block.copy()
         return block if rest is None else block[rest]
 
 
@@ -75,7 +79,7 @@ def read_block(source: Source, region: Region, out: Array | None = None) -> Arra
     except Exception as error:
         msg = f"reading region {format_region(region)} failed: {type(error).__name__}: {error}"
         raise BlockError(msg) from error
-    return part
+    return checked_part(part, region, source.dtype, f"the {type(source).__name__}")
 
 
 def as_blocks(source: Source, block_shape: Shape) -> da.Array:
@@ -145,10 +149,14 @@ def location_of(held: Any) -> tuple[str, str] | None:
         return held.location
     if isinstance(held, np.memmap) and held.filename is not None:
         return str(held.filename), ""
-    file = getattr(held, "file", None)
-    if file is not None and hasattr(file, "filename"):
-        return str(file.filename), str(held.name)
-    root = getattr(getattr(held, "store", None), "root", None)
+    if type(held).__module__.startswith("h5py"):
+        if not held:
+            msg = "the array reads a dataset whose file has been closed; open it again"
+            raise SourceError(msg)
+        return str(held.file.filename), str(held.name)
+    store = getattr(held, "store", None)
+    # A store on a local disk has a root; fsspec's calls it path.
+    root = getattr(store, "root", None) or getattr(store, "path", None)
     if root is not None:
         return str(root), str(getattr(held, "path", ""))
     return None

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lazyio.errors import OptionError
-from lazyio.spec import Shape
+from lazyio.spec import Shape, is_integer
 
 Region = tuple[slice, ...]
 """A box in an array: one step-1 slice with non-negative bounds per axis."""
@@ -57,6 +57,8 @@ def box(shape: Shape, step: Shape, index: Sequence[int]) -> Region:
 
 def boxes(shape: Shape, step: Shape) -> Iterator[Region]:
     """Yield every box of the grid in C order, last axis fastest."""
+    if 0 in shape:
+        return iter(())
     axes = [
         [slice(start, min(start + s, n)) for start in range(0, n, s)]
         for n, s in zip(shape, step, strict=True)
@@ -159,8 +161,9 @@ def as_region(region: Any, shape: Shape) -> Region:
     (slice(1, 4, None), slice(2, 3, None))
     """
     parts = list(region) if isinstance(region, tuple) else [region]
-    if Ellipsis in parts:
-        at = parts.index(Ellipsis)
+    dots = [at for at, part in enumerate(parts) if part is Ellipsis]
+    if len(dots) == 1:
+        at = dots[0]
         parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
     parts += [slice(None)] * (len(shape) - len(parts))
     if len(parts) != len(shape):
@@ -175,6 +178,9 @@ def _as_slice(part: Any, extent: int) -> slice:
         if step == 1:
             return slice(start, max(start, stop))
         msg = f"region step {part.step} is not 1; read the whole range and slice the result"
+        raise OptionError(msg)
+    if not is_integer(part):
+        msg = f"region part {part!r} is neither an integer nor a slice"
         raise OptionError(msg)
     start = int(part) + (extent if part < 0 else 0)
     if not 0 <= start < extent:

@@ -56,7 +56,8 @@ class Input:
         """
         edges = None
         if self.array is not None and (self.source is None or own_blocks):
-            edges = self.array.chunks
+            # Empty blocks have no place in a plan; there is nothing to write for them.
+            edges = tuple(tuple(n for n in sizes if n) for sizes in self.array.chunks)
         source = self.source if edges is None else None
         return Facts(
             shape=self.shape,
@@ -93,11 +94,20 @@ def recognise(data: Any) -> Input:
     UnsupportedDtypeError
         When blocks are not plain numpy arrays of fixed-size elements.
     """
+    if _is_xarray(data, "Dataset"):
+        msg = (
+            "an xarray Dataset holds several arrays, which cannot be written yet; give one of "
+            "them, such as dataset['name']"
+        )
+        raise OptionError(msg)
+    if _is_xarray(data, "DataArray"):
+        given = recognise(data.variable.data)
+        has_coordinates = bool(data.coords) or bool(data.attrs)
+        return replace(given, dims=tuple(map(str, data.dims)), has_coordinates=has_coordinates)
+    if is_dask_collection(data):
+        return _from_dask(data)
     if isinstance(data, Mapping):
         msg = "several arrays at once ({key: array}) cannot be written yet; write one at a time"
-        raise OptionError(msg)
-    if hasattr(data, "data_vars"):
-        msg = "an xarray Dataset holds several arrays; give one of them, such as dataset['name']"
         raise OptionError(msg)
     if hasattr(data, "io_settings") and hasattr(data, "data"):
         msg = (
@@ -105,18 +115,20 @@ def recognise(data: Any) -> Input:
             "the settings as arguments"
         )
         raise OptionError(msg)
-    if hasattr(data, "dims") and hasattr(data, "variable"):
-        has_coordinates = bool(data.coords) or bool(data.attrs)
-        given = recognise(data.variable.data)
-        return replace(given, dims=tuple(map(str, data.dims)), has_coordinates=has_coordinates)
     if isinstance(data, (str, os.PathLike)):
         source = source_for(data)
         return Input(shape=source.shape, dtype=source.dtype, source=source)
-    if is_dask_collection(data):
-        return _from_dask(data)
     source = array_source(data)
     dtype = as_dtype(source.dtype)
     return Input(shape=source.shape, dtype=dtype, source=source)
+
+
+def _is_xarray(data: Any, name: str) -> bool:
+    """Return whether an object is of an xarray class, without importing xarray."""
+    return any(
+        kind.__name__ == name and kind.__module__.partition(".")[0] == "xarray"
+        for kind in type(data).__mro__
+    )
 
 
 def _from_dask(array: Any) -> Input:

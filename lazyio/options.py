@@ -2,6 +2,7 @@
 
 import math
 import operator
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -85,6 +86,51 @@ def check_flags(**flags: Any) -> None:
             raise OptionError(msg)
 
 
+def check_attributes(name: str, attributes: Any) -> None:
+    """Raise for attributes that are no mapping from names to values.
+
+    Raises
+    ------
+    OptionError
+        Naming the argument, or the name that cannot be one.
+    """
+    if attributes is None:
+        return
+    if not isinstance(attributes, Mapping):
+        msg = f"{name}={attributes!r}; give a dict from names to values"
+        raise OptionError(msg)
+    for key in attributes:
+        if not isinstance(key, str) or not key or "\0" in key:
+            msg = f"{name} has the name {key!r}; an attribute is named by text that is not empty"
+            raise OptionError(msg)
+
+
+def as_fill_value(name: str, given: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a fill value as an element of a dtype; one that would change is refused.
+
+    Raises
+    ------
+    OptionError
+        Naming the argument, the value and the dtype.
+    """
+    if given is None:
+        return None
+    try:
+        with np.errstate(all="raise"), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            value = np.asarray(given).astype(dtype)
+            is_same = value.shape == () and (
+                # Not a number is not equal to itself, and a record not to a tuple.
+                dtype.fields is not None or bool(value == given) or bool(value != value)  # noqa: PLR0124
+            )
+    except (ValueError, TypeError, ArithmeticError, Warning):
+        is_same = False
+    if not is_same:
+        msg = f"{name}={given!r} is no value of dtype {dtype}; give one that is"
+        raise OptionError(msg)
+    return value[()]
+
+
 def refuse_unready(**options: tuple[Any, Any]) -> None:
     """Raise for an option that is in the interface but does not work yet.
 
@@ -107,7 +153,7 @@ def refuse_unready(**options: tuple[Any, Any]) -> None:
 def _limit(memory_limit: Any) -> int | None:
     if memory_limit is None:
         return None
-    if memory_limit == "auto":
+    if isinstance(memory_limit, str) and memory_limit == "auto":
         msg = 'memory_limit="auto" does not work yet in this version; give a size such as "2 GiB"'
         raise OptionError(msg)
     return parse_size(memory_limit, "memory_limit")

@@ -24,7 +24,8 @@ def check_mode(mode: str) -> None:
 
 def check_key(key: Any) -> None:
     """Refuse a key that names no dataset."""
-    if not isinstance(key, str) or not key.strip("/"):
+    is_path = isinstance(key, str) and "\0" not in key
+    if not is_path or not key.strip("/") or "." in key.split("/"):
         msg = f"key={key!r} does not name a dataset; give a path inside the file, such as '/data'"
         raise OptionError(msg)
 
@@ -37,8 +38,23 @@ def target_path(path: Any) -> Path:
     if not isinstance(path, (str, os.PathLike)):
         msg = f"path={path!r} is not a path; give the name of a file"
         raise OptionError(msg)
-    # A link is followed, so that what it points to is replaced, and not the link.
-    return Path(os.path.realpath(path))
+    return _resolved(path)
+
+
+def _resolved(path: str | os.PathLike[str]) -> Path:
+    """Return a path with links followed: what a link points to is replaced, and not the link."""
+    if "\0" in os.fsdecode(path):
+        msg = f"path={path!r} holds a null byte, which no file name may"
+        raise OptionError(msg)
+    resolved = Path(os.path.realpath(path))
+    try:
+        resolved.stat()
+    except (FileNotFoundError, PermissionError):
+        return resolved
+    except OSError as error:
+        msg = f"{resolved} cannot be written: {error.strerror}"
+        raise TargetError(error.errno, msg) from error
+    return resolved
 
 
 def store_path(store: Any) -> Path:
@@ -49,14 +65,19 @@ def store_path(store: Any) -> Path:
     if "://" in str(store):
         msg = f"{store}: stores behind a URL cannot be written yet; give a local directory"
         raise OptionError(msg)
-    return Path(os.path.realpath(store))
+    return _resolved(store)
 
 
 def array_path(path: str | None) -> str:
     """Return the path of an array inside its store, empty for the store itself."""
-    name = (path or "").strip("/")
+    is_text = path is None or isinstance(path, str)
+    name = (path or "").strip("/") if is_text else ""
     parts = name.split("/") if name else []
-    if any(part in ("", ".", "..") or part.startswith("__") for part in parts):
+    if (
+        not is_text
+        or "\0" in name
+        or any(part in ("", ".", "..") or part.startswith("__") for part in parts)
+    ):
         msg = f"path={path!r} is not a path inside a Zarr store; give names joined by '/'"
         raise OptionError(msg)
     return name
@@ -78,23 +99,45 @@ def check_file(path: Path, mode: str, *, is_file: bool) -> None:
         raise TargetError(errno.ENOENT, msg)
 
 
-def check_free(path: Path, key: str) -> None:
-    """Refuse an existing dataset before the file is copied."""
+def check_key_is_free(path: Path, key: str, *, replace: bool) -> None:
+    """Refuse what may not be replaced, before the file is copied and anything computed."""
     if not h5py.is_hdf5(path):
         msg = f"{path} is there already and is no HDF5 file; pass mode='w' to replace it"
         raise TargetError(errno.EINVAL, msg)
     try:
         with h5py.File(path, "r") as file:
-            is_there = key in file
+            kind = _kind_at(file, key)
     except OSError as error:
         msg = f"{path} cannot be read: {error}; close it where it is open for writing"
         raise TargetError(error.errno or errno.EBUSY, msg) from error
-    if is_there:
+    if kind == "below a dataset":
+        parents = [part for part in key.split("/") if part][:-1]
+        msg = (
+            f"{path}: {'/'.join(parents)!r}, on the way to {key!r}, is or lies below a dataset, "
+            "which holds no other; choose another key"
+        )
+        raise TargetError(errno.ENOTDIR, msg)
+    if kind == "group":
+        msg = f"{path}: {key!r} is a group, which is never replaced; give a key inside it"
+        raise TargetExistsError(errno.EEXIST, msg)
+    if kind == "dataset" and not replace:
         msg = (
             f"{path} has {key!r} already; pass overwrite=True to replace it, or another key "
             "(mode='w' replaces the whole file)"
         )
         raise TargetExistsError(errno.EEXIST, msg)
+
+
+def _kind_at(file: h5py.File, key: str) -> str | None:
+    """Return what lies at a key: a dataset, a group, a dataset above it, or nothing."""
+    at = ""
+    for part in filter(None, key.split("/")):
+        if at and isinstance(file.get(at), h5py.Dataset):
+            return "below a dataset"
+        at = f"{at}/{part}"
+        if at not in file:
+            return None
+    return "group" if isinstance(file.get(at), h5py.Group) else "dataset"
 
 
 def check_place(root: Path, name: str, zarr_format: int, *, replace: bool) -> None:
@@ -114,6 +157,11 @@ def check_place(root: Path, name: str, zarr_format: int, *, replace: bool) -> No
             "choose another store, or zarr_format"
         )
         raise TargetError(errno.EEXIST, msg)
+    for depth in range(1, name.count("/") + 1):
+        above = root / "/".join(name.split("/")[:depth])
+        if (zarr_kind(above) or ("",))[0] == "array":
+            msg = f"{above} is an array, and an array holds no other; choose another path"
+            raise TargetError(errno.ENOTDIR, msg)
     kind, _ = zarr_kind(final) or ("", 0)
     if kind == "group":
         msg = f"{final} is a group of arrays, which is not replaced; give path= for an array in it"
@@ -147,13 +195,18 @@ def make_groups(root: Path, name: str, zarr_format: int) -> None:
 
 
 def refuse_own_source(given: Input, target: Path, key: str | None) -> None:
-    """Refuse to replace what is being read; another key of the same file is fine."""
+    """Refuse to replace what is being read; another key of the same file is fine.
+
+    Keys are compared as if they went on from the path, as those of Zarr do.
+    ``None`` stands for the whole file.
+    """
+    wanted = os.path.normpath(f"{target}/{key or ''}")
     for location, inside in given.locations:
-        if os.path.realpath(location) != str(target):
-            continue
-        if key is None or inside.strip("/") == key.strip("/"):
+        whole = os.path.realpath(location)
+        is_same = whole == str(target) if key is None else False
+        if is_same or os.path.normpath(f"{whole}/{inside}") == wanted:
             msg = (
-                f"{target} {inside} is the source of this array and cannot be its target; "
+                f"{whole} {inside} is the source of this array and cannot be its target; "
                 "write to another path, then replace it"
             )
             raise TargetError(errno.EINVAL, msg)

@@ -20,7 +20,7 @@ from lazyio.sources.lookup import array_source, source_for
 from lazyio.sources.npy import npy_source
 from lazyio.sources.raw import raw_source
 from lazyio.sources.zarr import zarr_source
-from lazyio.spec import as_dtype, as_shape
+from lazyio.spec import as_dtype, as_shape, is_integer
 
 PathLike = str | os.PathLike[str]
 
@@ -508,16 +508,34 @@ def _lazy(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Arr
     block_shape = None
     if isinstance(chunks, Plan):
         block_shape = chunks.block_shape
+        if len(block_shape) != len(source.shape):
+            msg = f"the plan is for shape {chunks.shape}, the source has shape {source.shape}"
+            raise OptionError(msg)
     elif chunks != "auto":
         if chunks is None or chunks is True:
             msg = f'chunks={chunks!r}; give "auto", a block shape, an integer, -1 or a Plan'
             raise OptionError(msg)
-        sizes = chunks if isinstance(chunks, (tuple, list)) else (chunks,) * len(source.shape)
-        block_shape = da.core.normalize_chunks(sizes, shape=source.shape, dtype=source.dtype)
-        block_shape = tuple(max(sizes, default=1) for sizes in block_shape)
+        block_shape = _given_blocks(chunks, source)
     if block_shape is not None:
         return as_blocks(source, block_shape)
     return as_blocks(source, _reading_block(source, memory_limit))
+
+
+def _given_blocks(chunks: Any, source: Source) -> tuple[int, ...]:
+    """Return the block shape that the user gave in any of dask's forms."""
+    sizes = chunks if isinstance(chunks, (tuple, list)) else (chunks,) * len(source.shape)
+    try:
+        edges = da.core.normalize_chunks(sizes, shape=source.shape, dtype=source.dtype)
+    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
+        msg = f"chunks={chunks!r} does not cut shape {source.shape} into blocks: {error}"
+        raise OptionError(msg) from error
+    fits = len(edges) == len(source.shape) and all(
+        all(is_integer(n) and n >= 0 for n in axis) for axis in edges
+    )
+    if not fits:
+        msg = f"chunks={chunks!r} does not cut shape {source.shape}; give one extent per axis"
+        raise OptionError(msg)
+    return tuple(max((1, *axis)) for axis in edges)
 
 
 def _reading_block(source: Source, memory_limit: Any) -> tuple[int, ...]:

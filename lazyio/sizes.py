@@ -83,11 +83,11 @@ def format_size(nbytes: int) -> str:
     ('64 MiB', '1.46 KiB', '12 B')
     """
     value = float(nbytes)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if value < 1024 or unit == "PiB":
             break
         value /= 1024
-    digits = f"{value:.4g}" if value >= 1000 else f"{value:.3g}"
+    digits = f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
     return f"{digits} {unit}"
 
 

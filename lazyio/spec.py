@@ -73,16 +73,19 @@ def as_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     OptionError
         When it is missing or unknown to numpy.
     UnsupportedDtypeError
-        When its elements are Python objects.
+        When its elements are Python objects, or arrays.
     """
     if dtype is None:
         msg = 'a shape alone does not say how large an element is; give dtype, such as "int16"'
         raise OptionError(msg)
     try:
         resolved = np.dtype(dtype)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         msg = f"dtype={dtype!r} is not a numpy dtype: {error}"
         raise OptionError(msg) from error
+    if resolved.subdtype is not None:
+        msg = f"dtype {resolved} has axes of its own; give them in the array's shape instead"
+        raise UnsupportedDtypeError(msg)
     if resolved.hasobject:
         msg = (
             f"dtype {resolved} holds Python objects, which have no fixed size on disk; "

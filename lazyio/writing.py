@@ -14,12 +14,18 @@ import numpy.typing as npt
 from lazyio.codecs.filters import parse_filters
 from lazyio.errors import OptionError
 from lazyio.inputs import Input, recognise
-from lazyio.options import check_flags, refuse_unready, wishes_for
+from lazyio.options import (
+    as_fill_value,
+    check_attributes,
+    check_flags,
+    refuse_unready,
+    wishes_for,
+)
 from lazyio.places import (
     array_path,
     check_file,
-    check_free,
     check_key,
+    check_key_is_free,
     check_mode,
     check_place,
     make_groups,
@@ -146,6 +152,8 @@ def to_hdf5(
     ((1000, 64), 'gzip')
     """
     began = time.perf_counter()
+    if isinstance(data, (str, os.PathLike)) and isinstance(path, Mapping):
+        data, path = path, data
     if not isinstance(key, str) and isinstance(data, (str, os.PathLike)):
         # dask's own order of arguments: to_hdf5(path, key, data).
         data, path, key = key, data, path
@@ -160,7 +168,12 @@ def to_hdf5(
         scheduler=(scheduler, None),
         comm=(comm, None),
     )
-    check_flags(overwrite=overwrite, fletcher32=fletcher32, digests=digests)
+    check_flags(
+        overwrite=overwrite,
+        shuffle=bool(shuffle) if shuffle is None else shuffle,
+        fletcher32=fletcher32,
+        digests=digests,
+    )
     check_key(key)
     check_mode(mode)
     if chunks is None:
@@ -169,6 +182,7 @@ def to_hdf5(
     given = recognise(data)
     _refuse_coordinates(given)
     element = given.dtype if dtype is None else as_dtype(dtype)
+    check_attributes("attrs", attrs)
     target_file = target_path(path)
     plan = _plan(given, element, chunks, chunk_nbytes, memory_limit, workers, "hdf5")
     options = Hdf5Options(
@@ -181,7 +195,7 @@ def to_hdf5(
             dtype=element,
             chunk_nbytes=plan.chunk_nbytes,
         ),
-        fillvalue=fillvalue,
+        fillvalue=as_fill_value("fillvalue", fillvalue, element),
         maxshape=_maxshape(maxshape, plan.shape),
         attrs=attrs,
         libver=libver,
@@ -190,8 +204,8 @@ def to_hdf5(
     check_file(target_file, mode, is_file=True)
     is_kept = mode in ("a", "r+") and target_file.exists()
     refuse_own_source(given, target_file, key if is_kept else None)
-    if is_kept and not overwrite:
-        check_free(target_file, key)
+    if is_kept:
+        check_key_is_free(target_file, key, replace=overwrite)
     with WorkDirectory(target_file) as work:
         if is_kept:
             shutil.copyfile(target_file, work.built)
@@ -326,13 +340,14 @@ def to_zarr(
     given = recognise(data)
     _refuse_coordinates(given)
     element = given.dtype if dtype is None else as_dtype(dtype)
+    check_attributes("attributes", attributes)
     root = store_path(store)
     name = array_path(path)
     plan = _plan(given, element, chunks, chunk_nbytes, memory_limit, workers, "zarr")
     options = ZarrOptions(
         compressors=compressors,
         filters=filters,
-        fill_value=fill_value,
+        fill_value=as_fill_value("fill_value", fill_value, element),
         zarr_format=2 if zarr_format == 2 else 3,
         dimension_names=dimension_names or given.dims or None,
         attributes=dict(attributes or {}),

@@ -184,7 +184,8 @@ import lazyio.sources.raw as raw
 from lazyio import cli
 whole = raw.RawSource.read_into
 def slow(self, region, out):
-    print("reading", file=sys.stderr, flush=True)
+    sys.stderr.write("reading\n")
+    sys.stderr.flush()
     time.sleep(0.2)
     whole(self, region, out)
 raw.RawSource.read_into = slow

@@ -5,7 +5,10 @@ numcodecs, releases the GIL and works single-threaded when called from
 threads other than the main one, as workers do.
 """
 
+import struct
 from collections.abc import Callable
+
+import numpy as np
 
 from lazyio.codecs.libraries import required
 from lazyio.codecs.workspace import Bytes
@@ -14,6 +17,7 @@ from lazyio.errors import OptionError
 Compress = Callable[[Bytes], bytes]
 
 LEVELS = range(10)
+_HEADER_NBYTES = 16
 CNAMES = {"blosclz": 0, "lz4": 1, "lz4hc": 2, "snappy": 3, "zlib": 4, "zstd": 5}
 SHUFFLES = {"no": 0, "byte": 1, "bit": 2}
 DEFAULT = ("lz4", 5, "byte")
@@ -74,9 +78,33 @@ def compressor(
     return compress
 
 
-def decompress(buffer: bytes | Bytes, nbytes: int) -> bytes:
-    """Return the content of a blosc buffer; ``nbytes`` is what it should hold."""
-    del nbytes  # The buffer itself says it.
+def decompress(buffer: bytes | Bytes, nbytes: int) -> Bytes:
+    """Return the content of a blosc buffer, of which the length is known.
+
+    Raises
+    ------
+    ValueError
+        When the buffer is damaged, cut short or of another length.
+    """
     blosc = required("numcodecs.blosc", what="a blosc chunk", extra="fast")
-    content: bytes = blosc.decompress(buffer)
+    _check_header(bytes(buffer[:_HEADER_NBYTES]), len(buffer), nbytes)
+    content = np.empty(nbytes, np.uint8)
+    try:
+        blosc.decompress(buffer, content)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
     return content
+
+
+def _check_header(header: bytes, size: int, nbytes: int) -> None:
+    """Compare what the header claims with what is there: the library believes it."""
+    if len(header) < _HEADER_NBYTES:
+        msg = "it is too short for a blosc header"
+        raise ValueError(msg)
+    claimed_nbytes, _, claimed_size = struct.unpack("<III", header[4:])
+    if claimed_nbytes != nbytes or claimed_size != size:
+        msg = (
+            f"its header speaks of {claimed_nbytes} bytes in {claimed_size}, there should be "
+            f"{nbytes} in {size}"
+        )
+        raise ValueError(msg)

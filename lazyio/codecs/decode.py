@@ -13,7 +13,7 @@ from lazyio.codecs.libraries import optional
 from lazyio.codecs.shuffle import unshuffle
 from lazyio.codecs.workspace import Bytes
 
-Decompress = Callable[[Bytes, int], bytes]
+Decompress = Callable[[Bytes, int], bytes | Bytes]
 
 _DECOMPRESS: dict[int, Decompress] = {
     DEFLATE: deflate.decompress,
@@ -80,8 +80,9 @@ def decoder_for(filters: tuple[Filter, ...], itemsize: int) -> Decoder | None:
     if optional("numcodecs") is not None:
         known |= {ZSTD, BLOSC}
     numbers = [step.filter_id for step in filters]
-    # A shuffle anywhere but first would not be the last to be undone.
-    in_order = SHUFFLE not in numbers[1:]
+    # The shuffle first, the checksum last, as h5py and netCDF put them; else the
+    # sizes in between are not those of the chunk.
+    in_order = SHUFFLE not in numbers[1:] and FLETCHER32 not in numbers[:-1]
     return Decoder(filters=filters, itemsize=itemsize) if in_order and known >= {*numbers} else None
 
 

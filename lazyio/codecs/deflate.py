@@ -47,11 +47,29 @@ def compressor(level: int) -> Compress:
 
 
 def decompress(stream: Bytes, nbytes: int) -> bytes:
-    """Return the bytes of a zlib stream, of which the length is known."""
+    """Return the bytes of a zlib stream, of which the length is known.
+
+    Raises
+    ------
+    ValueError
+        When the stream is damaged or longer than that.
+    """
     libdeflate = optional("deflate")
     if libdeflate is not None:
-        return bytes_of(libdeflate.zlib_decompress(stream, nbytes))
-    return zlib.decompress(stream, bufsize=nbytes)
+        try:
+            return bytes_of(libdeflate.zlib_decompress(stream, nbytes))
+        except libdeflate.DeflateError as error:
+            raise ValueError(str(error)) from error
+    stream_state = zlib.decompressobj()
+    try:
+        # One byte more than there should be, so that a longer stream is seen.
+        data = stream_state.decompress(stream, nbytes + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if not stream_state.eof:
+        msg = f"the stream is cut short, or longer than {nbytes} bytes"
+        raise ValueError(msg)
+    return data
 
 
 def library(level: int) -> str:

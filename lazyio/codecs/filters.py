@@ -313,10 +313,11 @@ def _level(name: str, opts: Any, family: Any) -> int:
 def _blosc_options(name: str, opts: Any) -> tuple[int, int, int]:
     if opts is None:
         opts = blosc.DEFAULT
-    valid = isinstance(opts, (tuple, list)) and len(opts) == 3
-    if valid:
+    try:
         cname, level, shuffle = opts
         valid = cname in blosc.CNAMES and level in blosc.LEVELS and shuffle in blosc.SHUFFLES
+    except (TypeError, ValueError):
+        valid = False
     if not valid:
         msg = (
             f"compression_opts={opts!r}: {name} takes (cname, clevel, shuffle), with cname one of "
@@ -337,8 +338,12 @@ def _blosc_filter(options: tuple[int, ...], facts: _ChunkFacts) -> Filter:
 
 
 def _szip_filter(opts: Any) -> Filter:
-    method, pixels = opts if opts is not None else ("nn", 8)
-    if method not in _SZIP_METHODS or pixels not in range(2, 33, 2):
+    try:
+        method, pixels = opts if opts is not None else ("nn", 8)
+        valid = method in _SZIP_METHODS and pixels in range(2, 33, 2)
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
         msg = f"compression_opts={opts!r}: szip takes ('nn' or 'ec', even number from 2 to 32)"
         raise OptionError(msg)
     return Filter(filter_id=SZIP, options=(_SZIP_METHODS[method], pixels))

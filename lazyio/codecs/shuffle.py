@@ -85,7 +85,7 @@ def unshuffle(planes: Bytes, itemsize: int, out: Bytes) -> None:
 
 
 def _is_row_major(chunk: npt.NDArray[np.generic]) -> bool:
-    return chunk.ndim == 0 or chunk.strides[-1] == chunk.dtype.itemsize
+    return chunk.ndim > 0 and chunk.strides[-1] == chunk.dtype.itemsize
 
 
 def _split(

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
+from lazyio.grid import n_along
 from lazyio.planning.factors import divisors
 from lazyio.planning.solver import ideal_extents
 from lazyio.spec import Shape
@@ -52,11 +53,12 @@ def divides_steps(chunk_shape: Shape, steps: Shape, shape: Shape) -> bool:
 
     Examples
     --------
-    >>> divides_steps((50, 7), (100, 7), (250, 7))
+    >>> divides_steps((50, 4), (100, 7), (250, 7))
     True
     """
+    # A step that reaches the end of its axis stands for no inner boundary at all.
     return all(
-        step % chunk == 0 or chunk >= extent
+        step >= extent or step % chunk == 0
         for chunk, step, extent in zip(chunk_shape, steps, shape, strict=True)
     )
 
@@ -103,16 +105,19 @@ def chunk_shape_within(
     """
     wishes = list(fixed or [None] * len(shape))
     room = max(1, limit_nbytes // max(1, itemsize))
-    chosen = _best_divisors(steps, wishes, room)
+    chosen = _best_divisors(steps, shape, wishes, room)
     if not divides_steps(chosen, steps, shape):
         return None
-    useful = min(least_nbytes, limit_nbytes // 4, math.prod(shape) * itemsize)
+    useful = min(least_nbytes, limit_nbytes, math.prod(shape) * itemsize)
     is_users = all(wish is not None for wish in wishes)
     return chosen if is_users or math.prod(chosen) * itemsize >= useful else None
 
 
-def _best_divisors(steps: Shape, wishes: list[int | None], room: int) -> Shape:
-    """Return divisors of the steps nearest the ideal, their product within room."""
+def _best_divisors(steps: Shape, shape: Shape, wishes: list[int | None], room: int) -> Shape:
+    """Return divisors of the steps nearest the ideal, their product within room.
+
+    Where an axis has no inner boundary any extent will do, best an even one.
+    """
     free = [axis for axis, wish in enumerate(wishes) if wish is None and steps[axis] > 1]
     chosen = [wish if wish is not None else 1 for wish in wishes]
     room //= math.prod(chosen)
@@ -125,11 +130,12 @@ def _best_divisors(steps: Shape, wishes: list[int | None], room: int) -> Shape:
         ideal = ideal_extents(extents, room)
     # A state: minus the elements taken, distance from the ideal, extents.
     states: list[tuple[float, int, tuple[int, ...]]] = [(0.0, room, ())]
-    for extent, wish in zip(extents, ideal, strict=True):
+    for axis, extent, wish in zip(free, extents, ideal, strict=True):
+        is_open = extent >= shape[axis]
         grown = [
             (cost + _distance(divisor, wish), left // divisor, (*taken, divisor))
             for cost, left, taken in states
-            for divisor in _divisors_near(extent, wish, left)
+            for divisor in _extents_near(extent, wish, left, is_open=is_open)
         ]
         states = heapq.nsmallest(64, grown)
     best = min(states, key=lambda state: state[0] + math.log(room / math.prod(state[2])))
@@ -142,7 +148,12 @@ def _distance(extent: int, wish: float) -> float:
     return 0.15 * math.log(extent / wish) ** 2
 
 
-def _divisors_near(extent: int, wish: float, room: int) -> list[int]:
+def _extents_near(extent: int, wish: float, room: int, *, is_open: bool) -> list[int]:
+    even: set[int] = set()
+    if is_open:
+        top = min(extent, room)
+        for target in (top, max(1, min(int(wish), top))):
+            even.add(n_along(extent, n_along(extent, target)))
     fitting = [divisor for divisor in divisors(extent) if divisor <= room]
     near = heapq.nsmallest(_NEAR, fitting, key=lambda d: abs(math.log(d / wish)))
-    return sorted({*near, *fitting[-_LARGE:]})
+    return sorted({*even, *near, *fitting[-_LARGE:]})

@@ -57,7 +57,13 @@ class Budget:
         beside = _DECODE_COPIES * source_chunk_nbytes + _ENCODE_COPIES * chunk_nbytes
         return (each - beside) // COPIES
 
-    def chunk_room_nbytes(self, *, source_chunk_nbytes: int = 0) -> int:
-        """Return the largest chunk in bytes for which a block of one chunk fits."""
+    def chunk_room_nbytes(
+        self, *, itemsize: int = 1, held_itemsize: int = 1, source_chunk_nbytes: int = 0
+    ) -> int:
+        """Return the largest chunk in bytes for which a block of one chunk fits.
+
+        Elements of a block may be wider in memory than on disk.
+        """
         each = self.limit_nbytes * 8 // 9 // self.workers
-        return (each - _DECODE_COPIES * source_chunk_nbytes) // (COPIES + _ENCODE_COPIES)
+        element = COPIES * held_itemsize + _ENCODE_COPIES * itemsize
+        return (each - _DECODE_COPIES * source_chunk_nbytes) // element * itemsize

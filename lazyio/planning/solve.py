@@ -133,8 +133,14 @@ def solve(facts: Facts, wishes: Wishes) -> Plan:
     if block is None and isinstance(wishes.chunks, Plan) and wishes.chunks.shape == facts.shape:
         block = wishes.chunks.block_shape
     if block is not None:
-        block = tuple(min(b, max(1, n)) for b, n in zip(block, facts.shape, strict=False))
-        # Refuses a block of the wrong rank, or one that a fixed chunk does not tile.
+        if len(block) != len(facts.shape):
+            msg = (
+                f"block_shape={block} has {len(block)} axes, the array's shape {facts.shape} has "
+                f"{len(facts.shape)}; give one extent per axis"
+            )
+            raise OptionError(msg)
+        block = tuple(min(b, max(1, n)) for b, n in zip(block, facts.shape, strict=True))
+        # Refuses a block that a fixed chunk does not tile.
         whole = tuple(wish or 1 for wish in fixed)
         Layout(shape=facts.shape, chunk_shape=whole, block_shape=block)
     budget = _budget(facts, wishes, fixed, block)
@@ -174,12 +180,12 @@ def chunk_wishes(chunks: Any, facts: Facts, dims: tuple[str, ...]) -> list[int |
 
 def _own_blocks(edges: Edges) -> Any:
     """Return the blocks of a dask array as chunks, where they are regular."""
-    extents = [max(sizes, default=1) for sizes in edges]
+    extents = [max((1, *sizes)) for sizes in edges]
     regular = all(
         common_step(sizes, sum(sizes)) % extent == 0 or extent >= sum(sizes)
         for sizes, extent in zip(edges, extents, strict=True)
     )
-    return tuple(max(1, extent) for extent in extents) if regular else "auto"
+    return tuple(extents) if regular else "auto"
 
 
 def _by_axis(chunks: Mapping[Any, Any], shape: Shape, dims: tuple[str, ...]) -> tuple[Any, ...]:
@@ -293,24 +299,28 @@ def _chunk_shape(
     if all(wish is not None for wish in fixed):
         chunk = tuple(wish or 1 for wish in fixed)
         return _checked_limit(chunk, facts, wishes)
-    upper = wishes.chunk_nbytes[1] if wishes.chunk_nbytes else DEFAULT_CHUNK_NBYTES[wishes.format]
+    lower, upper = wishes.chunk_nbytes or (1, DEFAULT_CHUNK_NBYTES[wishes.format])
+    source_chunk_nbytes = _source_chunk_nbytes(facts)
     if block is not None or facts.edges is not None:
         # The block stands; its chunks have what is left beside it.
         held = _least_block_nbytes(facts, fixed, block)
-        beside = {"source_chunk_nbytes": _source_chunk_nbytes(facts)}
-        room = budget.room_nbytes(chunk_nbytes=0, **beside) - held
-        upper = min(upper, max(1, room, _least_chunk_nbytes(facts, fixed, block)))
+        room = budget.room_nbytes(chunk_nbytes=0, source_chunk_nbytes=source_chunk_nbytes) - held
+        room = max(room, _least_chunk_nbytes(facts, fixed, block))
     else:
-        room = budget.chunk_room_nbytes(source_chunk_nbytes=_source_chunk_nbytes(facts))
-        upper = min(upper, max(1, room))
+        room = budget.chunk_room_nbytes(
+            itemsize=facts.dtype.itemsize,
+            held_itemsize=facts.itemsize,
+            source_chunk_nbytes=source_chunk_nbytes,
+        )
+    upper = min(upper, max(1, room), MAX_CHUNK_NBYTES)
     itemsize = facts.dtype.itemsize
     steps = _steps(facts, block)
     within = None
     if steps is not None:
-        within = chunk_shape_within(steps, facts.shape, itemsize, upper, fixed)
-        if within is None and block is not None:
-            # Small chunks inside the block that was asked for, rather than none.
-            within = chunk_shape_within(steps, facts.shape, itemsize, upper, fixed, least_nbytes=1)
+        # Small chunks inside a block that was asked for, and whole small blocks.
+        own = math.prod(max((1, *sizes)) for sizes in facts.edges or ()) * itemsize
+        least = 1 if block is not None else max(lower, min(_LEAST_CHUNK_NBYTES, own))
+        within = chunk_shape_within(steps, facts.shape, itemsize, upper, fixed, least_nbytes=least)
     solved = within or solve_chunk_shape(facts.shape, itemsize, upper, fixed)
     return _checked_limit(solved, facts, wishes)
 
@@ -347,7 +357,7 @@ def _with_block(
     if block is not None:
         reasons.append("block as given")
     elif steps is not None and facts.edges is not None:
-        largest = tuple(max(1, *sizes, 0) for sizes in facts.edges)
+        largest = tuple(max((1, *sizes)) for sizes in facts.edges)
         if divides_steps(chunk, steps, facts.shape):
             edges = facts.edges
             block = _round_up(largest, chunk, facts.shape)
@@ -365,10 +375,11 @@ def _with_block(
     if edges is not None or read_shape is not None:
         held = _least_block_nbytes(facts, [1] * len(chunk), None)
     elif amplification > MAX_AMPLIFICATION and wishes.block_shape is None:
-        read_shape = _read_blocks(facts, budget, sizes["chunk_nbytes"])
-        amplification = 1.0
-        held = max(held, math.prod(read_shape) * facts.itemsize)
-        reasons.append("blocks of whole chunks would read the source several times over")
+        read_shape = _read_blocks(facts, budget, chunk)
+        if read_shape is not None:
+            amplification = 1.0
+            held = max(math.prod(chunk), math.prod(read_shape)) * facts.itemsize
+            reasons.append("blocks of whole chunks would read the source several times over")
     peak = budget.peak_nbytes(block_nbytes=held, **sizes)
     if peak > budget.limit_nbytes and not wishes.workers_fixed and budget.workers > 1:
         fewer = Budget(limit_nbytes=budget.limit_nbytes, workers=budget.workers - 1)
@@ -437,18 +448,24 @@ def _solved_block(facts: Facts, chunk: Shape, budget: Budget, room: int) -> Shap
         wanted = min(2 * wanted, room)
 
 
-def _read_blocks(facts: Facts, budget: Budget, chunk_nbytes: int) -> Shape:
+def _read_blocks(facts: Facts, budget: Budget, chunk: Shape) -> Shape | None:
     """Return blocks of whole source chunks, or rows, for a pass through scratch.
 
-    Half of the memory is kept for the parts of chunks that wait.
+    Half of the memory is kept for the parts of chunks that wait, where the
+    other half holds a block. ``None`` where not even all of it does.
     """
     unit = facts.source_chunk_shape or (1,) * len(facts.shape)
     unit = tuple(min(u, max(1, n)) for u, n in zip(unit, facts.shape, strict=True))
-    half = Budget(limit_nbytes=budget.limit_nbytes // 2, workers=budget.workers)
-    source_nbytes = _source_chunk_nbytes(facts)
-    room = half.room_nbytes(chunk_nbytes=chunk_nbytes, source_chunk_nbytes=source_nbytes)
-    wanted = min(room // facts.itemsize, _wanted(facts, budget))
-    return fill_blocks(facts.shape, unit, max(1, wanted))
+    beside = {
+        "chunk_nbytes": nbytes_of(chunk, facts.dtype),
+        "source_chunk_nbytes": _source_chunk_nbytes(facts),
+    }
+    for limit_nbytes in (budget.limit_nbytes // 2, budget.limit_nbytes):
+        share = Budget(limit_nbytes=limit_nbytes, workers=budget.workers)
+        room = share.room_nbytes(**beside) // facts.itemsize
+        if math.prod(unit) <= room:
+            return fill_blocks(facts.shape, unit, min(room, _wanted(facts, budget)))
+    return None
 
 
 def _amplification(facts: Facts, block: Shape) -> float:
@@ -517,6 +534,7 @@ def _solve_hdmf(facts: Facts, wishes: Wishes, fixed: list[int | None]) -> Plan:
         raise OptionError(msg)
     itemsize = max(1, facts.dtype.itemsize)
     chunk_nbytes = wishes.chunk_nbytes[1] if wishes.chunk_nbytes else CHUNK_NBYTES
+    chunk_nbytes = min(chunk_nbytes, MAX_CHUNK_NBYTES)
     limit = wishes.memory_limit or BLOCK_NBYTES
     whole = tuple(max(1, extent) for extent in facts.shape)
     empty = not facts.shape or 0 in facts.shape

@@ -81,6 +81,8 @@ class Gatherer:
         if not region:
             self._target.write_chunk((), block, workspace)
             return
+        if not block.size:
+            return
         pending: list[tuple[Waiting, Shape, npt.NDArray[Any]]] = []
         pending_nbytes = 0
         axes = [

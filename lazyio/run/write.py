@@ -133,7 +133,11 @@ def _from_graph(array: da.Array, plan: Plan, gatherer: Gatherer, progress: Progr
     def consume(region: Region, block: npt.NDArray[Any], workspace: Workspace) -> None:
         gatherer.accept(region, block, workspace)
 
-    run_graph(cast, consume, n_workers=plan.workers, on_done=progress.advance)
+    def note(region: Region) -> None:
+        if all(part.stop > part.start for part in region):
+            progress.advance(region)
+
+    run_graph(cast, consume, n_workers=plan.workers, on_done=note)
 
 
 def _read_regions(plan: Plan) -> Iterator[Region]:

@@ -44,7 +44,7 @@ class Source(Protocol):
         """What is decoded at once, in elements, or ``None``."""
 
     def read(self, region: Region) -> Array:
-        """Return a part as a new array.
+        """Return a part.
 
         Parameters
         ----------
@@ -54,7 +54,8 @@ class Source(Protocol):
         Returns
         -------
         ndarray
-            Of the region's shape and the source's dtype.
+            Of the region's shape and the source's dtype: new, or a view that
+            cannot be written to.
         """
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from lazyio.codecs.decode import Decoder, decoder_for
 from lazyio.codecs.filters import Filter
+from lazyio.errors import SourceError
 from lazyio.grid import grid_shape
 from lazyio.sources.files import fingerprint
 
@@ -59,8 +60,7 @@ class PlacementCache:
         now = fingerprint(path)
         with self._lock:
             if self._held is None or self._held[0] != now:
-                with h5py.File(path, "r") as file:
-                    self._held = (now, _place(file[key]))
+                self._held = (now, _look_up(path, key))
             return self._held[1]
 
     def __reduce__(self) -> Any:
@@ -73,6 +73,15 @@ class PlacementCache:
 
     def __hash__(self) -> int:
         return 0
+
+
+def _look_up(path: str, key: str) -> Placement | None:
+    try:
+        with h5py.File(path, "r") as file:
+            return _place(file[key])
+    except (OSError, KeyError) as error:
+        msg = f"{path}: dataset {key!r} cannot be read any more: {error}; was the file replaced?"
+        raise SourceError(msg) from error
 
 
 def _place(dataset: h5py.Dataset) -> Placement | None:

@@ -44,7 +44,7 @@ def refuse_links(file: h5py.File, key: str, folders: Sequence[Path]) -> None:
         Naming the link, where it leads and what would allow it.
     """
     at = ""
-    for part in key.strip("/").split("/"):
+    for part in filter(None, key.split("/")):
         at = f"{at}/{part}"
         link = file.get(at, getlink=True)
         if isinstance(link, h5py.ExternalLink):

@@ -43,8 +43,18 @@ def open_for_reading(path: str) -> FileIO:
 
 
 def fingerprint(path: str) -> tuple[int, int, int]:
-    """Return what tells a file from its successor: inode, size, time of change."""
-    facts = os.stat(path)
+    """Return what tells a file from its successor: inode, size, time of change.
+
+    Raises
+    ------
+    SourceError
+        When it is not there any more.
+    """
+    try:
+        facts = os.stat(path)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}; it was there when it was opened"
+        raise SourceError(error.errno, msg) from error
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 

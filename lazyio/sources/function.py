@@ -47,9 +47,14 @@ class ArraySource:
     """What to call it in an error."""
 
     def read(self, region: Region) -> Array:
-        """Return a part; of an ndarray a view."""
+        """Return a part; of an ndarray a view that cannot be written to."""
         part = self.array[region] if region else self.array[()]
-        return checked_part(_as_ndarray(part), region, self.dtype, self.kind)
+        checked = checked_part(_as_ndarray(part), region, self.dtype, self.kind)
+        if checked.flags.owndata:
+            return checked
+        view = checked.view()
+        view.flags.writeable = False
+        return view
 
 
 def _as_ndarray(part: Any) -> Any:

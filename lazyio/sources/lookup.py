@@ -72,7 +72,7 @@ def source_for(
     """
     if isinstance(obj, (str, os.PathLike)):
         return _from_path(obj, key, format, storage_options, dict(options or {}), allow_external)
-    if format is not None or options or storage_options:
+    if format is not None or options or storage_options or allow_external is not None:
         msg = (
             f"format and adapter options are for paths; {type(obj).__name__} says itself what it is"
         )
@@ -113,11 +113,12 @@ def array_source(obj: Any) -> Source:
             dtype=as_dtype(obj._get_dtype()),
         )
     if isinstance(obj, (list, tuple, int, float, complex)):
-        obj = np.asarray(obj)
+        obj = _from_sequence(obj)
     if not hasattr(obj, "__getitem__") and isinstance(obj, Source):
-        return obj
+        return _with_facts(obj)
     if not all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__")):
-        if hasattr(obj, "__next__") or hasattr(obj, "__iter__"):
+        is_stream = hasattr(obj, "__next__") or hasattr(obj, "__iter__")
+        if is_stream and not isinstance(obj, (dict, set, frozenset, bytes, bytearray)):
             msg = (
                 f"{type(obj).__name__} can only be gone through once, from its start; it has no "
                 "shape, dtype and indexing, which a lazy array needs"
@@ -129,7 +130,7 @@ def array_source(obj: Any) -> Source:
         )
         raise UnknownFormatError(msg)
     if isinstance(obj, Source):
-        return obj
+        return _with_facts(obj)
     chunks = getattr(obj, "chunks", None)
     regular = isinstance(chunks, tuple) and all(isinstance(c, int) for c in chunks)
     return ArraySource(
@@ -139,6 +140,29 @@ def array_source(obj: Any) -> Source:
         chunk_shape=chunks if regular and chunks else None,
         kind=f"the {type(obj).__name__}",
     )
+
+
+def _with_facts(source: Source) -> Source:
+    """Return a user's source once its facts are seen to be facts."""
+    shape = as_shape(source.shape)
+    as_dtype(source.dtype)
+    if source.chunk_shape is not None:
+        chunk_shape = as_shape(source.chunk_shape, "chunk_shape")
+        if len(chunk_shape) != len(shape) or 0 in chunk_shape:
+            msg = (
+                f"chunk_shape={chunk_shape} does not fit shape {shape}; it has one positive "
+                "extent for each of its axes"
+            )
+            raise OptionError(msg)
+    return source
+
+
+def _from_sequence(obj: Any) -> Any:
+    try:
+        return np.asarray(obj)
+    except ValueError as error:
+        msg = f"a {type(obj).__name__} of rows that differ in length (ragged) is no array: {error}"
+        raise OptionError(msg) from error
 
 
 def format_of(path: str | os.PathLike[str]) -> str | None:
@@ -154,6 +178,8 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
             return "hdf5"
         if head.startswith(npy.MAGIC):
             return "npy"
+        if h5py.is_hdf5(found):  # Behind a user block, as MATLAB writes one.
+            return "hdf5"
     return SUFFIXES.get(found.suffix.lower())
 
 
@@ -177,6 +203,9 @@ def _from_path(
         )
         raise UnknownFormatError(msg)
     if kind == "raw":
+        if key is not None:
+            msg = f"key={key!r}: a raw file holds one array and no keys"
+            raise OptionError(msg)
         if not {"shape", "dtype"} <= set(options) <= {"shape", "dtype", "offset", "order"}:
             msg = "raw files take shape= and dtype=, and may take offset= and order="
             raise OptionError(msg)
@@ -211,6 +240,9 @@ def _from_group(group: Any, key: str | None) -> Source:
 
 def _from_dataset(dataset: h5py.Dataset) -> Source:
     """Let a dataset travel as path and key; one open for writing stays a handle."""
+    if not dataset:
+        msg = "the dataset's file has been closed; open it again, or give path and key"
+        raise SourceError(msg)
     described = hdf5.describe_dataset(dataset, dataset.file.filename)
     if dataset.file.mode == "r" and dataset.file.driver in ("sec2", "stdio"):
         return hdf5.hdf5_source(dataset.file.filename, dataset.name)

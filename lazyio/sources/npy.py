@@ -1,5 +1,6 @@
 """numpy's ``.npy`` files: a header, then raw bytes."""
 
+import ast
 import math
 import os
 from typing import Any
@@ -12,6 +13,7 @@ from lazyio.sources.files import existing
 from lazyio.sources.raw import RawSource
 
 MAGIC = b"\x93NUMPY"
+_MOST_HEADER_NBYTES = 10_000
 
 
 def npy_source(path: str | os.PathLike[str]) -> RawSource:
@@ -41,7 +43,7 @@ def npy_source(path: str | os.PathLike[str]) -> RawSource:
         with found.open("rb") as file:
             shape, fortran, dtype = _header(file)
             offset = file.tell()
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
+    except Exception as error:
         msg = f"{found} is not a readable .npy file: {error}"
         raise SourceError(msg) from error
     if dtype.hasobject:
@@ -64,12 +66,29 @@ def npy_source(path: str | os.PathLike[str]) -> RawSource:
     )
 
 
+def _header_3_0(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header that numpy writes for names outside Latin-1: 2.0 in UTF-8."""
+    length = int.from_bytes(file.read(4), "little")
+    if length > _MOST_HEADER_NBYTES:
+        msg = f"its header of {length} bytes is too long"
+        raise ValueError(msg)
+    facts = ast.literal_eval(file.read(length).decode("utf-8"))
+    shape, fortran = facts["shape"], facts["fortran_order"]
+    is_shape = isinstance(shape, tuple) and all(isinstance(extent, int) for extent in shape)
+    if set(facts) != {"descr", "fortran_order", "shape"} or not is_shape:
+        msg = "its header has other keys than descr, fortran_order and shape"
+        raise ValueError(msg)
+    return shape, bool(fortran), npy_format.descr_to_dtype(facts["descr"])
+
+
 def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = npy_format.read_magic(file)
     if version == (1, 0):
         header = npy_format.read_array_header_1_0(file)
-    elif version in ((2, 0), (3, 0)):
+    elif version == (2, 0):
         header = npy_format.read_array_header_2_0(file)
+    elif version == (3, 0):
+        header = _header_3_0(file)
     else:
         msg = f"format version {version} is not known"
         raise ValueError(msg)

@@ -61,7 +61,7 @@ class RawSource:
             transposed: Array = np.empty(box_shape(region)[::-1], self.dtype)
             with open_for_reading(self.path) as file:
                 read_region(file, self.offset, self.shape[::-1], region[::-1], transposed)
-            return np.ascontiguousarray(transposed.T)
+            return transposed.T.copy(order="C")
         out: Array = np.empty(box_shape(region), self.dtype)
         self.read_into(region, out)
         return out
@@ -168,4 +168,4 @@ def _solve_extent(shape: int | Iterable[int], itemsize: int, nbytes: int, path: 
             f"of one step along axis {unknown[0]}; check shape, dtype and offset"
         )
         raise SourceError(msg)
-    return tuple(nbytes // each if extent == -1 else extent for extent in given)
+    return tuple(nbytes // each if extent == -1 else int(extent) for extent in given)

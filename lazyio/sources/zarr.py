@@ -11,10 +11,10 @@ import numpy as np
 import zarr
 import zarr.errors
 
-from lazyio.errors import OptionError, SourceError, UnsupportedDtypeError
-from lazyio.grid import Region, box_shape
+from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
+from lazyio.grid import Region, box_shape, format_region
 from lazyio.sources.base import Array, listed
-from lazyio.sources.files import existing
+from lazyio.sources.files import existing, fingerprint
 from lazyio.spec import Shape
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
@@ -51,17 +51,37 @@ class ZarrSource:
 
     def __dask_tokenize__(self) -> Any:
         """Return what names the same array in any process."""
-        return "lazyio.ZarrSource", str(self.array.store_path), self.array.metadata.to_dict()
+        # A replaced array is told by its folder; a chunk that was rewritten is not.
+        root, path = self.location
+        folder = Path(root, path)
+        facts = [fingerprint(str(folder / name)) for name in METADATA if (folder / name).is_file()]
+        return (
+            "lazyio.ZarrSource",
+            str(self.array.store_path),
+            self.array.metadata.to_dict(),
+            facts if root else None,
+        )
 
     def read(self, region: Region) -> Array:
         """Return a part as a new array."""
-        part = np.asarray(self.array[region] if region else self.array[()])
+        root = self.location[0]
+        if root and not os.path.isdir(root):
+            msg = f"{root} is not there any more; a missing store would read as its fill value"
+            raise SourceError(msg)
+        try:
+            part = np.asarray(self.array[region] if region else self.array[()])
+        except Exception as error:  # Each codec of zarr has exceptions of its own.
+            msg = (
+                f"{self.array.store_path}: the chunks at {format_region(region)} cannot be read: "
+                f"{type(error).__name__}: {error}"
+            )
+            raise DamagedDataError(msg) from error
         # zarr gives scalars for 0-d arrays, and its own byte order for none.
         return np.ascontiguousarray(part, self.dtype).reshape(box_shape(region))
 
 
 def zarr_source(
-    store: Any, path: str | None, storage_options: Mapping[str, Any] | None = None
+    store: Any, path: Any, storage_options: Mapping[str, Any] | None = None
 ) -> ZarrSource:
     """Return the source for an array in a store.
 
@@ -81,12 +101,17 @@ def zarr_source(
 
     Raises
     ------
+    OptionError
+        When the path is no string, or a package for the URL is missing.
     SourceError
         When the store or array is missing, or its metadata cannot be read.
     UnsupportedDtypeError
         When its elements have no fixed size.
     """
     name = str(store)
+    if path is not None and not isinstance(path, str):
+        msg = f"path={path!r} is no path inside a Zarr store; give a string"
+        raise OptionError(msg)
     if isinstance(store, (str, os.PathLike)) and "://" not in name:
         store = name = str(existing(store))
         _check_metadata(Path(name), path)
@@ -102,7 +127,7 @@ def zarr_source(
     except ImportError as error:
         msg = f"{name} cannot be opened: {error}; install the package that it names"
         raise OptionError(msg) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{name} has Zarr metadata that cannot be read: {error}"
         raise SourceError(msg) from error
     if isinstance(item, zarr.Group):
@@ -144,7 +169,10 @@ def _check_metadata(store: Path, path: str | None) -> None:
         if not file.is_file():
             continue
         try:
-            json.loads(file.read_bytes())
+            facts = json.loads(file.read_bytes())
+            if not isinstance(facts, dict) or not facts:
+                msg = "it is not a JSON object with members"
+                raise ValueError(msg)
         except ValueError as error:
             msg = f"{file} is damaged: {error}; restore it from a copy, the chunks may be intact"
             raise SourceError(msg) from error

@@ -160,7 +160,7 @@ class Hdf5Target:
                 dtype=self.dtype,
                 chunks=self.chunk_shape if is_chunked else None,
                 maxshape=options.maxshape if is_chunked else None,
-                fillvalue=self._fill(),
+                fillvalue=options.fillvalue,
                 dcpl=self._properties() if is_chunked else None,
             )
         except TypeError as error:
@@ -175,28 +175,10 @@ class Hdf5Target:
         for name, value in (options.attrs or {}).items():
             try:
                 dataset.attrs[name] = value
-            except (TypeError, ValueError, OSError) as error:
+            except (TypeError, ValueError, OSError, RuntimeError) as error:
                 msg = f"attribute {name!r} of type {type(value).__name__} has no HDF5 form: {error}"
                 raise OptionError(msg) from error
         return dataset
-
-    def _fill(self) -> Any:
-        """Return the fill value as an element; one that changes on the way is refused."""
-        given = self._options.fillvalue
-        if given is None:
-            return None
-        try:
-            with np.errstate(all="raise"):
-                value = np.asarray(given).astype(self.dtype)
-                is_same = value.shape == () and (
-                    self.dtype.fields is not None or value == given or value != value  # noqa: PLR0124
-                )
-        except (ValueError, TypeError, OverflowError, FloatingPointError):
-            is_same = False
-        if not is_same:
-            msg = f"fillvalue={given!r} is no value of dtype {self.dtype}; give one that is"
-            raise OptionError(msg)
-        return value[()]
 
     def _properties(self) -> Any:
         properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -257,7 +239,7 @@ def _open(path: Path, libver: Any) -> h5py.File:
         raise OptionError(msg)
     try:
         return h5py.File(path, "a", libver=libver)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         msg = f"libver={libver!r} is not a pair of HDF5 versions: {error}"
         raise OptionError(msg) from error
     except OSError as error:

@@ -69,9 +69,10 @@ def test_divides_steps_means_no_chunk_in_two_blocks(axes):
         assert not any(crosses(sizes, wish) for sizes, wish in axes)
 
 
-def product_of_divisors(steps, room):
-    """Return every chunk of divisors within the room."""
-    choices = [[d for d in range(1, step + 1) if step % d == 0] for step in steps]
+def product_of_divisors(steps, room, n_blocks):
+    """Return every chunk within the room: of divisors, or any where there is one block."""
+    is_open = n_blocks == 1
+    choices = [[d for d in range(1, step + 1) if is_open or step % d == 0] for step in steps]
     return [chunk for chunk in itertools.product(*choices) if math.prod(chunk) <= room]
 
 
@@ -87,8 +88,9 @@ def test_chunk_divides_and_fits(steps, n_blocks, itemsize, limit):
     shape = tuple(step * n_blocks for step in steps)
     chunk = chunk_shape_within(steps, shape, itemsize, limit, least_nbytes=1)
     room = max(1, limit // itemsize)
-    assert chunk in product_of_divisors(steps, room)
-    best = max(map(math.prod, product_of_divisors(steps, room)))
+    choices = product_of_divisors(steps, room, n_blocks)
+    assert chunk in choices
+    best = max(map(math.prod, choices))
     assert math.prod(chunk) * 5 >= best
 
 

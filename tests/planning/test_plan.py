@@ -123,10 +123,9 @@ def test_guarantees_with_fixed_parts(data, shape, dtype, limit):
     try:
         plan = lazyio.plan(shape, dtype, **wishes)
     except PlanError as error:
-        assert re.search(
-            r"would do is memory_limit=\d|is not a multiple of|below 4 GiB", str(error)
-        )
-        assert block is not None or chunks != "auto"
+        names_remedy = r"would do is memory_limit=\d|is not a multiple of|below 4 GiB"
+        if not re.search(names_remedy, str(error)) or (block is None and chunks == "auto"):
+            raise
         return
     check_guarantees(plan, shape=shape, dtype=dtype)
     if chunks != "auto":
@@ -175,7 +174,7 @@ def test_guarantees_with_a_chunked_source(data, shape, dtype, limit):
 def test_the_smallest_limit_is_the_smallest(data, shape, dtype, workers):
     """Too small a limit names the smallest that would do: it does, and a byte less does not."""
     kind = data.draw(st.sampled_from(["nothing", "chunks", "some", "block", "source"]))
-    each = [st.integers(1, max(1, min(n, 2000))) for n in shape]
+    each = [st.integers(1, max(1, min(n, 60))) for n in shape]
     wishes = {"workers": workers}
     if kind in ("chunks", "block"):
         wishes["chunks" if kind == "chunks" else "block_shape"] = data.draw(st.tuples(*each))
@@ -193,15 +192,14 @@ def test_the_smallest_limit_is_the_smallest(data, shape, dtype, workers):
 
 
 @given(
-    data=st.data(),
     shape=st.lists(st.integers(0, 400), max_size=3).map(tuple),
     held=st.sampled_from(["u1", "i2", "f8"]),
     dtype=st.sampled_from(["u1", "f8"]),
     limit=limits,
 )
 @settings(max_examples=200, deadline=None)
-@example(data=None, shape=(100, 100), held="f8", dtype="u1", limit=4000)
-def test_a_cast_source_always_has_a_plan(data, shape, held, dtype, limit):
+@example(shape=(100, 100), held="f8", dtype="u1", limit=4000)
+def test_a_cast_source_always_has_a_plan(shape, held, dtype, limit):
     """Elements that are wider in memory than on disk lower chunk and block, too."""
     array = np.broadcast_to(np.zeros((), held), shape)
     plan = lazyio.plan(array, dtype, memory_limit=limit, workers=1)
@@ -245,9 +243,8 @@ def test_dask_arrays(sizes, dtype, chunks, workers):
     plan = lazyio.plan(array, chunks=chunks, workers=workers, memory_limit=4 * GIB)
     check_guarantees(plan, shape=array.shape, dtype=dtype)
     if plan.read_shape is None:
-        assert [box_shape(region) for region in plan.regions()] == list(
-            itertools.product(*array.chunks)
-        )
+        blocks = itertools.product(*array.chunks)
+        assert [box_shape(region) for region in plan.regions()] == list(filter(all, blocks))
     else:
         assert plan.read_shape == tuple(max(1, *axis) for axis in array.chunks)
     largest = math.prod(max(axis) for axis in array.chunks) * array.dtype.itemsize
@@ -551,11 +548,12 @@ def test_solved_chunks_stay_below_4_gib(strategy):
     """A chunk_nbytes above 4 GiB never gives a chunk that HDF5 cannot store."""
     wishes = {"chunk_nbytes": "8 GiB", "memory_limit": "256 GiB", "strategy": strategy}
     try:
-        plan = lazyio.plan((2**40,), "u1", **wishes)
+        chunk_nbytes = lazyio.plan((2**40,), "u1", **wishes).chunk_nbytes
     except PlanError as error:
-        assert "4 GiB" in str(error)
+        if "4 GiB" not in str(error):
+            raise
     else:
-        assert plan.chunk_nbytes < 2**32
+        assert chunk_nbytes < 2**32
 
 
 @pytest.mark.parametrize("shape", [(10**6,), (7001, 997), (300, 300, 300)], ids=str)

@@ -51,9 +51,14 @@ def test_publish_gives_the_final_name(tmp_path: Path) -> None:
 def test_leaving_without_publishing_leaves_the_old(tmp_path: Path) -> None:
     """An error on the way leaves the old file as it was, and nothing else."""
     (tmp_path / "target").write_text("old")
-    with pytest.raises(KeyError, match="stop"), WorkDirectory(tmp_path / "target") as work:
-        work.built.write_text("new")
-        raise KeyError("stop")
+
+    def fail() -> None:
+        with WorkDirectory(tmp_path / "target") as work:
+            work.built.write_text("new")
+            raise KeyError("stop")
+
+    with pytest.raises(KeyError, match="stop"):
+        fail()
     assert (tmp_path / "target").read_text() == "old"
     assert os.listdir(tmp_path) == ["target"]
 

@@ -193,7 +193,7 @@ def test_masked_parts_are_not_stripped(make):
         array = lazyio.from_function(read, MATRIX.shape, MATRIX.dtype)
     else:
         array = lazyio.from_source(Faulty(read))
-    with pytest.raises(BlockError, match=r"masked.*\[0:37, 0:23\]|\[0:37, 0:23\].*masked"):
+    with pytest.raises(BlockError, match=r"MaskedArray.*\[0:37, 0:23\]"):
         array.compute(scheduler="sync")
 
 
@@ -223,7 +223,7 @@ def test_interrupts_are_not_wrapped(error):
         raise error
 
     array = lazyio.from_function(read, MATRIX.shape, MATRIX.dtype)
-    with pytest.raises(error, match="^$"):
+    with pytest.raises(error, match=r"^$"):
         array.compute(scheduler="sync")
 
 
@@ -272,7 +272,7 @@ def test_library_errors_go_through():
             id="blocks-none",
         ),
         pytest.param(
-            (_fail, (4,), "i2"), {"chunks": (2, 2)}, OptionError, "chunks=.*axes", id="blocks-rank"
+            (_fail, (4,), "i2"), {"chunks": (2, 1)}, OptionError, "chunks=", id="blocks-rank"
         ),
         pytest.param((_fail, (4,), "i2"), {"chunks": 0}, OptionError, "chunks=0", id="blocks-zero"),
         pytest.param(

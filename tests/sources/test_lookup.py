@@ -216,9 +216,7 @@ def test_open_groups(folder):
         pytest.param({"dtype": "u1"}, "are for paths; ndarray", id="option"),
         pytest.param({"storage_options": {"anon": True}}, "are for paths", id="storage"),
         pytest.param({"access": [(1, 1)]}, "access=.*does not work yet", id="access"),
-        pytest.param(
-            {"allow_external": ["/"]}, "allow_external=.*does not work yet", id="external"
-        ),
+        pytest.param({"allow_external": ["/"]}, "are for paths", id="external"),
     ],
 )
 def test_options_of_paths_are_not_for_arrays(options, match):
