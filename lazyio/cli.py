@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import h5py
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, BloscShuffle, GzipCodec, ZstdCodec
+from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from lazyio.codecs.filters import NAMES
 from lazyio.errors import LazyioError, OptionError, UnknownFormatError
@@ -291,11 +291,10 @@ def _zarr_codec(codec: str | None, arguments: argparse.Namespace, dtype: np.dtyp
     if codec == "zstd":
         return ZstdCodec(level=3 if level is None else level)
     if codec == "blosc":
-        no, byte = BloscShuffle.noshuffle, BloscShuffle.shuffle
         return BloscCodec(
             cname="zstd",
             clevel=5 if level is None else level,
-            shuffle=no if arguments.no_shuffle else byte,
+            shuffle="noshuffle" if arguments.no_shuffle else "shuffle",
             typesize=dtype.itemsize,
         )
     msg = f"--compression {codec}: Zarr targets take gzip, zstd, blosc or none"

@@ -184,7 +184,7 @@ import lazyio.sources.raw as raw
 from lazyio import cli
 whole = raw.RawSource.read_into
 def slow(self, region, out):
-    sys.stderr.write("reading\n")
+    sys.stderr.write("reading\\n")
     sys.stderr.flush()
     time.sleep(0.2)
     whole(self, region, out)

@@ -1,6 +1,7 @@
 """From shapes and limits to a plan; integers in, integers out, no I/O."""
 
+from lazyio.planning.facts import Facts, Wishes
 from lazyio.planning.plan import Plan
-from lazyio.planning.solve import Facts, Wishes, solve
+from lazyio.planning.solve import solve
 
 __all__ = ["Facts", "Plan", "Wishes", "solve"]

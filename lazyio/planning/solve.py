@@ -7,11 +7,7 @@
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from lazyio.errors import OptionError, PlanError
 from lazyio.grid import n_boxes
@@ -23,77 +19,25 @@ from lazyio.planning.boundaries import (
     divides_steps,
 )
 from lazyio.planning.budget import Budget
-from lazyio.planning.hdmf import (
-    BLOCK_NBYTES,
-    CHUNK_NBYTES,
-    hdmf_block_shape,
-    hdmf_chunk_shape,
-)
+from lazyio.planning.facts import Facts, Wishes
+from lazyio.planning.hdmf_plan import solve_hdmf
 from lazyio.planning.layout import Layout
-from lazyio.planning.plan import Advice, Plan
+from lazyio.planning.plan import Plan
 from lazyio.planning.reads import read_amplification, run_amplification
+from lazyio.planning.remarks import advice_on, block_reason, chunk_reason
 from lazyio.planning.solver import solve_chunk_shape
+from lazyio.planning.wishes import MAX_CHUNK_NBYTES, chunk_wishes
 from lazyio.sizes import format_size
-from lazyio.spec import Shape, is_integer, nbytes_of
+from lazyio.spec import Shape, nbytes_of
 
 DEFAULT_LIMIT = 2**30
 DEFAULT_CHUNK_NBYTES = {"hdf5": 2**20, "zarr": 4 * 2**20}
-MAX_CHUNK_NBYTES = 2**32 - 1
-"""HDF5 keeps the size of a chunk in 32 bits."""
 MAX_AMPLIFICATION = 3.0
 """Above it, reading once and passing parts of chunks through scratch is cheaper."""
 _LEAST_TASK_NBYTES = 16 * 2**20
 _LEAST_WANTED_NBYTES = 2**20
 _TASKS_PER_WORKER = 4
-_TINY_CHUNK_NBYTES = 16 * 2**10
 _LEAST_CHUNK_NBYTES = 64 * 2**10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What is known of an array before anything is decided."""
-
-    shape: Shape
-    """Extents, in elements."""
-    dtype: np.dtype[Any]
-    """Type of an element."""
-    source_chunk_shape: Shape | None = None
-    """Chunk that the source decodes at once, where it has one."""
-    in_rows: bool = False
-    """Whether the source is one C-ordered run of bytes."""
-    edges: Edges | None = None
-    """Blocks that the array already has, each computed as a whole."""
-    held_itemsize: int = 0
-    """Bytes of an element as blocks hold it, where that is wider than on disk."""
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of an element in memory, at least 1."""
-        return max(1, self.dtype.itemsize, self.held_itemsize)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wishes:
-    """What the user asked for; ``None`` or ``"auto"`` leaves it to the solver."""
-
-    memory_limit: int | None = None
-    """Bytes for everything in flight."""
-    workers: int = 1
-    """Blocks in flight at once."""
-    workers_fixed: bool = False
-    """Whether the user chose ``workers``."""
-    chunks: Any = "auto"
-    """Chunk extents in any of the forms that :func:`lazyio.plan` takes."""
-    chunk_nbytes: tuple[int, int] | None = None
-    """Lower and upper bound of a chunk, in bytes."""
-    block_shape: Shape | None = None
-    """Extents of a block."""
-    format: Literal["hdf5", "zarr"] = "hdf5"
-    """Whose default chunk size to take."""
-    strategy: Literal["auto", "hdmf"] = "auto"
-    """Whose rules to follow."""
-    dims: tuple[str, ...] = field(default=())
-    """Names of the axes, where chunks are given by name."""
 
 
 def solve(facts: Facts, wishes: Wishes) -> Plan:
@@ -121,6 +65,7 @@ def solve(facts: Facts, wishes: Wishes) -> Plan:
 
     Examples
     --------
+    >>> import numpy as np
     >>> facts = Facts(shape=(20000, 5000), dtype=np.dtype("int32"))
     >>> wishes = Wishes(chunks=(1000, 250), block_shape=(10000, 2500), workers=2)
     >>> solve(facts, wishes).n_blocks
@@ -128,10 +73,13 @@ def solve(facts: Facts, wishes: Wishes) -> Plan:
     """
     fixed = chunk_wishes(wishes.chunks, facts, wishes.dims)
     if wishes.strategy == "hdmf":
-        return _solve_hdmf(facts, wishes, fixed)
+        return solve_hdmf(facts, wishes, fixed)
     block = wishes.block_shape
-    if block is None and isinstance(wishes.chunks, Plan) and wishes.chunks.shape == facts.shape:
-        block = wishes.chunks.block_shape
+    if block is not None:
+        # Blocks that were asked for, whatever blocks the array has now.
+        facts = replace(facts, edges=None)
+    elif isinstance(wishes.chunks, Plan) and facts.edges is None:
+        block = wishes.chunks.block_shape if wishes.chunks.shape == facts.shape else None
     if block is not None:
         if len(block) != len(facts.shape):
             msg = (
@@ -146,70 +94,6 @@ def solve(facts: Facts, wishes: Wishes) -> Plan:
     budget = _budget(facts, wishes, fixed, block)
     chunk = _chunk_shape(facts, wishes, fixed, block, budget)
     return _with_block(facts, wishes, fixed, block, chunk, budget)
-
-
-def chunk_wishes(chunks: Any, facts: Facts, dims: tuple[str, ...]) -> list[int | None]:
-    """Return the chunk extent that the user fixed on each axis, or ``None``."""
-    shape = facts.shape
-    if chunks is True and facts.edges is not None:
-        chunks = _own_blocks(facts.edges)
-    if isinstance(chunks, Plan):
-        chunks = chunks.chunk_shape
-    if chunks is True or (isinstance(chunks, str) and chunks == "auto"):
-        return [None] * len(shape)
-    if isinstance(chunks, Mapping):
-        chunks = _by_axis(chunks, shape, dims)
-    if not isinstance(chunks, (tuple, list)):
-        chunks = (chunks,) * len(shape)
-    if len(chunks) != len(shape):
-        msg = (
-            f"chunks={tuple(chunks)} has {len(chunks)} axes, the array's shape {shape} has "
-            f"{len(shape)}; give one extent per axis, None where the solver may choose"
-        )
-        raise OptionError(msg)
-    fixed = [_one_wish(chunk, extent) for chunk, extent in zip(chunks, shape, strict=True)]
-    nbytes = facts.dtype.itemsize * math.prod(wish or 1 for wish in fixed)
-    if nbytes > MAX_CHUNK_NBYTES:
-        msg = (
-            f"a chunk of {tuple(wish or 1 for wish in fixed)} {facts.dtype} is "
-            f"{format_size(nbytes)}; HDF5 and Zarr codecs stop below 4 GiB, choose a smaller chunk"
-        )
-        raise PlanError(msg)
-    return fixed
-
-
-def _own_blocks(edges: Edges) -> Any:
-    """Return the blocks of a dask array as chunks, where they are regular."""
-    extents = [max((1, *sizes)) for sizes in edges]
-    regular = all(
-        common_step(sizes, sum(sizes)) % extent == 0 or extent >= sum(sizes)
-        for sizes, extent in zip(edges, extents, strict=True)
-    )
-    return tuple(extents) if regular else "auto"
-
-
-def _by_axis(chunks: Mapping[Any, Any], shape: Shape, dims: tuple[str, ...]) -> tuple[Any, ...]:
-    by_axis: list[Any] = [None] * len(shape)
-    for name, chunk in chunks.items():
-        axis = dims.index(name) if name in dims else name
-        if not isinstance(axis, int) or not -len(shape) <= axis < len(shape):
-            known = f"its dimensions are {dims}" if dims else "it has no named dimensions"
-            msg = f"chunks names axis {name!r}; the array has {len(shape)} axes and {known}"
-            raise OptionError(msg)
-        by_axis[axis] = chunk
-    return tuple(by_axis)
-
-
-def _one_wish(chunk: Any, extent: int) -> int | None:
-    if chunk is None or (isinstance(chunk, str) and chunk == "auto"):
-        return None
-    if not is_integer(chunk) or (chunk < 1 and chunk != -1):
-        msg = (
-            f"chunks holds {chunk!r}; an axis takes a positive integer, -1 for the whole axis, "
-            'or None or "auto" to leave it to the solver'
-        )
-        raise OptionError(msg)
-    return max(1, extent if chunk == -1 else min(int(chunk), extent))
 
 
 def _steps(facts: Facts, block: Shape | None) -> Shape | None:
@@ -336,6 +220,24 @@ def _checked_limit(chunk: Shape, facts: Facts, wishes: Wishes) -> Shape:
     return chunk
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Cut:
+    """How blocks are cut: what is planned, and what is held of it at once."""
+
+    block: Shape
+    """Extents of a planned block, of whole chunks."""
+    held: int
+    """Elements of the largest block that stands in memory."""
+    reason: str
+    """Why, for the printed table."""
+    amplification: float = 1.0
+    """Elements that the source decodes, over elements wanted."""
+    edges: Edges | None = None
+    """Blocks that are kept as the array has them."""
+    read_shape: Shape | None = None
+    """Blocks that are read or computed, where they cut across chunks."""
+
+
 def _with_block(
     facts: Facts,
     wishes: Wishes,
@@ -350,61 +252,80 @@ def _with_block(
         "source_chunk_nbytes": _source_chunk_nbytes(facts),
     }
     room = budget.room_nbytes(**sizes) // facts.itemsize
-    reasons = [_chunk_reason(wishes, fixed, facts)]
-    edges: Edges | None = None
-    read_shape: Shape | None = None
-    steps = _steps(facts, None)
-    if block is not None:
-        reasons.append("block as given")
-    elif steps is not None and facts.edges is not None:
-        largest = tuple(max((1, *sizes)) for sizes in facts.edges)
-        if divides_steps(chunk, steps, facts.shape):
-            edges = facts.edges
-            block = _round_up(largest, chunk, facts.shape)
-            reasons.append("blocks are the array's own, each of whole chunks")
-        else:
-            block = fill_blocks(facts.shape, chunk, min(room, _wanted(facts, budget)))
-            read_shape = largest
-            reasons.append("the array's own blocks cut across chunks, so it is re-blocked")
-    else:
-        block = _solved_block(facts, chunk, budget, room)
-        reasons.append(_block_reason(facts, block))
-    layout = Layout(shape=facts.shape, chunk_shape=chunk, block_shape=block)
-    amplification = _amplification(facts, block)
-    held = math.prod(block) * facts.itemsize
-    if edges is not None or read_shape is not None:
-        held = _least_block_nbytes(facts, [1] * len(chunk), None)
-    elif amplification > MAX_AMPLIFICATION and wishes.block_shape is None:
-        read_shape = _read_blocks(facts, budget, chunk)
-        if read_shape is not None:
-            amplification = 1.0
-            held = max(math.prod(chunk), math.prod(read_shape)) * facts.itemsize
-            reasons.append("blocks of whole chunks would read the source several times over")
-    peak = budget.peak_nbytes(block_nbytes=held, **sizes)
+    cut = _cut(facts, block, chunk, budget, room)
+    peak = budget.peak_nbytes(block_nbytes=cut.held * facts.itemsize, **sizes)
     if peak > budget.limit_nbytes and not wishes.workers_fixed and budget.workers > 1:
         fewer = Budget(limit_nbytes=budget.limit_nbytes, workers=budget.workers - 1)
-        return _with_block(facts, wishes, fixed, wishes.block_shape, chunk, fewer)
+        return _with_block(facts, wishes, fixed, block, chunk, fewer)
     if peak > budget.limit_nbytes:
         msg = (
             f"memory_limit={format_size(budget.limit_nbytes)} ({budget.limit_nbytes} bytes) is "
-            f"too small for blocks of {format_size(held)} with {budget.workers} workers; the "
-            f"smallest limit that would do is memory_limit={peak}"
+            f"too small for blocks of {format_size(cut.held * facts.itemsize)} with "
+            f"{budget.workers} workers; the smallest limit that would do is memory_limit={peak}"
         )
         raise PlanError(msg)
+    default_nbytes = DEFAULT_CHUNK_NBYTES[wishes.format]
     return Plan(
-        layout=layout,
+        layout=Layout(shape=facts.shape, chunk_shape=chunk, block_shape=cut.block),
         dtype=facts.dtype,
         workers=budget.workers,
         memory_limit=budget.limit_nbytes,
         peak_nbytes=peak,
-        read_amplification=amplification,
-        advice=_advice(facts, fixed, chunk, read_shape),
-        edges=edges,
+        read_amplification=cut.amplification,
+        advice=advice_on(facts, fixed, chunk, cut.read_shape),
+        edges=cut.edges,
         source_chunk_shape=facts.source_chunk_shape,
-        read_shape=read_shape,
-        n_reads=_n_reads(facts, read_shape),
+        read_shape=cut.read_shape,
+        n_reads=_n_reads(facts, cut.read_shape),
         is_graph=facts.edges is not None,
-        reasons=tuple(reasons),
+        reasons=(chunk_reason(wishes, fixed, facts, default_nbytes), cut.reason),
+    )
+
+
+def _cut(facts: Facts, block: Shape | None, chunk: Shape, budget: Budget, room: int) -> _Cut:
+    """Return how the array is cut into blocks of at most ``room`` elements."""
+    if facts.edges is not None and block is None:
+        return _cut_of_graph(facts.edges, facts, chunk, budget, room)
+    if block is not None:
+        amplification = _amplification(facts, block)
+        held = math.prod(block)
+        return _Cut(block=block, held=held, reason="block as given", amplification=amplification)
+    solved = _solved_block(facts, chunk, budget, room)
+    amplification = _amplification(facts, solved)
+    if amplification > MAX_AMPLIFICATION:
+        read_shape = _read_blocks(facts, budget, chunk)
+        if read_shape is not None:
+            return _Cut(
+                block=solved,
+                held=max(math.prod(chunk), math.prod(read_shape)),
+                read_shape=read_shape,
+                reason="blocks of whole chunks would read the source several times over",
+            )
+    return _Cut(
+        block=solved,
+        held=math.prod(solved),
+        amplification=amplification,
+        reason=block_reason(facts, solved),
+    )
+
+
+def _cut_of_graph(edges: Edges, facts: Facts, chunk: Shape, budget: Budget, room: int) -> _Cut:
+    """Return how the blocks of a graph are taken: as they are, or gathered to chunks."""
+    largest = tuple(max((1, *sizes)) for sizes in edges)
+    steps = tuple(map(common_step, edges, facts.shape))
+    held = math.prod(max(sizes, default=0) for sizes in edges)
+    if divides_steps(chunk, steps, facts.shape):
+        return _Cut(
+            block=_round_up(largest, chunk, facts.shape),
+            held=held,
+            edges=edges,
+            reason="blocks are the array's own, each of whole chunks",
+        )
+    return _Cut(
+        block=fill_blocks(facts.shape, chunk, min(room, _wanted(facts, budget))),
+        held=held,
+        read_shape=largest,
+        reason="the array's own blocks cut across chunks, so it is re-blocked",
     )
 
 
@@ -480,83 +401,4 @@ def _round_up(largest: Shape, chunk: Shape, shape: Shape) -> Shape:
     return tuple(
         min(-(-edge // step) * step, max(1, end))
         for edge, step, end in zip(largest, chunk, shape, strict=True)
-    )
-
-
-def _chunk_reason(wishes: Wishes, fixed: list[int | None], facts: Facts) -> str:
-    if all(wish is not None for wish in fixed) and fixed:
-        return "chunk as given"
-    limit = format_size(
-        wishes.chunk_nbytes[1] if wishes.chunk_nbytes else DEFAULT_CHUNK_NBYTES[wishes.format]
-    )
-    if any(wish is not None for wish in fixed):
-        return f"free axes of the chunk fill up to {limit}"
-    if facts.edges is not None:
-        return f"chunk of up to {limit} that divides the array's own blocks where it can"
-    return f"chunk of up to {limit} that favours no reader"
-
-
-def _block_reason(facts: Facts, block: Shape) -> str:
-    if facts.source_chunk_shape is None:
-        return "blocks of whole chunks, several for each worker"
-    if read_amplification(facts.shape, block, facts.source_chunk_shape) == 1.0:
-        return "blocks of whole chunks, here and in the source"
-    return "blocks that read the source's chunks the least often in the memory there is"
-
-
-def _advice(
-    facts: Facts, fixed: list[int | None], chunk: Shape, read_shape: Shape | None
-) -> Advice:
-    """Return hints on what the user chose; what the solver chose needs none."""
-    found = []
-    nbytes = nbytes_of(chunk, facts.dtype)
-    total = nbytes_of(facts.shape, facts.dtype)
-    if any(wish is not None for wish in fixed):
-        if nbytes < _TINY_CHUNK_NBYTES and total > 64 * nbytes:
-            text = f"chunks of {format_size(nbytes)} cost more to look up than to read"
-            found.append(("tiny-chunks", f"{text}; 64 KiB to a few MiB is usual"))
-        padded = math.prod(
-            -(-extent // step) * step for extent, step in zip(facts.shape, chunk, strict=True)
-        )
-        if total and padded * facts.dtype.itemsize > 1.5 * total:
-            share = 1 - math.prod(facts.shape) / padded
-            found.append(("padded-chunks", f"{share:.0%} of the stored chunks is padding"))
-    if read_shape is not None and facts.edges is not None:
-        text = f"chunks {chunk} cut across the array's blocks (largest {read_shape})"
-        found.append(("chunks-across-blocks", f"{text}; parts of chunks are gathered first"))
-    return tuple(found)
-
-
-def _solve_hdmf(facts: Facts, wishes: Wishes, fixed: list[int | None]) -> Plan:
-    """Return HDMF's shapes; its limit is for one buffer, and there is one."""
-    if any(wish is not None for wish in fixed) and not all(fixed):
-        msg = f'chunks={wishes.chunks!r}: strategy="hdmf" takes all extents or none'
-        raise OptionError(msg)
-    itemsize = max(1, facts.dtype.itemsize)
-    chunk_nbytes = wishes.chunk_nbytes[1] if wishes.chunk_nbytes else CHUNK_NBYTES
-    chunk_nbytes = min(chunk_nbytes, MAX_CHUNK_NBYTES)
-    limit = wishes.memory_limit or BLOCK_NBYTES
-    whole = tuple(max(1, extent) for extent in facts.shape)
-    empty = not facts.shape or 0 in facts.shape
-    if fixed and all(wish is not None for wish in fixed):
-        chunk = tuple(wish or 1 for wish in fixed)
-    else:
-        chunk = whole if empty else hdmf_chunk_shape(facts.shape, itemsize, chunk_nbytes)
-    block = wishes.block_shape
-    if block is None:
-        block = whole if empty else hdmf_block_shape(facts.shape, chunk, itemsize, limit)
-    if math.prod(block) * itemsize > limit:
-        msg = (
-            f"one chunk of {chunk} {facts.dtype} is larger than memory_limit={limit}; the "
-            f"smallest limit that would do is memory_limit={math.prod(block) * itemsize}"
-        )
-        raise PlanError(msg)
-    return Plan(
-        layout=Layout(shape=facts.shape, chunk_shape=chunk, block_shape=block),
-        dtype=facts.dtype,
-        workers=1,
-        memory_limit=limit,
-        peak_nbytes=math.prod(block) * itemsize,
-        advice=_advice(facts, fixed, chunk, None),
-        reasons=('shapes as HDMF computes them (strategy="hdmf"), one buffer at a time',),
     )
