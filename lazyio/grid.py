@@ -57,13 +57,14 @@ def box(shape: Shape, step: Shape, index: Sequence[int]) -> Region:
 
 def boxes(shape: Shape, step: Shape) -> Iterator[Region]:
     """Yield every box of the grid in C order, last axis fastest."""
-    if 0 in shape:
-        return iter(())
-    axes = [
-        [slice(start, min(start + s, n)) for start in range(0, n, s)]
-        for n, s in zip(shape, step, strict=True)
-    ]
-    return itertools.product(*axes)
+    if not shape:
+        yield ()
+        return
+    # Not itertools.product, which would first list every box of every axis.
+    for start in range(0, shape[0], step[0]):
+        head = slice(start, min(start + step[0], shape[0]))
+        for tail in boxes(shape[1:], step[1:]):
+            yield (head, *tail)
 
 
 def cuts(edges: Sequence[Sequence[int]]) -> Iterator[Region]:

@@ -44,6 +44,12 @@ class Input:
             return {location for location in (found, own) if location is not None}
         return locations_in(self.array) if self.array is not None else set()
 
+    def _held_itemsize(self, dtype: np.dtype[Any]) -> int:
+        """Return the bytes of an element in memory; a cast keeps both forms."""
+        if dtype == self.dtype:
+            return dtype.itemsize
+        return dtype.itemsize + self.dtype.itemsize
+
     def facts(self, dtype: np.dtype[Any], *, own_blocks: bool) -> Facts:
         """Return what a plan needs to know.
 
@@ -62,7 +68,7 @@ class Input:
         return Facts(
             shape=self.shape,
             dtype=dtype,
-            held_itemsize=max(dtype.itemsize, self.dtype.itemsize),
+            held_itemsize=self._held_itemsize(dtype),
             source_chunk_shape=None if source is None else source.chunk_shape,
             in_rows=lies_in_rows(source),
             edges=edges,

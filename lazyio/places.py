@@ -90,6 +90,9 @@ def check_file(path: Path, mode: str, *, is_file: bool) -> None:
             f"{path} is there already, and mode={mode!r} makes only new ones; pass mode='a' or 'w'"
         )
         raise TargetExistsError(errno.EEXIST, msg)
+    if path.exists() and not path.is_dir() and not path.is_file():
+        msg = f"{path} is neither a file nor a folder, and is not replaced; choose another path"
+        raise TargetError(errno.EINVAL, msg)
     if path.exists() and path.is_dir() == is_file:
         kind, wanted = ("directory", "file") if is_file else ("file", "directory")
         msg = f"{path} is a {kind}, and the target is a {wanted}; choose another path"
@@ -107,9 +110,16 @@ def check_key_is_free(path: Path, key: str, *, replace: bool) -> None:
     try:
         with h5py.File(path, "r") as file:
             kind = _kind_at(file, key)
+            is_open = file.mode != "r"
     except OSError as error:
         msg = f"{path} cannot be read: {error}; close it where it is open for writing"
         raise TargetError(error.errno or errno.EBUSY, msg) from error
+    if is_open:
+        msg = f"{path} is open for writing in this process; close it, it will be replaced"
+        raise TargetError(errno.EBUSY, msg)
+    if kind == "below a link":
+        msg = f"{path} has an external link on the way to {key!r}; write to that file itself"
+        raise TargetError(errno.EXDEV, msg)
     if kind == "below a dataset":
         parents = [part for part in key.split("/") if part][:-1]
         msg = (
@@ -135,6 +145,8 @@ def _kind_at(file: h5py.File, key: str) -> str | None:
         if at and isinstance(file.get(at), h5py.Dataset):
             return "below a dataset"
         at = f"{at}/{part}"
+        if isinstance(file.get(at, getlink=True), h5py.ExternalLink):
+            return "below a link"
         if at not in file:
             return None
     return "group" if isinstance(file.get(at), h5py.Group) else "dataset"
@@ -169,6 +181,38 @@ def check_place(root: Path, name: str, zarr_format: int, *, replace: bool) -> No
     if kind == "array" and not replace:
         msg = f"{final} is there already; pass overwrite=True to replace it, or another path"
         raise TargetExistsError(errno.EEXIST, msg)
+
+
+def check_hdf5_place(given: Input, path: Path, key: str, mode: str, *, replace: bool) -> bool:
+    """Refuse a file that may not be written, and return whether it is added to.
+
+    Raises
+    ------
+    TargetError, TargetExistsError
+        Naming what is there and what to do.
+    """
+    check_file(path, mode, is_file=True)
+    is_kept = mode in ("a", "r+") and path.exists()
+    refuse_own_source(given, path, key if is_kept else None)
+    if is_kept:
+        check_key_is_free(path, key, replace=replace)
+    return is_kept
+
+
+def check_zarr_place(
+    given: Input, root: Path, name: str, mode: str, zarr_format: int, *, replace: bool
+) -> bool:
+    """Refuse a store that may not be written, and return whether it is added to.
+
+    Raises
+    ------
+    TargetError, TargetExistsError
+        Naming what is there and what to do.
+    """
+    check_file(root, mode, is_file=False)
+    refuse_own_source(given, root, name)
+    check_place(root, name, zarr_format, replace=replace)
+    return bool(name) and root.exists()
 
 
 def zarr_kind(place: Path) -> tuple[str, int] | None:

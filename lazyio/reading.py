@@ -511,7 +511,7 @@ def _lazy(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Arr
         if len(block_shape) != len(source.shape):
             msg = f"the plan is for shape {chunks.shape}, the source has shape {source.shape}"
             raise OptionError(msg)
-    elif chunks != "auto":
+    elif not (isinstance(chunks, str) and chunks == "auto"):
         if chunks is None or chunks is True:
             msg = f'chunks={chunks!r}; give "auto", a block shape, an integer, -1 or a Plan'
             raise OptionError(msg)

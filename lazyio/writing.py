@@ -1,5 +1,7 @@
 """Public: write any array to HDF5 or Zarr, whole or not at all."""
 
+import errno
+import logging
 import os
 import shutil
 import time
@@ -12,24 +14,23 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyio.codecs.filters import parse_filters
-from lazyio.errors import OptionError
+from lazyio.errors import OptionError, TargetError
 from lazyio.inputs import Input, recognise
 from lazyio.options import (
     as_fill_value,
     check_attributes,
     check_flags,
+    plain_values,
     refuse_unready,
     wishes_for,
 )
 from lazyio.places import (
     array_path,
-    check_file,
+    check_hdf5_place,
     check_key,
-    check_key_is_free,
     check_mode,
-    check_place,
+    check_zarr_place,
     make_groups,
-    refuse_own_source,
     store_path,
     target_path,
 )
@@ -39,8 +40,11 @@ from lazyio.run.write import Job, run
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.spec import as_dtype, nbytes_of
 from lazyio.targets.base import Target
+from lazyio.targets.disk import disk_errors
 from lazyio.targets.hdf5 import Hdf5Options, Hdf5Target
 from lazyio.targets.zarr import ZarrOptions, ZarrTarget
+
+logger = logging.getLogger("lazyio")
 
 PathLike = str | os.PathLike[str]
 
@@ -201,14 +205,13 @@ def to_hdf5(
         libver=libver,
         replace=overwrite,
     )
-    check_file(target_file, mode, is_file=True)
-    is_kept = mode in ("a", "r+") and target_file.exists()
-    refuse_own_source(given, target_file, key if is_kept else None)
-    if is_kept:
-        check_key_is_free(target_file, key, replace=overwrite)
+    check = partial(check_hdf5_place, given, target_file, key, mode, replace=overwrite)
+    check()
     with WorkDirectory(target_file) as work:
-        if is_kept:
-            shutil.copyfile(target_file, work.built)
+        # Again, now that no other writer can publish between the check and the copy.
+        if check():
+            with disk_errors(target_file.parent):
+                shutil.copyfile(target_file, work.built)
         target = Hdf5Target(
             work.built,
             shape=plan.shape,
@@ -349,16 +352,20 @@ def to_zarr(
         filters=filters,
         fill_value=as_fill_value("fill_value", fill_value, element),
         zarr_format=2 if zarr_format == 2 else 3,
-        dimension_names=dimension_names or given.dims or None,
-        attributes=dict(attributes or {}),
+        # v2 has no place for names, which matters only where they were asked for.
+        dimension_names=dimension_names or (given.dims if zarr_format == 3 else ()) or None,
+        attributes=plain_values(attributes or {}),
     )
-    check_file(root, mode, is_file=False)
-    final = root / name if name else root
-    is_kept = bool(name) and root.exists()
-    refuse_own_source(given, root, name)
-    check_place(root, name, zarr_format, replace=overwrite or mode == "w")
+    check = partial(
+        check_zarr_place, given, root, name, mode, zarr_format, replace=overwrite or mode == "w"
+    )
+    is_kept = check()
+    final = root / name if is_kept else root
     # A new store is built whole; an array for one that is there, inside its folder.
-    with WorkDirectory(final if is_kept else root, folder=root if is_kept else None) as work:
+    with WorkDirectory(final, folder=root if is_kept else None) as work:
+        if check() != is_kept:
+            msg = f"{root} was made or removed by another program just now; run the call again"
+            raise TargetError(errno.EBUSY, msg)
         target = ZarrTarget(
             work.built,
             "" if is_kept else name,
@@ -411,6 +418,7 @@ def _write(
         progress=progress,
         scratch=work.scratch,
     )
+    logger.info("writing %s %s: %s", shown, key, plan)
     try:
         n_blocks = run(job)
         stored_nbytes = target.finish()
@@ -419,6 +427,7 @@ def _write(
         raise
     before_publish()
     work.publish()
+    logger.info("published %s %s", shown, key)
     return WriteReport(
         path=str(shown),
         keys=(key,),

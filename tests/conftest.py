@@ -1,5 +1,6 @@
 """What many tests start from: arrays that look like data, and dask with two workers."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,13 @@ from pathlib import Path
 import dask
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The same cases in every run, so that a failure is of the change at hand; to look for
+# new ones, run with HYPOTHESIS_PROFILE=explore.
+settings.register_profile("repeat", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

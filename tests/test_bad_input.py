@@ -1208,7 +1208,6 @@ class TestValues:
         "attributes",
         [
             pytest.param({"a": object()}, id="object"),
-            pytest.param({"a": np.ones(3)}, id="array"),
             pytest.param({"a": {1, 2}}, id="set"),
             pytest.param({"a": 1j}, id="complex"),
             pytest.param({("a", "b"): 1}, id="tuple-name"),

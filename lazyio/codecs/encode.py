@@ -109,7 +109,10 @@ def encoder_for(filters: tuple[Filter, ...], itemsize: int) -> Encoder | None:
 
 def _with_checksum(payload: Payload, workspace: Workspace) -> Payload:
     data = np.frombuffer(payload, np.uint8)
-    joined = workspace.buffer("checked", data.size + 4)
+    # The padded chunk has been used by now, unless it is the payload itself.
+    joined = workspace.buffer("padded", data.size + 4)
+    if np.may_share_memory(joined, data):
+        joined = workspace.buffer("checked", data.size + 4)
     joined[: data.size] = data
     joined[data.size :].view("<u4")[0] = fletcher32(data)
     return joined

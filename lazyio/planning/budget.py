@@ -10,7 +10,8 @@ One number, the user's ``memory_limit``, covers everything in flight at once::
 ``decode``
     The compressed and the decoded form of one chunk of the source.
 ``encode``
-    One chunk in the order its codec wants, and its encoded payload.
+    One chunk as it is padded, shuffled (with a half and a quarter on the way),
+    compressed and given its checksum.
 ``9/8``
     What the allocator keeps beside the arrays themselves.
 """
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 
 COPIES = 2
 _DECODE_COPIES = 2
-_ENCODE_COPIES = 2
+_ENCODE_COPIES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +31,9 @@ class Budget:
     --------
     >>> budget = Budget(limit_nbytes=9000, workers=2)
     >>> budget.peak_nbytes(block_nbytes=1000, chunk_nbytes=500)
-    6750
+    9000
     >>> budget.room_nbytes(chunk_nbytes=500)
-    1500
+    1000
     """
 
     limit_nbytes: int
@@ -56,6 +57,12 @@ class Budget:
         each = self.limit_nbytes * 8 // 9 // self.workers
         beside = _DECODE_COPIES * source_chunk_nbytes + _ENCODE_COPIES * chunk_nbytes
         return (each - beside) // COPIES
+
+    def chunk_room_beside(self, *, block_nbytes: int, source_chunk_nbytes: int = 0) -> int:
+        """Return the largest chunk in bytes that fits beside a given block; may be negative."""
+        each = self.limit_nbytes * 8 // 9 // self.workers
+        held = COPIES * block_nbytes + _DECODE_COPIES * source_chunk_nbytes
+        return (each - held) // _ENCODE_COPIES
 
     def chunk_room_nbytes(
         self, *, itemsize: int = 1, held_itemsize: int = 1, source_chunk_nbytes: int = 0

@@ -48,6 +48,8 @@ class Plan:
     """Largest block that is read or computed at once, where those cut across chunks."""
     n_reads: int | None = None
     """Number of those blocks."""
+    gather_nbytes: int = 0
+    """Bytes, counted in ``peak_nbytes``, that parts of chunks may take while they wait."""
     is_graph: bool = False
     """Whether blocks are computed by a graph, and not read from a source."""
     reasons: tuple[str, ...] = ()

@@ -188,7 +188,7 @@ def _chunk_shape(
     if block is not None or facts.edges is not None:
         # The block stands; its chunks have what is left beside it.
         held = _least_block_nbytes(facts, fixed, block)
-        room = budget.room_nbytes(chunk_nbytes=0, source_chunk_nbytes=source_chunk_nbytes) - held
+        room = budget.chunk_room_beside(block_nbytes=held, source_chunk_nbytes=source_chunk_nbytes)
         room = max(room, _least_chunk_nbytes(facts, fixed, block))
     else:
         room = budget.chunk_room_nbytes(
@@ -264,13 +264,21 @@ def _with_block(
             f"{budget.workers} workers; the smallest limit that would do is memory_limit={peak}"
         )
         raise PlanError(msg)
+    n_tasks = _n_tasks(facts, cut)
+    if n_tasks < budget.workers and not wishes.workers_fixed and budget.workers > 1:
+        # More workers than tasks would only be counted in vain.
+        fewer = Budget(limit_nbytes=budget.limit_nbytes, workers=max(1, n_tasks))
+        return _with_block(facts, wishes, fixed, block, chunk, fewer)
     default_nbytes = DEFAULT_CHUNK_NBYTES[wishes.format]
+    # Half of what is left, so that keeping track of the parts has room too.
+    gather_nbytes = 0 if cut.read_shape is None else (budget.limit_nbytes - peak) // 2
     return Plan(
         layout=Layout(shape=facts.shape, chunk_shape=chunk, block_shape=cut.block),
         dtype=facts.dtype,
         workers=budget.workers,
         memory_limit=budget.limit_nbytes,
-        peak_nbytes=peak,
+        peak_nbytes=peak + gather_nbytes,
+        gather_nbytes=gather_nbytes,
         read_amplification=cut.amplification,
         advice=advice_on(facts, fixed, chunk, cut.read_shape),
         edges=cut.edges,
@@ -327,6 +335,16 @@ def _cut_of_graph(edges: Edges, facts: Facts, chunk: Shape, budget: Budget, room
         read_shape=largest,
         reason="the array's own blocks cut across chunks, so it is re-blocked",
     )
+
+
+def _n_tasks(facts: Facts, cut: _Cut) -> int:
+    """Return the number of blocks that are read or computed."""
+    n_reads = _n_reads(facts, cut.read_shape)
+    if n_reads is not None:
+        return n_reads
+    if cut.edges is not None:
+        return math.prod(map(len, cut.edges))
+    return n_boxes(facts.shape, cut.block)
 
 
 def _n_reads(facts: Facts, read_shape: Shape | None) -> int | None:

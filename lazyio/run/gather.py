@@ -27,6 +27,8 @@ from lazyio.targets.base import Target
 Index = tuple[int, ...]
 
 _FLUSH_NBYTES = 2**20
+_WAITING_NBYTES = 640
+"""What Python keeps for one waiting chunk, beside its elements."""
 
 
 @dataclass(slots=True)
@@ -152,7 +154,7 @@ class Gatherer:
     def _begin(self, index: Index) -> Waiting:
         target = self._target
         shape = box_shape(box(target.shape, target.chunk_shape, index))
-        nbytes = nbytes_of(shape, target.dtype)
+        nbytes = nbytes_of(shape, target.dtype) + _WAITING_NBYTES
         held = None
         if nbytes <= self._free_nbytes:
             self._free_nbytes -= nbytes
@@ -173,7 +175,7 @@ class Gatherer:
             return
         self._target.write_chunk(waiting.index, held, workspace)
         with self._lock:
-            self._free_nbytes += held.nbytes
+            self._free_nbytes += held.nbytes + _WAITING_NBYTES
         waiting.held = None
 
     def _spill(

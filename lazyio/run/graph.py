@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dask.array as da
@@ -55,7 +56,7 @@ def run_graph(array: da.Array, consume: Consume, *, n_workers: int, on_done: Don
         names its region, the cause is chained.
     """
     if not array.ndim:
-        consume((), _checked(array.compute(), (), array), Workspace())
+        consume((), _checked(_computed(array), (), array), Workspace())
         on_done(())
     elif active_client() is not None or dask.config.get("scheduler", "threads") not in (
         _LOCAL | IN_ORDER
@@ -63,6 +64,17 @@ def run_graph(array: da.Array, consume: Consume, *, n_workers: int, on_done: Don
         _run_elsewhere(array, consume, n_workers=n_workers, on_done=on_done)
     else:
         _run_here(array, consume, n_workers=n_workers, on_done=on_done)
+
+
+def _computed(array: da.Array) -> Any:
+    """Return the one element of an array without axes."""
+    try:
+        return array.compute()
+    except LazyioError:
+        raise
+    except Exception as error:
+        msg = f"computing the array failed: {type(error).__name__}: {error}"
+        raise BlockError(msg) from error
 
 
 def active_client() -> Any:
@@ -108,20 +120,25 @@ def _run_here(array: da.Array, consume: Consume, *, n_workers: int, on_done: Don
     (optimized,) = optimize(delivered)
     keys = list(flatten(optimized.__dask_keys__()))
     in_order = dask.config.get("scheduler", "threads") in IN_ORDER
-    # A function, not its name: dask imports distributed to look a name up.
-    get = dask.local.get_sync if in_order else dask.threaded.get
-    options = {} if in_order else {"num_workers": n_workers}
+    # dask calls back on the thread that waits for the run, as `on_done` may expect;
+    # the callback is for this run alone, other runs of this process have their own.
+    callbacks = [*Callback.active, (None, None, None, note, None)]
+    graph = optimized.__dask_graph__()
     try:
-        # dask calls back on the thread that waits for the run, as `on_done` may expect.
-        with Callback(posttask=note):
-            get(optimized.__dask_graph__(), keys, **options)
+        # Functions, not their names: dask imports distributed to look a name up.
+        if in_order:
+            dask.local.get_sync(graph, keys, callbacks=callbacks)
+        else:
+            # A pool of our own: one that the user configured may be larger than planned.
+            with ThreadPoolExecutor(n_workers) as pool:
+                dask.threaded.get(graph, keys, pool=pool, callbacks=callbacks)
     except BaseException as error:
         running.stop()
         if isinstance(error, _CallbackFailed) and error.__cause__ is not None:
             raise error.__cause__ from None
         if isinstance(error, LazyioError) or not isinstance(error, Exception):
             raise
-        raise _block_error(error, regions) from error
+        raise _block_error(error, regions, delivered.name) from error
 
 
 def _run_elsewhere(array: da.Array, consume: Consume, *, n_workers: int, on_done: Done) -> None:
@@ -202,17 +219,22 @@ def _checked(block: Any, region: Region, array: da.Array) -> npt.NDArray[Any]:
     raise BlockError(msg)
 
 
-def _block_error(error: BaseException, regions: dict[tuple[int, ...], Region]) -> BlockError:
+def _block_error(
+    error: BaseException, regions: dict[tuple[int, ...], Region], name: str
+) -> BlockError:
     """Return an error that names the region whose task raised.
 
     dask does not say which task failed, but every task runs in a frame of
     ``dask.local.execute_task`` that has its key.
     """
-    index: Any = None
+    index: tuple[int, ...] = (-1,)
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name == "execute_task":
             key = frame.f_locals.get("key")
-            index = key[1:] if isinstance(key, tuple) else None
+            # A task that was fused has a name of its own, with the last one's token.
+            token = name.rpartition("-")[2]
+            if isinstance(key, tuple) and str(key[0]).endswith(token):
+                index = key[1:]
     where = format_region(regions[index]) if index in regions else "(its place is not known)"
     msg = f"computing block {where} failed: {type(error).__name__}: {error}"
     return BlockError(msg)

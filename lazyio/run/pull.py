@@ -65,13 +65,15 @@ def pull(
     threads = [
         threading.Thread(target=loop, name=f"lazyio-{at}", daemon=True) for at in range(n_threads)
     ]
-    for thread in threads:
-        thread.start()
+    started = []
     try:
+        for thread in threads:
+            thread.start()
+            started.append(thread)
         _collect(finished, n_threads, stop, on_done)
     finally:
         stop.set()
-        for thread in threads:
+        for thread in started:
             thread.join()
 
 

@@ -62,7 +62,7 @@ def run(job: Job) -> int:
     _keep_freed_payloads(plan.chunk_nbytes)
     with ExitStack() as stack:
         scratch = stack.enter_context(Scratch(job.scratch))
-        gatherer = Gatherer(job.target, memory_nbytes=_gather_nbytes(plan), scratch=scratch)
+        gatherer = Gatherer(job.target, memory_nbytes=plan.gather_nbytes, scratch=scratch)
         progress = stack.enter_context(
             Progress(
                 job.progress,
@@ -107,7 +107,8 @@ def _from_source(source: Source, plan: Plan, gatherer: Gatherer, progress: Progr
             block = read_block(source, part, out)
             gatherer.accept(part, block.astype(plan.dtype, copy=False), workspace)
 
-    pull(_read_regions(plan), work, n_threads=plan.workers, on_done=progress.advance)
+    n_threads = max(1, min(plan.workers, plan.n_tasks))
+    pull(_read_regions(plan), work, n_threads=n_threads, on_done=progress.advance)
 
 
 def _stripes(region: Region, source: Source, plan: Plan) -> Iterator[Region]:
@@ -142,11 +143,6 @@ def _from_graph(array: da.Array, plan: Plan, gatherer: Gatherer, progress: Progr
 
 def _read_regions(plan: Plan) -> Iterator[Region]:
     return plan.regions() if plan.read_shape is None else boxes(plan.shape, plan.read_shape)
-
-
-def _gather_nbytes(plan: Plan) -> int:
-    """Return what the limit leaves for waiting parts, and for keeping track of them."""
-    return max(plan.memory_limit - plan.peak_nbytes, 0) // 2
 
 
 def _ignore(chunk: Waiting) -> None:

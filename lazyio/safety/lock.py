@@ -41,12 +41,16 @@ def acquire(path: Path, target: Path) -> int:
     TargetError
         When the file system has no working locks.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    # A link in place of the lock would lead to a file that is not ours.
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags, 0o666)
     try:
         _lock(descriptor)
     except OSError as error:
         holder = _holder(descriptor)
         os.close(descriptor)
+        if error.errno not in _BUSY:
+            path.unlink(missing_ok=True)
         if error.errno in _BUSY:
             msg = (
                 f"{target} is being written by {holder}; wait for it to finish, or stop it. "
@@ -58,10 +62,19 @@ def acquire(path: Path, target: Path) -> int:
             "where two writers could harm each other; write to a local disk and copy the result"
         )
         raise TargetError(error.errno, msg) from error
+    try:
+        _write_holder(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _write_holder(descriptor: int) -> None:
+    """Say in the lock file who holds it, for the message that others get."""
     facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}
     os.ftruncate(descriptor, 0)
     os.write(descriptor, json.dumps(facts).encode())
-    return descriptor
 
 
 def _lock(descriptor: int) -> None:

@@ -6,11 +6,14 @@ A directory left by a killed run is cleared by the next one, once its lock is
 free.
 """
 
+import contextlib
 import ctypes
 import errno
 import hashlib
+import logging
 import os
 import shutil
+import stat
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +21,8 @@ from typing import Self
 
 from lazyio.errors import TargetError, TargetLockedError
 from lazyio.safety import lock
+
+logger = logging.getLogger("lazyio")
 
 _NAME_MAX = 255
 _AT_FDCWD = -100
@@ -54,7 +59,13 @@ class WorkDirectory:
             msg = f"the folder {self._folder} does not exist; create it first"
             raise TargetError(errno.ENOENT, msg)
         self._descriptor = self._enter()
-        self._clear()
+        try:
+            self._clear()
+        except OSError as error:
+            os.close(self._descriptor)
+            msg = f"{self.path}, left by a killed run, cannot be cleared: {error.strerror}"
+            raise TargetError(error.errno, msg) from error
+        self._seen = _signature(target)
 
     @property
     def built(self) -> Path:
@@ -72,8 +83,15 @@ class WorkDirectory:
         Raises
         ------
         TargetError
-            When the rename fails; what had the name keeps it.
+            When something else has changed or taken the name meanwhile, or the
+            rename fails; what has the name keeps it.
         """
+        if _signature(self.target) != self._seen:
+            msg = (
+                f"{self.target} was changed by another program while it was being written anew; "
+                "it is as that program left it, run the same call again"
+            )
+            raise TargetError(errno.EBUSY, msg)
         try:
             if self.target.is_dir():
                 _exchange(self.built, self.target, self.path / "old")
@@ -96,19 +114,31 @@ class WorkDirectory:
         trace: TracebackType | None,
     ) -> None:
         # The lock file goes last: until then no other writer may take this place.
-        self._clear()
-        (self.path / "lock").unlink(missing_ok=True)
-        shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._descriptor)
+        # From then on the folder may be theirs, so only an empty one is removed.
+        try:
+            self._clear()
+            (self.path / "lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+        finally:
+            os.close(self._descriptor)
+        logger.info("removed %s", self.path)
 
     def _enter(self) -> int:
         while True:
             try:
                 self.path.mkdir(exist_ok=True)
+                if self.path.is_symlink():
+                    msg = f"{self.path} is a link, and what it leads to is not ours; remove it"
+                    raise TargetError(errno.ELOOP, msg)
                 descriptor = lock.acquire(self.path / "lock", self.target)
             except FileNotFoundError:
                 continue  # Removed by the writer before us, between our two steps.
-            except (TargetError, TargetLockedError):
+            except TargetLockedError:
+                raise
+            except TargetError:
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
                 raise
             except OSError as error:
                 msg = f"{self._folder} cannot be written: {error.strerror}"
@@ -118,17 +148,29 @@ class WorkDirectory:
             os.close(descriptor)
 
     def _clear(self) -> None:
-        """Remove all but the lock; put back an old target that has no successor."""
+        """Remove what a run leaves; put back an old target that has no successor."""
         old = self.path / "old"
         if old.exists() and not self.target.exists():
             old.rename(self.target)
-        for item in self.path.iterdir():
-            if item.name == "lock":
-                continue
+        for item in (self.built, self.scratch, old):
             if item.is_dir() and not item.is_symlink():
                 shutil.rmtree(item, ignore_errors=True)
             else:
                 item.unlink(missing_ok=True)
+
+
+def _signature(target: Path) -> tuple[int, ...] | None:
+    """Return what changes when something is written to a target, ``None`` if it is not there.
+
+    Of a folder only its identity: what is inside has times of its own.
+    """
+    try:
+        facts = target.stat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(facts.st_mode):
+        return (facts.st_ino,)
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _hidden_name(name: str) -> str:

@@ -78,7 +78,12 @@ class PlacementCache:
 def _look_up(path: str, key: str) -> Placement | None:
     try:
         with h5py.File(path, "r") as file:
-            return _place(file[key])
+            dataset = file[key]
+            # What this process has not yet written out only libhdf5 knows, and
+            # the addresses behind an external link are those of another file.
+            if file.mode != "r" or dataset.file.filename != file.filename:
+                return None
+            return _place(dataset)
     except (OSError, KeyError) as error:
         msg = f"{path}: dataset {key!r} cannot be read any more: {error}; was the file replaced?"
         raise SourceError(msg) from error

@@ -13,6 +13,9 @@ import h5py
 
 from lazyio.errors import OptionError, UnsafeFileError
 
+_MOST_LINKS = 16
+"""A chain that is longer is followed by nobody; libhdf5 stops at 16 too."""
+
 
 def allowed_folders(path: str, allow_external: object) -> tuple[Path, ...]:
     """Return the folders that a file may point into: its own, and those listed.
@@ -43,14 +46,21 @@ def refuse_links(file: h5py.File, key: str, folders: Sequence[Path]) -> None:
     UnsafeFileError
         Naming the link, where it leads and what would allow it.
     """
+    _follow(file, [part for part in key.split("/") if part], folders, _MOST_LINKS)
+
+
+def _follow(file: h5py.File, parts: list[str], folders: Sequence[Path], n_left: int) -> None:
     at = ""
-    for part in filter(None, key.split("/")):
-        at = f"{at}/{part}"
+    for done, part in enumerate(parts, 1):
+        parent, at = at, f"{at}/{part}"
         link = file.get(at, getlink=True)
         if isinstance(link, h5py.ExternalLink):
             _refuse(file.filename, [link.filename], f"link {at!r}", folders)
             return
-        if isinstance(link, h5py.SoftLink):
+        if isinstance(link, h5py.SoftLink) and n_left:
+            aim = link.path if link.path.startswith("/") else f"{parent}/{link.path}"
+            whole = [*(name for name in aim.split("/") if name), *parts[done:]]
+            _follow(file, whole, folders, n_left - 1)
             return
 
 
@@ -62,12 +72,26 @@ def refuse_storage(dataset: h5py.Dataset, folders: Sequence[Path]) -> None:
     UnsafeFileError
         Naming the dataset, the file it wants and what would allow it.
     """
+    _check_storage(dataset, folders, _MOST_LINKS)
+
+
+def _check_storage(dataset: h5py.Dataset, folders: Sequence[Path], n_left: int) -> None:
     path = dataset.file.filename
+    # However the dataset was reached, it lies in a file that may be read.
+    _refuse(path, [path], f"dataset {dataset.name!r}", folders)
     names = [name for name, _, _ in dataset.external or ()]
     _refuse(path, names, f"external storage of dataset {dataset.name!r}", folders)
-    if dataset.is_virtual:
-        files = {source.file_name for source in dataset.virtual_sources()} - {"."}
-        _refuse(path, sorted(files), f"virtual dataset {dataset.name!r}", folders)
+    if not dataset.is_virtual or not n_left:
+        return
+    for source in dataset.virtual_sources():
+        name = path if source.file_name == "." else source.file_name
+        _refuse(path, [name], f"virtual dataset {dataset.name!r}", folders)
+        wanted = Path(path).parent / name
+        if wanted.is_file():
+            with h5py.File(wanted, "r") as file:
+                part = file.get(source.dset_name)
+                if isinstance(part, h5py.Dataset):
+                    _check_storage(part, folders, n_left - 1)
 
 
 def _refuse(path: str, names: Iterable[str], what: str, folders: Sequence[Path]) -> None:

@@ -164,13 +164,13 @@ def hdf5_source(
             refuse_links(file, key, folders)
         dataset = _dataset(file, key, str(found))
         refuse_storage(dataset, folders)
-        # Behind an external link lies another file, under a name of its own.
-        linked = dataset.file.filename != file.filename
-        return describe_dataset(dataset, str(existing(dataset.file.filename if linked else found)))
+        is_linked = dataset.file.filename != file.filename
+        # A linked dataset has another name in its own file: it is read by way of the link.
+        return describe_dataset(dataset, str(found), key if is_linked else None)
 
 
-def describe_dataset(dataset: h5py.Dataset, path: str) -> Hdf5Source:
-    """Return the source for a dataset of an open file."""
+def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -> Hdf5Source:
+    """Return the source for a dataset of an open file, under its own name or a key."""
     name = f"{path}: dataset {dataset.name!r}"
     if dataset.shape is None:
         msg = f"{name} is empty (a null dataspace) and has no shape; there is nothing to read"
@@ -189,7 +189,7 @@ def describe_dataset(dataset: h5py.Dataset, path: str) -> Hdf5Source:
     contiguous = dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
     return Hdf5Source(
         path=path,
-        key=dataset.name,
+        key=key or dataset.name,
         shape=tuple(map(int, dataset.shape)),
         dtype=dtype,
         chunk_shape=tuple(map(int, dataset.chunks)) if dataset.chunks else None,

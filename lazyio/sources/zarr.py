@@ -1,5 +1,6 @@
 """Zarr arrays, v2 and v3, in any store that zarr-python opens."""
 
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import zarr
 import zarr.errors
 
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
-from lazyio.grid import Region, box_shape, format_region
+from lazyio.grid import Region, box_shape, format_region, n_along, overlap
 from lazyio.sources.base import Array, listed
 from lazyio.sources.files import existing, fingerprint
 from lazyio.spec import Shape
@@ -64,20 +65,42 @@ class ZarrSource:
 
     def read(self, region: Region) -> Array:
         """Return a part as a new array."""
+        out: Array = np.empty(box_shape(region), self.dtype)
+        self.read_into(region, out)
+        return out
+
+    def read_into(self, region: Region, out: Array) -> None:
+        """Fill ``out`` with a part, a chunk at a time.
+
+        zarr-python would decode ten chunks at once, in memory that nobody counts.
+        """
         root = self.location[0]
         if root and not os.path.isdir(root):
             msg = f"{root} is not there any more; a missing store would read as its fill value"
             raise SourceError(msg)
+        chunk_shape = self.chunk_shape or ()
+        touched = [
+            range(part.start // step, n_along(part.stop, step))
+            for part, step in zip(region, chunk_shape, strict=True)
+        ]
+        for index in itertools.product(*touched):
+            _, inside = overlap(region, chunk_shape, index)
+            if all(part.stop > part.start for part in inside):
+                wanted = tuple(
+                    slice(whole.start + part.start, whole.start + part.stop)
+                    for whole, part in zip(region, inside, strict=True)
+                )
+                out[inside] = self._decode(wanted)
+
+    def _decode(self, region: Region) -> Array:
         try:
-            part = np.asarray(self.array[region] if region else self.array[()])
+            return np.asarray(self.array[region] if region else self.array[()])
         except Exception as error:  # Each codec of zarr has exceptions of its own.
             msg = (
                 f"{self.array.store_path}: the chunks at {format_region(region)} cannot be read: "
                 f"{type(error).__name__}: {error}"
             )
             raise DamagedDataError(msg) from error
-        # zarr gives scalars for 0-d arrays, and its own byte order for none.
-        return np.ascontiguousarray(part, self.dtype).reshape(box_shape(region))
 
 
 def zarr_source(

@@ -1,11 +1,14 @@
 """A full or failing disk, as one error that says what to do."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lazyio.errors import TargetError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
@@ -33,7 +36,8 @@ def target_error(error: Exception, folder: Path) -> TargetError:
     """
     number = getattr(error, "errno", None) or _errno_in(str(error))
     reason = os.strerror(number) if number else str(error)
-    msg = f"writing under {folder} failed: {reason}; free space or choose another disk"
+    remedy = "free space or choose another disk" if number in _FULL else "choose another disk"
+    msg = f"writing under {folder} failed: {reason}; {remedy}"
     return TargetError(number, msg)
 
 

@@ -139,7 +139,8 @@ class ZarrTarget:
         if folder not in self._folders:
             os.makedirs(folder, exist_ok=True)
             self._folders.add(folder)
-        view = memoryview(payload).cast("B")
+        is_array = isinstance(payload, np.ndarray)
+        view = memoryview(payload.reshape(-1).view(np.uint8) if is_array else payload).cast("B")
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             done = 0

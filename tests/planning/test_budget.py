@@ -16,10 +16,10 @@ workers = st.integers(1, 64)
 @given(workers=workers, block=nbytes, chunk=nbytes, source=nbytes)
 @settings(max_examples=300, deadline=None)
 def test_peak_is_the_formula(workers, block, chunk, source):
-    """Workers times block, decoded and encoded chunk, twice each, plus an eighth."""
+    """Workers times two blocks, two source chunks and four chunks, plus an eighth."""
     budget = Budget(limit_nbytes=1, workers=workers)
     peak = budget.peak_nbytes(block_nbytes=block, chunk_nbytes=chunk, source_chunk_nbytes=source)
-    assert peak == ceil(Fraction(9, 8) * workers * (2 * block + 2 * chunk + 2 * source))
+    assert peak == ceil(Fraction(9, 8) * workers * (2 * block + 4 * chunk + 2 * source))
     assert type(peak) is int
 
 
@@ -71,10 +71,10 @@ def test_peak_is_the_smallest_limit(workers, block, chunk, source):
 @pytest.mark.parametrize(
     ("workers", "sizes", "peak"),
     [
-        (2, {"block_nbytes": 1000, "chunk_nbytes": 500}, 6750),
+        (2, {"block_nbytes": 1000, "chunk_nbytes": 500}, 9000),
         (1, {"block_nbytes": 1, "chunk_nbytes": 0}, 3),
         (1, {"block_nbytes": 0, "chunk_nbytes": 0}, 0),
-        (4, {"block_nbytes": 2**20, "chunk_nbytes": 2**20, "source_chunk_nbytes": 2**20}, 27 << 20),
+        (4, {"block_nbytes": 2**20, "chunk_nbytes": 2**20, "source_chunk_nbytes": 2**20}, 36 << 20),
     ],
     ids=["two-workers", "rounds-up", "nothing", "with-source"],
 )

@@ -155,7 +155,7 @@ def test_guarantees_with_a_chunked_source(data, shape, dtype, limit):
     if plan.read_shape is None:
         expected = read_amplification(shape, plan.block_shape, source)
         assert plan.read_amplification == pytest.approx(expected)
-        each = 2 * (plan.block_nbytes + plan.chunk_nbytes)
+        each = 2 * plan.block_nbytes + 4 * plan.chunk_nbytes
         each += 2 * math.prod(source) * np.dtype(dtype).itemsize
         assert plan.peak_nbytes == math.ceil(Fraction(9, 8) * plan.workers * each)
     else:
@@ -598,9 +598,9 @@ def test_workers_are_lowered_to_fit():
     """Workers that the user did not fix give way to a block that he did."""
     block = {"chunks": (1000, 100), "block_shape": (1000, 100)}
     with dask.config.set(num_workers=8):
-        plan = lazyio.plan((10**4, 100), "i2", memory_limit=2**20, **block)
+        plan = lazyio.plan((10**4, 100), "i2", memory_limit=3 * 2**19, **block)
         assert plan.workers == 1
-        assert lazyio.plan((10**4, 100), "i2", memory_limit=2**21, **block).workers == 2
+        assert lazyio.plan((10**4, 100), "i2", memory_limit=3 * 2**20, **block).workers == 2
         assert lazyio.plan((10**4, 100), "i2", memory_limit=2**28, **block).workers == 8
     with pytest.raises(PlanError, match=r"with 8 workers needs .* bytes"):
         lazyio.plan((10**4, 100), "i2", memory_limit=2**20, workers=8, **block)
