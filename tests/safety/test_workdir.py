@@ -147,3 +147,79 @@ def test_any_name_that_the_file_system_takes(tmp_path: Path, name: str) -> None:
         work.built.write_text("new")
         work.publish()
     assert os.listdir(tmp_path) == [name]
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    """A link in place of the hidden folder leads to what is not ours: it is refused."""
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "data").write_text("precious")
+    (tmp_path / ".target.lazyio").symlink_to(tmp_path / "precious")
+    with pytest.raises(TargetError, match="is a link"):
+        WorkDirectory(tmp_path / "target")
+    assert (tmp_path / "precious" / "data").read_text() == "precious"
+
+
+def test_a_planted_lock_is_not_followed(tmp_path: Path) -> None:
+    """Neither is a link in place of the lock."""
+    (tmp_path / ".target.lazyio").mkdir()
+    (tmp_path / ".target.lazyio" / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(TargetError, match="cannot be written"):
+        WorkDirectory(tmp_path / "target")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_target_that_was_changed_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    """What another program wrote since we began is kept, and that is said."""
+    (tmp_path / "target").write_text("old")
+    with WorkDirectory(tmp_path / "target") as work:
+        work.built.write_text("new")
+        (tmp_path / "target").write_text("theirs, longer")
+        with pytest.raises(TargetError, match="changed by another program"):
+            work.publish()
+    assert (tmp_path / "target").read_text() == "theirs, longer"
+
+
+def test_a_target_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    """The same for a name that was free when we began."""
+    with WorkDirectory(tmp_path / "target") as work:
+        work.built.write_text("new")
+        (tmp_path / "target").write_text("theirs")
+        with pytest.raises(TargetError, match="changed by another program"):
+            work.publish()
+    assert (tmp_path / "target").read_text() == "theirs"
+
+
+def test_the_next_writer_keeps_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One who enters just as we leave has a lock and data that we do not remove."""
+    entered = []
+    remove = Path.rmdir
+
+    def enter_first(path: Path) -> None:
+        if not entered:
+            entered.append(WorkDirectory(tmp_path / "target"))
+            entered[0].built.write_text("theirs")
+        remove(path)
+
+    monkeypatch.setattr(Path, "rmdir", enter_first)
+    with WorkDirectory(tmp_path / "target"):
+        pass
+    assert entered[0].built.read_text() == "theirs"
+    with pytest.raises(TargetLockedError, match="is being written"):
+        WorkDirectory(tmp_path / "target")
+    with entered[0]:
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_folder_is_left_where_there_are_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused file system is left as it was."""
+
+    def no_locks(*args):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", no_locks)
+    with pytest.raises(TargetError, match="without working locks"):
+        WorkDirectory(tmp_path / "target")
+    assert os.listdir(tmp_path) == []
