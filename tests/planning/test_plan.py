@@ -419,8 +419,8 @@ def test_chunks_by_dimension_name():
 def test_unknown_dimension_name():
     """A name that no dimension has is refused, listing those there are."""
     array = xr.DataArray(lazy([(100,), (20,)]), dims=("time", "channel"))
-    with pytest.raises(OptionError, match=r"axis 'chanel'.*\('time', 'channel'\)"):
-        lazyio.plan(array, chunks={"chanel": 5})
+    with pytest.raises(OptionError, match=r"axis 'electrode'.*\('time', 'channel'\)"):
+        lazyio.plan(array, chunks={"electrode": 5})
 
 
 @pytest.mark.parametrize(
