@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import zarr
 from dask.base import tokenize
+from source_contract import SourceContract, TravelsContract, assert_same
 
 import lazyio
 from lazyio.errors import (
@@ -19,7 +20,6 @@ from lazyio.errors import (
 from lazyio.sources.function import ArraySource
 from lazyio.sources.lookup import array_source
 from lazyio.sources.raw import RawSource
-from tests.sources.contract import SourceContract, TravelsContract, assert_same
 
 MATRIX = np.arange(37 * 23, dtype="<i4").reshape(37, 23)
 RECORDS = np.zeros((20, 6), [("time", ">f8"), ("xy", "<i2", (2,))])

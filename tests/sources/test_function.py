@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from hdmf.data_utils import GenericDataChunkIterator
+from source_contract import SourceContract, TravelsContract
 
 import lazyio
 from lazyio.errors import BlockError, OptionError, UnsupportedDtypeError
 from lazyio.sources.function import FunctionSource
 from lazyio.sources.lookup import array_source
-from tests.sources.contract import SourceContract, TravelsContract
 
 MATRIX = np.arange(37 * 23, dtype="<i4").reshape(37, 23)
 RECORDS = np.zeros((20, 6), [("time", ">f8"), ("xy", "<i2", (2,))])

@@ -6,17 +6,17 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
-
-import lazyio
-from lazyio.errors import DamagedDataError, SourceError, UnsupportedDtypeError
-from lazyio.sources.hdf5 import hdf5_source
-from tests.sources.contract import (
+from source_contract import (
     ReadsIntoContract,
     SourceContract,
     StoredContract,
     TravelsContract,
     whole,
 )
+
+import lazyio
+from lazyio.errors import DamagedDataError, SourceError, UnsupportedDtypeError
+from lazyio.sources.hdf5 import hdf5_source
 
 MATRIX = np.arange(37 * 23, dtype="<i2").reshape(37, 23)
 CHUNKS = {"chunks": (8, 5)}

@@ -5,6 +5,12 @@ import io
 import numpy as np
 import pytest
 from numpy.lib import format as npy_format
+from source_contract import (
+    ReadsIntoContract,
+    SourceContract,
+    StoredContract,
+    TravelsContract,
+)
 
 import lazyio
 from lazyio.errors import (
@@ -15,12 +21,6 @@ from lazyio.errors import (
     UnsupportedDtypeError,
 )
 from lazyio.sources.npy import npy_source
-from tests.sources.contract import (
-    ReadsIntoContract,
-    SourceContract,
-    StoredContract,
-    TravelsContract,
-)
 
 ALIGNED = np.dtype([("flag", "?"), ("value", ">f8"), ("xy", "i2", (2, 2))], align=True)
 UNICODE = np.dtype([("größe", "<f4"), ("数", "<i2")])

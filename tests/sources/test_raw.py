@@ -4,18 +4,18 @@ import os
 
 import numpy as np
 import pytest
-
-import lazyio
-from lazyio.errors import OptionError, SourceError, TruncatedSourceError, UnsupportedDtypeError
-from lazyio.sources.files import read_exactly
-from lazyio.sources.raw import RawSource, raw_source
-from tests.sources.contract import (
+from source_contract import (
     ReadsIntoContract,
     SourceContract,
     StoredContract,
     TravelsContract,
     assert_same,
 )
+
+import lazyio
+from lazyio.errors import OptionError, SourceError, TruncatedSourceError, UnsupportedDtypeError
+from lazyio.sources.files import read_exactly
+from lazyio.sources.raw import RawSource, raw_source
 
 NESTED = np.dtype([("time", ">f8"), ("xy", "<i2", (2,)), ("name", "S3")])
 

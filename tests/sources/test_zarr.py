@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import zarr
 from dask.base import tokenize
+from source_contract import SourceContract, StoredContract, TravelsContract
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 import lazyio
 from lazyio.errors import DamagedDataError, SourceError, UnsupportedDtypeError
 from lazyio.sources.zarr import zarr_source
-from tests.sources.contract import SourceContract, StoredContract, TravelsContract
 
 MATRIX = np.arange(37 * 23, dtype="<i2").reshape(37, 23)
 CHUNKS = {"chunks": (8, 5)}

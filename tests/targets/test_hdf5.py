@@ -9,12 +9,12 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from target_contract import CHUNK_SHAPE, SHAPE, TargetContract
 
 import lazyio
 from lazyio.codecs.filters import parse_filters
 from lazyio.errors import TargetError
 from lazyio.targets.hdf5 import Hdf5Options, Hdf5Target
-from tests.targets.contract import CHUNK_SHAPE, SHAPE, TargetContract
 
 
 class Hdf5Contract(TargetContract):

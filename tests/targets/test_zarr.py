@@ -2,10 +2,10 @@
 
 import numpy as np
 import zarr
+from target_contract import CHUNK_SHAPE, SHAPE, TargetContract
 from zarr.codecs import TransposeCodec, ZstdCodec
 
 from lazyio.targets.zarr import ZarrOptions, ZarrTarget
-from tests.targets.contract import CHUNK_SHAPE, SHAPE, TargetContract
 
 
 class ZarrContract(TargetContract):
