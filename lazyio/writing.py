@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.codecs.filters import parse_filters
+from lazyio.codecs.filters import advice_on_filters, parse_filters
 from lazyio.errors import OptionError, TargetError
 from lazyio.inputs import Input, recognise
 from lazyio.options import (
@@ -35,6 +35,7 @@ from lazyio.places import (
     target_path,
 )
 from lazyio.planning import Plan, solve
+from lazyio.planning.plan import Advice
 from lazyio.run.report import WriteReport
 from lazyio.run.write import Job, run
 from lazyio.safety.workdir import WorkDirectory
@@ -219,7 +220,10 @@ def to_hdf5(
             dtype=element,
             options=options,
         )
-        return _write(given, plan, target, work, key, progress, began, target_file, _nothing)
+        advice = advice_on_filters(options.filters)
+        return _write(
+            given, plan, target, work, key, progress, began, target_file, _nothing, advice
+        )
 
 
 def to_zarr(
@@ -408,6 +412,7 @@ def _write(
     began: float,
     shown: Path,
     before_publish: Callable[[], object],
+    advice: Advice = (),
 ) -> WriteReport:
     job = Job(
         plan=plan,
@@ -439,7 +444,7 @@ def _write(
         n_resumed=0,
         peak_nbytes=plan.peak_nbytes,
         engine=target.engine,
-        advice=plan.advice,
+        advice=(*plan.advice, *advice),
         plan=plan,
     )
 

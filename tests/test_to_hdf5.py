@@ -362,6 +362,13 @@ def test_the_report_says_what_was_done(out, recording) -> None:
     assert report.seconds > 0
 
 
+def test_the_report_advises_on_gzip_9(out, recording) -> None:
+    """What takes long for nothing is said, on a line of its own."""
+    report = lazyio.to_hdf5(recording, out, compression="gzip", compression_opts=9)
+    assert [code for code, _ in report.advice] == ["gzip-9"]
+    assert "[gzip-9]" in str(report).splitlines()[2]
+
+
 def test_progress_steps(out, recording) -> None:
     """A callable is told every block, in order, with totals that add up."""
     steps = []

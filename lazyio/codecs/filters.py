@@ -186,6 +186,20 @@ def parse_filters(
     return tuple(filters)
 
 
+def advice_on_filters(filters: tuple[Filter, ...]) -> tuple[tuple[str, str], ...]:
+    """Return ``(code, message)`` pairs on filters that are seldom worth their time.
+
+    Examples
+    --------
+    >>> [code for code, _ in advice_on_filters((Filter(filter_id=1, options=(9,)),))]
+    ['gzip-9']
+    """
+    if any(step.filter_id == DEFLATE and step.options[0] == 9 for step in filters):
+        text = "gzip level 9 takes much longer than level 4 to save a percent or two"
+        return (("gzip-9", text),)
+    return ()
+
+
 def compressor(step: Filter, itemsize: int) -> Callable[[Bytes], bytes] | None:
     """Return what encodes a compression filter here, ``None`` where libhdf5 must.
 

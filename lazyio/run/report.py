@@ -37,12 +37,12 @@ class WriteReport:
     """How the array was cut."""
 
     def __str__(self) -> str:
-        """Return two lines: what and where, then how much and how fast."""
+        """Return two lines: what and where, then how much and how fast; then any advice."""
         ratio = self.nbytes / self.stored_nbytes if self.stored_nbytes else 1.0
         rate = format_size(int(self.nbytes / max(self.seconds, 1e-9)))
         names = ", ".join(key for key in self.keys if key)
         where = f"{self.path} {names}".rstrip()
-        return (
+        lines = (
             f"wrote {where}: {self.plan.shape} {self.plan.dtype}, {self.n_chunks} "
             f"{plural('chunk', self.n_chunks)} of {self.plan.chunk_shape} from {self.n_blocks} "
             f"{plural('block', self.n_blocks)}\n"
@@ -50,3 +50,4 @@ class WriteReport:
             f"{self.seconds:.3g} s, {rate}/s, at most {format_size(self.peak_nbytes)} in memory, "
             f"engine {self.engine}"
         )
+        return "\n".join([lines, *(f"advice: {text} [{code}]" for code, text in self.advice)])
