@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ def to_hdf5(
     )
     check_flags(
         overwrite=overwrite,
-        shuffle=bool(shuffle) if shuffle is None else shuffle,
+        shuffle=False if shuffle is None else shuffle,
         fletcher32=fletcher32,
         digests=digests,
     )
@@ -220,10 +221,16 @@ def to_hdf5(
             dtype=element,
             options=options,
         )
-        advice = advice_on_filters(options.filters)
-        return _write(
-            given, plan, target, work, key, progress, began, target_file, _nothing, advice
+        order = _Order(
+            given=given,
+            plan=plan,
+            path=target_file,
+            key=key,
+            progress=progress,
+            began=began,
+            advice=advice_on_filters(options.filters),
         )
+        return _write(order, target, work)
 
 
 def to_zarr(
@@ -378,8 +385,16 @@ def to_zarr(
             dtype=element,
             options=options,
         )
-        groups = partial(make_groups, root, name if is_kept else "", options.zarr_format)
-        return _write(given, plan, target, work, name, progress, began, root, groups)
+        order = _Order(
+            given=given,
+            plan=plan,
+            path=root,
+            key=name,
+            progress=progress,
+            began=began,
+            before_publish=partial(make_groups, root, name if is_kept else "", options.zarr_format),
+        )
+        return _write(order, target, work)
 
 
 def _plan(
@@ -402,55 +417,68 @@ def _plan(
     return solve(given.facts(element, own_blocks=chunks is True), wishes)
 
 
-def _write(
-    given: Input,
-    plan: Plan,
-    target: Target,
-    work: WorkDirectory,
-    key: str,
-    progress: Any,
-    began: float,
-    shown: Path,
-    before_publish: Callable[[], object],
-    advice: Advice = (),
-) -> WriteReport:
+def _nothing() -> None:
+    """Do nothing before the rename: a file needs no more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    """What both public functions come down to, once all is checked."""
+
+    given: Input
+    """What is written."""
+    plan: Plan
+    """How it is cut."""
+    path: Path
+    """File or store, as the report names it."""
+    key: str
+    """Where inside it."""
+    progress: Any
+    """As the user gave it."""
+    began: float
+    """When the call came, on the performance counter."""
+    before_publish: Callable[[], object] = _nothing
+    """What has to be there for the target to have a place."""
+    advice: Advice = ()
+    """On what the plan does not know of."""
+
+
+def _write(order: _Order, target: Target, work: WorkDirectory) -> WriteReport:
+    """Run to the published target and its report, or leave nothing."""
+    given, plan = order.given, order.plan
     job = Job(
         plan=plan,
         target=target,
         source=given.source,
-        array=given.array if given.source is None or plan.edges is not None else None,
-        key=key,
-        progress=progress,
+        array=given.array,
+        key=order.key,
+        progress=order.progress,
         scratch=work.scratch,
     )
-    logger.info("writing %s %s: %s", shown, key, plan)
+    logger.info("writing %s %s: %s", order.path, order.key, plan)
     try:
         n_blocks = run(job)
         stored_nbytes = target.finish()
     except BaseException:
         target.abort()
         raise
-    before_publish()
+    order.before_publish()
     work.publish()
-    logger.info("published %s %s", shown, key)
+    logger.info("published %s %s", order.path, order.key)
     return WriteReport(
-        path=str(shown),
-        keys=(key,),
+        path=str(order.path),
+        keys=(order.key,),
         nbytes=nbytes_of(plan.shape, plan.dtype),
         stored_nbytes=stored_nbytes,
-        seconds=time.perf_counter() - began,
+        seconds=time.perf_counter() - order.began,
         n_blocks=n_blocks,
         n_chunks=plan.n_chunks,
         n_resumed=0,
         peak_nbytes=plan.peak_nbytes,
         engine=target.engine,
-        advice=(*plan.advice, *advice),
+        advice=(*plan.advice, *order.advice),
         plan=plan,
     )
-
-
-def _nothing() -> None:
-    """Do nothing before the rename: a file needs no more."""
 
 
 def _refuse_coordinates(given: Input) -> None:
