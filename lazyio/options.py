@@ -1,7 +1,6 @@
 """Arguments that several public functions share, checked in one place."""
 
 import math
-import operator
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from lazyio.errors import OptionError
 from lazyio.planning import Plan, Wishes
 from lazyio.run.graph import IN_ORDER, active_client
 from lazyio.sizes import parse_size
-from lazyio.spec import Shape, as_shape
+from lazyio.spec import Shape, as_shape, is_integer
 
 
 def wishes_for(
@@ -175,11 +174,8 @@ def _limit(memory_limit: Any) -> int | None:
 
 
 def _positive(value: Any, name: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
+    number = int(value) if is_integer(value) else 0
+    if number < 1:
         msg = f"{name}={value!r}; give an integer of at least 1"
         raise OptionError(msg)
     return number

@@ -7,6 +7,8 @@ import operator
 import re
 from typing import SupportsIndex
 
+import numpy as np
+
 from lazyio.errors import OptionError
 
 _UNITS = {
@@ -105,7 +107,7 @@ def _from_text(text: str) -> int | None:
 
 
 def _from_number(number: SupportsIndex | float) -> int | None:
-    if isinstance(number, bool):
+    if isinstance(number, (bool, np.bool_)):
         return None
     if isinstance(number, float):
         return int(number) if number.is_integer() else None
