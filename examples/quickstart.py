@@ -12,7 +12,7 @@ recording = Path(__file__).with_name("3brain.brw")
 n_channels = 36
 
 # Blocks of whole frames, so that the reshape only relabels them.
-samples = lazyio.open(recording, "3BData/Raw", chunks=n_channels * 2000)
+samples = lazyio.open(recording, "3BData/Raw", chunks=n_channels * 1000)
 frames = samples.reshape(-1, n_channels)
 
 print(lazyio.plan(frames, memory_limit="1 MiB"), end="\n\n")
