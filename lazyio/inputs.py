@@ -116,13 +116,13 @@ def recognise(data: Any) -> Input:
                 "with its attributes and dimensions alone"
             )
             raise OptionError(msg)
-        given = recognise(data.variable.data)
+        given = recognise(getattr(data, "variable", data).data)
         dims = tuple(map(str, data.dims))
         return replace(given, dims=dims, settings={"attrs": dict(data.attrs)})
     if is_dask_collection(data):
         return _from_dask(as_dask_array(data))
     if isinstance(data, Mapping):
-        msg = "a mapping holds several arrays; give one of them"
+        msg = "a mapping holds several arrays, of which none is meant yet; give one of them"
         raise OptionError(msg)
     if hasattr(data, "io_settings") and hasattr(data, "data"):
         return _from_wrapper(data)
