@@ -46,27 +46,36 @@ def compressor(level: int) -> Compress:
     return lambda data: zlib.compress(data, level)
 
 
-def decompress(stream: Bytes, nbytes: int) -> bytes:
-    """Return the bytes of a zlib stream, of which the length is known.
+def decompress(stream: Bytes, out: Bytes) -> None:
+    """Fill ``out`` with the content of a zlib stream.
 
     Raises
     ------
     ValueError
-        When the stream is damaged or longer than that.
+        When the stream is damaged or of another length.
     """
     libdeflate = optional("deflate")
     if libdeflate is not None:
         try:
-            return bytes_of(libdeflate.zlib_decompress(stream, nbytes))
+            data = libdeflate.zlib_decompress(stream, out.size)
         except libdeflate.DeflateError as error:
             raise ValueError(str(error)) from error
-    stream_state = zlib.decompressobj()
+    else:
+        data = _inflated(stream, out.size)
+    if len(data) != out.size:
+        msg = f"it decodes to {len(data)} bytes instead of {out.size}"
+        raise ValueError(msg)
+    out[:] = memoryview(data)
+
+
+def _inflated(stream: Bytes, nbytes: int) -> bytes:
+    state = zlib.decompressobj()
     try:
         # One byte more than there should be, so that a longer stream is seen.
-        data = stream_state.decompress(stream, nbytes + 1)
+        data = state.decompress(stream, nbytes + 1)
     except zlib.error as error:
         raise ValueError(str(error)) from error
-    if not stream_state.eof:
+    if not state.eof:
         msg = f"the stream is cut short, or longer than {nbytes} bytes"
         raise ValueError(msg)
     return data
