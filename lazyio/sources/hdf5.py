@@ -12,10 +12,9 @@ import numpy as np
 
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
-from lazyio.grid import Region, box, box_shape, format_region, grid_shape
+from lazyio.grid import Region, box, box_shape, format_region, grid_shape, touched
 from lazyio.sources.base import Array, listed
 from lazyio.sources.chunk_table import Placement, PlacementCache
-from lazyio.sources.chunks import touched_chunks, whole_chunk
 from lazyio.sources.confine import allowed_folders, refuse_links, refuse_storage
 from lazyio.sources.files import (
     existing,
@@ -86,7 +85,7 @@ class Hdf5Source:
         """Decode each chunk that the region touches, and keep what is wanted of it."""
         grid = grid_shape(self.shape, chunk_shape)
         workspace = Workspace()
-        for index, inside, outside in touched_chunks(region, chunk_shape):
+        for index, inside, outside in touched(region, chunk_shape):
             flat_index = 0
             for at, count in zip(index, grid, strict=True):
                 flat_index = flat_index * count + at
@@ -98,7 +97,7 @@ class Hdf5Source:
             raw = workspace.buffer("raw", nbytes)
             read_exactly(file, address, memoryview(raw))
             part = out[outside]
-            chunk = whole_chunk(part, chunk_shape, workspace)
+            chunk = workspace.place_for(part, chunk_shape)
             try:
                 placement.decoder.decode(raw, mask, chunk.reshape(-1).view(np.uint8), workspace)
             except ValueError as error:
