@@ -88,6 +88,14 @@ class Chain:
         is_bare = isinstance(self.content, Shard) and not self.arrays and not self.after
         return self.content if is_bare and isinstance(self.content, Shard) else None
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether an object is the chunk as it lies in memory, so that parts of it can be read."""
+        content = self.content
+        if isinstance(content, Shard) or self.arrays or self.after:
+            return False
+        return content.dtype == self.dtype and content.order == "C"
+
     def encode(self, chunk: Array, workspace: Workspace) -> Payload:
         """Return the bytes of a whole chunk.
 

@@ -20,8 +20,8 @@ from lazyio.codecs.zarr_chain import Chain, chain_of
 from lazyio.errors import DamagedDataError, SourceError
 from lazyio.grid import Region, box, format_region, touched
 from lazyio.sources.base import Array
-from lazyio.sources.files import read_exactly
-from lazyio.spec import Shape
+from lazyio.sources.files import read_exactly, read_region
+from lazyio.spec import Shape, nbytes_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,10 @@ class ZarrObjects:
         fetch = partial(_fetch, file, workspace)
         if self.chain.shard is not None:
             self.chain.shard.read(fetch, nbytes, inside, part, workspace)
+            return
+        is_in_place = self.chain.is_identity and part.flags.c_contiguous
+        if is_in_place and nbytes == nbytes_of(self.chain.shape, part.dtype):
+            read_region(file, 0, self.chain.shape, inside, part)
             return
         chunk = workspace.place_for(part, self.chain.shape)
         self.chain.decode(fetch(0, nbytes), chunk, workspace)

@@ -251,6 +251,25 @@ def test_chunks_that_are_wanted_whole_are_decoded_in_place(path, monkeypatch):
     np.testing.assert_array_equal(zarr_source(path, None).read(region), MATRIX[region])
 
 
+@pytest.mark.parametrize("case", ["v3-plain", "v2-plain"])
+def test_part_of_a_plain_chunk_is_all_that_is_read(path, case, monkeypatch):
+    """Of a chunk that is stored as it is, rows that are not wanted stay where they are."""
+    _create(path, MATRIX, {**CASES[case][1], "chunks": (37, 23)})
+    source = zarr_source(path, None)
+    monkeypatch.setattr(Workspace, "buffer", None)
+    region = (slice(5, 7), slice(0, 23))
+    np.testing.assert_array_equal(source.read(region), MATRIX[region])
+
+
+@pytest.mark.parametrize("nbytes", [0, 50, 37 * 23 * 2 - 1, 37 * 23 * 2 + 1])
+def test_plain_chunk_of_another_length(path, nbytes):
+    """An object that is longer or shorter than its chunk is damage, whatever is wanted of it."""
+    _create(path, MATRIX, {"chunks": (37, 23), "compressors": None})
+    (path / "c/0/0").write_bytes(bytes(nbytes))
+    with pytest.raises(DamagedDataError, match=rf"it decodes to {nbytes} bytes instead of 1702"):
+        zarr_source(path, None).read((slice(0, 1), slice(0, 23)))
+
+
 @pytest.mark.parametrize("case", ["v3", "v3-sharded", "v3-blosc", "v3-gzip", "v2", "v2-fortran"])
 def test_zarr_python_is_not_asked(path, case, monkeypatch):
     """Arrays in a folder whose codecs are known are read without zarr's event loop."""
