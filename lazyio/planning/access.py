@@ -1,0 +1,290 @@
+"""What it costs to read windows out of chunks: exact, independent of their number.
+
+A window of ``w`` elements lies anywhere along an axis of ``S``, each of its
+``S - w + 1`` places as likely as another. How many chunks it touches, how many
+elements they hold and how many it covers whole are sums over all places, and
+have closed forms in integers; over several axes the expectations multiply.
+
+The cost of a window, as bytes that could have been read instead:
+
+* where whole chunks are decoded, ``chunks x overhead + their bytes``;
+* where only the wanted part is read (HDF5 without filters), ``chunks x
+  overhead + runs x run + wanted bytes``; a run is what lies together both in
+  the window and in the chunk.
+
+It is divided by the cost of the window in one piece. The objective of a chunk
+shape is the weighted mean of these ratios; the mean, because a product would
+give up one reader to please another.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.grid import n_along
+from lazyio.planning.windows import Window
+from lazyio.spec import Shape
+
+Floats = npt.NDArray[np.float64]
+Number = TypeVar("Number", int, npt.NDArray[Any])
+"""An integer, or an array of integers that each formula is applied to."""
+
+_MACHINE_EXTENT = 2**30
+"""Below it, the sums of an axis fit 64 bits."""
+
+
+def touched_sum(extent: int, window: Number, chunk: Number) -> Number:
+    """Return the chunks that a window touches, summed over all its places.
+
+    Parameters
+    ----------
+    extent, window, chunk : int
+        Elements along the axis, ``1 <= window <= extent`` and ``1 <= chunk``.
+        Window and chunk may be arrays of integers.
+
+    Returns
+    -------
+    int
+        Divide by the ``extent - window + 1`` places for the expectation.
+
+    Examples
+    --------
+    >>> touched_sum(10, 3, 4)  # places 0 to 7 touch 1, 1, 2, 2, 1, 1, 2 and 2
+    12
+    """
+    places = extent - window + 1
+    return (
+        places
+        + _floor_sum(extent, chunk)
+        - _floor_sum(window - 1, chunk)
+        - _floor_sum(places, chunk)
+    )
+
+
+def elements_sum(extent: int, window: Number, chunk: Number) -> Number:
+    """Return the elements of the chunks that a window touches, summed over all its places.
+
+    Parameters
+    ----------
+    extent, window, chunk : int
+        As in :func:`touched_sum`.
+
+    Returns
+    -------
+    int
+        The last chunk counts as far as the axis goes.
+
+    Examples
+    --------
+    >>> elements_sum(10, 3, 4)  # twice each 4, 8, 4 and 6
+    44
+    """
+    last_start = (n_along(extent, chunk) - 1) * chunk
+    padding = last_start + chunk - extent
+    clear = last_start - window + 1
+    # Places that do not reach the last chunk: none where it begins within every window.
+    clear = clear * (clear > 0)
+    reach_last = extent - window + 1 - clear
+    return chunk * touched_sum(extent, window, chunk) - padding * reach_last
+
+
+def covered_sum(extent: int, window: Number, chunk: Number) -> Number:
+    """Return the full chunks that lie whole in a window, summed over all its places.
+
+    Parameters
+    ----------
+    extent, window, chunk : int
+        As in :func:`touched_sum`.
+
+    Returns
+    -------
+    int
+        A last chunk that reaches over the end of the axis is never covered.
+
+    Examples
+    --------
+    >>> covered_sum(10, 6, 4)  # places 0 to 4 cover 1, 0, 1, 1 and 1
+    4
+    """
+    places = extent - window + 1
+    sums = (
+        _floor_sum(extent + 1, chunk)
+        - _floor_sum(window, chunk)
+        - _floor_sum(places + chunk - 1, chunk)
+    )
+    return sums * (window >= chunk)
+
+
+def _floor_sum(stop: Number, chunk: Number) -> Number:
+    """Return the sum of ``x // chunk`` for ``0 <= x < stop``."""
+    whole = stop // chunk
+    return chunk * (whole * (whole - 1) // 2) + whole * (stop - whole * chunk)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overheads:
+    """What reading costs beside bytes, in bytes that could have been read instead."""
+
+    chunk_nbytes: int
+    """For each chunk: looking it up, seeking, calling the codec."""
+    run_nbytes: int = 0
+    """For each run of bytes, where only the wanted part of a chunk is read."""
+    whole_chunks: bool = True
+    """Whether a chunk is read and decoded whole for any part of it."""
+
+
+def overheads_of(format: Literal["hdf5", "zarr"], *, whole_chunks: bool) -> Overheads:
+    """Return what reading costs beside bytes, for the codecs that are usual in a format."""
+    if format == "zarr":
+        return Overheads(chunk_nbytes=ZARR_CHUNK_NBYTES)
+    if whole_chunks:
+        return Overheads(chunk_nbytes=HDF5_CHUNK_NBYTES)
+    return Overheads(
+        chunk_nbytes=HDF5_PLAIN_CHUNK_NBYTES, run_nbytes=HDF5_RUN_NBYTES, whole_chunks=False
+    )
+
+
+ZARR_CHUNK_NBYTES = 512 * 2**10
+HDF5_CHUNK_NBYTES = 32 * 2**10
+HDF5_PLAIN_CHUNK_NBYTES = 64 * 2**10
+HDF5_RUN_NBYTES = 4 * 2**10
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowCost:
+    """What reading one window costs, on average over all its places."""
+
+    window: Window
+    """The window."""
+    n_chunks: float
+    """Chunks touched."""
+    nbytes: float
+    """Bytes read, or decoded."""
+    wanted_nbytes: int
+    """Bytes of the window itself."""
+
+    @property
+    def amplification(self) -> float:
+        """Bytes read over bytes wanted, 1.0 at best."""
+        return self.nbytes / self.wanted_nbytes if self.wanted_nbytes else 1.0
+
+
+def window_costs(
+    windows: Sequence[Window], shape: Shape, chunk: Shape, itemsize: int, *, whole_chunks: bool
+) -> tuple[WindowCost, ...]:
+    """Return what each window costs to read out of chunks, from exact fractions.
+
+    Examples
+    --------
+    >>> window = Window(shape=(3,))
+    >>> window_costs([window], (10,), (4,), 2, whole_chunks=True)[0].n_chunks  # 12 of 8 places
+    1.5
+    """
+    return tuple(_window_cost(one, shape, chunk, itemsize, whole_chunks) for one in windows)
+
+
+def _window_cost(
+    window: Window, shape: Shape, chunk: Shape, itemsize: int, whole_chunks: bool
+) -> WindowCost:
+    n_chunks, elements = Fraction(1), Fraction(1)
+    wanted = math.prod(window.shape) * itemsize if all(shape) else 0
+    for end, part, edge in zip(shape, window.shape, chunk, strict=True):
+        if end:
+            n_chunks *= Fraction(touched_sum(end, part, edge), end - part + 1)
+            elements *= Fraction(elements_sum(end, part, edge), end - part + 1)
+        else:
+            n_chunks *= 0
+    return WindowCost(
+        window=window,
+        n_chunks=float(n_chunks),
+        nbytes=float(elements * itemsize) if whole_chunks and wanted else float(wanted),
+        wanted_nbytes=wanted,
+    )
+
+
+def access_amplification(costs: Sequence[WindowCost]) -> float | None:
+    """Return the weighted mean of bytes read over bytes wanted; ``None`` without windows."""
+    if not costs:
+        return None
+    total = sum(cost.window.weight for cost in costs)
+    return sum(cost.window.weight * cost.amplification for cost in costs) / total
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessCost:
+    """The mean cost of windows, as a sum of products with one factor for each axis.
+
+    ``weights @ prod(factors of each axis)``: that is what lets whole grids of
+    chunk shapes be priced with a matrix product. The terms, each with one row
+    per window, are chunks and elements; or, where only the wanted part is
+    read, chunks, wanted elements and the ways in which a run can end.
+    """
+
+    shape: Shape
+    """Extents of the array, each at least 1."""
+    windows: tuple[Window, ...]
+    """What readers ask for."""
+    itemsize: int
+    """Bytes per element."""
+    overheads: Overheads
+    """What reading costs beside bytes."""
+
+    def weights(self) -> Floats:
+        """Return the coefficient of each row."""
+        wanted = np.array([math.prod(w.shape) for w in self.windows], float) * self.itemsize
+        share = np.array([w.weight for w in self.windows])
+        alone = self.overheads.chunk_nbytes + self.overheads.run_nbytes + wanted
+        each = share / share.sum() / alone
+        coefficients = [self.overheads.chunk_nbytes, self.itemsize]
+        if not self.overheads.whole_chunks:
+            coefficients += [self.overheads.run_nbytes] * (len(self.shape) + 1)
+        return np.outer(coefficients, each).ravel()
+
+    def factors(self, axis: int, extents: Sequence[int]) -> Floats:
+        """Return the factor of each row for some chunk extents along one axis.
+
+        Parameters
+        ----------
+        axis : int
+            The axis.
+        extents : sequence of int
+            Chunk extents.
+
+        Returns
+        -------
+        ndarray of float64, shape (rows, len(extents))
+        """
+        end = self.shape[axis]
+        # Machine integers where they hold the sums, Python's where they would not.
+        kind: Any = np.int64 if end < _MACHINE_EXTENT else object
+        window = np.array([[w.shape[axis]] for w in self.windows], kind)
+        chunk = np.array([extents], kind)
+        places = end - window + 1
+        touched = _float(touched_sum(end, window, chunk) / places)
+        if self.overheads.whole_chunks:
+            return np.concatenate([touched, _float(elements_sum(end, window, chunk) / places)])
+        covered = _float(covered_sum(end, window, chunk) / places)
+        rows = np.broadcast_to(_float(window), touched.shape)
+        # Runs end at an axis where the chunk is not covered whole: along the axes before
+        # it each row is a run of its own, along those after it all is one run.
+        ends = [
+            rows if axis < ending else touched - covered if axis == ending else covered
+            for ending in range(len(self.shape))
+        ]
+        return np.concatenate([touched, rows, *ends, covered])
+
+    def mean(self, chunk: Shape) -> float:
+        """Return the mean cost of a chunk shape; 1.0 is each window in one piece."""
+        rows = self.weights()
+        for axis, edge in enumerate(chunk):
+            rows = rows * self.factors(axis, [edge])[:, 0]
+        return float(rows.sum())
+
+
+def _float(numbers: npt.NDArray[Any]) -> Floats:
+    return numbers.astype(np.float64)
