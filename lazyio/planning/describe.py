@@ -4,8 +4,10 @@ What is on disk, what is in memory, how many tasks, what is read twice, why.
 """
 
 import html
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+from lazyio.planning.access import WindowCost
 from lazyio.sizes import format_size
 from lazyio.spec import Shape
 
@@ -52,6 +54,14 @@ class Described(Protocol):
     @property
     def reasons(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
+    def windows(self) -> Sequence[WindowCost]: ...  # noqa: D102
+    @property
+    def format(self) -> str: ...  # noqa: D102
+    @property
+    def n_files(self) -> int: ...  # noqa: D102
+    @property
+    def limit_is_auto(self) -> bool: ...  # noqa: D102
+    @property
     def advice(self) -> tuple[tuple[str, str], ...]: ...  # noqa: D102
 
 
@@ -80,6 +90,7 @@ def _rows(plan: Described) -> list[tuple[str, str]]:
         ("tasks", f"{plan.n_tasks} {plural('block', plan.n_tasks)}, {plan.workers} at a time"),
         ("read twice", _read_twice(plan)),
     ]
+    rows += [("window", _window(cost)) for cost in plan.windows]
     if plan.reasons:
         rows.append(("why", "; ".join(plan.reasons)))
     rows += [("advice", f"{message} [{code}]") for code, message in plan.advice]
@@ -93,13 +104,16 @@ def _on_disk(plan: Described) -> str:
     )
     if plan.shard_shape is not None:
         text += f", in {plan.n_shards} {plural('shard', plan.n_shards)} of {plan.shard_shape}"
+    if plan.format == "zarr":
+        text += f"; {plan.n_files} {plural('file', plan.n_files)}"
     return text
 
 
 def _in_memory(plan: Described) -> str:
+    origin = ' (memory_limit="auto": half of what is free)' if plan.limit_is_auto else ""
     return (
         f"blocks of {plan.block_shape}, {format_size(plan.block_nbytes)} each; at most "
-        f"{format_size(plan.peak_nbytes)} of {format_size(plan.memory_limit)} in all"
+        f"{format_size(plan.peak_nbytes)} of {format_size(plan.memory_limit)} in all{origin}"
     )
 
 
@@ -116,6 +130,22 @@ def _read_twice(plan: Described) -> str:
     if plan.source_chunk_shape is not None:
         cause = f"blocks that cut across the source's chunks {plan.source_chunk_shape}"
     return f"{plan.read_amplification - 1:.0%} of the source, by {cause}"
+
+
+def _window(cost: WindowCost) -> str:
+    """Return what one window costs, on average over all places that it may lie at."""
+    weight = f" (weight {cost.window.weight:g})" if cost.window.weight != 1 else ""
+    return (
+        f"{cost.window.shape}{weight} touches {_rounded(cost.n_chunks)} "
+        f"{plural('chunk', 1 if cost.n_chunks == 1 else 2)}, reads "
+        f"{format_size(round(cost.nbytes))} for {format_size(cost.wanted_nbytes)}, "
+        f"{_rounded(cost.amplification)}x"
+    )
+
+
+def _rounded(number: float) -> str:
+    """Return three digits of a small number, all of a large one, without an exponent."""
+    return f"{number:.3g}" if number < 999.5 else f"{number:.0f}"
 
 
 def plural(noun: str, count: int) -> str:
