@@ -51,7 +51,7 @@ def plan(
         Type of an element, where ``what`` does not say it or it will be cast.
     memory_limit : int or str, optional
         Bytes for everything in flight at once, such as ``"256 MiB"``; 1 GiB
-        by default.
+        by default. ``"auto"`` is half of what is free.
     workers : int, optional
         Blocks in flight; by default dask's number of workers, or fewer where
         the limit does not allow as many.
@@ -61,15 +61,21 @@ def plan(
         axis); or a dict from axis to one of those.
     chunk_nbytes : int, str or pair, optional
         Upper bound of a chunk in bytes, or ``(lower, upper)``; by default
-        1 MiB for HDF5 and 4 MiB for Zarr.
+        1 MiB for HDF5 and 4 MiB for Zarr, and a quarter of that as lower bound
+        where ``access`` is given.
     block_shape : tuple of int, optional
         Elements per axis of a block; by default what the limit allows.
-    shards, access : optional
-        Not yet.
+    shards : tuple of int, int or "auto", optional
+        Elements per axis of a Zarr shard, a multiple of the chunk, -1 for the
+        whole axis; ``"auto"`` keeps the number of files small.
+    access : optional
+        Windows that readers will ask for, such as ``[(30000, 1), (1, 384)]`` or
+        ``[((30000, 1), weight), ...]``, -1 or ``None`` for a whole axis. The chunk
+        is the one that costs the least to read them out of.
     source_chunks : tuple of int, optional
         Chunk shape of the source, for a shape whose source is not at hand.
     format : {"hdf5", "zarr"}
-        Whose default chunk size to take.
+        Whose default chunk size to take, and whose costs of reading.
     strategy : {"auto", "hdmf"}
         ``"hdmf"`` gives the shapes of HDMF's GenericDataChunkIterator, with
         ``memory_limit`` and ``chunk_nbytes`` as its ``buffer_gb`` and ``chunk_mb``.
@@ -94,7 +100,6 @@ def plan(
     >>> plan.n_blocks, plan.n_chunks
     (4, 400)
     """
-    refuse_unready(shards=(shards, None), access=(access, None))
     facts, dims = _facts(what, dtype, chunks is True, source_chunks)
     wishes = wishes_for(
         memory_limit=memory_limit,
@@ -102,6 +107,8 @@ def plan(
         chunks=chunks,
         chunk_nbytes=chunk_nbytes,
         block_shape=block_shape,
+        shards=shards,
+        access=access,
         format=format,
         strategy=strategy,
         dims=dims,

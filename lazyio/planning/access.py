@@ -26,7 +26,6 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.grid import n_along
 from lazyio.planning.windows import Window
 from lazyio.spec import Shape
 
@@ -84,13 +83,16 @@ def elements_sum(extent: int, window: Number, chunk: Number) -> Number:
     >>> elements_sum(10, 3, 4)  # twice each 4, 8, 4 and 6
     44
     """
-    last_start = (n_along(extent, chunk) - 1) * chunk
-    padding = last_start + chunk - extent
+    return chunk * touched_sum(extent, window, chunk) - _padding_sum(extent, window, chunk)
+
+
+def _padding_sum(extent: int, window: Number, chunk: Number) -> Number:
+    """Return the elements of touched chunks beyond the end of the axis, over all places."""
+    last_start = (extent - 1) // chunk * chunk
     clear = last_start - window + 1
     # Places that do not reach the last chunk: none where it begins within every window.
     clear = clear * (clear > 0)
-    reach_last = extent - window + 1 - clear
-    return chunk * touched_sum(extent, window, chunk) - padding * reach_last
+    return (last_start + chunk - extent) * (extent - window + 1 - clear)
 
 
 def covered_sum(extent: int, window: Number, chunk: Number) -> Number:
@@ -265,9 +267,11 @@ class AccessCost:
         window = np.array([[w.shape[axis]] for w in self.windows], kind)
         chunk = np.array([extents], kind)
         places = end - window + 1
-        touched = _float(touched_sum(end, window, chunk) / places)
+        touched_sums = touched_sum(end, window, chunk)
+        touched = _float(touched_sums / places)
         if self.overheads.whole_chunks:
-            return np.concatenate([touched, _float(elements_sum(end, window, chunk) / places)])
+            elements = chunk * touched_sums - _padding_sum(end, window, chunk)
+            return np.concatenate([touched, _float(elements / places)])
         covered = _float(covered_sum(end, window, chunk) / places)
         rows = np.broadcast_to(_float(window), touched.shape)
         # Runs end at an axis where the chunk is not covered whole: along the axes before

@@ -66,7 +66,8 @@ def suit_windows(
     n_active = sum(len(choice.between(1, choice.most, 2)) > 1 for choice in choices)
     found = best_shape(prices, choices, n_active, known)
     nice = _nicest(prices, choices, n_active, found)
-    return min((nice, found, known), key=lambda shape: (_dearer(prices, shape, known), shape != nice))
+    most = prices.of(known)
+    return nice if prices.of(nice) <= most else min((found, known), key=prices.of)
 
 
 def best_shape(
@@ -92,11 +93,6 @@ def best_shape(
         ]
         found = prices.cheapest(ladders, [found])
     return found
-
-
-def _dearer(prices: Prices, shape: Shape, known: Shape) -> float:
-    """Return by how much a shape is dearer than one that is known; 0 where it is not."""
-    return max(0.0, prices.of(shape) - prices.of(known))
 
 
 def _ladder(choice: Choice, upper: int, ratio: float, starts: Sequence[int]) -> list[int]:
