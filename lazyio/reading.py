@@ -11,8 +11,9 @@ from lazyio.blocks import as_blocks
 from lazyio.errors import OptionError, PlanError
 from lazyio.grid import Region
 from lazyio.inputs import lies_in_rows, recognise
-from lazyio.options import refuse_unready, wishes_for
-from lazyio.planning import Facts, Plan, solve
+from lazyio.options import wishes_for
+from lazyio.planning import Facts, Plan, solve, suit_blocks
+from lazyio.planning.windows import Window, as_windows
 from lazyio.sources.base import Array, Source
 from lazyio.sources.function import FunctionSource
 from lazyio.sources.hdf5 import hdf5_source
@@ -144,9 +145,12 @@ def open(
         Blocks of the dask array, as in ``dask.array.from_array``: ``"auto"``
         for the plan's, a tuple, an integer, -1, or a :class:`Plan`.
     memory_limit : int or str, optional
-        Bytes for all blocks in flight; 1 GiB by default.
+        Bytes for all blocks in flight; 1 GiB by default, ``"auto"`` for half of
+        what is free.
     access : optional
-        Not yet.
+        Windows that will be taken out of the array, as in :func:`plan`. Blocks
+        are then as many of the source's chunks, in the proportions that compute
+        the least in vain for them.
     allow_external : list of path-like, optional
         Folders, beside the file's own, that links in an HDF5 file may lead to.
     **options
@@ -511,7 +515,7 @@ least 1 per axis"
 
 def _lazy(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Array:
     """Return a source as blocks: the user's own, or the plan's along its chunks."""
-    refuse_unready(access=(access, None))
+    windows = as_windows(access, source.shape)
     block_shape = None
     if isinstance(chunks, Plan):
         block_shape = chunks.block_shape
@@ -525,7 +529,7 @@ def _lazy(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Arr
         block_shape = _given_blocks(chunks, source)
     if block_shape is not None:
         return as_blocks(source, block_shape)
-    return as_blocks(source, _reading_block(source, memory_limit))
+    return as_blocks(source, _reading_block(source, memory_limit, windows))
 
 
 def _given_blocks(chunks: Any, source: Source) -> tuple[int, ...]:
@@ -545,8 +549,10 @@ def _given_blocks(chunks: Any, source: Source) -> tuple[int, ...]:
     return tuple(max((1, *axis)) for axis in edges)
 
 
-def _reading_block(source: Source, memory_limit: Any) -> tuple[int, ...]:
-    """Return the block of a plan whose chunks are the source's own."""
+def _reading_block(
+    source: Source, memory_limit: Any, windows: tuple[Window, ...]
+) -> tuple[int, ...]:
+    """Return the block of a plan whose chunks are the source's own, suited to windows."""
     facts = Facts(
         shape=source.shape,
         dtype=as_dtype(source.dtype),
@@ -558,10 +564,11 @@ def _reading_block(source: Source, memory_limit: Any) -> tuple[int, ...]:
         workers=None,
         chunks=source.chunk_shape or "auto",
         chunk_nbytes=None,
+        access=[(window.shape, window.weight) for window in windows] or None,
         format="hdf5",
     )
     try:
-        return solve(facts, wishes).block_shape
+        return suit_blocks(solve(facts, wishes))
     except PlanError as error:
         if source.chunk_shape is None:
             raise

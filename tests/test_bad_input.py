@@ -476,17 +476,8 @@ class TestPlans:
             "not a multiple of chunk_shape .* use 16 or 24",
             id="block-misaligned",
         ),
-        pytest.param(((4,), "i2"), {"shards": (2,)}, OptionError, "does not work yet", id="shards"),
-        pytest.param(
-            ((4,), "i2"), {"access": [(1,)]}, OptionError, "does not work yet", id="access"
-        ),
-        pytest.param(
-            ((4,), "i2"),
-            {"memory_limit": "auto"},
-            OptionError,
-            "does not work yet",
-            id="auto-limit",
-        ),
+        pytest.param(((4,), "i2"), {"shards": (2,)}, OptionError, "has no shards", id="shards"),
+        pytest.param(((4,), "i2"), {"access": [(0,)]}, OptionError, "extent 0", id="access"),
         pytest.param(
             (MATRIX,), {"source_chunks": (2, 2)}, OptionError, "says itself", id="chunked"
         ),

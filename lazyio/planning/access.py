@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,8 @@ from lazyio.planning.windows import Window
 from lazyio.spec import Shape
 
 Floats = npt.NDArray[np.float64]
-Number = TypeVar("Number", int, npt.NDArray[Any])
-"""An integer, or an array of integers that each formula is applied to."""
+Number = Any
+"""An integer, or an array of integers, to each of which the formula is applied."""
 
 _MACHINE_EXTENT = 2**30
 """Below it, the sums of an axis fit 64 bits."""

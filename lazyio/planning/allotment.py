@@ -49,9 +49,7 @@ def allot(given: Given) -> Budget:
 def has_given_blocks(given: Given) -> bool:
     """Return whether chunks have to find room beside blocks that stand already."""
     return (
-        given.block is not None
-        or given.facts.edges is not None
-        or isinstance(given.shard, tuple)
+        given.block is not None or given.facts.edges is not None or isinstance(given.shard, tuple)
     )
 
 

@@ -157,9 +157,7 @@ def _distance(extent: int, wish: float) -> float:
     return 0.15 * math.log(extent / wish) ** 2
 
 
-def _extents_near(
-    step: int, most: int, wish: float, room: int, *, is_open: bool
-) -> list[int]:
+def _extents_near(step: int, most: int, wish: float, room: int, *, is_open: bool) -> list[int]:
     even: set[int] = set()
     top = min(most, room)
     if is_open:

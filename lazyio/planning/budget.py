@@ -113,6 +113,4 @@ class Budget:
 
 def _beside(chunk_nbytes: int, source_chunk_nbytes: int, shard_nbytes: int) -> int:
     """Return the bytes that a worker holds beside its block."""
-    return (
-        _DECODE_COPIES * source_chunk_nbytes + _ENCODE_COPIES * chunk_nbytes + shard_nbytes
-    )
+    return _DECODE_COPIES * source_chunk_nbytes + _ENCODE_COPIES * chunk_nbytes + shard_nbytes

@@ -80,7 +80,7 @@ class Choice:
         targets = [low * ratio**rung for rung in range(count)]
         targets += [rung * self.unit for rung in range(1, _ALL_BELOW)]
         targets += [self.extent / parts for parts in _WHOLE_PARTS]
-        found = set()
+        found: set[int] = set()
         for target in targets:
             n = min(n_units, max(1, math.ceil(target / self.unit - 1e-9)))
             even = n_along(n_units, n_along(n_units, n))

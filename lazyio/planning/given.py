@@ -8,8 +8,8 @@ from lazyio.errors import OptionError
 from lazyio.planning.facts import Facts, Wishes
 from lazyio.planning.layout import Layout
 from lazyio.planning.plan import Plan
-from lazyio.planning.wishes import chunk_wishes, shard_wishes
 from lazyio.planning.windows import Window, as_windows
+from lazyio.planning.wishes import chunk_wishes, shard_wishes
 from lazyio.spec import Shape
 
 

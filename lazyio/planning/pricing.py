@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from lazyio.planning.access import AccessCost, Floats
 from lazyio.spec import Shape
@@ -129,7 +128,7 @@ class Prices:
         sizes = np.multiply.outer(np.array(ladders[first], float) * size, ladders[second])
         return self._bounded(prices, sizes)
 
-    def _bounded(self, prices: npt.ArrayLike, sizes: Floats) -> Floats:
+    def _bounded(self, prices: Floats | float, sizes: Floats) -> Floats:
         short = np.maximum(0.0, self.bounds.lower / sizes - 1)
         return np.where(sizes > self.bounds.upper, np.inf, prices + _TOO_SMALL * short)
 

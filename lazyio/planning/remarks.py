@@ -45,7 +45,7 @@ def block_reason(facts: Facts, block: Shape) -> str:
 def advice_on(given: Given, layout: Layout, read_shape: Shape | None) -> Advice:
     """Return hints on what the user chose; what the solver chose needs none."""
     facts, chunk = given.facts, layout.chunk_shape
-    found = []
+    found: list[tuple[str, str]] = []
     if any(wish is not None for wish in given.chunk):
         found += _on_given_chunk(facts, chunk)
     if read_shape is not None and facts.edges is not None:
@@ -80,7 +80,7 @@ def _on_windows(given: Given, chunk: Shape) -> Iterator[tuple[str, str]]:
     dtype = given.facts.dtype
     for window in given.windows:
         inside = all(w <= c for w, c in zip(window.shape, chunk, strict=True))
-        if inside and window.shape != chunk and math.prod(given.facts.shape):
+        if inside and window.shape != chunk and all(given.facts.shape):
             text = (
                 f"the window {window.shape} of {format_size(nbytes_of(window.shape, dtype))} is "
                 f"smaller than a chunk of {chunk}, {format_size(nbytes_of(chunk, dtype))}, which "

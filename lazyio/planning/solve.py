@@ -88,9 +88,7 @@ def _with_block(given: Given, chunk: Shape, budget: Budget) -> Plan:
             f"{budget.workers} workers; the smallest limit that would do is memory_limit={peak}"
         )
         raise PlanError(msg)
-    layout = Layout(
-        shape=facts.shape, chunk_shape=chunk, shard_shape=shard, block_shape=cut.block
-    )
+    layout = Layout(shape=facts.shape, chunk_shape=chunk, shard_shape=shard, block_shape=cut.block)
     return _plan(given, layout, cut, budget, peak)
 
 

@@ -11,9 +11,12 @@
 import math
 from collections.abc import Sequence
 
-from lazyio.planning.access import AccessCost
+from lazyio.grid import n_along
+from lazyio.planning.access import AccessCost, Overheads
+from lazyio.planning.blocks import TASK_NBYTES
 from lazyio.planning.choices import Choice
 from lazyio.planning.factors import divisors, nearest
+from lazyio.planning.plan import Plan
 from lazyio.planning.pricing import Bounds, Prices
 from lazyio.spec import Shape
 
@@ -70,9 +73,39 @@ def suit_windows(
     return nice if prices.of(nice) <= most else min((found, known), key=prices.of)
 
 
-def best_shape(
-    prices: Prices, choices: Sequence[Choice], n_active: int, known: Shape
-) -> Shape:
+def suit_blocks(plan: Plan) -> Shape:
+    """Return blocks to read a chunked source in, so that windows compute few in vain.
+
+    Parameters
+    ----------
+    plan : Plan
+        With the source's chunks as its own, and what readers ask for.
+
+    Returns
+    -------
+    tuple of int
+        Whole chunks, of at most the plan's block and at least a quarter of it;
+        the plan's block where no windows are known or the source has no chunks.
+    """
+    if not plan.windows or plan.source_chunk_shape is None or not all(plan.shape):
+        return plan.block_shape
+    upper = math.prod(plan.block_shape)
+    cost = AccessCost(
+        shape=plan.shape,
+        windows=tuple(cost.window for cost in plan.windows),
+        itemsize=max(1, plan.dtype.itemsize),
+        overheads=Overheads(chunk_nbytes=TASK_NBYTES),
+    )
+    choices = [
+        Choice(extent=extent, unit=unit)
+        for extent, unit in zip(plan.shape, plan.chunk_shape, strict=True)
+    ]
+    return suit_windows(
+        cost, choices, Bounds(lower=n_along(upper, 4), upper=upper), plan.block_shape
+    )
+
+
+def best_shape(prices: Prices, choices: Sequence[Choice], n_active: int, known: Shape) -> Shape:
     """Return the cheapest shape, nice or not."""
     windows = [window.shape for window in prices.cost.windows]
     alike = tuple(1 for _ in choices)
@@ -122,12 +155,12 @@ def _in_proportion(choices: Sequence[Choice], bounds: Bounds, to: Shape) -> Shap
     )
 
 
-def _nicest(
-    prices: Prices, choices: Sequence[Choice], n_active: int, found: Shape
-) -> Shape:
+def _nicest(prices: Prices, choices: Sequence[Choice], n_active: int, found: Shape) -> Shape:
     """Return the nicest shape whose price is within 5 % of one that was found."""
     count = max(2, int(_NICE_COMBINATIONS ** (1 / max(1, n_active))))
-    ladders = [_nice_extents(choice, edge, count) for choice, edge in zip(choices, found, strict=True)]
+    ladders = [
+        _nice_extents(choice, edge, count) for choice, edge in zip(choices, found, strict=True)
+    ]
     ranks = [
         [niceness(edge, choice.extent) for edge in ladder]
         for choice, ladder in zip(choices, ladders, strict=True)

@@ -56,9 +56,7 @@ def test_sums_over_all_places(axis):
     )
 
 
-@given(
-    extent=st.integers(1, 10**15), share=st.floats(0, 1), chunk=st.integers(1, 10**9)
-)
+@given(extent=st.integers(1, 10**15), share=st.floats(0, 1), chunk=st.integers(1, 10**9))
 @settings(max_examples=300, deadline=None)
 def test_sums_of_long_axes(extent, share, chunk):
     """Far beyond what can be listed, sums stay exact integers within their bounds."""
@@ -94,11 +92,17 @@ def test_factors_of_many_extents_are_those_of_each(extent, windows, chunks, over
     factors = cost.factors(0, chunks)
     for at, chunk in enumerate(chunks):
         n_places = [extent - w + 1 for w in windows]
-        n_touched = [touched_sum(extent, w, chunk) / n for w, n in zip(windows, n_places)]
-        second = [elements_sum(extent, w, chunk) / n for w, n in zip(windows, n_places)]
+        n_touched = [
+            touched_sum(extent, w, chunk) / n for w, n in zip(windows, n_places, strict=True)
+        ]
+        second = [
+            elements_sum(extent, w, chunk) / n for w, n in zip(windows, n_places, strict=True)
+        ]
         if not overheads.whole_chunks:
             second = windows
-            n_covered = [covered_sum(extent, w, chunk) / n for w, n in zip(windows, n_places)]
+            n_covered = [
+                covered_sum(extent, w, chunk) / n for w, n in zip(windows, n_places, strict=True)
+            ]
             assert factors[-len(windows) :, at] == pytest.approx(n_covered)
         assert factors[: 2 * len(windows), at] == pytest.approx([*n_touched, *second])
 
