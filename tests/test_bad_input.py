@@ -1275,12 +1275,6 @@ class TestNotYet:
         with refused(files, OptionError, f"^{name}=.*does not work yet"):
             write_zarr(blocks, files, **{name: value})
 
-    @pytest.mark.parametrize("name", ["access"])
-    def test_opening_options(self, files, name):
-        """So is one of opening."""
-        with refused(files, OptionError, f"^{name}=.*does not work yet"):
-            lazyio.open(files / "old.npy", **{name: [(1, 1)]})
-
     def test_contiguous(self, tmp_path, blocks):
         """chunks=None is contiguous, in time."""
         with refused(tmp_path, OptionError, "chunks=None.*does not work yet"):

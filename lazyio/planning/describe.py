@@ -4,65 +4,11 @@ What is on disk, what is in memory, how many tasks, what is read twice, why.
 """
 
 import html
-from collections.abc import Sequence
-from typing import Any, Protocol
 
 from lazyio.planning.access import WindowCost
+from lazyio.planning.described import Described
+from lazyio.planning.drawing import as_svg
 from lazyio.sizes import format_size
-from lazyio.spec import Shape
-
-
-class Described(Protocol):
-    """The facts of a plan that its table shows."""
-
-    @property
-    def shape(self) -> Shape: ...  # noqa: D102
-    @property
-    def dtype(self) -> Any: ...  # noqa: D102
-    @property
-    def chunk_shape(self) -> Shape: ...  # noqa: D102
-    @property
-    def shard_shape(self) -> Shape | None: ...  # noqa: D102
-    @property
-    def block_shape(self) -> Shape: ...  # noqa: D102
-    @property
-    def source_chunk_shape(self) -> Shape | None: ...  # noqa: D102
-    @property
-    def read_shape(self) -> Shape | None: ...  # noqa: D102
-    @property
-    def nbytes(self) -> int: ...  # noqa: D102
-    @property
-    def chunk_nbytes(self) -> int: ...  # noqa: D102
-    @property
-    def block_nbytes(self) -> int: ...  # noqa: D102
-    @property
-    def peak_nbytes(self) -> int: ...  # noqa: D102
-    @property
-    def memory_limit(self) -> int: ...  # noqa: D102
-    @property
-    def n_chunks(self) -> int: ...  # noqa: D102
-    @property
-    def n_shards(self) -> int: ...  # noqa: D102
-    @property
-    def n_tasks(self) -> int: ...  # noqa: D102
-    @property
-    def is_graph(self) -> bool: ...  # noqa: D102
-    @property
-    def workers(self) -> int: ...  # noqa: D102
-    @property
-    def read_amplification(self) -> float: ...  # noqa: D102
-    @property
-    def reasons(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def windows(self) -> Sequence[WindowCost]: ...  # noqa: D102
-    @property
-    def format(self) -> str: ...  # noqa: D102
-    @property
-    def n_files(self) -> int: ...  # noqa: D102
-    @property
-    def limit_is_auto(self) -> bool: ...  # noqa: D102
-    @property
-    def advice(self) -> tuple[tuple[str, str], ...]: ...  # noqa: D102
 
 
 def as_text(plan: Described) -> str:
@@ -73,13 +19,13 @@ def as_text(plan: Described) -> str:
 
 
 def as_html(plan: Described) -> str:
-    """Return the table as HTML, for notebooks."""
+    """Return the table as HTML, and the drawing below it, for notebooks."""
     cells = "".join(
         f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
         f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
         for name, text in _rows(plan)
     )
-    return f"<table>{cells}</table>"
+    return f"<table>{cells}</table>{as_svg(plan)}"
 
 
 def _rows(plan: Described) -> list[tuple[str, str]]:

