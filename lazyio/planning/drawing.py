@@ -113,7 +113,8 @@ class _Face:
             if axis.number is None:
                 continue
             step = layer.shape[axis.number]
-            if step / axis.shown * axis.length < _CLOSEST_LINES:
+            closest = _CLOSEST_LINES if which else _CLOSEST_LINES / _SLANT
+            if step / axis.shown * axis.length < closest:
                 continue
             for n in range(1, math.ceil(axis.shown / step)):
                 at = n * step
