@@ -21,7 +21,7 @@ from lazyio.planning.budget import Budget
 from lazyio.planning.choices import Choice
 from lazyio.planning.given import Given
 from lazyio.planning.pricing import Bounds
-from lazyio.planning.solver import solve_chunk_shape
+from lazyio.planning.solver import raise_to, solve_chunk_shape
 from lazyio.planning.suiting import suit_windows
 from lazyio.planning.wishes import MAX_CHUNK_NBYTES
 from lazyio.spec import Shape, nbytes_of
@@ -54,9 +54,20 @@ def choose_chunk(given: Given, budget: Budget) -> Shape:
         if within is not None:
             free_steps = [None if free else step for step, free in zip(steps, is_open, strict=True)]
             return _checked_limit(_suited(given, within, upper, free_steps), given)
-    anywhere = solve_chunk_shape(shape, itemsize, upper, given.chunk)
+    anywhere = _raised(given, solve_chunk_shape(shape, itemsize, upper, given.chunk), upper)
     suited = _suited(given, anywhere, upper, [None] * len(shape))
     return _checked_limit(suited, given)
+
+
+def _raised(given: Given, chunk: Shape, upper_nbytes: int) -> Shape:
+    """Return a chunk of no less than the lower bound, if the user gave one."""
+    lower, _ = given.wishes.chunk_nbytes or (None, 0)
+    if lower is None:
+        return chunk
+    itemsize = max(1, given.facts.dtype.itemsize)
+    shape = tuple(max(1, extent) for extent in given.facts.shape)
+    free = [wish is None for wish in given.chunk]
+    return raise_to(chunk, shape, -(-lower // itemsize), upper_nbytes // itemsize, free)
 
 
 def _upper_nbytes(given: Given, budget: Budget) -> int:
