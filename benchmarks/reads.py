@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.calibration.cases import (
-    CODECS,
+    PAIRS,
     READERS,
     SHAPE,
     SHORT_SHAPE,
@@ -65,11 +65,7 @@ def main(arguments: list[str]) -> int:
     with output_folder(given.data) as folder:
         write_all(folder, shape)
         taken = measured(folder, list(readings(shape, places)), repeats)
-    groups = {
-        (reader, codec): [one for one in taken if (one.reader, one.codec) == (reader, codec)]
-        for reader in READERS
-        for codec in CODECS
-    }
+    groups = {pair: [one for one in taken if (one.reader, one.codec) == pair] for pair in PAIRS}
     fits = [best_fit(group) for group in groups.values()]
     lines = table(fits)
     print("\n".join(lines))

@@ -28,6 +28,7 @@ def wishes_for(
     shards: Any = None,
     access: Any = None,
     reads_whole_chunks: bool = True,
+    codec: str | None = None,
     strategy: str = "auto",
     dims: Sequence[str] = (),
 ) -> Wishes:
@@ -42,7 +43,10 @@ def wishes_for(
     format : {"hdf5", "zarr"}
         What is written.
     reads_whole_chunks : bool
-        Whether readers decode whole chunks: ``False`` for HDF5 without any filter.
+        Whether a chunk is read whole for any part of it. Not so in HDF5 without
+        filters where chunks do not fit the chunk cache of libhdf5.
+    codec : str, optional
+        ``"none"``, ``"gzip"``, ``"zstd"`` or another name, where it is known.
     dims : sequence of str
         Names of the array's axes, if they have any.
 
@@ -79,6 +83,7 @@ def wishes_for(
         shards=shards,
         access=access,
         reads_whole_chunks=reads_whole_chunks,
+        codec=codec,
         format=target,
         strategy=rules,
         dims=tuple(dims),

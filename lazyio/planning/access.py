@@ -2,15 +2,16 @@
 
 A window of ``w`` elements lies anywhere along an axis of ``S``, each of its
 ``S - w + 1`` places as likely as another. How many chunks it touches, how many
-elements they hold and how many it covers whole are sums over all places, and
-have closed forms in integers; over several axes the expectations multiply.
+elements they hold and whether it is exactly one of them are sums over all
+places, and have closed forms in integers; over several axes the expectations
+multiply.
 
 The cost of a window, as bytes that could have been read instead:
 
 * where whole chunks are decoded, ``chunks x overhead + their bytes``;
 * where only the wanted part is read (HDF5 without filters), ``chunks x
   overhead + runs x run + wanted bytes``; a run is what lies together both in
-  the window and in the chunk.
+  the chunk and in the memory that the window is read to.
 
 It is divided by the cost of the window in one piece. The objective of a chunk
 shape is the weighted mean of these ratios; the mean, because a product would
@@ -95,8 +96,8 @@ def _padding_sum(extent: int, window: Number, chunk: Number) -> Number:
     return (last_start + chunk - extent) * (extent - window + 1 - clear)
 
 
-def covered_sum(extent: int, window: Number, chunk: Number) -> Number:
-    """Return the full chunks that lie whole in a window, summed over all its places.
+def matched_sum(extent: int, window: Number, chunk: Number) -> Number:
+    """Return the chunks that a window is exactly, summed over all its places.
 
     Parameters
     ----------
@@ -106,20 +107,14 @@ def covered_sum(extent: int, window: Number, chunk: Number) -> Number:
     Returns
     -------
     int
-        A last chunk that reaches over the end of the axis is never covered.
+        A last chunk that reaches over the end of the axis is never matched.
 
     Examples
     --------
-    >>> covered_sum(10, 6, 4)  # places 0 to 4 cover 1, 0, 1, 1 and 1
-    4
+    >>> matched_sum(10, 4, 4), matched_sum(10, 5, 4)  # at places 0 and 4
+    (2, 0)
     """
-    places = extent - window + 1
-    sums = (
-        _floor_sum(extent + 1, chunk)
-        - _floor_sum(window, chunk)
-        - _floor_sum(places + chunk - 1, chunk)
-    )
-    return sums * (window >= chunk)
+    return extent // chunk * (window == chunk)
 
 
 def _floor_sum(stop: Number, chunk: Number) -> Number:
@@ -140,21 +135,51 @@ class Overheads:
     """Whether a chunk is read and decoded whole for any part of it."""
 
 
-def overheads_of(format: Literal["hdf5", "zarr"], *, whole_chunks: bool) -> Overheads:
-    """Return what reading costs beside bytes, for the codecs that are usual in a format."""
-    if format == "zarr":
-        return Overheads(chunk_nbytes=ZARR_CHUNK_NBYTES)
-    if whole_chunks:
-        return Overheads(chunk_nbytes=HDF5_CHUNK_NBYTES)
-    return Overheads(
-        chunk_nbytes=HDF5_PLAIN_CHUNK_NBYTES, run_nbytes=HDF5_RUN_NBYTES, whole_chunks=False
-    )
+_KIB = 2**10
+
+# Latency of a chunk times bandwidth, as `python -m benchmarks reads` finds them with all in
+# the page cache: the geometric mean of the readers there, as a power of two. The figures are
+# in docs/explanation/calibration.md.
+CHUNK_OVERHEAD_NBYTES = {
+    ("hdf5", "none"): 256 * _KIB,
+    ("hdf5", "gzip"): 8 * _KIB,
+    ("hdf5", "zstd"): 64 * _KIB,
+    ("zarr", "none"): 2048 * _KIB,
+    ("zarr", "gzip"): 64 * _KIB,
+    ("zarr", "zstd"): 512 * _KIB,
+}
+# The same for HDF5 without filters, where chunks do not fit libhdf5's chunk cache.
+PART_OVERHEAD_NBYTES = 32 * _KIB
+RUN_OVERHEAD_NBYTES = 8 * _KIB
+USUAL_CODEC = "zstd"
 
 
-ZARR_CHUNK_NBYTES = 512 * 2**10
-HDF5_CHUNK_NBYTES = 32 * 2**10
-HDF5_PLAIN_CHUNK_NBYTES = 64 * 2**10
-HDF5_RUN_NBYTES = 4 * 2**10
+def overheads_of(
+    format: Literal["hdf5", "zarr"], codec: str | None = None, *, whole_chunks: bool = True
+) -> Overheads:
+    """Return what reading costs beside bytes.
+
+    Parameters
+    ----------
+    format : {"hdf5", "zarr"}
+        What the chunks are in. Zarr reads whole chunks always.
+    codec : str, optional
+        ``"none"`` or the name of a codec; those that were not measured, and
+        ``None``, count as zstd, which lies between the fast and the slow ones.
+    whole_chunks : bool
+        Whether a chunk is read whole for any part of it.
+
+    Returns
+    -------
+    Overheads
+        In bytes that could have been read instead.
+    """
+    if format == "hdf5" and not whole_chunks:
+        return Overheads(
+            chunk_nbytes=PART_OVERHEAD_NBYTES, run_nbytes=RUN_OVERHEAD_NBYTES, whole_chunks=False
+        )
+    usual = CHUNK_OVERHEAD_NBYTES[format, USUAL_CODEC]
+    return Overheads(chunk_nbytes=CHUNK_OVERHEAD_NBYTES.get((format, codec or ""), usual))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,15 +297,15 @@ class AccessCost:
         if self.overheads.whole_chunks:
             elements = chunk * touched_sums - _padding_sum(end, window, chunk)
             return np.concatenate([touched, _float(elements / places)])
-        covered = _float(covered_sum(end, window, chunk) / places)
+        matched = _float(matched_sum(end, window, chunk) / places)
         rows = np.broadcast_to(_float(window), touched.shape)
-        # Runs end at an axis where the chunk is not covered whole: along the axes before
-        # it each row is a run of its own, along those after it all is one run.
+        # Runs end at an axis where chunk and window differ: along the axes before it each
+        # row is a run of its own, along those after it all is one run.
         ends = [
-            rows if axis < ending else touched - covered if axis == ending else covered
+            rows if axis < ending else touched - matched if axis == ending else matched
             for ending in range(len(self.shape))
         ]
-        return np.concatenate([touched, rows, *ends, covered])
+        return np.concatenate([touched, rows, *ends, matched])
 
     def mean(self, chunk: Shape) -> float:
         """Return the mean cost of a chunk shape; 1.0 is each window in one piece."""

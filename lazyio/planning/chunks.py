@@ -143,7 +143,11 @@ def _suited(given: Given, known: Shape, upper_nbytes: int, steps: list[int | Non
         shape=shape,
         windows=given.windows,
         itemsize=itemsize,
-        overheads=overheads_of(given.wishes.format, whole_chunks=given.wishes.reads_whole_chunks),
+        overheads=overheads_of(
+            given.wishes.format,
+            given.wishes.codec,
+            whole_chunks=given.wishes.reads_whole_chunks,
+        ),
     )
     return suit_windows(cost, choices, Bounds(lower=least, upper=upper), known)
 

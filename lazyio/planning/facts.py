@@ -55,7 +55,9 @@ class Wishes:
     access: Any = None
     """Windows in any of the forms that :func:`lazyio.plan` takes."""
     reads_whole_chunks: bool = True
-    """Whether readers decode whole chunks; not so in HDF5 without any filter."""
+    """Whether a chunk is read whole for any part of it."""
+    codec: str | None = None
+    """Name of the codec, if it is known, or ``"none"``: decides what a chunk costs to look up."""
     format: Literal["hdf5", "zarr"] = "hdf5"
     """Whose default chunk size to take, and whose costs of reading."""
     strategy: Literal["auto", "hdmf"] = "auto"

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -33,13 +34,18 @@ class Bounds:
     """The most."""
 
 
+@dataclass(frozen=True)
 class Prices:
     """Mean costs of windows, infinite for chunks that are too large, huge for too small."""
 
-    def __init__(self, cost: AccessCost, bounds: Bounds) -> None:
-        self.cost = cost
-        self.bounds = bounds
-        self._weights = cost.weights()
+    cost: AccessCost
+    """The windows, and what reading costs."""
+    bounds: Bounds
+    """How many elements a chunk may have."""
+
+    @cached_property
+    def _weights(self) -> Floats:
+        return self.cost.weights()
 
     def of(self, shape: Shape) -> float:
         """Return the price of one shape."""

@@ -157,7 +157,8 @@ def _in_proportion(choices: Sequence[Choice], bounds: Bounds, to: Shape) -> Shap
 
 def _nicest(prices: Prices, choices: Sequence[Choice], n_active: int, found: Shape) -> Shape:
     """Return the nicest shape whose price is within 5 % of one that was found."""
-    count = max(2, int(_NICE_COMBINATIONS ** (1 / max(1, n_active))))
+    # One, and so no choice at all, where there are very many axes.
+    count = int(_NICE_COMBINATIONS ** (1 / max(1, n_active)) + 1e-9)
     ladders = [
         _nice_extents(choice, edge, count) for choice, edge in zip(choices, found, strict=True)
     ]

@@ -124,6 +124,18 @@ def test_pairs_of_axes_are_descended_where_combinations_are_many():
     assert found == (1, 1, 40, 1, 1, 40)
 
 
+def test_many_axes_take_no_longer_than_seconds():
+    """Thirty-two axes are searched two at a time, and not rounded in all combinations."""
+    plan = lazyio.plan((4,) * 32, "u1", access=[(1,) * 20 + (4,) * 12, (4,) * 8 + (1,) * 24])
+    assert plan.chunk_nbytes <= 2**20
+    assert (
+        plan.access_amplification
+        < lazyio.plan(
+            (4,) * 32, "u1", chunks=(1,) * 22 + (4,) * 10, access=[(4,) * 8 + (1,) * 24]
+        ).access_amplification
+    )
+
+
 @pytest.mark.parametrize(
     ("extent", "axis_extent", "rank"), [(50, 100, 3), (64, 100, 2), (48, 100, 1), (49, 100, 0)]
 )
