@@ -1,10 +1,4 @@
-"""What it costs to read windows out of chunks: exact, independent of their number.
-
-A window of ``w`` elements lies anywhere along an axis of ``S``, each of its
-``S - w + 1`` places as likely as another. How many chunks it touches, how many
-elements they hold and whether it is exactly one of them are sums over all
-places, and have closed forms in integers; over several axes the expectations
-multiply.
+"""What it costs to read windows out of chunks, independent of their number.
 
 The cost of a window, as bytes that could have been read instead:
 
@@ -27,100 +21,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from lazyio.planning.overlaps import elements_sum, matched_sum, touched_sum
 from lazyio.planning.windows import Window
 from lazyio.spec import Shape
 
 Floats = npt.NDArray[np.float64]
-Number = Any
-"""An integer, or an array of integers, to each of which the formula is applied."""
-
 _MACHINE_EXTENT = 2**30
 """Below it, the sums of an axis fit 64 bits."""
-
-
-def touched_sum(extent: int, window: Number, chunk: Number) -> Number:
-    """Return the chunks that a window touches, summed over all its places.
-
-    Parameters
-    ----------
-    extent, window, chunk : int
-        Elements along the axis, ``1 <= window <= extent`` and ``1 <= chunk``.
-        Window and chunk may be arrays of integers.
-
-    Returns
-    -------
-    int
-        Divide by the ``extent - window + 1`` places for the expectation.
-
-    Examples
-    --------
-    >>> touched_sum(10, 3, 4)  # places 0 to 7 touch 1, 1, 2, 2, 1, 1, 2 and 2
-    12
-    """
-    places = extent - window + 1
-    return (
-        places
-        + _floor_sum(extent, chunk)
-        - _floor_sum(window - 1, chunk)
-        - _floor_sum(places, chunk)
-    )
-
-
-def elements_sum(extent: int, window: Number, chunk: Number) -> Number:
-    """Return the elements of the chunks that a window touches, summed over all its places.
-
-    Parameters
-    ----------
-    extent, window, chunk : int
-        As in :func:`touched_sum`.
-
-    Returns
-    -------
-    int
-        The last chunk counts as far as the axis goes.
-
-    Examples
-    --------
-    >>> elements_sum(10, 3, 4)  # twice each 4, 8, 4 and 6
-    44
-    """
-    return chunk * touched_sum(extent, window, chunk) - _padding_sum(extent, window, chunk)
-
-
-def _padding_sum(extent: int, window: Number, chunk: Number) -> Number:
-    """Return the elements of touched chunks beyond the end of the axis, over all places."""
-    last_start = (extent - 1) // chunk * chunk
-    clear = last_start - window + 1
-    # Places that do not reach the last chunk: none where it begins within every window.
-    clear = clear * (clear > 0)
-    return (last_start + chunk - extent) * (extent - window + 1 - clear)
-
-
-def matched_sum(extent: int, window: Number, chunk: Number) -> Number:
-    """Return the chunks that a window is exactly, summed over all its places.
-
-    Parameters
-    ----------
-    extent, window, chunk : int
-        As in :func:`touched_sum`.
-
-    Returns
-    -------
-    int
-        A last chunk that reaches over the end of the axis is never matched.
-
-    Examples
-    --------
-    >>> matched_sum(10, 4, 4), matched_sum(10, 5, 4)  # at places 0 and 4
-    (2, 0)
-    """
-    return extent // chunk * (window == chunk)
-
-
-def _floor_sum(stop: Number, chunk: Number) -> Number:
-    """Return the sum of ``x // chunk`` for ``0 <= x < stop``."""
-    whole = stop // chunk
-    return chunk * (whole * (whole - 1) // 2) + whole * (stop - whole * chunk)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,11 +128,12 @@ def _window_cost(
     n_chunks, elements = Fraction(1), Fraction(1)
     wanted = math.prod(window.shape) * itemsize if all(shape) else 0
     for end, part, edge in zip(shape, window.shape, chunk, strict=True):
-        if end:
-            n_chunks *= Fraction(touched_sum(end, part, edge), end - part + 1)
-            elements *= Fraction(elements_sum(end, part, edge), end - part + 1)
-        else:
+        if not end:
             n_chunks *= 0
+            continue
+        touched = touched_sum(end, part, edge)
+        n_chunks *= Fraction(touched, end - part + 1)
+        elements *= Fraction(elements_sum(end, part, edge, touched), end - part + 1)
     return WindowCost(
         window=window,
         n_chunks=float(n_chunks),
@@ -295,7 +203,7 @@ class AccessCost:
         touched_sums = touched_sum(end, window, chunk)
         touched = _float(touched_sums / places)
         if self.overheads.whole_chunks:
-            elements = chunk * touched_sums - _padding_sum(end, window, chunk)
+            elements = elements_sum(end, window, chunk, touched_sums)
             return np.concatenate([touched, _float(elements / places)])
         matched = _float(matched_sum(end, window, chunk) / places)
         rows = np.broadcast_to(_float(window), touched.shape)
