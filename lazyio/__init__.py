@@ -3,6 +3,7 @@
 from lazyio.errors import LazyioError
 from lazyio.planning import Plan
 from lazyio.reading import (
+    concatenate,
     from_array,
     from_function,
     from_hdf5,
@@ -12,6 +13,7 @@ from lazyio.reading import (
     from_zarr,
     open,
     plan,
+    stack,
 )
 from lazyio.run.report import WriteReport
 from lazyio.sources.base import Source
@@ -22,6 +24,7 @@ __all__ = [
     "Plan",
     "Source",
     "WriteReport",
+    "concatenate",
     "from_array",
     "from_function",
     "from_hdf5",
@@ -31,6 +34,7 @@ __all__ = [
     "from_zarr",
     "open",
     "plan",
+    "stack",
     "to_hdf5",
     "to_zarr",
 ]

@@ -11,11 +11,13 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lazyio.elements import TEXT, is_text
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
 from lazyio.grid import Region, box, box_shape, format_region, grid_shape, n_along, overlap
-from lazyio.sources.base import Array, listed
+from lazyio.sources.base import Array, Source, listed
 from lazyio.sources.chunk_table import Placement, PlacementCache
 from lazyio.sources.confine import allowed_folders, refuse_links, refuse_storage
+from lazyio.sources.decoded import decoded
 from lazyio.sources.files import (
     existing,
     fingerprint,
@@ -114,23 +116,85 @@ class Hdf5Source:
     def _read_with_libhdf5(self, region: Region, out: Array) -> None:
         with open_hdf5(self.path) as file:
             dataset = _dataset(file, self.key, self.path)
-            require_filters(dataset, f"{self.path}: dataset {self.key!r}")
-            try:
-                if not self.shape:
-                    out[()] = dataset[()]
-                elif out.size:
-                    dataset.read_direct(out, source_sel=region)
-            except OSError as error:
-                msg = (
-                    f"{self.path}: dataset {self.key!r} cannot be decoded at "
-                    f"{format_region(region)}: {error}"
-                )
-                raise DamagedDataError(msg) from error
+            read_dataset(dataset, region, out, f"{self.path}: dataset {self.key!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenDatasetSource:
+    """A dataset that only an open handle leads to: in memory, or open for writing.
+
+    It is read through libhdf5 and h5py's lock, and cannot go to another process.
+    """
+
+    dataset: h5py.Dataset
+    """The handle; its file has to stay open."""
+    shape: Shape
+    """Extents, in elements."""
+    dtype: np.dtype[Any]
+    """Type of an element."""
+    chunk_shape: Shape | None
+    """What is decoded at once; ``None`` for contiguous datasets."""
+
+    @property
+    def location(self) -> tuple[str, str]:
+        """Name of the file, which may be none on disk, and of the dataset."""
+        self._require_open()
+        return str(self.dataset.file.filename), str(self.dataset.name or "")
+
+    def read(self, region: Region) -> Array:
+        """Return a part as a new array."""
+        out: Array = np.empty(box_shape(region), self.dtype)
+        self.read_into(region, out)
+        return out
+
+    def read_into(self, region: Region, out: Array) -> None:
+        """Fill ``out`` with a part."""
+        self._require_open()
+        read_dataset(self.dataset, region, out, f"the open dataset {self.dataset.name!r}")
+
+    def _require_open(self) -> None:
+        if not self.dataset:
+            msg = "the dataset's file has been closed; keep it open, or give path and key"
+            raise SourceError(msg)
+
+
+def read_dataset(dataset: h5py.Dataset, region: Region, out: Array, name: str) -> None:
+    """Fill ``out`` with a part of an open dataset, by libhdf5.
+
+    Raises
+    ------
+    DamagedDataError
+        When it does not decode.
+    SourceError
+        When a filter is not to be had.
+    """
+    require_filters(dataset, name)
+    try:
+        if not dataset.shape:
+            out[()] = dataset.astype(TEXT)[()] if is_text(out.dtype) else dataset[()]
+        elif not out.size:
+            return
+        elif is_text(out.dtype):
+            out[...] = dataset.astype(TEXT)[region]
+        elif out.dtype.kind == "V" and out.dtype.fields is None:
+            _read_opaque(dataset, region, out)
+        else:
+            dataset.read_direct(out, source_sel=region)
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{name} cannot be decoded at {format_region(region)}: {error}"
+        raise DamagedDataError(msg) from error
+
+
+def _read_opaque(dataset: h5py.Dataset, region: Region, out: Array) -> None:
+    """Read bytes under the file's own tag; libhdf5 converts between equal tags only."""
+    there = dataset.id.get_space()
+    there.select_hyperslab(tuple(part.start for part in region), out.shape)
+    dataset.id.read(h5py.h5s.create_simple(out.shape), there, out, dataset.id.get_type())
 
 
 def hdf5_source(
     path: str | os.PathLike[str], key: str | None, allow_external: object = None
-) -> Hdf5Source:
+) -> Source:
     """Return the source for a dataset, after reading its metadata.
 
     Parameters
@@ -144,8 +208,9 @@ def hdf5_source(
 
     Returns
     -------
-    Hdf5Source
-        Holds the path, never the open file.
+    Source
+        Holds the path, never the open file. Times and text that lazyio wrote
+        are what they were; all else is as it is stored.
 
     Raises
     ------
@@ -166,7 +231,36 @@ def hdf5_source(
         refuse_storage(dataset, folders)
         is_linked = dataset.file.filename != file.filename
         # A linked dataset has another name in its own file: it is read by way of the link.
-        return describe_dataset(dataset, str(found), key if is_linked else None)
+        source = describe_dataset(dataset, str(found), key if is_linked else None)
+        return decoded(source, dataset.attrs)
+
+
+def open_dataset_source(dataset: h5py.Dataset) -> Source:
+    """Return the source for a dataset that a user has opened.
+
+    It travels as path and key where that leads to the same data; where its
+    file is open for writing, is no file on disk, or has no name for it, it is
+    read through the handle.
+
+    Raises
+    ------
+    SourceError
+        When its file has been closed, or a filter is not to be had.
+    UnsupportedDtypeError
+        When its elements have no fixed size.
+    """
+    if not dataset:
+        msg = "the dataset's file has been closed; open it again, or give path and key"
+        raise SourceError(msg)
+    file = dataset.file
+    on_disk = file.driver in ("sec2", "stdio") and file.mode == "r" and not file.swmr_mode
+    if on_disk and dataset.name is not None:
+        return hdf5_source(file.filename, dataset.name)
+    facts = describe_dataset(dataset, str(file.filename))
+    held = OpenDatasetSource(
+        dataset=dataset, shape=facts.shape, dtype=facts.dtype, chunk_shape=facts.chunk_shape
+    )
+    return decoded(held, dataset.attrs)
 
 
 def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -> Hdf5Source:
@@ -179,17 +273,19 @@ def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -
     if dtype.subdtype is not None:
         msg = f"{name} has elements that are arrays, {dtype}, which have no place in a dask array"
         raise UnsupportedDtypeError(msg)
-    if dtype.hasobject:
+    if _is_variable_text(dtype):
+        dtype = TEXT
+    elif dtype.hasobject:
         msg = (
             f"{name} holds {_kind_of_object(dtype)}, which have no fixed size; "
-            "arrays of fixed-size elements are read"
+            "arrays of fixed-size elements and of text are read"
         )
         raise UnsupportedDtypeError(msg)
     require_filters(dataset, name)
     contiguous = dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
     return Hdf5Source(
         path=path,
-        key=key or dataset.name,
+        key=key or dataset.name or "",
         shape=tuple(map(int, dataset.shape)),
         dtype=dtype,
         chunk_shape=tuple(map(int, dataset.chunks)) if dataset.chunks else None,
@@ -283,11 +379,14 @@ def _has_plugins() -> bool:
     return True
 
 
+def _is_variable_text(dtype: np.dtype[Any]) -> bool:
+    text = h5py.check_string_dtype(dtype)
+    return text is not None and text.length is None
+
+
 def _kind_of_object(dtype: np.dtype[Any]) -> str:
-    if h5py.check_string_dtype(dtype) is not None:
-        return "variable-length strings"
     if h5py.check_vlen_dtype(dtype) is not None:
         return "variable-length rows"
     if h5py.check_ref_dtype(dtype) is not None:
-        return "references"
+        return "references to other objects"
     return f"elements of type {dtype}"

@@ -1,6 +1,7 @@
 """From what a user has to the adapter that reads it: by type, content or suffix."""
 
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,17 @@ from typing import Any
 import h5py
 import numpy as np
 import zarr
+from zarr.abc.store import Store
+from zarr.storage import StorePath, ZipStore
 
 from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsupportedDtypeError
 from lazyio.sources import hdf5, npy
 from lazyio.sources import zarr as zarr_adapter
 from lazyio.sources.base import Source, listed
+from lazyio.sources.decoded import decoded
 from lazyio.sources.files import existing
 from lazyio.sources.function import ArraySource, FunctionSource
-from lazyio.sources.raw import RawSource, raw_source
+from lazyio.sources.raw import RawSource, raw_sources
 from lazyio.spec import as_dtype, as_shape
 
 FORMATS = ("npy", "hdf5", "zarr", "raw")
@@ -29,6 +33,7 @@ SUFFIXES = {
     ".nwb": "hdf5",
     ".zarr": "zarr",
 }
+_TO_NUMPY = {"sparse": ".todense()", "scipy": ".toarray()", "cupy": ".get()", "torch": ".numpy()"}
 _ITERATOR_METHODS = ("_get_data", "_get_maxshape", "_get_dtype")
 
 
@@ -72,17 +77,68 @@ def source_for(
     """
     if isinstance(obj, (str, os.PathLike)):
         return _from_path(obj, key, format, storage_options, dict(options or {}), allow_external)
-    if format is not None or options or storage_options or allow_external is not None:
-        msg = (
-            f"format and adapter options are for paths; {type(obj).__name__} says itself what it is"
-        )
-        raise OptionError(msg)
+    if format == "raw" and isinstance(obj, (list, tuple)):
+        return _from_raw(obj, key, dict(options or {}))
+    refuse_path_options(
+        obj,
+        format=format,
+        storage_options=storage_options,
+        options=options,
+        allow_external=allow_external,
+    )
     if isinstance(obj, (h5py.Group, zarr.Group)):
         return _from_group(obj, key)
+    if isinstance(obj, (Store, StorePath)):
+        return zarr_array_source(obj, key)
     if key is not None:
         msg = f"key={key!r} is for files and groups; {type(obj).__name__} is one array"
         raise OptionError(msg)
     return array_source(obj)
+
+
+def refuse_path_options(obj: object, **given: object) -> None:
+    """Raise where options that are for paths were given with something else.
+
+    Raises
+    ------
+    OptionError
+        Naming them, and the type of what was given.
+    """
+    names = [name for name, value in given.items() if value not in (None, {})]
+    if names:
+        msg = (
+            f"{', '.join(names)}: format and adapter options are for paths; "
+            f"{type(obj).__name__} says itself what it is"
+        )
+        raise OptionError(msg)
+
+
+def zarr_array_source(
+    store: Any, path: Any, storage_options: Mapping[str, Any] | None = None
+) -> Source:
+    """Return the source for an array in a Zarr store, its elements as they were.
+
+    Parameters
+    ----------
+    store : path-like, str or zarr store
+        A folder, a zip file, a URL or a store object.
+    path : str or None
+        Path of the array inside it; ``None`` where the store has only one.
+    storage_options : mapping, optional
+        For a URL, as fsspec takes them.
+
+    Returns
+    -------
+    Source
+        Only metadata has been read.
+    """
+    if isinstance(store, (str, os.PathLike)) and "://" not in str(store) and _is_zip(Path(store)):
+        store = ZipStore(existing(store), mode="r")
+    return _from_zarr_array(zarr_adapter.zarr_source(store, path, storage_options))
+
+
+def _from_zarr_array(source: zarr_adapter.ZarrSource) -> Source:
+    return decoded(source, source.array.attrs)
 
 
 def array_source(obj: Any) -> Source:
@@ -96,16 +152,14 @@ def array_source(obj: Any) -> Source:
         When its elements have no fixed size.
     """
     if isinstance(obj, h5py.Dataset):
-        return _from_dataset(obj)
+        return hdf5.open_dataset_source(obj)
     if isinstance(obj, zarr.Array):
-        return zarr_adapter.describe_array(obj)
+        return _from_zarr_array(zarr_adapter.describe_array(obj))
     if isinstance(obj, np.memmap):
         mapped = _from_memmap(obj)
         if mapped is not None:
             return mapped
-    if isinstance(obj, np.ma.MaskedArray):
-        msg = "a masked array has values that are not there; call .filled(value) first"
-        raise UnsupportedDtypeError(msg)
+    refuse_elements(obj)
     if all(callable(getattr(obj, name, None)) for name in _ITERATOR_METHODS):
         return FunctionSource(
             function=obj._get_data,
@@ -114,23 +168,9 @@ def array_source(obj: Any) -> Source:
         )
     if isinstance(obj, (list, tuple, int, float, complex)):
         obj = _from_sequence(obj)
-    if not hasattr(obj, "__getitem__") and isinstance(obj, Source):
-        return _with_facts(obj)
-    if not all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__")):
-        is_stream = hasattr(obj, "__next__") or hasattr(obj, "__iter__")
-        if is_stream and not isinstance(obj, (dict, set, frozenset, bytes, bytearray)):
-            msg = (
-                f"{type(obj).__name__} can only be gone through once, from its start; it has no "
-                "shape, dtype and indexing, which a lazy array needs"
-            )
-            raise SourceError(msg)
-        msg = (
-            f"{type(obj).__name__} is no path and no array; give one, or an object with "
-            "shape, dtype and read(region) (see lazyio.Source)"
-        )
-        raise UnknownFormatError(msg)
     if isinstance(obj, Source):
         return _with_facts(obj)
+    _require_indexing(obj)
     chunks = getattr(obj, "chunks", None)
     regular = isinstance(chunks, tuple) and all(isinstance(c, int) for c in chunks)
     return ArraySource(
@@ -140,6 +180,51 @@ def array_source(obj: Any) -> Source:
         chunk_shape=chunks if regular and chunks else None,
         kind=f"the {type(obj).__name__}",
     )
+
+
+def refuse_elements(obj: object) -> None:
+    """Raise where the elements of an array-like have no plain bytes.
+
+    Raises
+    ------
+    UnsupportedDtypeError
+        Saying how to get an array that has them.
+    """
+    if isinstance(obj, np.ma.MaskedArray):
+        msg = "a masked array has values that are not there; call .filled(value) first"
+        raise UnsupportedDtypeError(msg)
+    library = type(obj).__module__.partition(".")[0]
+    if library in _TO_NUMPY and hasattr(obj, "shape"):
+        msg = (
+            f"{library}'s {type(obj).__name__} has no plain bytes that could be read in parts; "
+            f"make it a numpy array with {_TO_NUMPY[library]} first"
+        )
+        raise UnsupportedDtypeError(msg)
+
+
+def _require_indexing(obj: object) -> None:
+    """Raise, and say what it is instead, unless something has the facts of an array."""
+    if all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__")):
+        return
+    name = type(obj).__name__
+    if hasattr(obj, "read") and hasattr(obj, "seek"):
+        msg = (
+            f"{name} is an open file, which says nothing of its format; give its path, or for "
+            "HDF5 open it with h5py.File(...) and give that"
+        )
+        raise UnknownFormatError(msg)
+    is_stream = hasattr(obj, "__next__") or hasattr(obj, "__iter__")
+    if is_stream and not isinstance(obj, (dict, set, frozenset, bytes, bytearray)):
+        msg = (
+            f"{name} can only be gone through once, from its start; it has no shape, dtype and "
+            "indexing, which a lazy array needs: give it to to_hdf5 or to_zarr as it is"
+        )
+        raise SourceError(msg)
+    msg = (
+        f"{name} is no path and no array; give one, or an object with "
+        "shape, dtype and read(region) (see lazyio.Source)"
+    )
+    raise UnknownFormatError(msg)
 
 
 def _with_facts(source: Source) -> Source:
@@ -158,6 +243,12 @@ def _with_facts(source: Source) -> Source:
 
 
 def _from_sequence(obj: Any) -> Any:
+    if isinstance(obj, (list, tuple)) and any(isinstance(item, os.PathLike) for item in obj):
+        msg = (
+            f"a {type(obj).__name__} of paths is no array; join their arrays with "
+            "lazyio.concatenate or lazyio.stack"
+        )
+        raise OptionError(msg)
     try:
         return np.asarray(obj)
     except ValueError as error:
@@ -178,6 +269,8 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
             return "hdf5"
         if head.startswith(npy.MAGIC):
             return "npy"
+        if _is_zip(found):
+            return "zarr" if _is_zipped_zarr(found) else None
         if h5py.is_hdf5(found):  # Behind a user block, as MATLAB writes one.
             return "hdf5"
     return SUFFIXES.get(found.suffix.lower())
@@ -203,13 +296,7 @@ def _from_path(
         )
         raise UnknownFormatError(msg)
     if kind == "raw":
-        if key is not None:
-            msg = f"key={key!r}: a raw file holds one array and no keys"
-            raise OptionError(msg)
-        if not {"shape", "dtype"} <= set(options) <= {"shape", "dtype", "offset", "order"}:
-            msg = "raw files take shape= and dtype=, and may take offset= and order="
-            raise OptionError(msg)
-        return raw_source(path, **options)
+        return _from_raw(path, key, options)
     if options:
         msg = f"{', '.join(options)}: not an option of {kind} files"
         raise OptionError(msg)
@@ -220,7 +307,31 @@ def _from_path(
         return npy.npy_source(path)
     if kind == "hdf5":
         return hdf5.hdf5_source(path, key, allow_external)
-    return zarr_adapter.zarr_source(path, key, storage_options)
+    return zarr_array_source(path, key, storage_options)
+
+
+def _from_raw(paths: Any, key: str | None, options: dict[str, Any]) -> Source:
+    if key is not None:
+        msg = f"key={key!r}: a raw file holds one array and no keys"
+        raise OptionError(msg)
+    if not {"shape", "dtype"} <= set(options) <= {"shape", "dtype", "offset", "order"}:
+        msg = "raw files take shape= and dtype=, and may take offset= and order="
+        raise OptionError(msg)
+    return raw_sources(paths, **options)
+
+
+def _is_zip(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(2) == b"PK" and zipfile.is_zipfile(file)
+
+
+def _is_zipped_zarr(path: Path) -> bool:
+    """Return whether a zip file holds the metadata of a Zarr array or group."""
+    with zipfile.ZipFile(path) as archive:
+        names = {name.rpartition("/")[2] for name in archive.namelist()}
+    return not names.isdisjoint(zarr_adapter.METADATA)
 
 
 def _from_group(group: Any, key: str | None) -> Source:
@@ -236,23 +347,6 @@ def _from_group(group: Any, key: str | None) -> Source:
         msg = f"{group.name} holds {len(paths)} arrays; {what}: {listed(paths)}"
         raise SourceError(msg)
     return array_source(group[key])
-
-
-def _from_dataset(dataset: h5py.Dataset) -> Source:
-    """Let a dataset travel as path and key; one open for writing stays a handle."""
-    if not dataset:
-        msg = "the dataset's file has been closed; open it again, or give path and key"
-        raise SourceError(msg)
-    described = hdf5.describe_dataset(dataset, dataset.file.filename)
-    if dataset.file.mode == "r" and dataset.file.driver in ("sec2", "stdio"):
-        return hdf5.hdf5_source(dataset.file.filename, dataset.name)
-    return ArraySource(
-        array=dataset,
-        shape=described.shape,
-        dtype=described.dtype,
-        chunk_shape=described.chunk_shape,
-        kind=f"the dataset {dataset.name!r} of a file that is open for writing",
-    )
 
 
 def _from_memmap(mapped: np.memmap[Any, Any]) -> RawSource | None:
