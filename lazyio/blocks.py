@@ -107,10 +107,15 @@ def as_blocks(source: Source, block_shape: Shape) -> da.Array:
         name=f"{NAME}-{tokenize(reader, chunks)}",
         asarray=False,
         lock=False,
-        inline_array=True,
+        inline_array=not _is_large(source),
         meta=np.empty((0,) * reader.ndim, reader.dtype),
     )
     return array
+
+
+def _is_large(source: Source) -> bool:
+    """Return whether a source is better sent once than with every task: thousands of paths."""
+    return isinstance(source, Composed) and len(source.parts) > 1
 
 
 class MaskedReader:
@@ -162,8 +167,9 @@ def source_of(array: da.Array) -> Source | None:
     An array that anything was done to, slicing and rechunking too, has
     another top layer.
     """
-    top = array.dask.layers.get(array.name)
-    readers = list(_readers(top))
+    layers = array.dask.layers
+    tops = [layers[name] for name in (array.name, f"original-{array.name}") if name in layers]
+    readers = [reader for layer in tops for reader in _readers(layer)]
     if len(readers) != 1 or not array.name.startswith(NAME):
         return None
     source = readers[0].source
