@@ -170,12 +170,14 @@ def read_dataset(dataset: h5py.Dataset, region: Region, out: Array, name: str) -
     """
     require_filters(dataset, name)
     try:
-        if not dataset.shape:
-            out[()] = dataset.astype(TEXT)[()] if is_text(out.dtype) else dataset[()]
-        elif not out.size:
+        if not out.size:
             return
-        elif is_text(out.dtype):
-            out[...] = dataset.astype(TEXT)[region]
+        if is_text(out.dtype):
+            # Not as numpy's text at once: that takes any bytes for UTF-8, and h5py
+            # has no way from ASCII to it before it has seen UTF-8.
+            out[...] = dataset.asstr()[region or ()]
+        elif not dataset.shape:
+            out[()] = dataset[()]
         elif out.dtype.kind == "V" and out.dtype.fields is None:
             _read_opaque(dataset, region, out)
         else:

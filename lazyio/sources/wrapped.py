@@ -1,9 +1,35 @@
 """What other libraries wrap around an array: names, coordinates, settings."""
 
+import uuid
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from lazyio.errors import OptionError, SourceError
 from lazyio.sources.base import listed
+
+
+class VariableReader:
+    """An xarray variable as an array that is read in parts.
+
+    ``.data`` loads a whole variable that dask does not hold, and so does dask
+    when it looks for a name for one.
+    """
+
+    def __init__(self, variable: Any) -> None:
+        self._variable = variable
+        self._token = uuid.uuid4().hex
+        self.shape: tuple[int, ...] = variable.shape
+        self.dtype: np.dtype[Any] = variable.dtype
+
+    def __getitem__(self, region: Any) -> npt.NDArray[Any]:
+        """Return a part, read now where it is not in memory."""
+        return np.asarray(self._variable[region])
+
+    def __dask_tokenize__(self) -> Any:
+        """Return a name of its own: what xarray reads may change unseen."""
+        return "lazyio.VariableReader", self._token
 
 
 def unwrapped(obj: Any, key: str | None = None) -> tuple[Any, str | None]:
@@ -37,9 +63,7 @@ def unwrapped(obj: Any, key: str | None = None) -> tuple[Any, str | None]:
         if key is not None:
             msg = f"key={key!r} is for files and groups; a DataArray is one array"
             raise OptionError(msg)
-        # The variable reads on demand; its data, if not dask's, would be loaded whole.
-        is_lazy = obj.chunks is not None
-        return (obj.variable.data if is_lazy else obj.variable), None
+        return (VariableReader(obj.variable) if obj.chunks is None else obj.variable.data), None
     if hasattr(obj, "io_settings") and hasattr(obj, "data"):
         return unwrapped(obj.data, key)
     return obj, key

@@ -1,6 +1,11 @@
 """HDF5 datasets: every layout, filter and dtype that stock h5py writes."""
 
+import io
 import os
+import pickle
+import tempfile
+import time
+import tracemalloc
 
 import h5py
 import hdf5plugin
@@ -11,12 +16,17 @@ from source_contract import (
     SourceContract,
     StoredContract,
     TravelsContract,
+    assert_same,
     whole,
 )
 
 import lazyio
+from lazyio.blocks import locations_of
+from lazyio.elements import DTYPE_ATTRIBUTE, stored
 from lazyio.errors import DamagedDataError, SourceError, UnsupportedDtypeError
-from lazyio.sources.hdf5 import hdf5_source
+from lazyio.sources.base import fills_memory
+from lazyio.sources.decoded import DecodedSource
+from lazyio.sources.hdf5 import OpenDatasetSource, hdf5_source, open_dataset_source
 
 MATRIX = np.arange(37 * 23, dtype="<i2").reshape(37, 23)
 CHUNKS = {"chunks": (8, 5)}
@@ -72,6 +82,28 @@ CASES = {
     "enum": (
         MATRIX % 3,
         {**CHUNKS, "dtype": h5py.enum_dtype({"a": 0, "b": 1, "c": 2}, basetype="<i2")},
+    ),
+    "utf-8": (
+        np.array([["é".encode(), b"", b"abcdef"]], h5py.string_dtype("utf-8", 6)),
+        {"chunks": (1, 2)},
+    ),
+    "enum-big-endian": (
+        MATRIX % 2,
+        {**CHUNKS, "dtype": h5py.enum_dtype({"on": 0, "off": 1}, basetype=">u2")},
+    ),
+    "times-as-opaque": (
+        np.arange(12).astype(h5py.opaque_dtype("M8[us]")).reshape(3, 4),
+        {"chunks": (2, 3)},
+    ),
+    "bytes-as-opaque": (np.array([b"\0\1\2", b"abc"], "V3"), {}),
+    "nested": (
+        np.zeros((5, 3), [("a", [("x", ">i2", (2, 2)), ("b", "?")]), ("c", "<c8"), ("d", "V4")]),
+        CHUNKS | {"chunks": (2, 3)},
+    ),
+    "late": (MATRIX, {"steps": [("set_alloc_time", h5py.h5d.ALLOC_TIME_LATE)]}),
+    "eight-axes": (
+        np.arange(1008, dtype="<u4").reshape(2, 1, 3, 7, 1, 2, 3, 4),
+        {"chunks": (1, 1, 2, 3, 1, 2, 2, 3)},
     ),
     "scalar": (np.array(42, "<i8"), {}),
     "scalar-structured": (_structured()[3, 4], {}),
@@ -290,6 +322,278 @@ class TestVirtual(SourceContract, TravelsContract):
         return MATRIX
 
 
+TEXT = np.array(
+    [["", "a", "naïve" * 30], ["\n", "𝛼β", "x"], ["end", "", "nul-less"]], np.dtypes.StringDType()
+)
+LAYOUTS = {"contiguous": {}, "chunked": {"chunks": (2, 2)}, "gzip": {"compression": "gzip"}}
+
+
+class TestText(SourceContract, TravelsContract):
+    """Text of any length is numpy's own type for it."""
+
+    @pytest.fixture(params=LAYOUTS.values(), ids=LAYOUTS)
+    def source(self, path, request):
+        """Return the dataset, opened."""
+        with h5py.File(path, "w") as file:
+            file.create_dataset("raw", data=TEXT, dtype=h5py.string_dtype(), **request.param)
+        return hdf5_source(path, "raw")
+
+    @pytest.fixture
+    def expected(self):
+        """Return what the dataset holds."""
+        return TEXT
+
+    def test_read_gives_new_memory(self, source, expected):
+        """A part is the caller's own."""
+        part = source.read(whole(expected.shape))
+        part[...] = "changed"
+        assert_same(source.read(whole(expected.shape)), expected)
+
+    def test_takes_no_plain_memory(self, source):
+        """Text does not lie in memory that one can be given."""
+        assert not fills_memory(source)
+
+
+@pytest.mark.parametrize("open_file", [False, True], ids=["path", "handle"])
+def test_text_without_axes_and_elements(path, open_file):
+    """One text, no text at all, and text that was never written."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("one", data="naïve", dtype=h5py.string_dtype())
+        file.create_dataset("ascii", data="plain", dtype=h5py.string_dtype("ascii"))
+        file.create_dataset("none", (0, 3), dtype=h5py.string_dtype())
+        file.create_dataset("holes", (4,), dtype=h5py.string_dtype(), chunks=(2,))
+    with h5py.File(path, "r+" if open_file else "r") as file:
+
+        def read(key):
+            return np.asarray(lazyio.open(file[key]).compute(scheduler="sync"))
+
+        assert read("one")[()] == "naïve"
+        assert read("ascii")[()] == "plain"
+        assert read("none").shape == (0, 3)
+        assert read("holes").tolist() == ["", "", "", ""]
+        assert read("holes").dtype == np.dtypes.StringDType()
+
+
+def test_text_that_is_not_utf8(path):
+    """Bytes that are no UTF-8 are damaged, and the region is named."""
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("raw", (2,), dtype=h5py.string_dtype())
+        made[0] = b"\xff\xfe"
+    with pytest.raises(DamagedDataError, match=r"dataset '/raw' cannot be decoded at \[0:2\].*utf"):
+        lazyio.from_hdf5(path).compute(scheduler="sync")
+
+
+def test_enum_keeps_its_names(path):
+    """An enum is read as its integers; its names travel with the dtype to the next file."""
+    names = {"rest": 0, "run": 1}
+    _create(path, MATRIX % 2, {"dtype": h5py.enum_dtype(names, basetype="<i2")})
+    array = lazyio.from_hdf5(path)
+    assert array.dtype == np.dtype("<i2")
+    assert h5py.check_enum_dtype(array.dtype) == names
+    assert h5py.check_enum_dtype(array.compute(scheduler="sync").dtype) == names
+    sent = pickle.loads(pickle.dumps(array))
+    assert h5py.check_enum_dtype(sent.dtype) == names
+
+
+def test_fixed_text_keeps_its_encoding(path):
+    """Text of one length is bytes; what they encode travels with the dtype."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("raw", data=np.array([b"a"], h5py.string_dtype("utf-8", 3)))
+    array = lazyio.from_hdf5(path)
+    assert array.dtype == np.dtype("S3")
+    assert h5py.check_string_dtype(array.dtype).encoding == "utf-8"
+
+
+@pytest.mark.parametrize("chunks", [None, (3,)], ids=["contiguous", "chunked"])
+def test_opaque_with_a_tag(path, chunks):
+    """Bytes under another maker's tag are bytes."""
+    values = np.array([b"abcde", b"\0\1\2\3\4", b"", b"zz"], "V5")
+    with h5py.File(path, "w") as file:
+        tagged = h5py.h5t.create(h5py.h5t.OPAQUE, 5)
+        tagged.set_tag(b"frame header")
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        if chunks:
+            properties.set_chunk(chunks)
+        space = h5py.h5s.create_simple((4,))
+        made = h5py.h5d.create(file.id, b"raw", tagged, space, properties)
+        made.write(h5py.h5s.ALL, h5py.h5s.ALL, values, tagged)
+    array = lazyio.from_hdf5(path)
+    assert array.dtype == np.dtype("V5")
+    assert array.compute(scheduler="sync").tobytes() == values.tobytes()
+    assert array[1:3].compute(scheduler="sync").tobytes() == values[1:3].tobytes()
+
+
+def test_bit_field_is_unsigned(path):
+    """Bits are read as the unsigned integers that h5py takes them for."""
+    values = np.array([0, 1, 128, 255], "u1")
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple((4,))
+        made = h5py.h5d.create(file.id, b"raw", h5py.h5t.STD_B8LE, space)
+        made.write(h5py.h5s.ALL, h5py.h5s.ALL, values, h5py.h5t.STD_B8LE)
+    assert_same(lazyio.from_hdf5(path).compute(scheduler="sync"), values)
+
+
+class TestTimes(SourceContract, TravelsContract, StoredContract):
+    """Times that lazyio stored as integers come back as times."""
+
+    @pytest.fixture(params=["M8[ns]", "m8[s]", "M8[D]", "M8[Y]", ">M8[ms]", "m8[25us]"])
+    def expected(self, request):
+        """Return times, one of them not a time."""
+        times = (np.arange(37 * 2).reshape(37, 2) * 3).astype(request.param)
+        times[3, 1] = "NaT"
+        return times
+
+    @pytest.fixture
+    def source(self, path, expected):
+        """Return the dataset, opened."""
+        how = stored(expected.dtype, "hdf5")
+        with h5py.File(path, "w") as file:
+            made = file.create_dataset("raw", data=how.encode(expected), chunks=(8, 2))
+            made.attrs.update(how.attrs)
+        return hdf5_source(path, "raw")
+
+    def test_is_decoded(self, source, path):
+        """The source says what it reads, and where."""
+        assert isinstance(source, DecodedSource)
+        assert locations_of(source) == {(str(path), "/raw")}
+
+
+def test_fixed_text_of_numpy_comes_back(path):
+    """Text of one length in numpy's form is stored as any text, and comes back."""
+    values = np.array(["naïve", "", "b"], "<U5")
+    how = stored(values.dtype, "hdf5")
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("raw", data=how.encode(values), dtype=h5py.string_dtype())
+        made.attrs.update(how.attrs)
+        assert_same(lazyio.open(made).compute(scheduler="sync"), values)
+    assert_same(lazyio.from_hdf5(path).compute(scheduler="sync"), values)
+
+
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        pytest.param({"units": "days since 1970-01-01"}, id="units-of-others"),
+        pytest.param({DTYPE_ATTRIBUTE: "object"}, id="objects"),
+        pytest.param({DTYPE_ATTRIBUTE: "no dtype"}, id="nonsense"),
+        pytest.param({DTYPE_ATTRIBUTE: 7}, id="number"),
+        pytest.param({DTYPE_ATTRIBUTE: "<U5"}, id="text-of-numbers"),
+        pytest.param({DTYPE_ATTRIBUTE: "<M8[as]"}, id="units-nobody-stores"),
+    ],
+)
+def test_nothing_else_is_decoded(path, attrs):
+    """Plain CF times of other writers, and attributes that do not fit, change nothing."""
+    _create(path, MATRIX.astype("<i8"), {})
+    with h5py.File(path, "a") as file:
+        file["group/raw"].attrs.update(attrs)
+    assert_same(lazyio.from_hdf5(path).compute(scheduler="sync"), MATRIX.astype("<i8"))
+
+
+def _in_memory(values):
+    file = h5py.File("nowhere.h5", "w", driver="core", backing_store=False)
+    file.create_dataset("raw", data=values, chunks=(8, 5), compression="gzip")
+    return file
+
+
+def _file_object(values):
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.create_dataset("raw", data=values, chunks=(8, 5), compression="gzip")
+    return h5py.File(content, "r")
+
+
+def _for_writing(values):
+    file = h5py.File(tempfile.mkdtemp() + "/scan.h5", "w")
+    file.create_dataset("raw", data=values, chunks=(8, 5), compression="gzip")
+    return file
+
+
+class TestOpenDataset(SourceContract, ReadsIntoContract):
+    """A dataset that only its handle leads to."""
+
+    @pytest.fixture
+    def expected(self):
+        """Return what the dataset holds."""
+        return MATRIX
+
+    @pytest.fixture(params=[_in_memory, _file_object, _for_writing], ids=lambda make: make.__name__)
+    def file(self, request, tmp_path, monkeypatch):
+        """Return an open file."""
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        with request.param(MATRIX) as file:
+            yield file
+
+    @pytest.fixture
+    def source(self, file):
+        """Return the dataset."""
+        return open_dataset_source(file["raw"])
+
+    def test_is_kept_as_a_handle(self, source, file):
+        """It says where it lies, and does not travel."""
+        assert isinstance(source, OpenDatasetSource)
+        assert source.chunk_shape == (8, 5)
+        assert source.location == (str(file.filename), "/raw")
+        with pytest.raises(TypeError, match="pickle"):
+            pickle.dumps(source)
+
+    def test_sole_dataset_of_an_open_file(self, file):
+        """An open file with one dataset is that dataset."""
+        array = lazyio.open(file)
+        assert_same(np.asarray(array.compute(scheduler="threads")), MATRIX)
+
+    def test_says_that_the_file_was_closed(self, source, file):
+        """A handle that was closed is named, when it is read and when it is given."""
+        dataset = file["raw"]
+        file.close()
+        with pytest.raises(SourceError, match="file has been closed; keep it open"):
+            source.read(whole(MATRIX.shape))
+        with pytest.raises(SourceError, match="file has been closed; open it again"):
+            lazyio.open(dataset)
+
+
+def test_nameless_dataset_is_kept_as_a_handle(path):
+    """A dataset without a name in its file cannot be found again by path."""
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset(None, data=MATRIX)
+        assert_same(np.asarray(lazyio.open(made).compute(scheduler="sync")), MATRIX)
+
+
+def test_reader_of_a_growing_file_is_kept_as_a_handle(path):
+    """A file open for SWMR reading is open for writing elsewhere: it is not opened again."""
+    with h5py.File(path, "w", libver="latest") as file:
+        file.create_dataset("raw", data=MATRIX, chunks=(8, 5), maxshape=(None, 23))
+    with h5py.File(path, "r", swmr=True) as file:
+        source = open_dataset_source(file["raw"])
+        assert isinstance(source, OpenDatasetSource)
+        assert_same(source.read(whole(MATRIX.shape)), MATRIX)
+
+
+@pytest.mark.parametrize("name", ["naïve", "two\nlines", " ", "a:b::c", "ключ", "'quoted'"])
+def test_odd_names(tmp_path, name):
+    """Files and datasets may be named as one likes."""
+    path = tmp_path / f"{name}.h5"
+    with h5py.File(path, "w") as file:
+        file[name] = MATRIX
+    source = hdf5_source(path, name)
+    assert source.location == (str(path), f"/{name}")
+    copy = pickle.loads(pickle.dumps(source))
+    assert_same(copy.read(whole(MATRIX.shape)), MATRIX)
+
+
+def test_a_million_million_chunks(path):
+    """A dataset of 10**12 chunks, none of them stored, opens and reads at once in little memory."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("raw", (10**9, 10**9), "<i2", chunks=(1000, 1000), fillvalue=-1)
+    start = time.perf_counter()
+    tracemalloc.start()
+    array = lazyio.from_hdf5(path)
+    corner = array[-3:, 5:8].compute(scheduler="sync")
+    peak_nbytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (corner == -1).all()
+    assert peak_nbytes < 128 * 2**20
+    assert time.perf_counter() - start < 10
+
+
 def test_rewritten_dataset_is_looked_up_again(path):
     """Places of chunks are looked up anew when the file has changed."""
     _create(path, *CASES["gzip"])
@@ -358,9 +662,10 @@ def test_empty_dataspace(path):
 @pytest.mark.parametrize(
     ("dtype", "match"),
     [
-        pytest.param(h5py.string_dtype(), "variable-length strings", id="strings"),
         pytest.param(h5py.vlen_dtype("<i2"), "variable-length rows", id="rows"),
-        pytest.param(h5py.ref_dtype, "references", id="references"),
+        pytest.param(h5py.vlen_dtype(h5py.string_dtype()), "variable-length rows", id="text-rows"),
+        pytest.param(h5py.ref_dtype, "references to other objects", id="references"),
+        pytest.param(h5py.regionref_dtype, "references to other objects", id="region-references"),
         pytest.param([("a", "<i2"), ("b", h5py.string_dtype())], "no fixed size", id="field"),
     ],
 )
