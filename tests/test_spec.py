@@ -83,9 +83,7 @@ def test_not_a_dtype(dtype):
         as_dtype(dtype)
 
 
-@pytest.mark.parametrize(
-    "dtype", [object, [("a", "i4"), ("b", object)]], ids=str
-)
+@pytest.mark.parametrize("dtype", [object, [("a", "i4"), ("b", object)]], ids=str)
 def test_object_dtype(dtype):
     """Elements that are Python objects are refused with what to do."""
     with pytest.raises(UnsupportedDtypeError, match=r"holds Python objects.*\.astype"):

@@ -124,9 +124,7 @@ class TestConcatenatedAlong(SourceContract, TravelsContract, ReadsIntoContract):
         pieces = list(map(np.ascontiguousarray, np.split(expected, [7, 7, 13], axis=axis)))
         for at in (0, 3):
             pieces[at].tofile(tmp_path / f"{at}.raw")
-        first, last = (
-            raw_source(tmp_path / f"{at}.raw", pieces[at].shape, ">f4") for at in (0, 3)
-        )
+        first, last = (raw_source(tmp_path / f"{at}.raw", pieces[at].shape, ">f4") for at in (0, 3))
         return joined([first, held(pieces[1]), held(pieces[2]), last], axis)
 
 
