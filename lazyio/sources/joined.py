@@ -3,7 +3,7 @@
 import itertools
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,8 +14,10 @@ from lazyio.grid import Region, box_shape
 from lazyio.sources.base import Array, ReadsInto, Source, lies_in_rows, name_of
 from lazyio.sources.files import run_shape
 from lazyio.sources.function import checked_part
-from lazyio.spec import Shape, is_integer
+from lazyio.spec import Shape, is_integer, nbytes_of
 
+_SLAB_NBYTES = 2 * 2**20
+"""What is copied at a time where parts lie side by side in a block."""
 _MOST_CHUNKS = 8
 """How many chunks of a part may make one of the whole, for the sake of its grid."""
 
@@ -136,8 +138,33 @@ def _fill(part: Source, region: Region, out: Array, at: int) -> None:
     """Fill part of a block from one source, without a copy on the way where it can be."""
     if isinstance(part, ReadsInto) and out.flags.c_contiguous and out.dtype == part.dtype:
         part.read_into(region, out)
-    else:
-        out[...] = checked_part(part.read(region), region, part.dtype, name_of(part, at))
+        return
+    for wanted, place in _slabs(part, region):
+        out[place] = checked_part(part.read(wanted), wanted, part.dtype, name_of(part, at))
+
+
+def _slabs(part: Source, region: Region) -> Iterator[tuple[Region, Region]]:
+    """Cut a region into slabs of whole chunks, so that what is copied is never a second block.
+
+    Yields
+    ------
+    wanted, place : tuple of slice
+        The slab in the source, and in the region.
+    """
+    shape = box_shape(region)
+    axis = next((at for at, extent in enumerate(shape) if extent > 1), None)
+    if axis is None:
+        yield region, (slice(None),) * len(shape)
+        return
+    unit = 1 if part.chunk_shape is None else part.chunk_shape[axis]
+    row_nbytes = max(1, nbytes_of(shape, part.dtype) // shape[axis])
+    step = max(1, _SLAB_NBYTES // (row_nbytes * unit)) * unit
+    whole = region[axis]
+    for start in range(whole.start // unit * unit, whole.stop, step):
+        low, high = max(start, whole.start), min(start + step, whole.stop)
+        wanted = (*region[:axis], slice(low, high), *region[axis + 1 :])
+        place = slice(low - whole.start, high - whole.start)
+        yield wanted, (slice(None),) * axis + (place,)
 
 
 def joined(parts: Sequence[Source], axis: int) -> Source:

@@ -263,6 +263,22 @@ def test_reads_only_what_a_region_touches():
     }
 
 
+@pytest.mark.parametrize("chunk_shape", [None, (700, 64)], ids=["plain", "chunked"])
+def test_no_second_block_is_held(chunk_shape):
+    """Parts side by side are copied slab by slab, each of whole chunks that are read once."""
+    values = np.arange(50_000 * 64, dtype="<i4").reshape(50_000, 64)
+    part = Recording(values, chunk_shape)
+    got = joined([part, part], 1).read((slice(1000, 49_000), slice(0, 64)))
+    assert (got == values[1000:49_000]).all()
+    assert max((rows.stop - rows.start) * 64 * 4 for rows, _ in part.asked) <= 2 * 2**20
+    edges = [part.asked[0][0].start, *(rows.stop for rows, _ in part.asked)]
+    assert edges[0] == 1000
+    assert edges[-1] == 49_000
+    assert [rows.start for rows, _ in part.asked] == edges[:-1]
+    if chunk_shape:
+        assert all(edge % 700 == 0 for edge in edges[1:-1])
+
+
 def test_a_block_of_a_stack_opens_its_channels_only(tmp_path, monkeypatch):
     """One file a channel, read in blocks: each file is opened once a block, for that part only."""
     n_channels, n_samples = 60, 40_000
@@ -482,7 +498,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_unknown_block_sizes():
     """A graph whose sizes are not known cannot be joined yet."""
     unknown = da.arange(10)
-    with pytest.raises(PlanError, match="call .compute_chunk_sizes"):
+    with pytest.raises(PlanError, match=r"call \.compute_chunk_sizes"):
         lazyio.concatenate([unknown[unknown > 3], np.arange(3)])
 
 

@@ -300,7 +300,8 @@ def test_odd_names(tmp_path, name):
     """Files may be named as one likes."""
     np.save(tmp_path / f"{name}.npy", MATRIX)
     zarr.create_array(tmp_path / f"{name}.zarr", data=MATRIX)
-    for suffix in ("npy", "zarr"):
+    # Newer releases of zarr take a text path for a URL, and drop its line breaks.
+    for suffix in ("npy", "zarr") if "\n" not in name else ("npy",):
         array = lazyio.open(tmp_path / f"{name}.{suffix}")
         assert (values(pickle.loads(pickle.dumps(array))) == MATRIX).all()
 
@@ -387,7 +388,7 @@ ONCE = {
 @pytest.mark.parametrize("make", ONCE.values(), ids=ONCE)
 def test_what_can_be_gone_through_once(make, take):
     """One-shot iterators have no random access: a SourceError says so."""
-    with pytest.raises(SourceError, match="can only be gone through once.*give it to to_hdf5"):
+    with pytest.raises(SourceError, match=r"can only be gone through once.*give it to to_hdf5"):
         take(make())
 
 

@@ -90,9 +90,9 @@ def test_dask_array_is_returned_as_it_is():
     assert lazyio.open(lazy, chunks=-1).numblocks == (1, 1)
     plan = lazyio.plan((12, 5), "<i4", chunks=(4, 5), block_shape=(4, 5))
     assert lazyio.open(lazy, chunks=plan).chunks == ((4, 4, 4), (5,))
-    with pytest.raises(OptionError, match="key, format: .* for paths; Array says itself"):
+    with pytest.raises(OptionError, match=r"key, format: .* for paths; Array says itself"):
         lazyio.open(lazy, "a", format="npy")
-    with pytest.raises(OptionError, match="access=.*does not work yet"):
+    with pytest.raises(OptionError, match=r"access=.*does not work yet"):
         lazyio.open(lazy, access=[(1, 1)])
 
 
