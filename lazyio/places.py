@@ -32,11 +32,8 @@ def check_key(key: Any) -> None:
 
 def target_path(path: Any) -> Path:
     """Return the absolute path of a file to write, links resolved."""
-    if isinstance(path, (h5py.Group, h5py.Dataset)):
-        msg = "an open h5py object cannot be written into yet; give the path of the file"
-        raise OptionError(msg)
     if not isinstance(path, (str, os.PathLike)):
-        msg = f"path={path!r} is not a path; give the name of a file"
+        msg = f"path={path!r} is not a path; give the name of a file, or an open h5py object"
         raise OptionError(msg)
     return _resolved(path)
 
@@ -100,6 +97,16 @@ def check_file(path: Path, mode: str, *, is_file: bool) -> None:
     if not path.exists() and mode == "r+":
         msg = f"{path} does not exist, and mode='r+' adds to existing ones only; pass mode='a'"
         raise TargetError(errno.ENOENT, msg)
+
+
+def check_open_file(item: h5py.Group | h5py.Dataset) -> None:
+    """Refuse an open file that is closed by now, or was opened for reading."""
+    if not item:
+        msg = "the h5py object given to write into has been closed; open its file again"
+        raise TargetError(errno.EBADF, msg)
+    if item.file.mode == "r":
+        msg = f"{item.file.filename} is open for reading only; open it with mode 'r+' or 'a'"
+        raise TargetError(errno.EROFS, msg)
 
 
 def check_key_is_free(path: Path, key: str, *, replace: bool) -> None:
