@@ -150,13 +150,15 @@ def masked_blocks(array: np.ma.MaskedArray[Any, Any], block_shape: Shape) -> da.
     chunks = tuple(
         max(1, min(block, extent)) for block, extent in zip(block_shape, array.shape, strict=True)
     )
+    meta = np.ma.empty((0,) * array.ndim, array.dtype)
+    meta.fill_value = array.fill_value
     blocks: da.Array = da.from_array(
         MaskedReader(array),
         chunks=chunks,
         name=f"lazyio-masked-{tokenize(array, chunks)}",
         asarray=False,
         inline_array=True,
-        meta=np.ma.empty((0,) * array.ndim, array.dtype),
+        meta=meta,
     )
     return blocks
 

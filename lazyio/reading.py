@@ -15,10 +15,11 @@ from lazyio.grid import Region
 from lazyio.inputs import recognise
 from lazyio.options import refuse_unready, wishes_for
 from lazyio.planning import Facts, Plan, solve
+from lazyio.sources.agreement import common_axis, common_dtype
 from lazyio.sources.base import Array, Source, lies_in_rows
 from lazyio.sources.function import FunctionSource
 from lazyio.sources.hdf5 import hdf5_source
-from lazyio.sources.joined import common_axis, common_dtype, joined, stacked
+from lazyio.sources.joined import joined, stacked
 from lazyio.sources.lookup import (
     array_source,
     refuse_path_options,

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lazyio.elements import TEXT, is_text
+from lazyio.elements import TEXT
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
 from lazyio.grid import Region, box, box_shape, format_region, grid_shape, n_along, overlap
 from lazyio.sources.base import Array, Source, listed
@@ -25,10 +25,10 @@ from lazyio.sources.files import (
     read_exactly,
     read_region,
 )
+from lazyio.sources.libhdf5 import read_dataset, require_filters
 from lazyio.spec import Shape
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
-_BUILT_IN_FILTERS = range(1, 32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,81 +119,6 @@ class Hdf5Source:
             read_dataset(dataset, region, out, f"{self.path}: dataset {self.key!r}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class OpenDatasetSource:
-    """A dataset that only an open handle leads to: in memory, or open for writing.
-
-    It is read through libhdf5 and h5py's lock, and cannot go to another process.
-    """
-
-    dataset: h5py.Dataset
-    """The handle; its file has to stay open."""
-    shape: Shape
-    """Extents, in elements."""
-    dtype: np.dtype[Any]
-    """Type of an element."""
-    chunk_shape: Shape | None
-    """What is decoded at once; ``None`` for contiguous datasets."""
-
-    @property
-    def location(self) -> tuple[str, str]:
-        """Name of the file, which may be none on disk, and of the dataset."""
-        self._require_open()
-        return str(self.dataset.file.filename), str(self.dataset.name or "")
-
-    def read(self, region: Region) -> Array:
-        """Return a part as a new array."""
-        out: Array = np.empty(box_shape(region), self.dtype)
-        self.read_into(region, out)
-        return out
-
-    def read_into(self, region: Region, out: Array) -> None:
-        """Fill ``out`` with a part."""
-        self._require_open()
-        read_dataset(self.dataset, region, out, f"the open dataset {self.dataset.name!r}")
-
-    def _require_open(self) -> None:
-        if not self.dataset:
-            msg = "the dataset's file has been closed; keep it open, or give path and key"
-            raise SourceError(msg)
-
-
-def read_dataset(dataset: h5py.Dataset, region: Region, out: Array, name: str) -> None:
-    """Fill ``out`` with a part of an open dataset, by libhdf5.
-
-    Raises
-    ------
-    DamagedDataError
-        When it does not decode.
-    SourceError
-        When a filter is not to be had.
-    """
-    require_filters(dataset, name)
-    try:
-        if not out.size:
-            return
-        if is_text(out.dtype):
-            # Not as numpy's text at once: that takes any bytes for UTF-8, and h5py
-            # has no way from ASCII to it before it has seen UTF-8.
-            out[...] = dataset.asstr()[region or ()]
-        elif not dataset.shape:
-            out[()] = dataset[()]
-        elif out.dtype.kind == "V" and out.dtype.fields is None:
-            _read_opaque(dataset, region, out)
-        else:
-            dataset.read_direct(out, source_sel=region)
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{name} cannot be decoded at {format_region(region)}: {error}"
-        raise DamagedDataError(msg) from error
-
-
-def _read_opaque(dataset: h5py.Dataset, region: Region, out: Array) -> None:
-    """Read bytes under the file's own tag; libhdf5 converts between equal tags only."""
-    there = dataset.id.get_space()
-    there.select_hyperslab(tuple(part.start for part in region), out.shape)
-    dataset.id.read(h5py.h5s.create_simple(out.shape), there, out, dataset.id.get_type())
-
-
 def hdf5_source(
     path: str | os.PathLike[str], key: str | None, allow_external: object = None
 ) -> Source:
@@ -237,34 +162,6 @@ def hdf5_source(
         return decoded(source, dataset.attrs)
 
 
-def open_dataset_source(dataset: h5py.Dataset) -> Source:
-    """Return the source for a dataset that a user has opened.
-
-    It travels as path and key where that leads to the same data; where its
-    file is open for writing, is no file on disk, or has no name for it, it is
-    read through the handle.
-
-    Raises
-    ------
-    SourceError
-        When its file has been closed, or a filter is not to be had.
-    UnsupportedDtypeError
-        When its elements have no fixed size.
-    """
-    if not dataset:
-        msg = "the dataset's file has been closed; open it again, or give path and key"
-        raise SourceError(msg)
-    file = dataset.file
-    on_disk = file.driver in ("sec2", "stdio") and file.mode == "r" and not file.swmr_mode
-    if on_disk and dataset.name is not None:
-        return hdf5_source(file.filename, dataset.name)
-    facts = describe_dataset(dataset, str(file.filename))
-    held = OpenDatasetSource(
-        dataset=dataset, shape=facts.shape, dtype=facts.dtype, chunk_shape=facts.chunk_shape
-    )
-    return decoded(held, dataset.attrs)
-
-
 def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -> Hdf5Source:
     """Return the source for a dataset of an open file, under its own name or a key."""
     name = f"{path}: dataset {dataset.name!r}"
@@ -293,27 +190,6 @@ def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -
         chunk_shape=tuple(map(int, dataset.chunks)) if dataset.chunks else None,
         in_rows=contiguous,
     )
-
-
-def require_filters(dataset: h5py.Dataset, name: str) -> None:
-    """Raise unless every filter of a dataset can be undone here.
-
-    Raises
-    ------
-    SourceError
-        Naming the filter, and how to get it where that is known.
-    """
-    properties = dataset.id.get_create_plist()
-    for at in range(properties.get_nfilters()):
-        number, _, _, label = properties.get_filter(at)
-        if _is_available(number):
-            continue
-        label = label.decode(errors="replace").strip() or "no name"
-        remedy = "ask the maker of the file for its plugin and set HDF5_PLUGIN_PATH to its folder"
-        if not _has_plugins():
-            remedy = 'run pip install "lazyio[plugins]", or ' + remedy
-        msg = f"{name} needs HDF5 filter {number} ({label}), which is not to be had here; {remedy}"
-        raise SourceError(msg)
 
 
 @contextmanager
@@ -364,21 +240,6 @@ def _dataset(file: h5py.Group, key: Any, path: str) -> h5py.Dataset:
         msg = f"{path}: {key!r} is a group, not a dataset; the datasets in it: {below}"
         raise SourceError(msg)
     return item
-
-
-def _is_available(number: int) -> bool:
-    if h5py.h5z.filter_avail(number):
-        return True
-    # Importing hdf5plugin registers its filters with libhdf5; only now is it needed.
-    return number not in _BUILT_IN_FILTERS and _has_plugins() and h5py.h5z.filter_avail(number)
-
-
-def _has_plugins() -> bool:
-    try:
-        import hdf5plugin  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def _is_variable_text(dtype: np.dtype[Any]) -> bool:

@@ -1,9 +1,7 @@
 """HDF5 datasets: every layout, filter and dtype that stock h5py writes."""
 
-import io
 import os
 import pickle
-import tempfile
 import time
 import tracemalloc
 
@@ -21,12 +19,9 @@ from source_contract import (
 )
 
 import lazyio
-from lazyio.blocks import locations_of
-from lazyio.elements import DTYPE_ATTRIBUTE, stored
 from lazyio.errors import DamagedDataError, SourceError, UnsupportedDtypeError
 from lazyio.sources.base import fills_memory
-from lazyio.sources.decoded import DecodedSource
-from lazyio.sources.hdf5 import OpenDatasetSource, hdf5_source, open_dataset_source
+from lazyio.sources.hdf5 import hdf5_source
 
 MATRIX = np.arange(37 * 23, dtype="<i2").reshape(37, 23)
 CHUNKS = {"chunks": (8, 5)}
@@ -431,140 +426,6 @@ def test_bit_field_is_unsigned(path):
         made = h5py.h5d.create(file.id, b"raw", h5py.h5t.STD_B8LE, space)
         made.write(h5py.h5s.ALL, h5py.h5s.ALL, values, h5py.h5t.STD_B8LE)
     assert_same(lazyio.from_hdf5(path).compute(scheduler="sync"), values)
-
-
-class TestTimes(SourceContract, TravelsContract, StoredContract):
-    """Times that lazyio stored as integers come back as times."""
-
-    @pytest.fixture(params=["M8[ns]", "m8[s]", "M8[D]", "M8[Y]", ">M8[ms]", "m8[25us]"])
-    def expected(self, request):
-        """Return times, one of them not a time."""
-        times = (np.arange(37 * 2).reshape(37, 2) * 3).astype(request.param)
-        times[3, 1] = "NaT"
-        return times
-
-    @pytest.fixture
-    def source(self, path, expected):
-        """Return the dataset, opened."""
-        how = stored(expected.dtype, "hdf5")
-        with h5py.File(path, "w") as file:
-            made = file.create_dataset("raw", data=how.encode(expected), chunks=(8, 2))
-            made.attrs.update(how.attrs)
-        return hdf5_source(path, "raw")
-
-    def test_is_decoded(self, source, path):
-        """The source says what it reads, and where."""
-        assert isinstance(source, DecodedSource)
-        assert locations_of(source) == {(str(path), "/raw")}
-
-
-def test_fixed_text_of_numpy_comes_back(path):
-    """Text of one length in numpy's form is stored as any text, and comes back."""
-    values = np.array(["naïve", "", "b"], "<U5")
-    how = stored(values.dtype, "hdf5")
-    with h5py.File(path, "w") as file:
-        made = file.create_dataset("raw", data=how.encode(values), dtype=h5py.string_dtype())
-        made.attrs.update(how.attrs)
-        assert_same(lazyio.open(made).compute(scheduler="sync"), values)
-    assert_same(lazyio.from_hdf5(path).compute(scheduler="sync"), values)
-
-
-@pytest.mark.parametrize(
-    "attrs",
-    [
-        pytest.param({"units": "days since 1970-01-01"}, id="units-of-others"),
-        pytest.param({DTYPE_ATTRIBUTE: "object"}, id="objects"),
-        pytest.param({DTYPE_ATTRIBUTE: "no dtype"}, id="nonsense"),
-        pytest.param({DTYPE_ATTRIBUTE: 7}, id="number"),
-        pytest.param({DTYPE_ATTRIBUTE: "<U5"}, id="text-of-numbers"),
-        pytest.param({DTYPE_ATTRIBUTE: "<M8[as]"}, id="units-nobody-stores"),
-    ],
-)
-def test_nothing_else_is_decoded(path, attrs):
-    """Plain CF times of other writers, and attributes that do not fit, change nothing."""
-    _create(path, MATRIX.astype("<i8"), {})
-    with h5py.File(path, "a") as file:
-        file["group/raw"].attrs.update(attrs)
-    assert_same(lazyio.from_hdf5(path).compute(scheduler="sync"), MATRIX.astype("<i8"))
-
-
-def _in_memory(values):
-    file = h5py.File("nowhere.h5", "w", driver="core", backing_store=False)
-    file.create_dataset("raw", data=values, chunks=(8, 5), compression="gzip")
-    return file
-
-
-def _file_object(values):
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
-        file.create_dataset("raw", data=values, chunks=(8, 5), compression="gzip")
-    return h5py.File(content, "r")
-
-
-def _for_writing(values):
-    file = h5py.File(tempfile.mkdtemp() + "/scan.h5", "w")
-    file.create_dataset("raw", data=values, chunks=(8, 5), compression="gzip")
-    return file
-
-
-class TestOpenDataset(SourceContract, ReadsIntoContract):
-    """A dataset that only its handle leads to."""
-
-    @pytest.fixture
-    def expected(self):
-        """Return what the dataset holds."""
-        return MATRIX
-
-    @pytest.fixture(params=[_in_memory, _file_object, _for_writing], ids=lambda make: make.__name__)
-    def file(self, request, tmp_path, monkeypatch):
-        """Return an open file."""
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-        with request.param(MATRIX) as file:
-            yield file
-
-    @pytest.fixture
-    def source(self, file):
-        """Return the dataset."""
-        return open_dataset_source(file["raw"])
-
-    def test_is_kept_as_a_handle(self, source, file):
-        """It says where it lies, and does not travel."""
-        assert isinstance(source, OpenDatasetSource)
-        assert source.chunk_shape == (8, 5)
-        assert source.location == (str(file.filename), "/raw")
-        with pytest.raises(TypeError, match="pickle"):
-            pickle.dumps(source)
-
-    def test_sole_dataset_of_an_open_file(self, file):
-        """An open file with one dataset is that dataset."""
-        array = lazyio.open(file)
-        assert_same(np.asarray(array.compute(scheduler="threads")), MATRIX)
-
-    def test_says_that_the_file_was_closed(self, source, file):
-        """A handle that was closed is named, when it is read and when it is given."""
-        dataset = file["raw"]
-        file.close()
-        with pytest.raises(SourceError, match="file has been closed; keep it open"):
-            source.read(whole(MATRIX.shape))
-        with pytest.raises(SourceError, match="file has been closed; open it again"):
-            lazyio.open(dataset)
-
-
-def test_nameless_dataset_is_kept_as_a_handle(path):
-    """A dataset without a name in its file cannot be found again by path."""
-    with h5py.File(path, "w") as file:
-        made = file.create_dataset(None, data=MATRIX)
-        assert_same(np.asarray(lazyio.open(made).compute(scheduler="sync")), MATRIX)
-
-
-def test_reader_of_a_growing_file_is_kept_as_a_handle(path):
-    """A file open for SWMR reading is open for writing elsewhere: it is not opened again."""
-    with h5py.File(path, "w", libver="latest") as file:
-        file.create_dataset("raw", data=MATRIX, chunks=(8, 5), maxshape=(None, 23))
-    with h5py.File(path, "r", swmr=True) as file:
-        source = open_dataset_source(file["raw"])
-        assert isinstance(source, OpenDatasetSource)
-        assert_same(source.read(whole(MATRIX.shape)), MATRIX)
 
 
 @pytest.mark.parametrize("name", ["naïve", "two\nlines", " ", "a:b::c", "ключ", "'quoted'"])

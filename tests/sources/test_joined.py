@@ -1,6 +1,5 @@
 """Arrays that lie in several files: one for each day, one for each channel."""
 
-import itertools
 import os
 import pickle
 from collections import Counter
@@ -31,7 +30,7 @@ from lazyio.sources import files
 from lazyio.sources.base import lies_in_rows
 from lazyio.sources.function import ArraySource
 from lazyio.sources.hdf5 import hdf5_source
-from lazyio.sources.joined import JoinedSource, LiftedSource, common_step, joined, stacked
+from lazyio.sources.joined import JoinedSource, LiftedSource, joined, stacked
 from lazyio.sources.npy import npy_source
 from lazyio.sources.raw import raw_source
 
@@ -226,32 +225,6 @@ def test_stacks_as_numpy_does(data):
     assert_same(source.read(region), np.ascontiguousarray(whole[region]))
 
 
-@few
-@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=5))
-def test_common_step(parts):
-    """A step that a part's chunks could share is found, and its every multiple is a boundary."""
-    extents = [extent for extent, _ in parts]
-    chunks = [min(pair) for pair in parts]
-    step = common_step(extents, chunks)
-    starts = list(itertools.accumulate(extents, initial=0))
-    boundaries = {
-        start + at
-        for start, extent, chunk in zip(starts, extents, chunks, strict=False)
-        for at in (*range(0, extent, chunk), extent)
-    }
-
-    def is_grid(candidate):
-        return all(at in boundaries for at in range(0, starts[-1], candidate))
-
-    # Brute force: a grid of which every line is a boundary, in reach of the search.
-    shared = [n for n in range(max(chunks), 8 * max(chunks) + 1) if is_grid(n)]
-    regular = len(set(chunks)) == 1 and all(extent % chunks[0] == 0 for extent in extents[:-1])
-    assert step >= max(chunks)
-    assert step in shared or step == max(chunks)
-    if regular:
-        assert step == chunks[0]
-
-
 def test_reads_only_what_a_region_touches():
     """No part is asked beyond the region, and none that it does not touch."""
     parts = [Recording(MATRIX[at : at + 5]) for at in range(0, 35, 5)]
@@ -313,28 +286,6 @@ def test_a_block_of_a_stack_opens_its_channels_only(tmp_path, monkeypatch):
     opened.clear()
     assert (array[100:200, 7].compute(scheduler="sync") == recording[100:200, 7]).all()
     assert len(opened) <= array.chunksize[1]
-
-
-def test_chunks_of_the_parts_make_the_grid():
-    """Blocks are whole chunks of the parts, so nothing is decoded twice."""
-    parts = [held(MATRIX[:20], (5, 23)), held(MATRIX[:10], (5, 23)), held(MATRIX[:7], (5, 23))]
-    assert joined(parts, 0).chunk_shape == (5, 23)
-    assert joined([held(MATRIX.T[:, :10], (23, 5)) for _ in range(3)], 1).chunk_shape == (23, 5)
-    assert stacked([held(MATRIX, (8, 5))] * 3, 0).chunk_shape == (1, 8, 5)
-    assert stacked([held(MATRIX, (8, 5))] * 3, 2).chunk_shape == (8, 5, 1)
-
-
-def test_parts_that_are_no_whole_number_of_chunks():
-    """Where a few chunks are a part, blocks are whole parts; else they are near enough."""
-    days = [held(np.zeros((25, 4)), (10, 4))] * 4
-    assert joined(days, 0).chunk_shape == (25, 4)
-    long_days = [held(np.zeros((10_001, 4)), (10, 4))] * 4
-    assert joined(long_days, 0).chunk_shape == (10, 4)
-    mixed = [held(np.zeros((40, 4)), (10, 4)), held(np.zeros((40, 4)), (20, 2))]
-    assert joined(mixed, 0).chunk_shape == (20, 4)
-    with_plain = [held(np.zeros((40, 4)), (10, 4)), held(np.zeros((40, 4)))]
-    assert joined(with_plain, 0).chunk_shape == (10, 4)
-    assert joined([held(np.zeros((0, 4)), (10, 4))] * 2, 0).chunk_shape is None
 
 
 def test_rows_stay_rows(tmp_path):
