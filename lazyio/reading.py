@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import dask.array as da
@@ -16,7 +17,7 @@ from lazyio.inputs import recognise
 from lazyio.options import refuse_unready, wishes_for
 from lazyio.planning import Facts, Plan, solve
 from lazyio.sources.agreement import common_axis, common_dtype
-from lazyio.sources.base import Array, Source, lies_in_rows
+from lazyio.sources.base import Array, Source, lies_in_rows, reading_unit
 from lazyio.sources.function import FunctionSource
 from lazyio.sources.hdf5 import hdf5_source
 from lazyio.sources.joined import joined, stacked
@@ -699,7 +700,22 @@ def _given_blocks(chunks: Any, source: Source | da.Array) -> tuple[int, ...]:
 
 
 def _reading_block(source: Source, memory_limit: Any) -> tuple[int, ...]:
-    """Return the block of a plan whose chunks are the source's own."""
+    """Return the block of a plan whose chunks are the source's own, or long runs of it."""
+    run_shape = reading_unit(source)
+    if run_shape != source.chunk_shape:
+        # A limit too small for long runs may do for short ones.
+        with suppress(PlanError):
+            return _block_of(source, run_shape, memory_limit)
+    try:
+        return _block_of(source, source.chunk_shape, memory_limit)
+    except PlanError as error:
+        if source.chunk_shape is None:
+            raise
+        msg = f"{error}. The chunks are the source's own: reading less decodes a whole one"
+        raise PlanError(msg) from error
+
+
+def _block_of(source: Source, unit: tuple[int, ...] | None, memory_limit: Any) -> tuple[int, ...]:
     facts = Facts(
         shape=source.shape,
         dtype=as_dtype(source.dtype),
@@ -709,14 +725,8 @@ def _reading_block(source: Source, memory_limit: Any) -> tuple[int, ...]:
     wishes = wishes_for(
         memory_limit=memory_limit,
         workers=None,
-        chunks=source.chunk_shape or "auto",
+        chunks=unit or "auto",
         chunk_nbytes=None,
         format="hdf5",
     )
-    try:
-        return solve(facts, wishes).block_shape
-    except PlanError as error:
-        if source.chunk_shape is None:
-            raise
-        msg = f"{error}. The chunks are the source's own: reading less decodes a whole one"
-        raise PlanError(msg) from error
+    return solve(facts, wishes).block_shape

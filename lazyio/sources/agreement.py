@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from lazyio.errors import OptionError
-from lazyio.sources.base import Source, lies_in_rows, name_of
-from lazyio.sources.files import run_shape
+from lazyio.sources.base import Source, lies_in_rows, name_of, reading_unit
+from lazyio.sources.files import LONG_RUN_NBYTES, PAGE_NBYTES, run_of
 from lazyio.spec import Shape, is_integer
 
 _MOST_CHUNKS = 8
@@ -100,7 +100,18 @@ def common_dtype(parts: Sequence[HasFacts]) -> np.dtype[Any]:
 def joint_chunk(parts: Sequence[Source], axis: int) -> Shape | None:
     """Return the chunk whose grid suits that of every part, or nearly."""
     filled = [part for part in parts if 0 not in part.shape]
-    own = [_own_chunk(part, axis) for part in filled]
+    own = [_own(part, part.chunk_shape, axis, PAGE_NBYTES) for part in filled]
+    return _joint(filled, own, axis)
+
+
+def joint_run(parts: Sequence[Source], axis: int) -> Shape | None:
+    """Return what is worth a read of its own in every part, or nearly."""
+    filled = [part for part in parts if 0 not in part.shape]
+    own = [_own(part, reading_unit(part), axis, LONG_RUN_NBYTES) for part in filled]
+    return _joint(filled, own, axis)
+
+
+def _joint(filled: Sequence[Source], own: Sequence[Shape | None], axis: int) -> Shape | None:
     if not any(own):
         return None
     # A part without chunks can be cut anywhere, as if its chunks were elements.
@@ -114,13 +125,13 @@ def joint_chunk(parts: Sequence[Source], axis: int) -> Shape | None:
     )
 
 
-def _own_chunk(part: Source, axis: int) -> Shape | None:
-    """Return what is best read at once of a part, within its extents."""
-    if part.chunk_shape is not None:
-        return tuple(map(min, part.chunk_shape, part.shape))
+def _own(part: Source, unit: Shape | None, axis: int, nbytes: int) -> Shape | None:
+    """Return what is read at once of a part, within its extents."""
+    if unit is not None:
+        return tuple(map(min, unit, part.shape))
     if lies_in_rows(part) and math.prod(part.shape[:axis]) > 1:
-        # Across the files rows are scattered; within each, runs are to be long.
-        return run_shape(part.shape, part.dtype.itemsize)
+        # Across the files rows are scattered; within each, there are runs.
+        return run_of(part.shape, part.dtype.itemsize, nbytes)
     return None
 
 

@@ -41,7 +41,7 @@ class Source(Protocol):
 
     @property
     def chunk_shape(self) -> Shape | None:
-        """What is decoded at once, in elements, or ``None``."""
+        """What is fetched or decoded at once, in elements, or ``None``."""
 
     def read(self, region: Region) -> Array:
         """Return a part.
@@ -86,6 +86,15 @@ class LaidOut(Protocol):
 
 
 @runtime_checkable
+class Scattered(Protocol):
+    """A source of which a block is many runs of bytes, that are best long ones."""
+
+    @property
+    def run_shape(self) -> Shape | None:
+        """What is worth a read of its own, in elements; a multiple of ``chunk_shape``."""
+
+
+@runtime_checkable
 class Composed(Protocol):
     """A source that reads other sources, and adds no data of its own."""
 
@@ -105,6 +114,12 @@ def lies_in_rows(source: object) -> bool:
     (True, False)
     """
     return isinstance(source, LaidOut) and source.in_rows
+
+
+def reading_unit(source: Source) -> Shape | None:
+    """Return what blocks are best made of, where only reading counts; ``None`` if anything."""
+    run_shape = source.run_shape if isinstance(source, Scattered) else None
+    return run_shape or source.chunk_shape
 
 
 def fills_memory(source: Source) -> TypeGuard[ReadsInto]:

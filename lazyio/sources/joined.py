@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from lazyio.grid import Region, box_shape
-from lazyio.sources.agreement import common_axis, common_dtype, joint_chunk
-from lazyio.sources.base import Array, ReadsInto, Source, lies_in_rows, name_of
+from lazyio.sources.agreement import common_axis, common_dtype, joint_chunk, joint_run
+from lazyio.sources.base import Array, ReadsInto, Source, lies_in_rows, name_of, reading_unit
 from lazyio.sources.function import checked_part
 from lazyio.spec import Shape, nbytes_of
 
@@ -34,7 +34,9 @@ class JoinedSource:
     dtype: np.dtype[Any]
     """Type of an element; native where the parts differ in byte order."""
     chunk_shape: Shape | None
-    """What is best read at once, in elements, or ``None``."""
+    """What is fetched or decoded at once, in elements, or ``None``."""
+    run_shape: Shape | None
+    """What is worth a read of its own, in elements, or ``None``."""
 
     @property
     def in_rows(self) -> bool:
@@ -97,6 +99,12 @@ class LiftedSource:
     def chunk_shape(self) -> Shape | None:
         """What the source decodes at once."""
         return None if self.part.chunk_shape is None else self._lift(self.part.chunk_shape)
+
+    @property
+    def run_shape(self) -> Shape | None:
+        """What is worth a read of its own."""
+        unit = reading_unit(self.part)
+        return None if unit is None else self._lift(unit)
 
     @property
     def in_rows(self) -> bool:
@@ -186,6 +194,7 @@ def joined(parts: Sequence[Source], axis: int) -> Source:
         shape=(*first[:along], stop, *first[along + 1 :]),
         dtype=dtype,
         chunk_shape=joint_chunk(parts, along),
+        run_shape=joint_run(parts, along),
     )
 
 

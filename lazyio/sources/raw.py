@@ -18,7 +18,15 @@ from lazyio.errors import (
 )
 from lazyio.grid import Region, box_shape, boxes
 from lazyio.sources.base import Array, Source
-from lazyio.sources.files import existing, fingerprint, open_for_reading, read_region, run_shape
+from lazyio.sources.files import (
+    LONG_RUN_NBYTES,
+    PAGE_NBYTES,
+    existing,
+    fingerprint,
+    open_for_reading,
+    read_region,
+    run_of,
+)
 from lazyio.sources.joined import joined
 from lazyio.spec import MAX_NDIM, Shape, as_dtype, as_shape, is_integer
 
@@ -43,10 +51,18 @@ class RawSource:
 
     @property
     def chunk_shape(self) -> Shape | None:
-        """In F order, what is worth a read of its own; else rows are as good as any."""
+        """In F order, a page of the file; else whole rows are read, pages and all."""
+        return self._column_of(PAGE_NBYTES)
+
+    @property
+    def run_shape(self) -> Shape | None:
+        """In F order, what is worth a read of its own: part of a column."""
+        return self._column_of(LONG_RUN_NBYTES)
+
+    def _column_of(self, nbytes: int) -> Shape | None:
         if self.in_rows:
             return None
-        return run_shape(self.shape[::-1], self.dtype.itemsize)[::-1]
+        return run_of(self.shape[::-1], self.dtype.itemsize, nbytes)[::-1]
 
     @property
     def location(self) -> tuple[str, str]:

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from source_contract import few
 
 from lazyio.sources.agreement import common_step
+from lazyio.sources.base import reading_unit
 from lazyio.sources.function import ArraySource
 from lazyio.sources.joined import joined, stacked
+from lazyio.sources.raw import raw_source
 
 MATRIX = np.arange(37 * 23, dtype="<i2").reshape(37, 23)
 
@@ -54,6 +56,22 @@ def test_chunks_of_the_parts_make_the_grid():
     assert joined([held(MATRIX.T[:, :10], (23, 5)) for _ in range(3)], 1).chunk_shape == (23, 5)
     assert stacked([held(MATRIX, (8, 5))] * 3, 0).chunk_shape == (1, 8, 5)
     assert stacked([held(MATRIX, (8, 5))] * 3, 2).chunk_shape == (8, 5, 1)
+
+
+def test_long_runs_are_asked_for_where_parts_lie_side_by_side(tmp_path):
+    """Plain files that alternate in a block are read by pages, and best in long runs."""
+    np.zeros((100_000, 4), "<i2").tofile(tmp_path / "x.raw")
+    source = raw_source(tmp_path / "x.raw", (-1, 4), "<i2")
+    side_by_side = joined([source] * 3, 1)
+    assert side_by_side.chunk_shape == (512, 4)
+    assert reading_unit(side_by_side) == (8192, 4)
+    assert reading_unit(stacked([source] * 3, 2)) == (8192, 4, 1)
+    assert reading_unit(joined([source] * 3, 0)) is None
+    columns = raw_source(tmp_path / "x.raw", (100_000, 4), "<i2", order="F")
+    assert reading_unit(joined([columns] * 2, 1)) == (32768, 1)
+    assert reading_unit(stacked([columns] * 2, 0)) == (1, 32768, 1)
+    chunked = joined([held(MATRIX, (8, 23))] * 2, 1)
+    assert chunked.run_shape == chunked.chunk_shape == (8, 23)
 
 
 def test_parts_that_are_no_whole_number_of_chunks():

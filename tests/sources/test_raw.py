@@ -246,6 +246,19 @@ def test_f_order_is_read_in_long_runs(tmp_path, counted):
     assert array.chunksize[0] >= 32768
 
 
+def test_a_plan_knows_what_f_order_costs(tmp_path):
+    """Pages that are read for nothing are counted, and are few; a small limit is kept, too."""
+    np.zeros((20, 300_000), "<i2").tofile(tmp_path / "fortran.raw")
+    array = lazyio.from_raw(tmp_path / "fortran.raw", (-1, 20), "<i2", order="F")
+    plan = lazyio.plan(array, chunks=(1000, 20), memory_limit="8 MiB")
+    assert 1.0 <= plan.read_amplification < 1.2
+    small = lazyio.from_raw(
+        tmp_path / "fortran.raw", (-1, 20), "<i2", order="F", memory_limit="256 KiB"
+    )
+    assert small.chunksize[0] < 32768
+    assert not small[:50_000].any().compute()
+
+
 def test_three_axes_in_f_order(tmp_path, counted):
     """The first two axes are read whole where a run needs both."""
     values = np.arange(64 * 50 * 40, dtype="<f8").reshape(64, 50, 40)
