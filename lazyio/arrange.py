@@ -184,7 +184,8 @@ def arrange(
 def in_window(arranged: Arranged, region: Region, chunk_shape: Shape) -> Arranged:
     """Return an array with its plan fitted to the chunks of the part that it goes to."""
     plan = within(arranged.plan, tuple(part.start for part in region), chunk_shape)
-    return replace(arranged, plan=plan)
+    # Advice is on what the user chose, and those chunks were there.
+    return replace(arranged, plan=replace(plan, advice=()))
 
 
 def expanded(given: Input, axes: Sequence[int]) -> Input:

@@ -3,11 +3,14 @@
 import errno
 import json
 import os
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import zarr
+from zarr.abc.store import Store
+from zarr.storage import StorePath
 
 from lazyio.errors import OptionError, TargetError, TargetExistsError
 from lazyio.inputs import Input
@@ -54,15 +57,49 @@ def _resolved(path: str | os.PathLike[str]) -> Path:
     return resolved
 
 
+def is_url(store: Any) -> bool:
+    """Return whether a store is named by a URL."""
+    return isinstance(store, (str, os.PathLike)) and "://" in str(store)
+
+
+def is_local(store: Any) -> bool:
+    """Return whether a store is named by a path on this machine."""
+    return isinstance(store, (str, os.PathLike)) and not is_url(store)
+
+
+def check_store(store: Any) -> None:
+    """Refuse what zarr-python takes for no store."""
+    if is_url(store) or isinstance(store, (Store, StorePath, zarr.Group, MutableMapping)):
+        return
+    msg = (
+        f"store={store!r} is no store; give the path of a directory, a URL, a zarr store, Group "
+        "or Array"
+    )
+    raise OptionError(msg)
+
+
 def store_path(store: Any) -> Path:
     """Return the absolute path of a local store to write, links resolved."""
-    if isinstance(store, (zarr.Group, zarr.Array)) or not isinstance(store, (str, os.PathLike)):
-        msg = f"a {type(store).__name__} cannot be written into yet; give the path of a directory"
-        raise OptionError(msg)
-    if "://" in str(store):
-        msg = f"{store}: stores behind a URL cannot be written yet; give a local directory"
-        raise OptionError(msg)
     return _resolved(store)
+
+
+def check_zip_place(given: Sequence[Input], path: Path, mode: str, *, replace: bool) -> None:
+    """Refuse a ``.zip`` file that is there, unless it may be replaced as a whole.
+
+    Raises
+    ------
+    TargetError, TargetExistsError
+        Naming what is there and what to do.
+    """
+    check_file(path, mode, is_file=True)
+    if path.exists() and mode != "w" and not replace:
+        msg = (
+            f"{path} is there already, and nothing can be changed in a .zip file; pass mode='w' "
+            "to replace it, or another path"
+        )
+        raise TargetExistsError(errno.EEXIST, msg)
+    for one in given:
+        refuse_own_source(one, path, None)
 
 
 def array_path(path: str | None) -> str:

@@ -471,7 +471,7 @@ def from_zarr(
     Returns
     -------
     dask.array.Array
-        Blocks are whole chunks, or whole shards where there are any.
+        Blocks are whole chunks; of shards, whole chunks inside them.
 
     Raises
     ------

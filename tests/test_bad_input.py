@@ -338,9 +338,7 @@ class TestWhatIsNoPlainArray:
             lambda block: Foreign(block.shape), dtype="<i4", meta=Foreign()
         )
         assert isinstance(array._meta, Foreign)
-        with refused(
-            tmp_path, UnsupportedDtypeError, r"Foreign have no plain bytes.*asarray"
-        ):
+        with refused(tmp_path, UnsupportedDtypeError, r"Foreign have no plain bytes.*asarray"):
             write(array, tmp_path)
 
     @pytest.mark.parametrize(
@@ -1092,7 +1090,6 @@ class TestCompression:
             pytest.param({"zarr_format": "3"}, id="format-text"),
             pytest.param({"dimension_names": ["a"]}, id="too-few-names"),
             pytest.param({"dimension_names": [1, 2]}, id="names-numbers"),
-            pytest.param({"dimension_names": ["a", "b"], "zarr_format": 2}, id="names-v2"),
         ],
     )
     @pytest.mark.parametrize("path", [None, "far/away/x"])
@@ -1125,7 +1122,7 @@ class TestCompression:
             "os.environ.pop('HDF5_PLUGIN_PATH', None)\n"
             "import lazyio, numpy as np\n"
             "said = []\n"
-            "for name in ('lz4', 'bitshuffle', 'blosc2'):\n"
+            "for name in ('blosc2', 32013):\n"
             "    try:\n"
             "        lazyio.to_hdf5(np.ones(9), sys.argv[1] + '/x.h5', compression=name)\n"
             "    except Exception as error:\n"
@@ -1137,9 +1134,9 @@ class TestCompression:
         )
         said = json.loads(done.stdout)
         assert [(name, kind) for name, kind, _ in said] == [
-            (name, "OptionError") for name in ("lz4", "bitshuffle", "blosc2")
+            (name, "OptionError") for name in ("blosc2", 32013)
         ]
-        assert all(name in text and "lazyio[plugins]" in text for name, _, text in said)
+        assert all(str(name) in text and "lazyio[plugins]" in text for name, _, text in said)
         assert listing(tmp_path) == {}
 
 
@@ -1245,17 +1242,7 @@ class TestValues:
 
 
 HDF5_LATER = {"resume": True, "comm": object()}
-ZARR_LATER = {
-    "access": [(1, 40)],
-    "shards": (16, 16),
-    "region": (slice(0, 60), slice(0, 40)),
-    "append_dim": 0,
-    "write_empty_chunks": True,
-    "storage_options": {"anon": True},
-    "resume": True,
-    "compute": False,
-    "scheduler": "threads",
-}
+ZARR_LATER = {"resume": True}
 
 
 class TestNotYet:
@@ -1278,19 +1265,6 @@ class TestNotYet:
         """So is one of opening."""
         with refused(files, OptionError, f"^{name}=.*does not work yet"):
             lazyio.open(files / "old.npy", **{name: [(1, 1)]})
-
-    def test_open_zarr_objects(self, files, blocks):
-        """So are open zarr objects, stores and URLs."""
-        for target in (
-            zarr.open_group(files / "old.zarr"),
-            zarr.open_array(files / "array.zarr"),
-            zarr.storage.MemoryStore(),
-            zarr.storage.LocalStore(files / "old.zarr"),
-            "memory://x",
-            "s3://bucket/x",
-        ):
-            with refused(files, OptionError, "yet; give"):
-                lazyio.to_zarr(blocks, target)
 
     def test_xarray(self, tmp_path):
         """Coordinates are to come; they are not stripped."""

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import zarr
 from zarr.abc.store import Store
-from zarr.storage import StorePath, ZipStore
+from zarr.storage import StorePath
 
 from lazyio.errors import OptionError, SourceError, UnknownFormatError
 from lazyio.sources import hdf5, npy
@@ -129,8 +129,6 @@ def zarr_array_source(
     Source
         Only metadata has been read.
     """
-    if isinstance(store, (str, os.PathLike)) and "://" not in str(store) and _is_zip(Path(store)):
-        store = ZipStore(existing(store), mode="r")
     return _from_zarr_array(zarr_adapter.zarr_source(store, path, storage_options))
 
 
