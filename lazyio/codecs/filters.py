@@ -266,6 +266,20 @@ def compressor(step: Filter, itemsize: int) -> Compress | None:
     return None
 
 
+def as_given(step: Filter) -> Filter:
+    """Return a filter that a file describes as :func:`parse_filters` would give it.
+
+    Examples
+    --------
+    >>> as_given(Filter(filter_id=BITSHUFFLE, options=(0, 4, 2, 0, 2))).options
+    (0, 2)
+    """
+    if step.filter_id == BITSHUFFLE:
+        # Three numbers of the plugin's own come first in the file.
+        return Filter(filter_id=BITSHUFFLE, options=step.options[3:])
+    return step
+
+
 def decompressor(step: Filter, itemsize: int) -> Decompress | None:
     """Return what decodes a compression filter here, ``None`` where libhdf5 must.
 

@@ -89,9 +89,11 @@ def active_client() -> Any:
     if distributed is None:
         return None
     try:
-        return distributed.get_client()
+        client = distributed.get_client()
     except ValueError:
         return None
+    # One that has lost its cluster is no place to compute.
+    return client if client.status in ("running", "connecting") else None
 
 
 def _by_name(name: str) -> Scheduler:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyio.codecs.encode import Encoder, encoder_for
-from lazyio.codecs.filters import FLETCHER32, SHUFFLE, SZIP, Filter
+from lazyio.codecs.filters import FLETCHER32, SHUFFLE, SZIP, Filter, as_given
 from lazyio.codecs.libraries import optional
 from lazyio.codecs.workspace import Workspace
 from lazyio.elements import TEXT, is_text
@@ -125,7 +125,7 @@ class Hdf5Target:
         # Only where memory and file agree byte for byte may libhdf5 be left out.
         if dataset.id.get_type().get_size() != self.dtype.itemsize:
             return None
-        return encoder_for(self._filters, self.dtype.itemsize)
+        return encoder_for(tuple(map(as_given, self._filters)), self.dtype.itemsize)
 
 
 def element_dtype(dataset: h5py.Dataset) -> np.dtype[Any]:

@@ -132,7 +132,7 @@ def test_no_block_is_consumed_after_an_error() -> None:
 def test_a_distributed_client_computes_the_blocks() -> None:
     """With a client active blocks are computed there and consumed here."""
     with Client(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
     ) as client:
         x = da.random.default_rng(0).normal(size=(50, 40), chunks=(10, 40))
         expected = x.compute()
