@@ -10,7 +10,7 @@ from dask.blockwise import Blockwise
 
 from lazyio.errors import BlockError, LazyioError, SourceError
 from lazyio.grid import Region, as_region, format_region
-from lazyio.sources.base import Array, Composed, Source, Stored, fills_memory
+from lazyio.sources.base import Array, Source, Stored, fills_memory, parts_of
 from lazyio.sources.function import ArraySource, checked_part
 from lazyio.spec import Shape
 
@@ -115,7 +115,7 @@ def as_blocks(source: Source, block_shape: Shape) -> da.Array:
 
 def _is_large(source: Source) -> bool:
     """Return whether a source is better sent once than with every task: thousands of paths."""
-    return isinstance(source, Composed) and len(source.parts) > 1
+    return len(parts_of(source)) > 1
 
 
 class MaskedReader:
@@ -197,8 +197,9 @@ def locations_of(held: Any) -> set[tuple[str, str]]:
 
     A source that is made of others reads wherever they do.
     """
-    if isinstance(held, Composed):
-        return set().union(*map(locations_of, held.parts))
+    parts = parts_of(held)
+    if parts:
+        return set().union(*map(locations_of, parts))
     location = location_of(held.array if isinstance(held, ArraySource) else held)
     return set() if location is None else {location}
 

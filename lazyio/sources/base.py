@@ -116,6 +116,22 @@ def lies_in_rows(source: object) -> bool:
     return isinstance(source, LaidOut) and source.in_rows
 
 
+def parts_of(source: object) -> tuple[Source, ...]:
+    """Return the sources that a source reads; none where it reads data of its own.
+
+    Examples
+    --------
+    >>> class Scan:
+    ...     parts = "left", "right"
+    >>> parts_of(Scan()), parts_of(object())
+    ((), ())
+    """
+    if not isinstance(source, Composed) or not isinstance(source.parts, tuple):
+        return ()
+    # A user's class may have parts that are something else.
+    return source.parts if all(isinstance(part, Source) for part in source.parts) else ()
+
+
 def reading_unit(source: Source) -> Shape | None:
     """Return what blocks are best made of, where only reading counts; ``None`` if anything."""
     run_shape = source.run_shape if isinstance(source, Scattered) else None
