@@ -5,6 +5,7 @@ from lazyio.into_hdf5 import to_hdf5
 from lazyio.into_zarr import to_zarr
 from lazyio.planning import Plan
 from lazyio.reading import (
+    concatenate,
     from_array,
     from_function,
     from_hdf5,
@@ -14,6 +15,7 @@ from lazyio.reading import (
     from_zarr,
     open,
     plan,
+    stack,
 )
 from lazyio.run.report import WriteReport
 from lazyio.sources.base import Source
@@ -23,6 +25,7 @@ __all__ = [
     "Plan",
     "Source",
     "WriteReport",
+    "concatenate",
     "from_array",
     "from_function",
     "from_hdf5",
@@ -32,6 +35,7 @@ __all__ = [
     "from_zarr",
     "open",
     "plan",
+    "stack",
     "to_hdf5",
     "to_zarr",
 ]

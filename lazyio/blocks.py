@@ -10,8 +10,8 @@ from dask.blockwise import Blockwise
 
 from lazyio.errors import BlockError, LazyioError, SourceError
 from lazyio.grid import Region, as_region, format_region
-from lazyio.sources.base import Array, ReadsInto, Source, Stored
-from lazyio.sources.function import checked_part
+from lazyio.sources.base import Array, Source, Stored, fills_memory, parts_of
+from lazyio.sources.function import ArraySource, checked_part
 from lazyio.spec import Shape
 
 NAME = "lazyio-read"
@@ -70,7 +70,7 @@ def read_block(source: Source, region: Region, out: Array | None = None) -> Arra
         chained and the region named.
     """
     try:
-        if out is not None and isinstance(source, ReadsInto):
+        if out is not None and fills_memory(source):
             source.read_into(region, out)
             return out
         part = source.read(region)
@@ -107,10 +107,60 @@ def as_blocks(source: Source, block_shape: Shape) -> da.Array:
         name=f"{NAME}-{tokenize(reader, chunks)}",
         asarray=False,
         lock=False,
-        inline_array=True,
+        inline_array=not _is_large(source),
         meta=np.empty((0,) * reader.ndim, reader.dtype),
     )
     return array
+
+
+def _is_large(source: Source) -> bool:
+    """Return whether a source is better sent once than with every task: thousands of paths."""
+    return len(parts_of(source)) > 1
+
+
+class MaskedReader:
+    """What a graph holds of a masked array: indexing that keeps the mask."""
+
+    def __init__(self, array: np.ma.MaskedArray[Any, Any]) -> None:
+        self.array = array
+        self.shape = array.shape
+        self.dtype = array.dtype
+        self.ndim = array.ndim
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return one block, which the user may work on in place."""
+        return self.array[index].copy()
+
+
+def masked_blocks(array: np.ma.MaskedArray[Any, Any], block_shape: Shape) -> da.Array:
+    """Return a masked array as a dask array whose blocks are masked arrays.
+
+    Parameters
+    ----------
+    array : masked array
+        In memory; it is not copied as a whole.
+    block_shape : tuple of int
+        Elements per axis of a block.
+
+    Returns
+    -------
+    dask.array.Array
+        One task a block.
+    """
+    chunks = tuple(
+        max(1, min(block, extent)) for block, extent in zip(block_shape, array.shape, strict=True)
+    )
+    meta = np.ma.empty((0,) * array.ndim, array.dtype)
+    meta.fill_value = array.fill_value
+    blocks: da.Array = da.from_array(
+        MaskedReader(array),
+        chunks=chunks,
+        name=f"lazyio-masked-{tokenize(array, chunks)}",
+        asarray=False,
+        inline_array=True,
+        meta=meta,
+    )
+    return blocks
 
 
 def source_of(array: da.Array) -> Source | None:
@@ -119,8 +169,9 @@ def source_of(array: da.Array) -> Source | None:
     An array that anything was done to, slicing and rechunking too, has
     another top layer.
     """
-    top = array.dask.layers.get(array.name)
-    readers = list(_readers(top))
+    layers = array.dask.layers
+    tops = [layers[name] for name in (array.name, f"original-{array.name}") if name in layers]
+    readers = [reader for layer in tops for reader in _readers(layer)]
     if len(readers) != 1 or not array.name.startswith(NAME):
         return None
     source = readers[0].source
@@ -137,10 +188,20 @@ def locations_in(array: da.Array) -> set[tuple[str, str]]:
     for layer in array.dask.layers.values():
         for argument in _arguments(layer):
             held = argument.source if isinstance(argument, SourceReader) else argument
-            location = location_of(held)
-            if location is not None:
-                found.add(location)
+            found |= locations_of(held)
     return found
+
+
+def locations_of(held: Any) -> set[tuple[str, str]]:
+    """Return path and key of every file or store that something reads.
+
+    A source that is made of others reads wherever they do.
+    """
+    parts = parts_of(held)
+    if parts:
+        return set().union(*map(locations_of, parts))
+    location = location_of(held.array if isinstance(held, ArraySource) else held)
+    return set() if location is None else {location}
 
 
 def location_of(held: Any) -> tuple[str, str] | None:

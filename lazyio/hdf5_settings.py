@@ -16,7 +16,7 @@ from lazyio.existing import Asked
 from lazyio.hdf5_order import Hdf5Item, described, fitted_to, room_in
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
-from lazyio.planning.solve import DEFAULT_CHUNK_NBYTES
+from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
 from lazyio.planning.wishes import chunk_wishes
 from lazyio.sources.hdf5 import Hdf5Source
 from lazyio.spec import Shape, as_dtype, is_integer

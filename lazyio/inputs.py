@@ -14,7 +14,7 @@ from lazyio.elements import is_text
 from lazyio.errors import OptionError, UnsupportedDtypeError
 from lazyio.planning import Facts
 from lazyio.run.graph import as_dask_array
-from lazyio.sources.base import Source
+from lazyio.sources.base import Source, lies_in_rows
 from lazyio.sources.lookup import array_source, source_for
 from lazyio.spec import Shape, as_dtype
 
@@ -76,11 +76,6 @@ class Input:
             in_rows=lies_in_rows(source),
             edges=edges,
         )
-
-
-def lies_in_rows(source: Source | None) -> bool:
-    """Return whether a source is one C-ordered run of bytes in a file."""
-    return bool(getattr(source, "in_rows", False))
 
 
 def recognise(data: Any) -> Input:

@@ -1,26 +1,36 @@
 """Public: plan anything, and open anything as a lazy dask array."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import dask.array as da
+import numpy as np
 import numpy.typing as npt
 
-from lazyio.blocks import as_blocks
+from lazyio.blocks import as_blocks, masked_blocks, source_of
 from lazyio.errors import OptionError, PlanError
 from lazyio.grid import Region
-from lazyio.inputs import lies_in_rows, recognise
+from lazyio.inputs import recognise
 from lazyio.options import wishes_for
 from lazyio.planning import Facts, Plan, solve, suit_blocks
 from lazyio.planning.windows import Window, as_windows
-from lazyio.sources.base import Array, Source
+from lazyio.sources.agreement import common_axis, common_dtype
+from lazyio.sources.base import Array, Source, lies_in_rows, reading_unit
 from lazyio.sources.function import FunctionSource
 from lazyio.sources.hdf5 import hdf5_source
-from lazyio.sources.lookup import array_source, source_for
+from lazyio.sources.joined import joined, stacked
+from lazyio.sources.lookup import (
+    array_source,
+    refuse_path_options,
+    source_for,
+    zarr_array_source,
+)
 from lazyio.sources.npy import npy_source
-from lazyio.sources.raw import raw_source
-from lazyio.sources.zarr import zarr_source
+from lazyio.sources.raw import raw_sources
+from lazyio.sources.wrapped import unwrapped
 from lazyio.spec import as_dtype, as_shape, is_integer
 
 PathLike = str | os.PathLike[str]
@@ -176,15 +186,113 @@ def open(
     >>> lazyio.open("ramp.npy").sum().compute()
     np.int64(45)
     """
-    source = source_for(
-        obj,
-        key,
-        format=format,
-        storage_options=storage_options,
-        options=options,
-        allow_external=allow_external,
-    )
-    return _lazy(source, chunks, memory_limit, access)
+    given, key = unwrapped(obj, key)
+    paths = {
+        "format": format,
+        "storage_options": storage_options,
+        "options": options,
+        "allow_external": allow_external,
+    }
+    if isinstance(given, (da.Array, np.ma.MaskedArray)):
+        refuse_path_options(given, key=key, **paths)
+        return _from_array(given, chunks, memory_limit, access)
+    return _lazy(source_for(given, key, **paths), chunks, memory_limit, access)
+
+
+def concatenate(
+    items: Iterable[Any],
+    axis: int = 0,
+    *,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+    allow_external: Any = None,
+) -> da.Array:
+    """Return arrays one after another, such as one file for each day.
+
+    Parameters
+    ----------
+    items : iterable
+        Each is anything that :func:`open` takes: a path, an open dataset, an
+        array, a dask array, a :class:`Source`. To name an array inside a file,
+        give ``lazyio.open(path, key)``.
+    axis : int
+        Along which they follow each other; elsewhere shapes must agree.
+    chunks, memory_limit, access, allow_external : optional
+        As in :func:`open`, for the whole.
+
+    Returns
+    -------
+    dask.array.Array
+        Blocks are planned for the whole; a block opens only the files that it
+        touches. Where an item is computed by a graph of its own, the blocks
+        are those of the items.
+
+    Raises
+    ------
+    OptionError
+        When shapes or dtypes do not go together; the item and its file are named.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> for day in range(3):
+    ...     np.save(f"day{day}.npy", np.full((4, 2), day))
+    >>> lazyio.concatenate([f"day{day}.npy" for day in range(3)]).shape
+    (12, 2)
+    """
+    parts = _items(items, allow_external)
+    if all(isinstance(part, Source) for part in parts):
+        return _lazy(joined(parts, axis), chunks, memory_limit, access)
+    along, dtype = common_axis(parts, axis), common_dtype(parts)
+    whole = da.concatenate(_as_graphs(parts, dtype, memory_limit), axis=along)
+    return _from_array(whole, chunks, memory_limit, access)
+
+
+def stack(
+    items: Iterable[Any],
+    axis: int = 0,
+    *,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+    allow_external: Any = None,
+) -> da.Array:
+    """Return arrays of one shape side by side, such as one file for each channel.
+
+    Parameters
+    ----------
+    items : iterable
+        As in :func:`concatenate`, all of one shape.
+    axis : int
+        Position of the new axis.
+    chunks, memory_limit, access, allow_external : optional
+        As in :func:`open`, for the whole.
+
+    Returns
+    -------
+    dask.array.Array
+        With one axis more than the items.
+
+    Raises
+    ------
+    OptionError
+        When shapes or dtypes differ; the item and its file are named.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> for channel in range(4):
+    ...     np.save(f"channel{channel}.npy", np.arange(100))
+    >>> lazyio.stack([f"channel{channel}.npy" for channel in range(4)], axis=1).shape
+    (100, 4)
+    """
+    parts = _items(items, allow_external)
+    if all(isinstance(part, Source) for part in parts):
+        return _lazy(stacked(parts, axis), chunks, memory_limit, access)
+    along, dtype = common_axis(parts, axis, is_new=True), common_dtype(parts)
+    whole = da.stack(_as_graphs(parts, dtype, memory_limit), axis=along)
+    return _from_array(whole, chunks, memory_limit, access)
 
 
 def from_array(
@@ -215,7 +323,8 @@ def from_array(
     >>> lazyio.from_array(np.arange(10), chunks=5).chunks
     ((5, 5),)
     """
-    return _lazy(array_source(array_like), chunks, memory_limit, access)
+    given, _ = unwrapped(array_like)
+    return _from_array(given, chunks, memory_limit, access)
 
 
 def from_raw(
@@ -229,14 +338,15 @@ def from_raw(
     memory_limit: int | str | None = None,
     access: Any = None,
 ) -> da.Array:
-    """Return a headerless binary file as a dask array.
+    """Return a headerless binary file, or several, as a dask array.
 
     Parameters
     ----------
-    path : path-like
-        The file; its size must be what shape, dtype and offset say.
+    path : path-like or sequence of path-like
+        The file; its size must be what shape, dtype and offset say. Several
+        are joined on axis 0.
     shape : tuple of int
-        Extents; one may be -1 and follows from the size of the file.
+        Extents of a file; one may be -1 and follows from the size of each.
     dtype : dtype-like
         Type of an element, with its byte order, such as ``">i2"``.
     offset : int
@@ -263,10 +373,7 @@ def from_raw(
     >>> lazyio.from_raw("recording.raw", (-1, 4), "int16").shape
     (3, 4)
     """
-    if not isinstance(path, (str, os.PathLike)):
-        msg = f"path={path!r}; a list of raw files cannot be joined yet, open them one at a time"
-        raise OptionError(msg)
-    source = raw_source(path, shape, dtype, offset=offset, order=order)
+    source = raw_sources(path, shape, dtype, offset=offset, order=order)
     return _lazy(source, chunks, memory_limit, access)
 
 
@@ -389,7 +496,7 @@ def from_zarr(
     >>> lazyio.from_zarr("scan.zarr").sum().compute()
     np.int64(15)
     """
-    source = zarr_source(store, path, storage_options)
+    source = zarr_array_source(store, path, storage_options)
     return _lazy(source, chunks, memory_limit, access)
 
 
@@ -479,6 +586,59 @@ def from_source(
     return _lazy(array_source(source), chunks, memory_limit, access)
 
 
+def _from_array(given: Any, chunks: Any, memory_limit: Any, access: Any) -> da.Array:
+    """Return an array-like as blocks; one of dask keeps its own unless others are asked for."""
+    if isinstance(given, np.ma.MaskedArray):
+        planned = _lazy(array_source(np.asarray(given.data)), chunks, memory_limit, access)
+        return masked_blocks(given, tuple(map(int, planned.chunksize)))
+    if not isinstance(given, da.Array):
+        return _lazy(array_source(given), chunks, memory_limit, access)
+    if isinstance(chunks, str) and chunks == "auto":
+        return given
+    _require_known_shape(given)
+    block_shape = chunks.block_shape if isinstance(chunks, Plan) else _given_blocks(chunks, given)
+    reblocked: da.Array = given.rechunk(block_shape)
+    return reblocked
+
+
+def _require_known_shape(array: da.Array) -> None:
+    if any(math.isnan(extent) for extent in array.shape):
+        msg = (
+            f"the array's chunks {array.chunks} are not known (NaN); call .compute_chunk_sizes() "
+            "first, which computes it once"
+        )
+        raise PlanError(msg)
+
+
+def _items(items: Any, allow_external: Any) -> list[Any]:
+    """Return a source for each item, or a dask array where a graph computes it."""
+    is_one = isinstance(items, (str, bytes, os.PathLike, Mapping)) or hasattr(items, "shape")
+    given = [] if is_one or not isinstance(items, Iterable) else list(items)
+    if not given:
+        msg = f"items={items!r}; give a list of at least one path, array or source"
+        raise OptionError(msg)
+    return [_item(item, allow_external) for item in given]
+
+
+def _item(item: Any, allow_external: Any) -> Any:
+    array, _ = unwrapped(item)
+    if isinstance(array, np.ma.MaskedArray):
+        array = _from_array(array, "auto", None, None)
+    if isinstance(array, da.Array):
+        _require_known_shape(array)
+        return source_of(array) or array
+    folders = allow_external if isinstance(array, (str, os.PathLike)) else None
+    return source_for(array, allow_external=folders)
+
+
+def _as_graphs(parts: list[Any], dtype: np.dtype[Any], memory_limit: Any) -> list[da.Array]:
+    arrays = (
+        part if isinstance(part, da.Array) else _lazy(part, "auto", memory_limit, None)
+        for part in parts
+    )
+    return [array.astype(dtype, copy=False) for array in arrays]
+
+
 def _check_callable(read: Any) -> None:
     if not callable(read):
         msg = f"read={read!r} is not a function; give one that takes a region"
@@ -532,7 +692,7 @@ def _lazy(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Arr
     return as_blocks(source, _reading_block(source, memory_limit, windows))
 
 
-def _given_blocks(chunks: Any, source: Source) -> tuple[int, ...]:
+def _given_blocks(chunks: Any, source: Source | da.Array) -> tuple[int, ...]:
     """Return the block shape that the user gave in any of dask's forms."""
     sizes = chunks if isinstance(chunks, (tuple, list)) else (chunks,) * len(source.shape)
     try:
@@ -552,7 +712,28 @@ def _given_blocks(chunks: Any, source: Source) -> tuple[int, ...]:
 def _reading_block(
     source: Source, memory_limit: Any, windows: tuple[Window, ...]
 ) -> tuple[int, ...]:
-    """Return the block of a plan whose chunks are the source's own, suited to windows."""
+    """Return the block of a plan whose chunks are the source's own, or long runs of it."""
+    run_shape = reading_unit(source)
+    if run_shape != source.chunk_shape:
+        # A limit too small for long runs may do for short ones.
+        with suppress(PlanError):
+            return _block_of(source, run_shape, memory_limit, windows)
+    try:
+        return _block_of(source, source.chunk_shape, memory_limit, windows)
+    except PlanError as error:
+        if source.chunk_shape is None:
+            raise
+        msg = f"{error}. The chunks are the source's own: reading less decodes a whole one"
+        raise PlanError(msg) from error
+
+
+def _block_of(
+    source: Source,
+    unit: tuple[int, ...] | None,
+    memory_limit: Any,
+    windows: tuple[Window, ...],
+) -> tuple[int, ...]:
+    """Return the block of a plan in chunks of some unit, suited to windows."""
     facts = Facts(
         shape=source.shape,
         dtype=as_dtype(source.dtype),
@@ -562,15 +743,9 @@ def _reading_block(
     wishes = wishes_for(
         memory_limit=memory_limit,
         workers=None,
-        chunks=source.chunk_shape or "auto",
+        chunks=unit or "auto",
         chunk_nbytes=None,
         access=[(window.shape, window.weight) for window in windows] or None,
         format="hdf5",
     )
-    try:
-        return suit_blocks(solve(facts, wishes))
-    except PlanError as error:
-        if source.chunk_shape is None:
-            raise
-        msg = f"{error}. The chunks are the source's own: reading less decodes a whole one"
-        raise PlanError(msg) from error
+    return suit_blocks(solve(facts, wishes))

@@ -56,7 +56,7 @@ def as_shape(shape: Any, name: str = "shape") -> Shape:
 
 
 def as_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
-    """Return a dtype whose elements have a fixed number of bytes.
+    """Return a dtype whose elements can be stored.
 
     Parameters
     ----------
@@ -74,6 +74,11 @@ def as_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
         When it is missing or unknown to numpy.
     UnsupportedDtypeError
         When its elements are Python objects, or arrays.
+
+    Notes
+    -----
+    Text of any length, ``numpy.dtypes.StringDType()``, is taken too: it is
+    stored as such. Its 16 bytes an element do not count the text itself.
     """
     if dtype is None:
         msg = 'a shape alone does not say how large an element is; give dtype, such as "int16"'
@@ -86,10 +91,17 @@ def as_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     if resolved.subdtype is not None:
         msg = f"dtype {resolved} has axes of its own; give them in the array's shape instead"
         raise UnsupportedDtypeError(msg)
-    if resolved.hasobject:
+    if resolved.kind == "T" and hasattr(resolved, "na_object"):
         msg = (
-            f"dtype {resolved} holds Python objects, which have no fixed size on disk; "
-            "convert with .astype(...) to a number or a fixed-length string first"
+            f"dtype {resolved} has a mark for missing text, which files have none for; convert "
+            "with .astype(numpy.dtypes.StringDType()), which stores it as text"
+        )
+        raise UnsupportedDtypeError(msg)
+    # numpy calls text of any length an object, too; files have a type for it.
+    if resolved.hasobject and resolved.kind != "T":
+        msg = (
+            f"dtype {resolved} holds Python objects, which have no fixed size on disk; convert "
+            "with .astype(...) first: to a number, or text to numpy.dtypes.StringDType()"
         )
         raise UnsupportedDtypeError(msg)
     return resolved

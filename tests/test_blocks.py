@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import basic_indices
 
 import lazyio
-from lazyio.blocks import as_blocks, locations_in, source_of
+from lazyio.blocks import as_blocks, locations_in, locations_of, masked_blocks, source_of
+from lazyio.sources.function import ArraySource
 from lazyio.sources.lookup import source_for
 
 MATRIX = np.arange(37 * 23 * 5, dtype="<i4").reshape(37, 23, 5)
@@ -80,6 +81,8 @@ def folder(tmp_path_factory):
         file.create_dataset("raw", data=MATRIX, chunks=(8, 5, 5), compression="gzip")
         file["plain"] = MATRIX
     zarr.create_array(tmp_path / "image.zarr", data=MATRIX, chunks=(8, 5, 5))
+    np.save(tmp_path / "first.npy", MATRIX[:, :10])
+    np.save(tmp_path / "second.npy", MATRIX[:, 10:])
     return tmp_path
 
 
@@ -89,10 +92,13 @@ OPENERS = {
     "hdf5": lambda folder: lazyio.open(folder / "image.h5", "raw"),
     "hdf5-plain": lambda folder: lazyio.open(folder / "image.h5", "plain"),
     "zarr": lambda folder: lazyio.open(folder / "image.zarr"),
+    "joined": lambda folder: lazyio.concatenate(
+        [folder / "first.npy", folder / "second.npy"], axis=1
+    ),
     "function": lambda folder: lazyio.from_source(Counting()),
     "ndarray": lambda folder: lazyio.from_array(MATRIX),
 }
-FILES = {name: OPENERS[name] for name in ("raw", "npy", "hdf5", "hdf5-plain", "zarr")}
+FILES = {name: OPENERS[name] for name in ("raw", "npy", "hdf5", "hdf5-plain", "zarr", "joined")}
 
 
 @pytest.mark.parametrize("opener", OPENERS.values(), ids=OPENERS)
@@ -219,7 +225,7 @@ def indices(shape):
     return basic_indices(shape, allow_newaxis=True, allow_ellipsis=True) | lists_on_one_axis(shape)
 
 
-@pytest.mark.parametrize("name", ["raw", "hdf5", "function"])
+@pytest.mark.parametrize("name", ["raw", "hdf5", "joined", "function"])
 @examples
 @given(data=st.data())
 def test_any_index_is_numpys(folder, name, data):
@@ -434,7 +440,30 @@ def test_locations_of_opened_files(folder, name, change):
 def test_locations_of_several_files(folder):
     """Every file behind an array is known."""
     arrays = [opener(folder) for opener in FILES.values()]
-    assert _located(folder, sum(arrays[1:], arrays[0])) == set(LOCATIONS.values())
+    wanted = {*LOCATIONS.values(), ("first.npy", ""), ("second.npy", "")}
+    assert _located(folder, sum(arrays[1:], arrays[0])) == wanted
+    assert _located(folder, OPENERS["joined"](folder)) == {("first.npy", ""), ("second.npy", "")}
+
+
+def test_locations_of_held_arrays(folder):
+    """A source that holds a dataset reads where that lies."""
+    with h5py.File(folder / "image.h5", "r") as file:
+        held = ArraySource(array=file["raw"], shape=MATRIX.shape, dtype=MATRIX.dtype)
+        assert locations_of(held) == {(str(folder / "image.h5"), "/raw")}
+    assert locations_of(Counting()) == set()
+
+
+@pytest.mark.parametrize("index", [(slice(5, 9),), (3, slice(None, None, -2)), (..., [4, 0])])
+def test_masked_blocks(index):
+    """A masked array is cut like any other, mask and all, and not copied as a whole."""
+    values = np.ma.masked_array(MATRIX, mask=MATRIX % 7 == 0)
+    array = masked_blocks(values, (8, 23, 5))
+    assert array.chunks == ((8, 8, 8, 8, 5), (23,), (5,))
+    got = array[index].compute(scheduler="sync")
+    np.testing.assert_array_equal(got.mask, values[index].mask)
+    np.testing.assert_array_equal(got.filled(-1), values[index].filled(-1))
+    assert array.name == masked_blocks(values.copy(), (8, 23, 5)).name
+    assert source_of(array) is None
 
 
 @pytest.mark.parametrize("inline", [False, True], ids=["key", "inline"])

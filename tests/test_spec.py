@@ -83,13 +83,21 @@ def test_not_a_dtype(dtype):
         as_dtype(dtype)
 
 
-@pytest.mark.parametrize(
-    "dtype", [object, [("a", "i4"), ("b", object)], np.dtypes.StringDType()], ids=str
-)
+@pytest.mark.parametrize("dtype", [object, [("a", "i4"), ("b", object)]], ids=str)
 def test_object_dtype(dtype):
     """Elements that are Python objects are refused with what to do."""
     with pytest.raises(UnsupportedDtypeError, match=r"holds Python objects.*\.astype"):
         as_dtype(dtype)
+
+
+def test_text_of_any_length():
+    """Text of any length can be stored; a mark for missing text cannot."""
+    text = np.dtypes.StringDType()
+    assert as_dtype(text) == text
+    assert as_dtype("T") == text
+    for mark in (None, np.nan):
+        with pytest.raises(UnsupportedDtypeError, match="has a mark for missing text"):
+            as_dtype(np.dtypes.StringDType(na_object=mark))
 
 
 @pytest.mark.parametrize(

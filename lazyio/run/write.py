@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lazyio.blocks import read_block
 from lazyio.codecs.workspace import Workspace
+from lazyio.elements import is_text
 from lazyio.grid import Region, box_shape, boxes
 from lazyio.planning import Plan
 from lazyio.run.elsewhere import run_elsewhere
@@ -22,7 +23,7 @@ from lazyio.run.progress import Progress
 from lazyio.run.pull import pull
 from lazyio.run.schedulers import Scheduler
 from lazyio.run.scratch import Scratch
-from lazyio.sources.base import ReadsInto, Source
+from lazyio.sources.base import ReadsInto, Source, lies_in_rows
 from lazyio.spec import nbytes_of
 from lazyio.targets.base import Target
 
@@ -142,7 +143,8 @@ def _from_source(part: _Part, source: Source) -> None:
     def work(region: Region, workspace: Workspace) -> None:
         for stripe in _stripes(region, source, part.job):
             out = None
-            if isinstance(source, ReadsInto):
+            # Text has no bytes of its own to be put anywhere.
+            if isinstance(source, ReadsInto) and not is_text(source.dtype):
                 out = workspace.array("block", box_shape(stripe), source.dtype)
             part.accept(stripe, read_block(source, stripe, out), workspace)
 
@@ -157,7 +159,7 @@ def _stripes(region: Region, source: Source, job: Job) -> Iterator[Region]:
     decode the chunks on it twice.
     """
     plan = job.plan
-    is_plain = getattr(source, "in_rows", False) and plan.read_shape is None
+    is_plain = lies_in_rows(source) and plan.read_shape is None
     if not is_plain or not region or job.window is not None:
         return iter((region,))
     shape = box_shape(region)

@@ -5,7 +5,7 @@ paths, never open files, so that it travels to another process as it is.
 """
 
 from collections.abc import Iterable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,7 @@ class Source(Protocol):
 
     @property
     def chunk_shape(self) -> Shape | None:
-        """What is decoded at once, in elements, or ``None``."""
+        """What is fetched or decoded at once, in elements, or ``None``."""
 
     def read(self, region: Region) -> Array:
         """Return a part.
@@ -75,9 +75,91 @@ class Stored(Protocol):
     def location(self) -> tuple[str, str]:
         """Path of the file or store, and key inside it (empty if none)."""
 
+
+@runtime_checkable
+class LaidOut(Protocol):
+    """A source that knows how its elements lie in a file."""
+
     @property
     def in_rows(self) -> bool:
-        """Whether it is one C-ordered run of bytes."""
+        """Whether they are one C-ordered run of bytes, or such runs end to end."""
+
+
+@runtime_checkable
+class Scattered(Protocol):
+    """A source of which a block is many runs of bytes, that are best long ones."""
+
+    @property
+    def run_shape(self) -> Shape | None:
+        """What is worth a read of its own, in elements; a multiple of ``chunk_shape``."""
+
+
+@runtime_checkable
+class Composed(Protocol):
+    """A source that reads other sources, and adds no data of its own."""
+
+    @property
+    def parts(self) -> tuple[Source, ...]:
+        """What it reads."""
+
+
+def lies_in_rows(source: object) -> bool:
+    """Return whether whole rows of a source are runs of bytes, cheap to read anywhere.
+
+    Examples
+    --------
+    >>> class Ramp:
+    ...     in_rows = True
+    >>> lies_in_rows(Ramp()), lies_in_rows(None)
+    (True, False)
+    """
+    return isinstance(source, LaidOut) and source.in_rows
+
+
+def parts_of(source: object) -> tuple[Source, ...]:
+    """Return the sources that a source reads; none where it reads data of its own.
+
+    Examples
+    --------
+    >>> class Scan:
+    ...     parts = "left", "right"
+    >>> parts_of(Scan()), parts_of(object())
+    ((), ())
+    """
+    if not isinstance(source, Composed) or not isinstance(source.parts, tuple):
+        return ()
+    # A user's class may have parts that are something else.
+    return source.parts if all(isinstance(part, Source) for part in source.parts) else ()
+
+
+def reading_unit(source: Source) -> Shape | None:
+    """Return what blocks are best made of, where only reading counts; ``None`` if anything."""
+    run_shape = source.run_shape if isinstance(source, Scattered) else None
+    return run_shape or source.chunk_shape
+
+
+def fills_memory(source: Source) -> TypeGuard[ReadsInto]:
+    """Return whether a source can read into plain memory that it is given.
+
+    Text of any length lies elsewhere: its elements can only be made anew.
+    """
+    return isinstance(source, ReadsInto) and not source.dtype.hasobject
+
+
+def name_of(source: object, position: int) -> str:
+    """Return how an error names one of several sources: by position, and by its file.
+
+    Examples
+    --------
+    >>> class Scan:
+    ...     location = "/data/scan.h5", "raw"
+    >>> name_of(Scan(), 3), name_of(object(), 0)
+    ("item 3 (/data/scan.h5, 'raw')", 'item 0')
+    """
+    if not isinstance(source, Stored):
+        return f"item {position}"
+    path, key = source.location
+    return f"item {position} ({path}, {key!r})" if key else f"item {position} ({path})"
 
 
 def listed(keys: Iterable[str], most: int = 12) -> str:

@@ -13,9 +13,13 @@ from lazyio.grid import Region, box_shape
 from lazyio.sources.base import Array
 from lazyio.spec import Shape
 
-_LONG_RUN_NBYTES = 128 * 2**10
+PAGE_NBYTES = 4096
+"""What is fetched at least, however little is read."""
+LONG_RUN_NBYTES = 64 * 2**10
+"""From here on, a read costs little beside its bytes."""
 _STRIPE_NBYTES = 2**20
-_MAX_ROW_TO_RUN = 32
+_MOST_GAP_NBYTES = 16 * 2**10
+"""What is read for nothing in the time that another read takes to begin."""
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
@@ -103,7 +107,7 @@ def read_region(file: FileIO, offset: int, shape: Shape, region: Region, out: Ar
     flat = out.reshape(-1).view(np.uint8)
     outer = wanted[:split]
     row = strides[split - 1] if split else run
-    if split and run < _LONG_RUN_NBYTES and row // run <= _MAX_ROW_TO_RUN:
+    if split and run < LONG_RUN_NBYTES and row - run <= _MOST_GAP_NBYTES:
         _read_stripes(file, start, outer, strides, row, run, flat)
         return
     for at, index in enumerate(itertools.product(*map(range, outer))):
@@ -129,6 +133,36 @@ def _read_stripes(
             rows = np.lib.stride_tricks.as_strided(stripe, (count, run), (row, 1))
             flat[done : done + count * run].reshape(count, run)[:] = rows
             done += count * run
+
+
+def run_of(shape: Shape, itemsize: int, nbytes: int) -> Shape:
+    """Return the part of a C-ordered file that is one run of about so many bytes.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Extents of the array.
+    itemsize : int
+        Bytes per element.
+    nbytes : int
+        Bytes, upper bound of the run, but for a single element.
+
+    Returns
+    -------
+    tuple of int
+        Elements per axis, the trailing axes whole.
+
+    Examples
+    --------
+    >>> run_of((1000, 64, 32), 2, 65536), run_of((10**6,), 2, 65536)
+    ((16, 64, 32), (32768,))
+    """
+    room = max(1, nbytes // max(1, itemsize))
+    run = [1] * len(shape)
+    for axis in reversed(range(len(shape))):
+        run[axis] = max(1, min(shape[axis], room))
+        room //= run[axis]
+    return tuple(run)
 
 
 def read_exactly(file: FileIO, offset: int, view: memoryview) -> None:

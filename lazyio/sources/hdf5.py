@@ -11,11 +11,13 @@ import h5py
 import numpy as np
 
 from lazyio.codecs.workspace import Workspace
+from lazyio.elements import TEXT
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
 from lazyio.grid import Region, box, box_shape, format_region, grid_shape, touched
-from lazyio.sources.base import Array, listed
+from lazyio.sources.base import Array, Source, listed
 from lazyio.sources.chunk_table import Placement, PlacementCache
 from lazyio.sources.confine import allowed_folders, refuse_links, refuse_storage
+from lazyio.sources.decoded import decoded
 from lazyio.sources.files import (
     existing,
     fingerprint,
@@ -23,10 +25,10 @@ from lazyio.sources.files import (
     read_exactly,
     read_region,
 )
+from lazyio.sources.libhdf5 import read_dataset, require_filters
 from lazyio.spec import Shape
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
-_BUILT_IN_FILTERS = range(1, 32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,23 +112,12 @@ class Hdf5Source:
     def _read_with_libhdf5(self, region: Region, out: Array) -> None:
         with open_hdf5(self.path) as file:
             dataset = _dataset(file, self.key, self.path)
-            require_filters(dataset, f"{self.path}: dataset {self.key!r}")
-            try:
-                if not self.shape:
-                    out[()] = dataset[()]
-                elif out.size:
-                    dataset.read_direct(out, source_sel=region)
-            except OSError as error:
-                msg = (
-                    f"{self.path}: dataset {self.key!r} cannot be decoded at "
-                    f"{format_region(region)}: {error}"
-                )
-                raise DamagedDataError(msg) from error
+            read_dataset(dataset, region, out, f"{self.path}: dataset {self.key!r}")
 
 
 def hdf5_source(
     path: str | os.PathLike[str], key: str | None, allow_external: object = None
-) -> Hdf5Source:
+) -> Source:
     """Return the source for a dataset, after reading its metadata.
 
     Parameters
@@ -140,8 +131,9 @@ def hdf5_source(
 
     Returns
     -------
-    Hdf5Source
-        Holds the path, never the open file.
+    Source
+        Holds the path, never the open file. Times and text that lazyio wrote
+        are what they were; all else is as it is stored.
 
     Raises
     ------
@@ -162,7 +154,8 @@ def hdf5_source(
         refuse_storage(dataset, folders)
         is_linked = dataset.file.filename != file.filename
         # A linked dataset has another name in its own file: it is read by way of the link.
-        return describe_dataset(dataset, str(found), key if is_linked else None)
+        source = describe_dataset(dataset, str(found), key if is_linked else None)
+        return decoded(source, dataset.attrs)
 
 
 def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -> Hdf5Source:
@@ -175,43 +168,24 @@ def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -
     if dtype.subdtype is not None:
         msg = f"{name} has elements that are arrays, {dtype}, which have no place in a dask array"
         raise UnsupportedDtypeError(msg)
-    if dtype.hasobject:
+    if _is_variable_text(dtype):
+        dtype = TEXT
+    elif dtype.hasobject:
         msg = (
             f"{name} holds {_kind_of_object(dtype)}, which have no fixed size; "
-            "arrays of fixed-size elements are read"
+            "arrays of fixed-size elements and of text are read"
         )
         raise UnsupportedDtypeError(msg)
     require_filters(dataset, name)
     contiguous = dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
     return Hdf5Source(
         path=path,
-        key=key or dataset.name,
+        key=key or dataset.name or "",
         shape=tuple(map(int, dataset.shape)),
         dtype=dtype,
         chunk_shape=tuple(map(int, dataset.chunks)) if dataset.chunks else None,
         in_rows=contiguous,
     )
-
-
-def require_filters(dataset: h5py.Dataset, name: str) -> None:
-    """Raise unless every filter of a dataset can be undone here.
-
-    Raises
-    ------
-    SourceError
-        Naming the filter, and how to get it where that is known.
-    """
-    properties = dataset.id.get_create_plist()
-    for at in range(properties.get_nfilters()):
-        number, _, _, label = properties.get_filter(at)
-        if _is_available(number):
-            continue
-        label = label.decode(errors="replace").strip() or "no name"
-        remedy = "ask the maker of the file for its plugin and set HDF5_PLUGIN_PATH to its folder"
-        if not _has_plugins():
-            remedy = 'run pip install "lazyio[plugins]", or ' + remedy
-        msg = f"{name} needs HDF5 filter {number} ({label}), which is not to be had here; {remedy}"
-        raise SourceError(msg)
 
 
 @contextmanager
@@ -264,26 +238,14 @@ def _dataset(file: h5py.Group, key: Any, path: str) -> h5py.Dataset:
     return item
 
 
-def _is_available(number: int) -> bool:
-    if h5py.h5z.filter_avail(number):
-        return True
-    # Importing hdf5plugin registers its filters with libhdf5; only now is it needed.
-    return number not in _BUILT_IN_FILTERS and _has_plugins() and h5py.h5z.filter_avail(number)
-
-
-def _has_plugins() -> bool:
-    try:
-        import hdf5plugin  # noqa: F401
-    except ImportError:
-        return False
-    return True
+def _is_variable_text(dtype: np.dtype[Any]) -> bool:
+    text = h5py.check_string_dtype(dtype)
+    return text is not None and text.length is None
 
 
 def _kind_of_object(dtype: np.dtype[Any]) -> str:
-    if h5py.check_string_dtype(dtype) is not None:
-        return "variable-length strings"
     if h5py.check_vlen_dtype(dtype) is not None:
         return "variable-length rows"
     if h5py.check_ref_dtype(dtype) is not None:
-        return "references"
+        return "references to other objects"
     return f"elements of type {dtype}"

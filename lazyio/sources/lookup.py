@@ -1,22 +1,25 @@
 """From what a user has to the adapter that reads it: by type, content or suffix."""
 
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import zarr
+from zarr.abc.store import Store
+from zarr.storage import StorePath
 
-from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsupportedDtypeError
+from lazyio.errors import OptionError, SourceError, UnknownFormatError
 from lazyio.sources import hdf5, npy
 from lazyio.sources import zarr as zarr_adapter
+from lazyio.sources.arrays import array_like_source
 from lazyio.sources.base import Source, listed
+from lazyio.sources.decoded import decoded
 from lazyio.sources.files import existing
-from lazyio.sources.function import ArraySource, FunctionSource
-from lazyio.sources.raw import RawSource, raw_source
-from lazyio.spec import as_dtype, as_shape
+from lazyio.sources.hdf5_handle import open_dataset_source
+from lazyio.sources.raw import raw_sources
 
 FORMATS = ("npy", "hdf5", "zarr", "raw")
 SUFFIXES = {
@@ -29,7 +32,6 @@ SUFFIXES = {
     ".nwb": "hdf5",
     ".zarr": "zarr",
 }
-_ITERATOR_METHODS = ("_get_data", "_get_maxshape", "_get_dtype")
 
 
 def source_for(
@@ -72,17 +74,66 @@ def source_for(
     """
     if isinstance(obj, (str, os.PathLike)):
         return _from_path(obj, key, format, storage_options, dict(options or {}), allow_external)
-    if format is not None or options or storage_options or allow_external is not None:
-        msg = (
-            f"format and adapter options are for paths; {type(obj).__name__} says itself what it is"
-        )
-        raise OptionError(msg)
+    if format == "raw" and isinstance(obj, (list, tuple)):
+        return _from_raw(obj, key, dict(options or {}))
+    refuse_path_options(
+        obj,
+        format=format,
+        storage_options=storage_options,
+        options=options,
+        allow_external=allow_external,
+    )
     if isinstance(obj, (h5py.Group, zarr.Group)):
         return _from_group(obj, key)
+    if isinstance(obj, (Store, StorePath)):
+        return zarr_array_source(obj, key)
     if key is not None:
         msg = f"key={key!r} is for files and groups; {type(obj).__name__} is one array"
         raise OptionError(msg)
     return array_source(obj)
+
+
+def refuse_path_options(obj: object, **given: object) -> None:
+    """Raise where options that are for paths were given with something else.
+
+    Raises
+    ------
+    OptionError
+        Naming them, and the type of what was given.
+    """
+    names = [name for name, value in given.items() if value not in (None, {})]
+    if names:
+        msg = (
+            f"{', '.join(names)}: format and adapter options are for paths; "
+            f"{type(obj).__name__} says itself what it is"
+        )
+        raise OptionError(msg)
+
+
+def zarr_array_source(
+    store: Any, path: Any, storage_options: Mapping[str, Any] | None = None
+) -> Source:
+    """Return the source for an array in a Zarr store, its elements as they were.
+
+    Parameters
+    ----------
+    store : path-like, str or zarr store
+        A folder, a zip file, a URL or a store object.
+    path : str or None
+        Path of the array inside it; ``None`` where the store has only one.
+    storage_options : mapping, optional
+        For a URL, as fsspec takes them.
+
+    Returns
+    -------
+    Source
+        Only metadata has been read.
+    """
+    return _from_zarr_array(zarr_adapter.zarr_source(store, path, storage_options))
+
+
+def _from_zarr_array(source: zarr_adapter.ZarrSource) -> Source:
+    return decoded(source, source.array.attrs)
 
 
 def array_source(obj: Any) -> Source:
@@ -96,73 +147,10 @@ def array_source(obj: Any) -> Source:
         When its elements have no fixed size.
     """
     if isinstance(obj, h5py.Dataset):
-        return _from_dataset(obj)
+        return open_dataset_source(obj)
     if isinstance(obj, zarr.Array):
-        return zarr_adapter.describe_array(obj)
-    if isinstance(obj, np.memmap):
-        mapped = _from_memmap(obj)
-        if mapped is not None:
-            return mapped
-    if isinstance(obj, np.ma.MaskedArray):
-        msg = "a masked array has values that are not there; call .filled(value) first"
-        raise UnsupportedDtypeError(msg)
-    if all(callable(getattr(obj, name, None)) for name in _ITERATOR_METHODS):
-        return FunctionSource(
-            function=obj._get_data,
-            shape=as_shape(obj._get_maxshape()),
-            dtype=as_dtype(obj._get_dtype()),
-        )
-    if isinstance(obj, (list, tuple, int, float, complex)):
-        obj = _from_sequence(obj)
-    if not hasattr(obj, "__getitem__") and isinstance(obj, Source):
-        return _with_facts(obj)
-    if not all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__")):
-        is_stream = hasattr(obj, "__next__") or hasattr(obj, "__iter__")
-        if is_stream and not isinstance(obj, (dict, set, frozenset, bytes, bytearray)):
-            msg = (
-                f"{type(obj).__name__} can only be gone through once, from its start; it has no "
-                "shape, dtype and indexing, which a lazy array needs"
-            )
-            raise SourceError(msg)
-        msg = (
-            f"{type(obj).__name__} is no path and no array; give one, or an object with "
-            "shape, dtype and read(region) (see lazyio.Source)"
-        )
-        raise UnknownFormatError(msg)
-    if isinstance(obj, Source):
-        return _with_facts(obj)
-    chunks = getattr(obj, "chunks", None)
-    regular = isinstance(chunks, tuple) and all(isinstance(c, int) for c in chunks)
-    return ArraySource(
-        array=obj,
-        shape=as_shape(obj.shape),
-        dtype=as_dtype(obj.dtype),
-        chunk_shape=chunks if regular and chunks else None,
-        kind=f"the {type(obj).__name__}",
-    )
-
-
-def _with_facts(source: Source) -> Source:
-    """Return a user's source once its facts are seen to be facts."""
-    shape = as_shape(source.shape)
-    as_dtype(source.dtype)
-    if source.chunk_shape is not None:
-        chunk_shape = as_shape(source.chunk_shape, "chunk_shape")
-        if len(chunk_shape) != len(shape) or 0 in chunk_shape:
-            msg = (
-                f"chunk_shape={chunk_shape} does not fit shape {shape}; it has one positive "
-                "extent for each of its axes"
-            )
-            raise OptionError(msg)
-    return source
-
-
-def _from_sequence(obj: Any) -> Any:
-    try:
-        return np.asarray(obj)
-    except ValueError as error:
-        msg = f"a {type(obj).__name__} of rows that differ in length (ragged) is no array: {error}"
-        raise OptionError(msg) from error
+        return _from_zarr_array(zarr_adapter.describe_array(obj))
+    return array_like_source(obj)
 
 
 def format_of(path: str | os.PathLike[str]) -> str | None:
@@ -178,6 +166,8 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
             return "hdf5"
         if head.startswith(npy.MAGIC):
             return "npy"
+        if _is_zip(found):
+            return "zarr" if _is_zipped_zarr(found) else None
         if h5py.is_hdf5(found):  # Behind a user block, as MATLAB writes one.
             return "hdf5"
     return SUFFIXES.get(found.suffix.lower())
@@ -203,13 +193,7 @@ def _from_path(
         )
         raise UnknownFormatError(msg)
     if kind == "raw":
-        if key is not None:
-            msg = f"key={key!r}: a raw file holds one array and no keys"
-            raise OptionError(msg)
-        if not {"shape", "dtype"} <= set(options) <= {"shape", "dtype", "offset", "order"}:
-            msg = "raw files take shape= and dtype=, and may take offset= and order="
-            raise OptionError(msg)
-        return raw_source(path, **options)
+        return _from_raw(path, key, options)
     if options:
         msg = f"{', '.join(options)}: not an option of {kind} files"
         raise OptionError(msg)
@@ -220,7 +204,31 @@ def _from_path(
         return npy.npy_source(path)
     if kind == "hdf5":
         return hdf5.hdf5_source(path, key, allow_external)
-    return zarr_adapter.zarr_source(path, key, storage_options)
+    return zarr_array_source(path, key, storage_options)
+
+
+def _from_raw(paths: Any, key: str | None, options: dict[str, Any]) -> Source:
+    if key is not None:
+        msg = f"key={key!r}: a raw file holds one array and no keys"
+        raise OptionError(msg)
+    if not {"shape", "dtype"} <= set(options) <= {"shape", "dtype", "offset", "order"}:
+        msg = "raw files take shape= and dtype=, and may take offset= and order="
+        raise OptionError(msg)
+    return raw_sources(paths, **options)
+
+
+def _is_zip(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(2) == b"PK" and zipfile.is_zipfile(file)
+
+
+def _is_zipped_zarr(path: Path) -> bool:
+    """Return whether a zip file holds the metadata of a Zarr array or group."""
+    with zipfile.ZipFile(path) as archive:
+        names = {name.rpartition("/")[2] for name in archive.namelist()}
+    return not names.isdisjoint(zarr_adapter.METADATA)
 
 
 def _from_group(group: Any, key: str | None) -> Source:
@@ -236,35 +244,3 @@ def _from_group(group: Any, key: str | None) -> Source:
         msg = f"{group.name} holds {len(paths)} arrays; {what}: {listed(paths)}"
         raise SourceError(msg)
     return array_source(group[key])
-
-
-def _from_dataset(dataset: h5py.Dataset) -> Source:
-    """Let a dataset travel as path and key; one open for writing stays a handle."""
-    if not dataset:
-        msg = "the dataset's file has been closed; open it again, or give path and key"
-        raise SourceError(msg)
-    described = hdf5.describe_dataset(dataset, dataset.file.filename)
-    if dataset.file.mode == "r" and dataset.file.driver in ("sec2", "stdio"):
-        return hdf5.hdf5_source(dataset.file.filename, dataset.name)
-    return ArraySource(
-        array=dataset,
-        shape=described.shape,
-        dtype=described.dtype,
-        chunk_shape=described.chunk_shape,
-        kind=f"the dataset {dataset.name!r} of a file that is open for writing",
-    )
-
-
-def _from_memmap(mapped: np.memmap[Any, Any]) -> RawSource | None:
-    """Return where a memmap lies; views and unnamed maps are read as arrays."""
-    is_view = isinstance(mapped.base, np.memmap)
-    # Mode "c" keeps changes in memory, where the file does not have them.
-    if is_view or mapped.filename is None or mapped.dtype.hasobject or mapped.mode == "c":
-        return None
-    return RawSource(
-        path=str(existing(mapped.filename)),
-        shape=tuple(map(int, mapped.shape)),
-        dtype=mapped.dtype,
-        offset=int(mapped.offset),
-        order="C" if mapped.flags.c_contiguous else "F",
-    )

@@ -4,16 +4,34 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import FileIO
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.errors import OptionError, SourceError, TruncatedSourceError
-from lazyio.grid import Region, box_shape
-from lazyio.sources.base import Array
-from lazyio.sources.files import existing, fingerprint, open_for_reading, read_region
+from lazyio.errors import (
+    OptionError,
+    SourceError,
+    TruncatedSourceError,
+    UnsupportedDtypeError,
+)
+from lazyio.grid import Region, box_shape, boxes
+from lazyio.sources.base import Array, Source
+from lazyio.sources.files import (
+    LONG_RUN_NBYTES,
+    PAGE_NBYTES,
+    existing,
+    fingerprint,
+    open_for_reading,
+    read_region,
+    run_of,
+)
+from lazyio.sources.joined import joined
 from lazyio.spec import MAX_NDIM, Shape, as_dtype, as_shape, is_integer
+
+_SLAB_NBYTES = 2 * 2**20
+_LINE_NBYTES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +49,20 @@ class RawSource:
     order: Literal["C", "F"] = "C"
     """``F`` where the first axis is the fastest."""
 
-    chunk_shape = None
+    @property
+    def chunk_shape(self) -> Shape | None:
+        """In F order, a page of the file; else whole rows are read, pages and all."""
+        return self._column_of(PAGE_NBYTES)
+
+    @property
+    def run_shape(self) -> Shape | None:
+        """In F order, what is worth a read of its own: part of a column."""
+        return self._column_of(LONG_RUN_NBYTES)
+
+    def _column_of(self, nbytes: int) -> Shape | None:
+        if self.in_rows:
+            return None
+        return run_of(self.shape[::-1], self.dtype.itemsize, nbytes)[::-1]
 
     @property
     def location(self) -> tuple[str, str]:
@@ -41,7 +72,7 @@ class RawSource:
     @property
     def in_rows(self) -> bool:
         """Whether the last axis is the fastest."""
-        return self.order == "C"
+        return self.order == "C" or len(self.shape) < 2
 
     def __dask_tokenize__(self) -> Any:
         """Return what names the same bytes in any process."""
@@ -57,22 +88,53 @@ class RawSource:
 
     def read(self, region: Region) -> Array:
         """Return a part as a new array."""
-        if self.order == "F":
-            transposed: Array = np.empty(box_shape(region)[::-1], self.dtype)
-            with open_for_reading(self.path) as file:
-                read_region(file, self.offset, self.shape[::-1], region[::-1], transposed)
-            return transposed.T.copy(order="C")
         out: Array = np.empty(box_shape(region), self.dtype)
         self.read_into(region, out)
         return out
 
     def read_into(self, region: Region, out: Array) -> None:
         """Fill ``out`` with a part."""
-        if self.order == "F":
-            np.copyto(out, self.read(region))
-            return
         with open_for_reading(self.path) as file:
-            read_region(file, self.offset, self.shape, region, out)
+            if self.in_rows:
+                read_region(file, self.offset, self.shape, region, out)
+            else:
+                self._read_turned(file, region, out)
+
+    def _read_turned(self, file: FileIO, region: Region, out: Array) -> None:
+        """Fill C-ordered memory from a file in F order, slab by slab.
+
+        A slab is read in long runs and turned while the processor's cache holds it.
+        """
+        if out.size == 0:
+            return
+        turned = out.T
+        corner = [part.start for part in reversed(region)]
+        slab_shape = _slab_shape(turned.shape, self.dtype.itemsize)
+        held: Array = np.empty(math.prod(slab_shape), self.dtype)
+        for place in boxes(turned.shape, slab_shape):
+            wanted = tuple(
+                slice(start + part.start, start + part.stop)
+                for start, part in zip(corner, place, strict=True)
+            )
+            extents = box_shape(place)
+            slab = held[: math.prod(extents)].reshape(extents)
+            read_region(file, self.offset, self.shape[::-1], wanted, slab)
+            turned[place] = slab
+
+
+def _slab_shape(shape: Shape, itemsize: int) -> Shape:
+    """Return how much of a part is turned at once, axes as in the file.
+
+    Along the slowest axis of the file, which is the fastest in memory, it
+    fills whole cache lines; the rest goes to long runs.
+    """
+    room = max(1, _SLAB_NBYTES // itemsize)
+    slab = [1] * len(shape)
+    slab[0] = min(shape[0], max(1, _LINE_NBYTES // itemsize))
+    for axis in reversed(range(len(shape))):
+        others = math.prod(slab) // slab[axis]
+        slab[axis] = max(slab[axis], min(shape[axis], room // others))
+    return tuple(slab)
 
 
 def raw_source(
@@ -120,6 +182,9 @@ def raw_source(
         msg = f'order={order!r} is not an order; give "C" (last axis fastest) or "F"'
         raise OptionError(msg)
     element = as_dtype(dtype)
+    if element.hasobject:
+        msg = f"dtype {element} has no fixed size, which raw data needs; give a length, as in 'S8'"
+        raise UnsupportedDtypeError(msg)
     if element.itemsize == 0:
         msg = f"dtype {element} has elements of 0 bytes; give a length, such as 'S8'"
         raise OptionError(msg)
@@ -149,6 +214,49 @@ def raw_source(
         offset=int(offset),
         order="C" if order == "C" else "F",
     )
+
+
+def raw_sources(
+    paths: object,
+    shape: int | Iterable[int],
+    dtype: npt.DTypeLike,
+    *,
+    offset: int = 0,
+    order: str = "C",
+) -> Source:
+    """Return the source for one headerless file, or for several joined on axis 0.
+
+    Parameters
+    ----------
+    paths : path-like or sequence of path-like
+        The files, in the order in which they follow each other.
+    shape : tuple of int
+        Extents of each file; one may be -1 and follows from the size of each.
+    dtype, offset, order : optional
+        As in :func:`raw_source`, the same for all files.
+
+    Returns
+    -------
+    Source
+        Nothing but the sizes of the files has been looked at.
+
+    Raises
+    ------
+    SourceError
+        Naming the first file that is missing or not of the size it should be.
+    OptionError
+        When the arguments cannot be, or the files differ beside axis 0.
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        return raw_source(paths, shape, dtype, offset=offset, order=order)
+    files = list(paths) if isinstance(paths, Iterable) else []
+    if not files or not all(isinstance(file, (str, os.PathLike)) for file in files):
+        msg = f"path={paths!r}; give the path of a raw file, or a list of at least one"
+        raise OptionError(msg)
+    # An iterator would be used up by the first file.
+    extents = tuple(shape) if isinstance(shape, Iterable) else shape
+    parts = [raw_source(file, extents, dtype, offset=offset, order=order) for file in files]
+    return joined(parts, 0)
 
 
 def _solve_extent(shape: int | Iterable[int], itemsize: int, nbytes: int, path: str) -> Shape:

@@ -1,6 +1,9 @@
 """HDF5 datasets: every layout, filter and dtype that stock h5py writes."""
 
 import os
+import pickle
+import time
+import tracemalloc
 
 import h5py
 import hdf5plugin
@@ -11,12 +14,14 @@ from source_contract import (
     SourceContract,
     StoredContract,
     TravelsContract,
+    assert_same,
     whole,
 )
 
 import lazyio
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import DamagedDataError, SourceError, UnsupportedDtypeError
+from lazyio.sources.base import fills_memory
 from lazyio.sources.hdf5 import Hdf5Source, dataset_keys, hdf5_source
 
 MATRIX = np.arange(37 * 23, dtype="<i2").reshape(37, 23)
@@ -73,6 +78,28 @@ CASES = {
     "enum": (
         MATRIX % 3,
         {**CHUNKS, "dtype": h5py.enum_dtype({"a": 0, "b": 1, "c": 2}, basetype="<i2")},
+    ),
+    "utf-8": (
+        np.array([["é".encode(), b"", b"abcdef"]], h5py.string_dtype("utf-8", 6)),
+        {"chunks": (1, 2)},
+    ),
+    "enum-big-endian": (
+        MATRIX % 2,
+        {**CHUNKS, "dtype": h5py.enum_dtype({"on": 0, "off": 1}, basetype=">u2")},
+    ),
+    "times-as-opaque": (
+        np.arange(12).astype(h5py.opaque_dtype("M8[us]")).reshape(3, 4),
+        {"chunks": (2, 3)},
+    ),
+    "bytes-as-opaque": (np.array([b"\0\1\2", b"abc"], "V3"), {}),
+    "nested": (
+        np.zeros((5, 3), [("a", [("x", ">i2", (2, 2)), ("b", "?")]), ("c", "<c8"), ("d", "V4")]),
+        CHUNKS | {"chunks": (2, 3)},
+    ),
+    "late": (MATRIX, {"steps": [("set_alloc_time", h5py.h5d.ALLOC_TIME_LATE)]}),
+    "eight-axes": (
+        np.arange(1008, dtype="<u4").reshape(2, 1, 3, 7, 1, 2, 3, 4),
+        {"chunks": (1, 1, 2, 3, 1, 2, 2, 3)},
     ),
     "scalar": (np.array(42, "<i8"), {}),
     "scalar-structured": (_structured()[3, 4], {}),
@@ -291,6 +318,144 @@ class TestVirtual(SourceContract, TravelsContract):
         return MATRIX
 
 
+TEXT = np.array(
+    [["", "a", "naïve" * 30], ["\n", "𝛼β", "x"], ["end", "", "nul-less"]], np.dtypes.StringDType()
+)
+LAYOUTS = {"contiguous": {}, "chunked": {"chunks": (2, 2)}, "gzip": {"compression": "gzip"}}
+
+
+class TestText(SourceContract, TravelsContract):
+    """Text of any length is numpy's own type for it."""
+
+    @pytest.fixture(params=LAYOUTS.values(), ids=LAYOUTS)
+    def source(self, path, request):
+        """Return the dataset, opened."""
+        with h5py.File(path, "w") as file:
+            file.create_dataset("raw", data=TEXT, dtype=h5py.string_dtype(), **request.param)
+        return hdf5_source(path, "raw")
+
+    @pytest.fixture
+    def expected(self):
+        """Return what the dataset holds."""
+        return TEXT
+
+    def test_read_gives_new_memory(self, source, expected):
+        """A part is the caller's own."""
+        part = source.read(whole(expected.shape))
+        part[...] = "changed"
+        assert_same(source.read(whole(expected.shape)), expected)
+
+    def test_takes_no_plain_memory(self, source):
+        """Text does not lie in memory that one can be given."""
+        assert not fills_memory(source)
+
+
+@pytest.mark.parametrize("open_file", [False, True], ids=["path", "handle"])
+def test_text_without_axes_and_elements(path, open_file):
+    """One text, no text at all, and text that was never written."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("one", data="naïve", dtype=h5py.string_dtype())
+        file.create_dataset("ascii", data="plain", dtype=h5py.string_dtype("ascii"))
+        file.create_dataset("none", (0, 3), dtype=h5py.string_dtype())
+        file.create_dataset("holes", (4,), dtype=h5py.string_dtype(), chunks=(2,))
+    with h5py.File(path, "r+" if open_file else "r") as file:
+
+        def read(key):
+            return np.asarray(lazyio.open(file[key]).compute(scheduler="sync"))
+
+        assert read("one")[()] == "naïve"
+        assert read("ascii")[()] == "plain"
+        assert read("none").shape == (0, 3)
+        assert read("holes").tolist() == ["", "", "", ""]
+        assert read("holes").dtype == np.dtypes.StringDType()
+
+
+def test_text_that_is_not_utf8(path):
+    """Bytes that are no UTF-8 are damaged, and the region is named."""
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("raw", (2,), dtype=h5py.string_dtype())
+        made[0] = b"\xff\xfe"
+    with pytest.raises(DamagedDataError, match=r"dataset '/raw' cannot be decoded at \[0:2\].*utf"):
+        lazyio.from_hdf5(path).compute(scheduler="sync")
+
+
+def test_enum_keeps_its_names(path):
+    """An enum is read as its integers; its names travel with the dtype to the next file."""
+    names = {"rest": 0, "run": 1}
+    _create(path, MATRIX % 2, {"dtype": h5py.enum_dtype(names, basetype="<i2")})
+    array = lazyio.from_hdf5(path)
+    assert array.dtype == np.dtype("<i2")
+    assert h5py.check_enum_dtype(array.dtype) == names
+    assert h5py.check_enum_dtype(array.compute(scheduler="sync").dtype) == names
+    sent = pickle.loads(pickle.dumps(array))
+    assert h5py.check_enum_dtype(sent.dtype) == names
+
+
+def test_fixed_text_keeps_its_encoding(path):
+    """Text of one length is bytes; what they encode travels with the dtype."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("raw", data=np.array([b"a"], h5py.string_dtype("utf-8", 3)))
+    array = lazyio.from_hdf5(path)
+    assert array.dtype == np.dtype("S3")
+    assert h5py.check_string_dtype(array.dtype).encoding == "utf-8"
+
+
+@pytest.mark.parametrize("chunks", [None, (3,)], ids=["contiguous", "chunked"])
+def test_opaque_with_a_tag(path, chunks):
+    """Bytes under another maker's tag are bytes."""
+    values = np.array([b"abcde", b"\0\1\2\3\4", b"", b"zz"], "V5")
+    with h5py.File(path, "w") as file:
+        tagged = h5py.h5t.create(h5py.h5t.OPAQUE, 5)
+        tagged.set_tag(b"frame header")
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        if chunks:
+            properties.set_chunk(chunks)
+        space = h5py.h5s.create_simple((4,))
+        made = h5py.h5d.create(file.id, b"raw", tagged, space, properties)
+        made.write(h5py.h5s.ALL, h5py.h5s.ALL, values, tagged)
+    array = lazyio.from_hdf5(path)
+    assert array.dtype == np.dtype("V5")
+    assert array.compute(scheduler="sync").tobytes() == values.tobytes()
+    assert array[1:3].compute(scheduler="sync").tobytes() == values[1:3].tobytes()
+
+
+def test_bit_field_is_unsigned(path):
+    """Bits are read as the unsigned integers that h5py takes them for."""
+    values = np.array([0, 1, 128, 255], "u1")
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple((4,))
+        made = h5py.h5d.create(file.id, b"raw", h5py.h5t.STD_B8LE, space)
+        made.write(h5py.h5s.ALL, h5py.h5s.ALL, values, h5py.h5t.STD_B8LE)
+    assert_same(lazyio.from_hdf5(path).compute(scheduler="sync"), values)
+
+
+@pytest.mark.parametrize("name", ["naïve", "two\nlines", " ", "a:b::c", "ключ", "'quoted'"])
+def test_odd_names(tmp_path, name):
+    """Files and datasets may be named as one likes."""
+    path = tmp_path / f"{name}.h5"
+    with h5py.File(path, "w") as file:
+        file[name] = MATRIX
+    source = hdf5_source(path, name)
+    assert source.location == (str(path), f"/{name}")
+    copy = pickle.loads(pickle.dumps(source))
+    assert_same(copy.read(whole(MATRIX.shape)), MATRIX)
+
+
+def test_a_million_million_chunks(path):
+    """A dataset of 10**12 chunks, none of them stored, opens and reads at once in little memory."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("raw", (10**9, 10**9), "<i2", chunks=(1000, 1000), fillvalue=-1)
+    start = time.perf_counter()
+    tracemalloc.start()
+    array = lazyio.from_hdf5(path)
+    corner = array[-3:, 5:8].compute(scheduler="sync")
+    peak_nbytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (corner == -1).all()
+    assert peak_nbytes < 128 * 2**20
+    assert time.perf_counter() - start < 10
+
+
 def test_rewritten_dataset_is_looked_up_again(path):
     """Places of chunks are looked up anew when the file has changed."""
     _create(path, *CASES["gzip"])
@@ -359,9 +524,10 @@ def test_empty_dataspace(path):
 @pytest.mark.parametrize(
     ("dtype", "match"),
     [
-        pytest.param(h5py.string_dtype(), "variable-length strings", id="strings"),
         pytest.param(h5py.vlen_dtype("<i2"), "variable-length rows", id="rows"),
-        pytest.param(h5py.ref_dtype, "references", id="references"),
+        pytest.param(h5py.vlen_dtype(h5py.string_dtype()), "variable-length rows", id="text-rows"),
+        pytest.param(h5py.ref_dtype, "references to other objects", id="references"),
+        pytest.param(h5py.regionref_dtype, "references to other objects", id="region-references"),
         pytest.param([("a", "<i2"), ("b", h5py.string_dtype())], "no fixed size", id="field"),
     ],
 )

@@ -14,6 +14,7 @@ from source_contract import (
 
 import lazyio
 from lazyio.errors import OptionError, SourceError, TruncatedSourceError, UnsupportedDtypeError
+from lazyio.sources import files
 from lazyio.sources.files import read_exactly
 from lazyio.sources.raw import RawSource, raw_source
 
@@ -210,10 +211,79 @@ def test_folder(tmp_path):
         lazyio.from_raw(tmp_path, (4,), "u1")
 
 
-def test_list_of_files(file):
-    """Several files are not joined yet, and that is said."""
-    with pytest.raises(OptionError, match="cannot be joined yet"):
-        lazyio.from_raw([file, file], (24,), "<i2")
+def test_text_of_any_length(file):
+    """Text of any length does not lie in one run of bytes."""
+    with pytest.raises(UnsupportedDtypeError, match="has no fixed size, which raw data needs"):
+        lazyio.from_raw(file, (-1,), np.dtypes.StringDType())
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Return a list of the sizes of all reads."""
+    sizes = []
+    plain = files.read_exactly
+
+    def counting(file, offset, view):
+        sizes.append(len(view))
+        plain(file, offset, view)
+
+    monkeypatch.setattr(files, "read_exactly", counting)
+    return sizes
+
+
+def test_f_order_is_read_in_long_runs(tmp_path, counted):
+    """Blocks of a file in F order are long runs of it, and each byte is read once."""
+    values = np.arange(6_000_000, dtype="<i2").reshape(300_000, 20)
+    values.T.tofile(tmp_path / "fortran.raw")
+    array = lazyio.from_raw(
+        tmp_path / "fortran.raw", (-1, 20), "<i2", order="F", memory_limit="8 MiB"
+    )
+    assert array.npartitions > 1
+    assert (array.compute(scheduler="sync") == values).all()
+    assert sum(counted) == values.nbytes
+    # A run is 64 KiB and more, but for those at the end of a column.
+    assert len(counted) <= 20 * array.numblocks[0]
+    assert array.chunksize[0] >= 32768
+
+
+def test_a_plan_knows_what_f_order_costs(tmp_path):
+    """Pages that are read for nothing are counted, and are few; a small limit is kept, too."""
+    np.zeros((20, 300_000), "<i2").tofile(tmp_path / "fortran.raw")
+    array = lazyio.from_raw(tmp_path / "fortran.raw", (-1, 20), "<i2", order="F")
+    plan = lazyio.plan(array, chunks=(1000, 20), memory_limit="8 MiB")
+    assert 1.0 <= plan.read_amplification < 1.2
+    small = lazyio.from_raw(
+        tmp_path / "fortran.raw", (-1, 20), "<i2", order="F", memory_limit="256 KiB"
+    )
+    assert small.chunksize[0] < 32768
+    assert not small[:50_000].any().compute()
+
+
+def test_three_axes_in_f_order(tmp_path, counted):
+    """The first two axes are read whole where a run needs both."""
+    values = np.arange(64 * 50 * 40, dtype="<f8").reshape(64, 50, 40)
+    values.T.tofile(tmp_path / "fortran.raw")
+    array = lazyio.from_raw(tmp_path / "fortran.raw", values.shape, "<f8", order="F")
+    assert (array.compute(scheduler="sync") == values).all()
+    assert sum(counted) == values.nbytes
+
+
+@pytest.mark.parametrize(
+    ("row", "run", "n_reads", "nbytes"),
+    [
+        pytest.param(1000, 10, 1, 99 * 1000 + 10, id="short-gaps"),
+        pytest.param(20_000, 100, 100, 100 * 100, id="long-gaps"),
+        pytest.param(100_000, 70_000, 100, 100 * 70_000, id="long-runs"),
+    ],
+)
+def test_gaps_are_read_where_that_is_faster(tmp_path, counted, row, run, n_reads, nbytes):
+    """Short gaps between runs are read along; long ones are left out."""
+    values = np.arange(100 * row, dtype="u4").astype("u1").reshape(100, row)
+    values.tofile(tmp_path / "rows.raw")
+    source = raw_source(tmp_path / "rows.raw", values.shape, "u1")
+    got = source.read((slice(0, 100), slice(5, 5 + run)))
+    assert (got == values[:, 5 : 5 + run]).all()
+    assert (len(counted), sum(counted)) == (n_reads, nbytes)
 
 
 def test_file_cut_after_opening(file):

@@ -1,0 +1,144 @@
+"""What is an array already, or reads like one: numpy's, HDMF's, a user's own."""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsupportedDtypeError
+from lazyio.sources.base import Source
+from lazyio.sources.files import existing
+from lazyio.sources.function import ArraySource, FunctionSource
+from lazyio.sources.raw import RawSource
+from lazyio.spec import as_dtype, as_shape
+
+_TO_NUMPY = {"sparse": ".todense()", "scipy": ".toarray()", "cupy": ".get()", "torch": ".numpy()"}
+_ITERATOR_METHODS = ("_get_data", "_get_maxshape", "_get_dtype")
+
+
+def array_like_source(obj: Any) -> Source:
+    """Return the source for anything with the facts of an array and a way to read parts.
+
+    Raises
+    ------
+    UnknownFormatError
+        When it has no shape, dtype and indexing.
+    SourceError
+        When it can only be gone through once.
+    UnsupportedDtypeError
+        When its elements cannot be stored.
+    """
+    if isinstance(obj, np.memmap):
+        mapped = _from_memmap(obj)
+        if mapped is not None:
+            return mapped
+    refuse_elements(obj)
+    if all(callable(getattr(obj, name, None)) for name in _ITERATOR_METHODS):
+        return FunctionSource(
+            function=obj._get_data,
+            shape=as_shape(obj._get_maxshape()),
+            dtype=as_dtype(obj._get_dtype()),
+        )
+    if isinstance(obj, (list, tuple, int, float, complex)):
+        obj = _from_sequence(obj)
+    if isinstance(obj, Source):
+        return _with_facts(obj)
+    _require_indexing(obj)
+    chunks = getattr(obj, "chunks", None)
+    regular = isinstance(chunks, tuple) and all(isinstance(c, int) for c in chunks)
+    return ArraySource(
+        array=obj,
+        shape=as_shape(obj.shape),
+        dtype=as_dtype(obj.dtype),
+        chunk_shape=chunks if regular and chunks else None,
+        kind=f"the {type(obj).__name__}",
+    )
+
+
+def refuse_elements(obj: object) -> None:
+    """Raise where the elements of an array-like have no plain bytes.
+
+    Raises
+    ------
+    UnsupportedDtypeError
+        Saying how to get an array that has them.
+    """
+    if isinstance(obj, np.ma.MaskedArray):
+        msg = "a masked array has values that are not there; call .filled(value) first"
+        raise UnsupportedDtypeError(msg)
+    library = type(obj).__module__.partition(".")[0]
+    if library in _TO_NUMPY and hasattr(obj, "shape"):
+        msg = (
+            f"{library}'s {type(obj).__name__} has no plain bytes that could be read in parts; "
+            f"make it a numpy array with {_TO_NUMPY[library]} first"
+        )
+        raise UnsupportedDtypeError(msg)
+
+
+def _require_indexing(obj: object) -> None:
+    """Raise, and say what it is instead, unless something has the facts of an array."""
+    if all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__")):
+        return
+    name = type(obj).__name__
+    if hasattr(obj, "read") and hasattr(obj, "seek"):
+        msg = (
+            f"{name} is an open file, which says nothing of its format; give its path, or for "
+            "HDF5 open it with h5py.File(...) and give that"
+        )
+        raise UnknownFormatError(msg)
+    is_stream = hasattr(obj, "__next__") or hasattr(obj, "__iter__")
+    if is_stream and not isinstance(obj, (dict, set, frozenset, bytes, bytearray)):
+        msg = (
+            f"{name} can only be gone through once, from its start; it has no shape, dtype and "
+            "indexing, which a lazy array needs: give it to to_hdf5 or to_zarr as it is"
+        )
+        raise SourceError(msg)
+    msg = (
+        f"{name} is no path and no array; give one, or an object with "
+        "shape, dtype and read(region) (see lazyio.Source)"
+    )
+    raise UnknownFormatError(msg)
+
+
+def _with_facts(source: Source) -> Source:
+    """Return a user's source once its facts are seen to be facts."""
+    shape = as_shape(source.shape)
+    as_dtype(source.dtype)
+    if source.chunk_shape is not None:
+        chunk_shape = as_shape(source.chunk_shape, "chunk_shape")
+        if len(chunk_shape) != len(shape) or 0 in chunk_shape:
+            msg = (
+                f"chunk_shape={chunk_shape} does not fit shape {shape}; it has one positive "
+                "extent for each of its axes"
+            )
+            raise OptionError(msg)
+    return source
+
+
+def _from_sequence(obj: Any) -> Any:
+    if isinstance(obj, (list, tuple)) and any(isinstance(item, os.PathLike) for item in obj):
+        msg = (
+            f"a {type(obj).__name__} of paths is no array; join their arrays with "
+            "lazyio.concatenate or lazyio.stack"
+        )
+        raise OptionError(msg)
+    try:
+        return np.asarray(obj)
+    except ValueError as error:
+        msg = f"a {type(obj).__name__} of rows that differ in length (ragged) is no array: {error}"
+        raise OptionError(msg) from error
+
+
+def _from_memmap(mapped: np.memmap[Any, Any]) -> RawSource | None:
+    """Return where a memmap lies; views and unnamed maps are read as arrays."""
+    is_view = isinstance(mapped.base, np.memmap)
+    # Mode "c" keeps changes in memory, where the file does not have them.
+    if is_view or mapped.filename is None or mapped.dtype.hasobject or mapped.mode == "c":
+        return None
+    return RawSource(
+        path=str(existing(mapped.filename)),
+        shape=tuple(map(int, mapped.shape)),
+        dtype=mapped.dtype,
+        offset=int(mapped.offset),
+        order="C" if mapped.flags.c_contiguous else "F",
+    )

@@ -1,0 +1,223 @@
+"""Arrays that lie in several files or stores, such as one for each day or channel."""
+
+import itertools
+import math
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lazyio.grid import Region, box_shape
+from lazyio.sources.agreement import common_axis, common_dtype, joint_chunk, joint_run
+from lazyio.sources.base import Array, ReadsInto, Source, lies_in_rows, name_of, reading_unit
+from lazyio.sources.function import checked_part
+from lazyio.spec import Shape, nbytes_of
+
+_SLAB_NBYTES = 2 * 2**20
+"""What is copied at a time where parts lie side by side in a block."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinedSource:
+    """Sources that follow each other along an axis; each is read where it lies."""
+
+    parts: tuple[Source, ...]
+    """In the order in which they follow each other."""
+    axis: int
+    """Along which they do."""
+    starts: tuple[int, ...]
+    """For each part, where it starts along the axis."""
+    shape: Shape
+    """Extents, in elements."""
+    dtype: np.dtype[Any]
+    """Type of an element; native where the parts differ in byte order."""
+    chunk_shape: Shape | None
+    """What is fetched or decoded at once, in elements, or ``None``."""
+    run_shape: Shape | None
+    """What is worth a read of its own, in elements, or ``None``."""
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether the parts are runs of bytes that follow each other."""
+        return math.prod(self.shape[: self.axis]) == 1 and all(map(lies_in_rows, self.parts))
+
+    def read(self, region: Region) -> Array:
+        """Return a part as a new array."""
+        out: Array = np.empty(box_shape(region), self.dtype)
+        self.read_into(region, out)
+        return out
+
+    def read_into(self, region: Region, out: Array) -> None:
+        """Fill ``out`` with a part, from the sources that it touches and no others."""
+        if out.size == 0:
+            return
+        along = region[self.axis]
+        # Of several parts that start at one index, all but the last are empty.
+        for at in range(bisect_right(self.starts, along.start) - 1, len(self.parts)):
+            start = self.starts[at]
+            if start >= along.stop:
+                return
+            part = self.parts[at]
+            low = max(along.start, start)
+            high = min(along.stop, start + part.shape[self.axis])
+            wanted = (
+                *region[: self.axis],
+                slice(low - start, high - start),
+                *region[self.axis + 1 :],
+            )
+            place = slice(low - along.start, high - along.start)
+            _fill(part, wanted, out[(slice(None),) * self.axis + (place,)], at)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiftedSource:
+    """A source with one more axis, of one element."""
+
+    part: Source
+    """What is read."""
+    axis: int
+    """Where the new axis stands among the others."""
+
+    @property
+    def parts(self) -> tuple[Source, ...]:
+        """What is read."""
+        return (self.part,)
+
+    @property
+    def shape(self) -> Shape:
+        """Extents, in elements."""
+        return self._lift(self.part.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of an element."""
+        return self.part.dtype
+
+    @property
+    def chunk_shape(self) -> Shape | None:
+        """What the source decodes at once."""
+        return None if self.part.chunk_shape is None else self._lift(self.part.chunk_shape)
+
+    @property
+    def run_shape(self) -> Shape | None:
+        """What is worth a read of its own."""
+        unit = reading_unit(self.part)
+        return None if unit is None else self._lift(unit)
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether the source is one C-ordered run of bytes, which an axis of 1 leaves it."""
+        return lies_in_rows(self.part)
+
+    def read(self, region: Region) -> Array:
+        """Return a part as a new array."""
+        out: Array = np.empty(box_shape(region), self.dtype)
+        self.read_into(region, out)
+        return out
+
+    def read_into(self, region: Region, out: Array) -> None:
+        """Fill ``out`` with a part."""
+        if out.size:
+            wanted = (*region[: self.axis], *region[self.axis + 1 :])
+            _fill(self.part, wanted, out.reshape(box_shape(wanted)), 0)
+
+    def _lift(self, shape: Shape) -> Shape:
+        return (*shape[: self.axis], 1, *shape[self.axis :])
+
+
+def _fill(part: Source, region: Region, out: Array, at: int) -> None:
+    """Fill part of a block from one source, without a copy on the way where it can be."""
+    if isinstance(part, ReadsInto) and out.flags.c_contiguous and out.dtype == part.dtype:
+        part.read_into(region, out)
+        return
+    for wanted, place in _slabs(part, region):
+        out[place] = checked_part(part.read(wanted), wanted, part.dtype, name_of(part, at))
+
+
+def _slabs(part: Source, region: Region) -> Iterator[tuple[Region, Region]]:
+    """Cut a region into slabs of whole chunks, so that what is copied is never a second block.
+
+    Yields
+    ------
+    wanted, place : tuple of slice
+        The slab in the source, and in the region.
+    """
+    shape = box_shape(region)
+    axis = next((at for at, extent in enumerate(shape) if extent > 1), None)
+    if axis is None:
+        yield region, (slice(None),) * len(shape)
+        return
+    unit = 1 if part.chunk_shape is None else part.chunk_shape[axis]
+    row_nbytes = max(1, nbytes_of(shape, part.dtype) // shape[axis])
+    step = max(1, _SLAB_NBYTES // (row_nbytes * unit)) * unit
+    whole = region[axis]
+    for start in range(whole.start // unit * unit, whole.stop, step):
+        low, high = max(start, whole.start), min(start + step, whole.stop)
+        wanted = (*region[:axis], slice(low, high), *region[axis + 1 :])
+        place = slice(low - whole.start, high - whole.start)
+        yield wanted, (slice(None),) * axis + (place,)
+
+
+def joined(parts: Sequence[Source], axis: int) -> Source:
+    """Return sources one after another along an axis that they have.
+
+    Parameters
+    ----------
+    parts : sequence of Source
+        At least one; their shapes may differ along the axis only.
+    axis : int
+        Counted from the end where it is negative.
+
+    Returns
+    -------
+    Source
+        A source of one part is that part itself.
+
+    Raises
+    ------
+    OptionError
+        When shapes or dtypes do not go together, or there is no such axis.
+    """
+    dtype = common_dtype(parts)
+    along = common_axis(parts, axis)
+    if len(parts) == 1:
+        return parts[0]
+    extents = [part.shape[along] for part in parts]
+    *starts, stop = itertools.accumulate(extents, initial=0)
+    first = parts[0].shape
+    return JoinedSource(
+        parts=tuple(parts),
+        axis=along,
+        starts=tuple(starts),
+        shape=(*first[:along], stop, *first[along + 1 :]),
+        dtype=dtype,
+        chunk_shape=joint_chunk(parts, along),
+        run_shape=joint_run(parts, along),
+    )
+
+
+def stacked(parts: Sequence[Source], axis: int) -> Source:
+    """Return sources of one shape side by side along a new axis.
+
+    Parameters
+    ----------
+    parts : sequence of Source
+        At least one, all of one shape.
+    axis : int
+        Position of the new axis, counted from the end where it is negative.
+
+    Returns
+    -------
+    Source
+        With one axis more than the parts.
+
+    Raises
+    ------
+    OptionError
+        When shapes or dtypes differ, or the axis cannot be there.
+    """
+    along = common_axis(parts, axis, is_new=True)
+    common_dtype(parts)  # Here, where parts are still known by their files.
+    return joined([LiftedSource(part=part, axis=along) for part in parts], along)
