@@ -13,7 +13,7 @@ from lazyio.grid import Region
 from lazyio.inputs import lies_in_rows, recognise
 from lazyio.options import wishes_for
 from lazyio.planning import Facts, Plan, solve, suit_blocks
-from lazyio.planning.windows import Window, as_windows
+from lazyio.planning.access_windows import Window, as_windows
 from lazyio.sources.base import Array, Source
 from lazyio.sources.function import FunctionSource
 from lazyio.sources.hdf5 import hdf5_source

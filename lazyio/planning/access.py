@@ -21,8 +21,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from lazyio.planning.access_windows import Window
 from lazyio.planning.overlaps import elements_sum, matched_sum, touched_sum
-from lazyio.planning.windows import Window
 from lazyio.spec import Shape
 
 Floats = npt.NDArray[np.float64]
