@@ -131,6 +131,41 @@ def overlap(region: Region, step: Shape, index: Sequence[int]) -> tuple[Region, 
     return in_box, in_region
 
 
+def touched(region: Region, step: Shape) -> Iterator[tuple[tuple[int, ...], Region, Region]]:
+    """Yield every box of the grid that a region has elements of, in C order.
+
+    Parameters
+    ----------
+    region : tuple of slice
+        A part of the array.
+    step : tuple of int
+        Extents of a box.
+
+    Yields
+    ------
+    index : tuple of int
+        Position of the box.
+    in_box, in_region : tuple of slice
+        The overlap, as :func:`overlap` gives it.
+
+    Examples
+    --------
+    >>> for index, in_box, in_region in touched((slice(3, 9),), (4,)):
+    ...     print(index, in_box[0].start, in_box[0].stop, in_region[0].start)
+    (0,) 3 4 0
+    (1,) 0 4 1
+    (2,) 0 1 5
+    """
+    if any(part.start == part.stop for part in region):
+        return
+    ranges = (
+        range(part.start // size, n_along(part.stop, size))
+        for part, size in zip(region, step, strict=True)
+    )
+    for index in itertools.product(*ranges):
+        yield index, *overlap(region, step, index)
+
+
 def is_multiple(extent: int, unit: int, end: int) -> bool:
     """Return whether a box edge falls on a unit's edge, or on the axis' end."""
     return extent % unit == 0 or extent >= end

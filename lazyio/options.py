@@ -12,7 +12,7 @@ from dask.system import CPU_COUNT
 from lazyio.errors import OptionError
 from lazyio.memory import auto_limit
 from lazyio.planning import Plan, Wishes
-from lazyio.run.graph import IN_ORDER, active_client
+from lazyio.run.schedulers import scheduler_for
 from lazyio.sizes import parse_size
 from lazyio.spec import Shape, as_shape, is_integer
 
@@ -92,11 +92,11 @@ def wishes_for(
 
 def default_workers() -> int:
     """Return dask's number of workers, without starting any."""
-    client = active_client()
-    if client is not None:
-        n_threads: int = sum(client.nthreads().values())
+    found = scheduler_for(None)
+    if found.kind == "cluster":
+        n_threads: int = sum(found.client.nthreads().values())
         return max(1, n_threads)
-    if dask.config.get("scheduler", None) in IN_ORDER:
+    if found.kind == "synchronous":
         return 1
     return int(dask.config.get("num_workers", None) or CPU_COUNT)
 

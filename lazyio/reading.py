@@ -375,7 +375,7 @@ def from_zarr(
     Returns
     -------
     dask.array.Array
-        Blocks are whole chunks, or whole shards where there are any.
+        Blocks are whole chunks; of shards, whole chunks inside them.
 
     Raises
     ------

@@ -74,12 +74,20 @@ def test_v2_filters(tmp_path, recording) -> None:
     assert (zarr.open_array(out, mode="r")[:] == recording).all()
 
 
-def test_codecs_that_are_not_ours_go_through_zarr(tmp_path, recording) -> None:
-    """A transpose is zarr-python's work: correct, and the report says so."""
+def test_transposed_chunks(tmp_path, recording) -> None:
+    """Axes in another order are encoded here, too."""
     out = tmp_path / "out.zarr"
-    report = lazyio.to_zarr(
-        recording, out, chunks=(100, 30), filters=[TransposeCodec(order=(1, 0))]
-    )
+    filters = [TransposeCodec(order=(1, 0))]
+    report = lazyio.to_zarr(recording, out, chunks=(100, 30), filters=filters)
+    assert report.engine == "direct"
+    assert (zarr.open_array(out, mode="r")[:] == recording).all()
+
+
+def test_codecs_that_are_not_ours_go_through_zarr(tmp_path, recording, monkeypatch) -> None:
+    """A codec that is not known is zarr-python's work: correct, and the report says so."""
+    monkeypatch.setattr("lazyio.targets.zarr.chain_of", lambda *_, **__: None)
+    out = tmp_path / "out.zarr"
+    report = lazyio.to_zarr(recording, out, chunks=(100, 30))
     assert report.engine == "zarr-python"
     assert (zarr.open_array(out, mode="r")[:] == recording).all()
 

@@ -4,22 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from lazyio.codecs import blosc, deflate, zstd
-from lazyio.codecs.filters import BLOSC, DEFLATE, FLETCHER32, SHUFFLE, ZSTD, Filter
+from lazyio.codecs.filters import FLETCHER32, SHUFFLE, Filter, decompressor
 from lazyio.codecs.fletcher32 import fletcher32
-from lazyio.codecs.libraries import optional
-from lazyio.codecs.shuffle import unshuffle
-from lazyio.codecs.workspace import Bytes
+from lazyio.codecs.shuffle import room_for_planes, unshuffle
+from lazyio.codecs.workspace import Bytes, Workspace
 
-Decompress = Callable[[Bytes, int], bytes | Bytes]
-
-_DECOMPRESS: dict[int, Decompress] = {
-    DEFLATE: deflate.decompress,
-    ZSTD: zstd.decompress,
-    BLOSC: blosc.decompress,
-}
+Decompress = Callable[[Bytes, Bytes], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +20,12 @@ class Decoder:
     """In the order in which they were applied."""
     itemsize: int
     """Bytes per element."""
+    decompress: Decompress | None
+    """What undoes the compression filter, if any."""
 
-    def decode(self, payload: Bytes, mask: int, out: Bytes) -> None:
+    def decode(
+        self, payload: Bytes, mask: int, out: Bytes, workspace: Workspace | None = None
+    ) -> None:
         """Fill ``out`` with the bytes of a chunk.
 
         Parameters
@@ -41,7 +35,9 @@ class Decoder:
         mask : int
             Bit i is set where filter i was not applied.
         out : ndarray of uint8
-            As many bytes as the chunk has.
+            Contiguous, as many bytes as the chunk has.
+        workspace : Workspace, optional
+            The calling thread's own, for what lies between payload and chunk.
 
         Raises
         ------
@@ -50,20 +46,25 @@ class Decoder:
             checksum is wrong.
         """
         data = payload
-        for at in reversed(range(len(self.filters))):
-            if mask >> at & 1:
-                continue
-            number = self.filters[at].filter_id
-            if number == FLETCHER32:
-                data = _checked(data)
-            elif number == SHUFFLE:
-                _require(data, out.size)
-                unshuffle(data, self.itemsize, out)
-                return
-            else:
-                data = np.frombuffer(_DECOMPRESS[number](data, out.size), np.uint8)
+        numbers = [step.filter_id for at, step in enumerate(self.filters) if not mask >> at & 1]
+        if numbers and numbers[-1] == FLETCHER32:
+            data = _checked(data)
+            numbers.pop()
+        is_shuffled = bool(numbers) and numbers[0] == SHUFFLE
+        if is_shuffled:
+            del numbers[0]
+        room = out
+        if is_shuffled and self.itemsize > 1:
+            workspace = workspace or Workspace()
+            room = room_for_planes(out.size, workspace)
+        if numbers and self.decompress is not None:
+            self.decompress(data, room)
+            data = room
         _require(data, out.size)
-        out[:] = data
+        if room is not out and workspace is not None:
+            unshuffle(data, self.itemsize, out, workspace)
+        elif data is not out:
+            out[:] = data
 
 
 def decoder_for(filters: tuple[Filter, ...], itemsize: int) -> Decoder | None:
@@ -73,17 +74,21 @@ def decoder_for(filters: tuple[Filter, ...], itemsize: int) -> Decoder | None:
     --------
     >>> decoder_for((Filter(filter_id=1, options=(4,)),), 2) is not None
     True
-    >>> decoder_for((Filter(filter_id=32000),), 2) is None
+    >>> decoder_for((Filter(filter_id=4, options=(32, 8)),), 2) is None
     True
     """
-    known = {FLETCHER32, SHUFFLE, DEFLATE}
-    if optional("numcodecs") is not None:
-        known |= {ZSTD, BLOSC}
     numbers = [step.filter_id for step in filters]
-    # The shuffle first, the checksum last, as h5py and netCDF put them; else the
-    # sizes in between are not those of the chunk.
-    in_order = SHUFFLE not in numbers[1:] and FLETCHER32 not in numbers[:-1]
-    return Decoder(filters=filters, itemsize=itemsize) if in_order and known >= {*numbers} else None
+    # The shuffle first, the checksum last, as h5py and netCDF put them, and one codec
+    # at most; else the sizes in between are not those of the chunk.
+    if SHUFFLE in numbers[1:] or FLETCHER32 in numbers[:-1]:
+        return None
+    codecs = [step for step in filters if step.filter_id not in (SHUFFLE, FLETCHER32)]
+    if not codecs:
+        return Decoder(filters=filters, itemsize=itemsize, decompress=None)
+    decompress = decompressor(codecs[0], itemsize) if len(codecs) == 1 else None
+    if decompress is None:
+        return None
+    return Decoder(filters=filters, itemsize=itemsize, decompress=decompress)
 
 
 def _checked(data: Bytes) -> Bytes:

@@ -15,6 +15,8 @@ Compress = Callable[[Bytes], bytes]
 
 LEVELS = range(10)
 DEFAULT_LEVEL = 4
+_GZIP = 16
+"""Added to the window bits, it makes zlib take gzip's header."""
 
 
 def compressor(level: int) -> Compress:
@@ -46,30 +48,69 @@ def compressor(level: int) -> Compress:
     return lambda data: zlib.compress(data, level)
 
 
-def decompress(stream: Bytes, nbytes: int) -> bytes:
-    """Return the bytes of a zlib stream, of which the length is known.
+def decompress(stream: Bytes, out: Bytes) -> None:
+    """Fill ``out`` with the content of a zlib stream.
 
     Raises
     ------
     ValueError
-        When the stream is damaged or longer than that.
+        When the stream is damaged or of another length.
+    """
+    libdeflate = optional("deflate")
+    if libdeflate is None:
+        _inflate(stream, out, zlib.MAX_WBITS)
+        return
+    try:
+        data = libdeflate.zlib_decompress(stream, out.size)
+    except libdeflate.DeflateError as error:
+        raise ValueError(str(error)) from error
+    _require(len(data), out.size)
+    out[:] = memoryview(data)
+
+
+def decompress_gzip(stream: Bytes, out: Bytes) -> None:
+    """Fill ``out`` with the content of a gzip file of one member or more, as Zarr has them.
+
+    Raises
+    ------
+    ValueError
+        When the stream is damaged or of another length.
     """
     libdeflate = optional("deflate")
     if libdeflate is not None:
         try:
-            return bytes_of(libdeflate.zlib_decompress(stream, nbytes))
-        except libdeflate.DeflateError as error:
+            data = libdeflate.gzip_decompress(stream, out.size)
+        except libdeflate.DeflateError:
+            # Damaged, or of several members: zlib tells which.
+            data = b""
+        if len(data) == out.size:
+            out[:] = memoryview(data)
+            return
+    _inflate(stream, out, zlib.MAX_WBITS | _GZIP)
+
+
+def _inflate(stream: Bytes, out: Bytes, window: int) -> None:
+    done, rest = 0, memoryview(stream).cast("B")
+    while len(rest):
+        state = zlib.decompressobj(window)
+        try:
+            # One byte more than there should be, so that a longer stream is seen.
+            data = state.decompress(rest, out.size - done + 1)
+        except zlib.error as error:
             raise ValueError(str(error)) from error
-    stream_state = zlib.decompressobj()
-    try:
-        # One byte more than there should be, so that a longer stream is seen.
-        data = stream_state.decompress(stream, nbytes + 1)
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
-    if not stream_state.eof:
-        msg = f"the stream is cut short, or longer than {nbytes} bytes"
+        if not state.eof or done + len(data) > out.size:
+            msg = f"the stream is cut short, or longer than {out.size} bytes"
+            raise ValueError(msg)
+        out[done : done + len(data)] = memoryview(data)
+        done += len(data)
+        rest = memoryview(state.unused_data if window & _GZIP else b"")
+    _require(done, out.size)
+
+
+def _require(n_decoded: int, nbytes: int) -> None:
+    if n_decoded != nbytes:
+        msg = f"it decodes to {n_decoded} bytes instead of {nbytes}"
         raise ValueError(msg)
-    return data
 
 
 def library(level: int) -> str:

@@ -1,13 +1,19 @@
 """One chunk to the bytes that HDF5 stores for it, outside libhdf5 and its lock."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.codecs.filters import BLOSC, FLETCHER32, SHUFFLE, Filter, compressor
+from lazyio.codecs.filters import (
+    FLETCHER32,
+    SELF_CONTAINED,
+    SHUFFLE,
+    Compress,
+    Filter,
+    compressor,
+)
 from lazyio.codecs.fletcher32 import fletcher32
 from lazyio.codecs.shuffle import shuffle
 from lazyio.codecs.workspace import Bytes, Workspace
@@ -21,7 +27,7 @@ class Encoder:
 
     shuffles: bool
     """Whether byte planes go into the compressor."""
-    compress: Callable[[Bytes], bytes] | None
+    compress: Compress | None
     """The compressor, if any."""
     skip_mask: int
     """Filter mask of a chunk whose compression was left out, 0 if it never is."""
@@ -102,8 +108,7 @@ def encoder_for(filters: tuple[Filter, ...], itemsize: int) -> Encoder | None:
             compress = compressor(step, itemsize)
             if compress is None:
                 return None
-            # Blosc stores what it cannot shrink inside its own buffer.
-            skip_mask = 0 if step.filter_id == BLOSC else 1 << at
+            skip_mask = 0 if step.filter_id in SELF_CONTAINED else 1 << at
     return Encoder(shuffles=shuffles, compress=compress, skip_mask=skip_mask, checksums=checksums)
 
 

@@ -6,18 +6,28 @@ options as h5py takes them, an hdf5plugin object, or ``**hdf5plugin.Zstd()``.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from lazyio.codecs import blosc, deflate, zstd
+from lazyio.codecs import bitshuffle, blosc, deflate, lz4, lzf, zstd
+from lazyio.codecs.libraries import optional
 from lazyio.codecs.workspace import Bytes
 from lazyio.errors import OptionError
+from lazyio.spec import is_integer
 
-DEFLATE, SHUFFLE, FLETCHER32, SZIP = 1, 2, 3, 4
+Compress = Callable[[Bytes], bytes | Bytes]
+Decompress = Callable[[Bytes, Bytes], None]
+
+DEFLATE, SHUFFLE, FLETCHER32, SZIP, NBIT, SCALEOFFSET = 1, 2, 3, 4, 5, 6
 LZF, BLOSC, LZ4, BITSHUFFLE, ZSTD, BLOSC2 = 32000, 32001, 32004, 32008, 32015, 32026
 
+SELF_CONTAINED = {BLOSC, LZ4, BITSHUFFLE}
+"""Filters that store what does not shrink inside their own payload, not under a mask bit."""
+
 _SZIP_METHODS = {"ec": 4, "nn": 32}
+_SCALE_FLOATS, _SCALE_INTEGERS = 0, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +45,9 @@ class Codec:
     read_with: str
     """What a stock h5py needs to read it."""
 
+
+_ARGUMENTS = {"shuffle", "fletcher32"}
+"""What is no compression, but an argument of its own."""
 
 CODECS = (
     Codec(
@@ -73,11 +86,25 @@ CODECS = (
         read_with="nothing",
     ),
     Codec(
+        name="lz4",
+        filter_id=LZ4,
+        encoded_by="numcodecs",
+        without="OptionError naming lazyio[fast]",
+        read_with="hdf5plugin",
+    ),
+    Codec(
         name="lzf",
         filter_id=LZF,
-        encoded_by="libhdf5",
+        encoded_by="h5py's liblzf, libhdf5",
         without="never missing: h5py brings it",
         read_with="nothing",
+    ),
+    Codec(
+        name="bitshuffle",
+        filter_id=BITSHUFFLE,
+        encoded_by="hdf5plugin's bitshuffle, libhdf5 with a plugin",
+        without="OptionError naming lazyio[plugins]",
+        read_with="hdf5plugin",
     ),
     Codec(
         name="szip",
@@ -87,18 +114,18 @@ CODECS = (
         read_with="nothing",
     ),
     Codec(
-        name="lz4",
-        filter_id=LZ4,
-        encoded_by="libhdf5 with hdf5plugin",
-        without="OptionError naming lazyio[plugins]",
-        read_with="hdf5plugin",
+        name="nbit",
+        filter_id=NBIT,
+        encoded_by="libhdf5",
+        without="never missing",
+        read_with="nothing",
     ),
     Codec(
-        name="bitshuffle",
-        filter_id=BITSHUFFLE,
-        encoded_by="libhdf5 with hdf5plugin",
-        without="OptionError naming lazyio[plugins]",
-        read_with="hdf5plugin",
+        name="scaleoffset",
+        filter_id=SCALEOFFSET,
+        encoded_by="libhdf5",
+        without="never missing",
+        read_with="nothing",
     ),
     Codec(
         name="blosc2",
@@ -110,7 +137,7 @@ CODECS = (
 )
 """Every codec with a name of its own; any other filter goes by its id."""
 
-_IDS = {codec.name: codec.filter_id for codec in CODECS[:3] + CODECS[5:]}
+_IDS = {codec.name: codec.filter_id for codec in CODECS if codec.name not in _ARGUMENTS}
 NAMES = {codec.filter_id: codec.name for codec in CODECS}
 
 
@@ -146,8 +173,9 @@ def parse_filters(
         A name of the table of codecs; a filter id; 0 to 9 for a gzip level,
         as in h5py; or an object with ``filter_id`` and ``filter_options``.
     compression_opts : optional
-        A level, ``(cname, clevel, shuffle)`` for blosc and blosc2, or the
-        client data of a filter given by its id.
+        A level, ``(cname, clevel, shuffle)`` for blosc and blosc2, ``(cname,
+        clevel)`` for bitshuffle, digits for scaleoffset, or the client data
+        of a filter given by its id.
     shuffle, fletcher32 : bool
         Whether those filters go before and after.
     dtype : numpy.dtype
@@ -174,13 +202,17 @@ def parse_filters(
     >>> parse_filters("zstd", 1, **facts)[0].options
     (1,)
     """
-    facts = _ChunkFacts(itemsize=dtype.itemsize, nbytes=chunk_nbytes)
+    facts = _ChunkFacts(dtype=dtype, nbytes=chunk_nbytes)
     filters = []
     if shuffle:
         filters.append(Filter(filter_id=SHUFFLE, options=(dtype.itemsize,)))
-    compressor = _compression_filter(compression, compression_opts, facts)
-    if compressor is not None:
-        filters.append(compressor)
+    step = _compression_filter(compression, compression_opts, facts)
+    if step is not None:
+        # As in h5py: scaleoffset needs the elements, so it comes before their shuffle.
+        filters.insert(0 if step.filter_id == SCALEOFFSET else len(filters), step)
+    if fletcher32 and step is not None and step.filter_id == SCALEOFFSET:
+        msg = "fletcher32=True with scaleoffset, which HDF5 does not check; drop one of them"
+        raise OptionError(msg)
     if fletcher32:
         filters.append(Filter(filter_id=FLETCHER32))
     return tuple(filters)
@@ -200,13 +232,14 @@ def advice_on_filters(filters: tuple[Filter, ...]) -> tuple[tuple[str, str], ...
     return ()
 
 
-def compressor(step: Filter, itemsize: int) -> Callable[[Bytes], bytes] | None:
+def compressor(step: Filter, itemsize: int) -> Compress | None:
     """Return what encodes a compression filter here, ``None`` where libhdf5 must.
 
     Parameters
     ----------
     step : Filter
-        A filter other than shuffle and fletcher32.
+        A filter other than shuffle and fletcher32, as :func:`parse_filters`
+        gives it.
     itemsize : int
         Bytes per element.
 
@@ -215,17 +248,82 @@ def compressor(step: Filter, itemsize: int) -> Callable[[Bytes], bytes] | None:
     callable or None
         From bytes to the filter's payload.
     """
-    if step.filter_id == DEFLATE:
-        return deflate.compressor(step.options[0])
-    if step.filter_id == ZSTD:
-        return zstd.compressor(_signed(step.options[0]) if step.options else zstd.DEFAULT_LEVEL)
-    if step.filter_id == BLOSC:
-        level, shuffle, code = (*step.options[4:7], *blosc_defaults()[len(step.options[4:7]) :])
-        names = {code: name for name, code in blosc.CNAMES.items()}
-        if code not in names or not itemsize:
-            return None
-        return blosc.compressor(names[code], level, shuffle, typesize=itemsize)
+    number, options = step.filter_id, step.options
+    if number == DEFLATE:
+        return deflate.compressor(options[0])
+    if number == ZSTD:
+        return zstd.compressor(_signed(options[0]) if options else zstd.DEFAULT_LEVEL)
+    if number == LZ4:
+        return lz4.compressor(options[0] if options else 0)
+    if number == LZF and lzf.is_available():
+        return lzf.compressor()
+    if number == BITSHUFFLE and itemsize and bitshuffle.is_available():
+        block, follows, level = (*options, 0, 0, 0)[:3]
+        is_known = block % 8 == 0 and follows in bitshuffle.CNAMES.values()
+        return bitshuffle.compressor(itemsize, block, follows, _signed(level)) if is_known else None
+    if number == BLOSC:
+        return _blosc_compressor(options, itemsize)
     return None
+
+
+def as_given(step: Filter) -> Filter:
+    """Return a filter that a file describes as :func:`parse_filters` would give it.
+
+    Examples
+    --------
+    >>> as_given(Filter(filter_id=BITSHUFFLE, options=(0, 4, 2, 0, 2))).options
+    (0, 2)
+    """
+    if step.filter_id == BITSHUFFLE:
+        # Three numbers of the plugin's own come first in the file.
+        return Filter(filter_id=BITSHUFFLE, options=step.options[3:])
+    return step
+
+
+def decompressor(step: Filter, itemsize: int) -> Decompress | None:
+    """Return what decodes a compression filter here, ``None`` where libhdf5 must.
+
+    Parameters
+    ----------
+    step : Filter
+        A filter other than shuffle and fletcher32, as the file describes it.
+    itemsize : int
+        Bytes per element.
+
+    Returns
+    -------
+    callable or None
+        Fills its second argument from the payload, or raises ``ValueError``.
+    """
+    has_numcodecs = optional("numcodecs") is not None
+    if step.filter_id == BITSHUFFLE:
+        return _bit_unshuffler(step.options, itemsize)
+    known: dict[int, tuple[bool, Decompress]] = {
+        DEFLATE: (True, deflate.decompress),
+        ZSTD: (has_numcodecs, zstd.decompress),
+        BLOSC: (has_numcodecs, blosc.decompress),
+        LZ4: (has_numcodecs, lz4.decompress),
+        LZF: (lzf.is_available(), lzf.decompress),
+    }
+    is_available, decompress = known.get(step.filter_id, (False, deflate.decompress))
+    return decompress if is_available else None
+
+
+def _blosc_compressor(options: tuple[int, ...], itemsize: int) -> Compress | None:
+    level, shuffle, code = (*options[4:7], *blosc_defaults()[len(options[4:7]) :])
+    names = {code: name for name, code in blosc.CNAMES.items()}
+    if code not in names or not itemsize:
+        return None
+    return blosc.compressor(names[code], level, shuffle, typesize=itemsize)
+
+
+def _bit_unshuffler(options: tuple[int, ...], itemsize: int) -> Decompress | None:
+    # In the file three numbers of the plugin's own come first, the element size last of them.
+    block, follows = (*options[3:], 0, 0)[:2]
+    is_known = options[2:3] == (itemsize,) and follows in bitshuffle.CNAMES.values()
+    if not is_known or block % 8 or not bitshuffle.is_available():
+        return None
+    return partial(bitshuffle.decompress, itemsize=itemsize, block=block, follows=follows)
 
 
 def blosc_defaults() -> tuple[int, int, int]:
@@ -235,8 +333,12 @@ def blosc_defaults() -> tuple[int, int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class _ChunkFacts:
-    itemsize: int
+    dtype: np.dtype[Any]
     nbytes: int
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
 
 
 def _compression_filter(compression: Any, opts: Any, facts: _ChunkFacts) -> Filter | None:
@@ -285,6 +387,8 @@ def _by_id(number: int, opts: Any, facts: _ChunkFacts) -> Filter:
         return _by_name("gzip", options[0] if options else None, facts)
     if number == BLOSC:
         return _blosc_filter(options[4:7], facts)
+    if number == LZ4:
+        _require_below(lz4.MAX_NBYTES, "lz4", facts)
     # HDF5 stores client data as unsigned; hdf5plugin gives zstd's negative levels signed.
     return Filter(filter_id=number, options=tuple(value % 2**32 for value in options))
 
@@ -300,12 +404,16 @@ def _by_name(name: str, opts: Any, facts: _ChunkFacts) -> Filter:
         return Filter(filter_id=BLOSC2, options=(0, 0, 0, 0, *_blosc_options(name, opts)))
     if name == "szip":
         return _szip_filter(opts)
+    if name == "lz4":
+        return _lz4_filter(opts, facts)
+    if name == "bitshuffle":
+        return Filter(filter_id=BITSHUFFLE, options=_bitshuffle_options(opts))
+    if name == "scaleoffset":
+        return _scaleoffset_filter(opts, facts)
     if opts is not None:
         msg = f"compression_opts={opts!r}: {name} takes none"
         raise OptionError(msg)
-    # bitshuffle: its own block size, and LZ4 (2) behind it.
-    options = {"bitshuffle": (0, 2), "lz4": (0,), "lzf": ()}[name]
-    return Filter(filter_id=_IDS[name], options=options)
+    return Filter(filter_id=_IDS[name])
 
 
 def _level(name: str, opts: Any, family: Any) -> int:
@@ -342,13 +450,63 @@ def _blosc_options(name: str, opts: Any) -> tuple[int, int, int]:
 
 
 def _blosc_filter(options: tuple[int, ...], facts: _ChunkFacts) -> Filter:
-    if facts.nbytes > blosc.MAX_NBYTES:
-        msg = f"a chunk of {facts.nbytes} bytes is more than blosc takes (2 GiB); choose a smaller"
-        raise OptionError(msg)
+    _require_below(blosc.MAX_NBYTES, "blosc", facts)
     level, shuffle, code = (*options, *blosc_defaults()[len(options) :])
     typesize = facts.itemsize if facts.itemsize <= 255 else 1
     # What the filter's own set_local would put there: versions, element and chunk size.
     return Filter(filter_id=BLOSC, options=(2, 2, typesize, facts.nbytes, level, shuffle, code))
+
+
+def _require_below(most: int, name: str, facts: _ChunkFacts) -> None:
+    if facts.nbytes > most:
+        msg = f"a chunk of {facts.nbytes} bytes is more than {name} takes (2 GiB); choose a smaller"
+        raise OptionError(msg)
+
+
+def _lz4_filter(opts: Any, facts: _ChunkFacts) -> Filter:
+    _require_below(lz4.MAX_NBYTES, "lz4", facts)
+    if isinstance(opts, (tuple, list)) and len(opts) == 1:
+        opts = opts[0]
+    block_nbytes = 0 if opts is None else opts
+    if not is_integer(block_nbytes) or not 0 <= block_nbytes <= lz4.MAX_BLOCK_NBYTES:
+        most = lz4.MAX_BLOCK_NBYTES
+        msg = f"compression_opts={opts!r}: lz4 takes the bytes of a block, up to {most}, or 0"
+        raise OptionError(msg)
+    return Filter(filter_id=LZ4, options=(int(block_nbytes),))
+
+
+def _bitshuffle_options(opts: Any) -> tuple[int, ...]:
+    try:
+        cname, level = ("lz4", 0) if opts is None else opts
+        valid = cname in bitshuffle.CNAMES and is_integer(level)
+        valid = valid and (level in zstd.LEVELS if cname == "zstd" else level == 0)
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        msg = (
+            f"compression_opts={opts!r}: bitshuffle takes (cname, clevel), with cname one of "
+            f"{', '.join(bitshuffle.CNAMES)} and a clevel for zstd, else 0"
+        )
+        raise OptionError(msg)
+    # The block size, 0 for the library's own choice, comes first.
+    options = (0, bitshuffle.CNAMES[cname])
+    return (*options, int(level) % 2**32) if cname == "zstd" else options
+
+
+def _scaleoffset_filter(opts: Any, facts: _ChunkFacts) -> Filter:
+    kind = facts.dtype.kind
+    if isinstance(opts, (tuple, list)) and len(opts) == 1:
+        opts = opts[0]
+    if kind in "iu" and (opts is None or opts is True):
+        opts = 0
+    if kind not in "iuf" or not is_integer(opts) or opts < 0:
+        msg = (
+            f"compression_opts={opts!r} with dtype {facts.dtype}: scaleoffset takes the bits to "
+            "keep of an integer, 0 for as many as it needs, or the decimals to keep of a float"
+        )
+        raise OptionError(msg)
+    method = _SCALE_FLOATS if kind == "f" else _SCALE_INTEGERS
+    return Filter(filter_id=SCALEOFFSET, options=(method, int(opts)))
 
 
 def _szip_filter(opts: Any) -> Filter:

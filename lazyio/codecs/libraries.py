@@ -1,8 +1,11 @@
 """Codec libraries that may or may not be installed, and which extra brings them."""
 
+import ctypes
 import importlib
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 from lazyio.errors import OptionError
 
@@ -50,3 +53,39 @@ def required(module: str, *, what: str, extra: str) -> ModuleType:
         msg = f'{what} needs {package}, which is not installed; run pip install "lazyio[{extra}]"'
         raise OptionError(msg)
     return found
+
+
+def shared_functions(
+    path: str, arguments: Mapping[str, Sequence[Any]], *, returns: Any
+) -> ctypes.CDLL | None:
+    """Return a C library with typed functions, ``None`` where one of them is missing.
+
+    Calls by way of ctypes release the GIL.
+
+    Parameters
+    ----------
+    path : str
+        The shared library.
+    arguments : mapping
+        From the name of each function to the ctypes of its arguments.
+    returns : ctypes type
+        What all of them return.
+
+    Returns
+    -------
+    ctypes.CDLL or None
+        With the functions as attributes.
+
+    Examples
+    --------
+    >>> shared_functions("/no/such/library.so", {}, returns=ctypes.c_int) is None
+    True
+    """
+    try:
+        library = ctypes.CDLL(path)
+        for name, types in arguments.items():
+            function = getattr(library, name)
+            function.argtypes, function.restype = list(types), returns
+    except (OSError, AttributeError):
+        return None
+    return library

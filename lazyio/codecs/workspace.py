@@ -36,3 +36,31 @@ class Workspace:
         for extent in shape:
             nbytes *= extent
         return self.buffer(name, nbytes).view(dtype).reshape(shape)
+
+    def place_for(self, part: npt.NDArray[Any], chunk_shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Return where to decode a chunk: straight into place where it is wanted whole.
+
+        Parameters
+        ----------
+        part : ndarray
+            The part of the result that is wanted of the chunk.
+        chunk_shape : tuple of int
+            Extents of the chunk.
+
+        Returns
+        -------
+        ndarray
+            C-ordered, of the chunk's shape: ``part`` itself, or memory to copy from.
+
+        Examples
+        --------
+        >>> part = np.zeros((2, 3))
+        >>> Workspace().place_for(part, (2, 3)) is part
+        True
+        >>> Workspace().place_for(part[:, :2], (2, 3)).shape
+        (2, 3)
+        """
+        if part.shape == chunk_shape and part.flags.c_contiguous:
+            return part
+        # By its shape: while a chunk is decoded, chunks inside it may need places, too.
+        return self.array(f"chunk{chunk_shape}", chunk_shape, part.dtype)

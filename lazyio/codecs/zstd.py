@@ -6,8 +6,6 @@ frame costs no more with it than with a reused ``zstandard`` compressor.
 
 from collections.abc import Callable
 
-import numpy as np
-
 from lazyio.codecs.libraries import required
 from lazyio.codecs.workspace import Bytes
 
@@ -37,34 +35,39 @@ def compressor(level: int, *, checksum: bool = False) -> Compress:
     Examples
     --------
     >>> import numpy as np
-    >>> frame = compressor(1)(np.zeros(1000, np.uint8))
-    >>> bytes(decompress(frame, 1000)) == bytes(1000)
-    True
+    >>> frame, out = compressor(1)(np.zeros(1000, np.uint8)), np.ones(1000, np.uint8)
+    >>> decompress(np.frombuffer(frame, np.uint8), out)
+    >>> int(out.sum())
+    0
     """
     numcodecs = required("numcodecs", what='compression="zstd"', extra="fast")
     encode: Compress = numcodecs.Zstd(level=level, checksum=checksum).encode
     return encode
 
 
-def decompress(frame: bytes | Bytes, nbytes: int) -> Bytes:
-    """Return the content of a zstd frame, of which the length is known.
+def decompress(frame: Bytes, out: Bytes) -> None:
+    """Fill ``out`` with the content of a zstd frame.
 
     Raises
     ------
     ValueError
-        When the frame is damaged or longer than that.
+        When the frame is damaged or of another length.
     """
     numcodecs = required("numcodecs", what="a zstd chunk", extra="fast")
-    claimed = content_size(bytes(frame[:_HEADER_NBYTES]))
-    if claimed not in (None, nbytes):
-        msg = f"its frame holds {claimed} bytes instead of {nbytes}"
+    claimed = content_size(frame[:_HEADER_NBYTES].tobytes())
+    if claimed not in (None, out.size):
+        msg = f"its frame holds {claimed} bytes instead of {out.size}"
         raise ValueError(msg)
-    content = np.empty(nbytes, np.uint8) if claimed is not None else None
     try:
-        decoded = numcodecs.Zstd().decode(frame, out=content)
+        # A frame that does not say its size is not decoded into memory that it may exceed.
+        content = numcodecs.Zstd().decode(frame, out=out if claimed is not None else None)
     except RuntimeError as error:
         raise ValueError(str(error)) from error
-    return np.frombuffer(decoded, np.uint8)
+    if claimed is None:
+        if len(content) != out.size:
+            msg = f"it decodes to {len(content)} bytes instead of {out.size}"
+            raise ValueError(msg)
+        out[:] = memoryview(content)
 
 
 def content_size(header: bytes) -> int | None:

@@ -18,7 +18,7 @@ from lazyio.errors import SourceError
 from lazyio.grid import grid_shape
 from lazyio.sources.files import fingerprint
 
-_NUMBERS = "iufbc"
+_OF_FIXED_SIZE = "iufbcSV"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +129,6 @@ def _filters(dataset: h5py.Dataset) -> tuple[Filter, ...]:
 def _is_plain(dataset: h5py.Dataset) -> bool:
     """Return whether memory and file agree byte for byte, so nothing is converted."""
     dtype = dataset.dtype
-    if dtype.kind not in _NUMBERS:
+    if dtype.kind not in _OF_FIXED_SIZE:
         return False
     return bool(h5py.h5t.py_create(dtype, logical=True).equal(dataset.id.get_type()))

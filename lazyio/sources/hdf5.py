@@ -1,6 +1,5 @@
 """HDF5 datasets, read where they lie: netCDF-4, NWB and plain HDF5 alike."""
 
-import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lazyio.codecs.workspace import Workspace
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
-from lazyio.grid import Region, box, box_shape, format_region, grid_shape, n_along, overlap
+from lazyio.grid import Region, box, box_shape, format_region, grid_shape, touched
 from lazyio.sources.base import Array, listed
 from lazyio.sources.chunk_table import Placement, PlacementCache
 from lazyio.sources.confine import allowed_folders, refuse_links, refuse_storage
@@ -84,14 +84,8 @@ class Hdf5Source:
     ) -> None:
         """Decode each chunk that the region touches, and keep what is wanted of it."""
         grid = grid_shape(self.shape, chunk_shape)
-        chunk: Array = np.empty(chunk_shape, self.dtype)
-        raw = np.empty(0, np.uint8)
-        touched = [
-            range(part.start // step, n_along(part.stop, step))
-            for part, step in zip(region, chunk_shape, strict=True)
-        ]
-        for index in itertools.product(*touched):
-            inside, outside = overlap(region, chunk_shape, index)
+        workspace = Workspace()
+        for index, inside, outside in touched(region, chunk_shape):
             flat_index = 0
             for at, count in zip(index, grid, strict=True):
                 flat_index = flat_index * count + at
@@ -100,16 +94,18 @@ class Hdf5Source:
                 out[outside] = placement.fill_value
                 continue
             address, nbytes, mask = place
-            if raw.size < nbytes:
-                raw = np.empty(nbytes, np.uint8)
-            read_exactly(file, address, memoryview(raw[:nbytes]))
+            raw = workspace.buffer("raw", nbytes)
+            read_exactly(file, address, memoryview(raw))
+            part = out[outside]
+            chunk = workspace.place_for(part, chunk_shape)
             try:
-                placement.decoder.decode(raw[:nbytes], mask, chunk.reshape(-1).view(np.uint8))
+                placement.decoder.decode(raw, mask, chunk.reshape(-1).view(np.uint8), workspace)
             except ValueError as error:
                 where = format_region(box(self.shape, chunk_shape, index))
                 msg = f"{self.path}: the chunk {where} of dataset {self.key!r} is damaged: {error}"
                 raise DamagedDataError(msg) from error
-            out[outside] = chunk[inside]
+            if chunk is not part:
+                part[...] = chunk[inside]
 
     def _read_with_libhdf5(self, region: Region, out: Array) -> None:
         with open_hdf5(self.path) as file:

@@ -1,21 +1,25 @@
 """Zarr arrays, v2 and v3, in any store that zarr-python opens."""
 
-import itertools
 import json
 import os
+import uuid
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 import zarr.errors
+import zarr.storage
 
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
-from lazyio.grid import Region, box_shape, format_region, n_along, overlap
+from lazyio.grid import Region, box_shape, format_region, touched
 from lazyio.sources.base import Array, listed
 from lazyio.sources.files import existing, fingerprint
+from lazyio.sources.zarr_objects import ZarrObjects, objects_of
 from lazyio.spec import Shape
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
@@ -27,6 +31,8 @@ class ZarrSource:
 
     array: zarr.Array[Any]
     """The array, opened for reading."""
+    token: str
+    """Name of a store that lies nowhere, unlike that of any other; else empty."""
     in_rows: bool = False
 
     @property
@@ -41,26 +47,38 @@ class ZarrSource:
 
     @property
     def chunk_shape(self) -> Shape | None:
-        """What is fetched at once: the shard where there is one."""
-        return tuple(map(int, self.array.shards or self.array.chunks))
+        """What is decoded at once: of a shard its inner chunks, where they are read here."""
+        whole = self.array.shards or self.array.chunks
+        is_inner = self.objects is not None and self.objects.chain.shard is not None
+        return tuple(map(int, self.array.chunks if is_inner else whole))
 
     @property
     def location(self) -> tuple[str, str]:
         """Path of the store, empty for stores without one, and path inside it."""
-        root = getattr(self.array.store, "root", "")
-        return str(root), self.array.path
+        return _root(self.array.store), self.array.path
+
+    @cached_property
+    def objects(self) -> ZarrObjects | None:
+        """How the array's files are read without zarr-python, ``None`` where they are not."""
+        return objects_of(self.array)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the codecs behind: they are found again where the array arrives."""
+        return {name: fact for name, fact in self.__dict__.items() if name != "objects"}
 
     def __dask_tokenize__(self) -> Any:
         """Return what names the same array in any process."""
         # A replaced array is told by its folder; a chunk that was rewritten is not.
         root, path = self.location
-        folder = Path(root, path)
-        facts = [fingerprint(str(folder / name)) for name in METADATA if (folder / name).is_file()]
+        files = [root] if os.path.isfile(root) else [f"{root}/{path}/{name}" for name in METADATA]
         return (
             "lazyio.ZarrSource",
             str(self.array.store_path),
             self.array.metadata.to_dict(),
-            facts if root else None,
+            # Of a file system behind a URL its options, such as the endpoint, count as well.
+            getattr(self.array.store, "fs", None),
+            [fingerprint(file) for file in files if root and os.path.isfile(file)],
+            self.token,
         )
 
     def read(self, region: Region) -> Array:
@@ -72,25 +90,22 @@ class ZarrSource:
     def read_into(self, region: Region, out: Array) -> None:
         """Fill ``out`` with a part, a chunk at a time.
 
-        zarr-python would decode ten chunks at once, in memory that nobody counts.
+        Files are read and decoded here where that is known how; zarr-python
+        would decode ten chunks at once, in memory that nobody counts.
         """
-        root = self.location[0]
-        if root and not os.path.isdir(root):
+        root, path = self.location
+        if root and not (os.path.isfile(root) or os.path.isdir(Path(root, path))):
             msg = f"{root} is not there any more; a missing store would read as its fill value"
             raise SourceError(msg)
-        chunk_shape = self.chunk_shape or ()
-        touched = [
-            range(part.start // step, n_along(part.stop, step))
-            for part, step in zip(region, chunk_shape, strict=True)
-        ]
-        for index in itertools.product(*touched):
-            _, inside = overlap(region, chunk_shape, index)
-            if all(part.stop > part.start for part in inside):
-                wanted = tuple(
-                    slice(whole.start + part.start, whole.start + part.stop)
-                    for whole, part in zip(region, inside, strict=True)
-                )
-                out[inside] = self._decode(wanted)
+        if self.objects is not None:
+            self.objects.read_into(region, out)
+            return
+        for _index, _inside, outside in touched(region, self.chunk_shape or ()):
+            wanted = tuple(
+                slice(whole.start + part.start, whole.start + part.stop)
+                for whole, part in zip(region, outside, strict=True)
+            )
+            out[outside] = self._decode(wanted)
 
     def _decode(self, region: Region) -> Array:
         try:
@@ -110,8 +125,8 @@ def zarr_source(
 
     Parameters
     ----------
-    store : path-like, str or zarr store
-        A directory, a URL or a store object.
+    store : path-like, str, zarr store, zarr.Group or zarr.Array
+        A directory, a zip file, a URL, a store object or what is open already.
     path : str or None
         Path of the array inside it; ``None`` where the store has only one.
     storage_options : mapping, optional
@@ -131,28 +146,22 @@ def zarr_source(
     UnsupportedDtypeError
         When its elements have no fixed size.
     """
-    name = str(store)
     if path is not None and not isinstance(path, str):
         msg = f"path={path!r} is no path inside a Zarr store; give a string"
         raise OptionError(msg)
+    if isinstance(store, zarr.Array):
+        if path:
+            msg = f"path={path!r} inside an array; give the group that it is in, or no path"
+            raise OptionError(msg)
+        return describe_array(store)
+    if isinstance(store, zarr.Group):
+        path = "/".join(part for part in (store.path, path) if part)
+        store = store.store
+    name = str(store)
     if isinstance(store, (str, os.PathLike)) and "://" not in name:
-        store = name = str(existing(store))
-        _check_metadata(Path(name), path)
-    options: dict[str, Any] = {}
-    if storage_options:
-        options["storage_options"] = dict(storage_options)
-    try:
-        item = zarr.open(store, path=path or None, mode="r", **options)
-    except (FileNotFoundError, zarr.errors.BaseZarrError) as error:
-        where = f" at {path!r}" if path else ""
-        msg = f"{name} has no Zarr array{where}: {error}"
-        raise SourceError(msg) from error
-    except ImportError as error:
-        msg = f"{name} cannot be opened: {error}; install the package that it names"
-        raise OptionError(msg) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        msg = f"{name} has Zarr metadata that cannot be read: {error}"
-        raise SourceError(msg) from error
+        name = str(existing(store))
+        store = _local_store(name, path)
+    item = _opened(store, path, name, storage_options)
     if isinstance(item, zarr.Group):
         item = _sole_array(item, name)
     return describe_array(item)
@@ -166,7 +175,47 @@ def describe_array(array: zarr.Array[Any]) -> ZarrSource:
             "arrays of fixed-size elements are read"
         )
         raise UnsupportedDtypeError(msg)
-    return ZarrSource(array=array)
+    # A store in memory has no lasting name: zarr's is an address, which another may have next.
+    is_named = bool(_root(array.store)) or hasattr(array.store, "fs")
+    return ZarrSource(array=array, token="" if is_named else uuid.uuid4().hex)
+
+
+def _root(store: Any) -> str:
+    """Return the folder or zip file that a store lies in, empty for others."""
+    if isinstance(store, zarr.storage.LocalStore):
+        return str(store.root)
+    return str(store.path) if isinstance(store, zarr.storage.ZipStore) else ""
+
+
+def _local_store(name: str, path: str | None) -> Any:
+    """Return what zarr opens for a folder or a zip file."""
+    if not os.path.isfile(name):
+        _check_metadata(Path(name), path)
+        return name
+    if not zipfile.is_zipfile(name):
+        msg = f"{name} is a file, but no zip file; a Zarr store is a folder or a zip file"
+        raise SourceError(msg)
+    return zarr.storage.ZipStore(name, mode="r")
+
+
+def _opened(
+    store: Any, path: str | None, name: str, storage_options: Mapping[str, Any] | None
+) -> Any:
+    options: dict[str, Any] = {}
+    if storage_options:
+        options["storage_options"] = dict(storage_options)
+    try:
+        return zarr.open(store, path=path or None, mode="r", **options)
+    except (FileNotFoundError, zarr.errors.BaseZarrError) as error:
+        where = f" at {path!r}" if path else ""
+        msg = f"{name} has no Zarr array{where}: {error}"
+        raise SourceError(msg) from error
+    except ImportError as error:
+        msg = f"{name} cannot be opened: {error}; install the package that it names"
+        raise OptionError(msg) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"{name} has Zarr metadata that cannot be read: {error}"
+        raise SourceError(msg) from error
 
 
 def array_paths(group: zarr.Group) -> list[str]:

@@ -1,5 +1,6 @@
 """What a stock h5py stored is decoded outside libhdf5; damage is seen."""
 
+import contextlib
 import struct
 import tracemalloc
 
@@ -24,8 +25,15 @@ CODECS = {
     "blosc-lz4": {**hdf5plugin.Blosc()},
     "blosc-zstd-bit": {**hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=2)},
     "blosc-blosclz": {**hdf5plugin.Blosc(cname="blosclz", clevel=5, shuffle=0)},
+    "lz4": {**hdf5plugin.LZ4()},
+    "lz4-blocks": {**hdf5plugin.LZ4(nbytes=300)},
+    "lzf": {"compression": "lzf"},
+    "bitshuffle": {**hdf5plugin.Bitshuffle(cname="none")},
+    "bitshuffle-lz4": {**hdf5plugin.Bitshuffle()},
+    "bitshuffle-lz4-blocks": {**hdf5plugin.Bitshuffle(nelems=16)},
+    "bitshuffle-zstd": {**hdf5plugin.Bitshuffle(cname="zstd", clevel=1)},
 }
-COMPRESSED = [name for name in CODECS if name != "none"]
+COMPRESSED = [name for name in CODECS if name not in ("none", "bitshuffle")]
 DTYPES = ["u1", "i2", ">f4", "f8", "c16", "S7", [("a", "<i4"), ("b", "<f8")]]
 SHAPE = (24, 17)
 SAID = r"\w"
@@ -40,9 +48,14 @@ def smooth(shape, dtype):
 
 
 def filters_of(chunk, keywords):
-    """Return the filters of keywords for a chunk."""
-    facts = {"dtype": chunk.dtype, "chunk_nbytes": chunk.nbytes}
-    return parse_filters(**{"compression": None, **keywords}, **facts)
+    """Return the filters of keywords for a chunk as libhdf5 describes them in a file."""
+    with h5py.File("memory", "w", driver="core", backing_store=False) as file:
+        dataset = file.create_dataset(
+            "data", chunk.shape, chunk.dtype, chunks=chunk.shape, **keywords
+        )
+        settings = dataset.id.get_create_plist()
+        pipeline = [settings.get_filter(at) for at in range(settings.get_nfilters())]
+    return tuple(Filter(filter_id=number, options=tuple(opts)) for number, _, opts, _ in pipeline)
 
 
 def stored_by_h5py(chunk, keywords):
@@ -54,10 +67,11 @@ def stored_by_h5py(chunk, keywords):
 
 
 def encoded(chunk, keywords):
-    """Return the payload, the mask and the filters as lazyio encodes a chunk."""
-    filters = filters_of(chunk, keywords)
+    """Return the payload and the mask as lazyio encodes a chunk, and the file's filters."""
+    facts = {"dtype": chunk.dtype, "chunk_nbytes": chunk.nbytes}
+    filters = parse_filters(**{"compression": None, **keywords}, **facts)
     payload, mask = encoder_for(filters, chunk.dtype.itemsize).encode(chunk, Workspace())
-    return np.frombuffer(bytes(payload), np.uint8), mask, filters
+    return np.frombuffer(bytes(payload), np.uint8), mask, filters_of(chunk, keywords)
 
 
 def decode(payload, mask, filters, itemsize, nbytes):
@@ -182,7 +196,7 @@ def test_damaged_headers(codec, shuffle):
 @pytest.mark.parametrize("codec", CODECS)
 def test_truncated_payloads(codec, keep):
     """A payload that was cut short is a ``ValueError``, and nothing beyond it is read."""
-    chunk = smooth(SHAPE, "f4")
+    chunk = smooth((48, 34), "f4")
     payload, mask, filters = encoded(chunk, {**CODECS[codec]})
     # A part of the whole payload: a decoder that reads on would find what was cut.
     short = payload[: int(payload.size * keep)]
@@ -228,21 +242,86 @@ def test_sizes_are_checked_before_allocation(codec):
     assert peak < 2**20
 
 
+@pytest.mark.parametrize("codec", ["lz4-blocks", "bitshuffle-lz4-blocks", "bitshuffle-zstd"])
+def test_every_flipped_byte_is_survived(codec):
+    """Sizes inside a payload are not believed: damage gives wrong bytes or an error."""
+    chunk = smooth(SHAPE, "f4")
+    payload, mask, filters = encoded(chunk, CODECS[codec])
+    for at in range(payload.size):
+        damaged = payload.copy()
+        damaged[at] ^= 0xFF
+        with contextlib.suppress(ValueError):
+            assert len(decode(damaged, mask, filters, 4, chunk.nbytes)) == chunk.nbytes
+
+
+@pytest.mark.parametrize("codec", ["lz4", "bitshuffle-lz4"])
+def test_blocks_of_a_size_that_cannot_be(codec):
+    """Blocks of no bytes, or of no whole elements, are refused."""
+    chunk = smooth(SHAPE, "f4")
+    payload, mask, filters = encoded(chunk, CODECS[codec])
+    for n_claimed in (0, 30):
+        damaged = payload.copy()
+        damaged[8:12].view(">u4")[0] = n_claimed
+        with pytest.raises(ValueError, match=r"blocks of|cut short|lz4|LZ4"):
+            decode(damaged, mask, filters, 4, chunk.nbytes)
+
+
+@pytest.mark.parametrize("codec", ["gzip-1", "zstd", "blosc-lz4", "lz4", "lzf", "bitshuffle-lz4"])
+def test_one_workspace_for_many_chunks(codec):
+    """Chunks of differing sizes are decoded in the same memory, one after another."""
+    workspace = Workspace()
+    for n_rows in (40, 3, 24, 40):
+        for dtype in ("f8", "i2", "S3"):
+            chunk = smooth((n_rows, 17), dtype)
+            keywords = {**CODECS[codec], "shuffle": True, "fletcher32": True}
+            payload, mask, filters = encoded(chunk, keywords)
+            out = np.full(chunk.nbytes, 7, np.uint8)
+            decoder_for(filters, chunk.dtype.itemsize).decode(payload, mask, out, workspace)
+            assert out.tobytes() == chunk.tobytes()
+
+
 @pytest.mark.parametrize(
-    "numbers",
-    [(32000,), (4,), (32004,), (32008,), (32026,), (307,), (2, 32008), (1, 2), (3, 2)],
+    "steps",
+    [
+        {4: ()},
+        {32026: ()},
+        {307: ()},
+        {1: (), 2: ()},
+        {3: (), 2: ()},
+        {1: (), 32015: ()},
+        # Options that are not those of this bitshuffle: of older ones, of other elements.
+        {32008: ()},
+        {32008: (0, 4, 8, 0, 2)},
+        {32008: (0, 4, 2, 12, 2)},
+        {32008: (0, 4, 2, 0, 1)},
+    ],
     ids=str,
 )
-def test_left_to_libhdf5(numbers):
+def test_left_to_libhdf5(steps):
     """Filters that lazyio does not undo, and a shuffle that is not first, are libhdf5's."""
-    filters = tuple(Filter(filter_id=number) for number in numbers)
+    filters = tuple(Filter(filter_id=number, options=opts) for number, opts in steps.items())
     assert decoder_for(filters, 2) is None
 
 
 @pytest.mark.parametrize(
-    "numbers", [(), (1,), (2, 1), (2, 1, 3), (2, 32015, 3), (32001,), (3,), (2,)], ids=str
+    "steps",
+    [
+        {},
+        {1: ()},
+        {2: (), 1: ()},
+        {2: (), 1: (), 3: ()},
+        {2: (), 32015: (), 3: ()},
+        {32001: ()},
+        {3: ()},
+        {2: ()},
+        {32000: ()},
+        {2: (), 32004: ()},
+        {32008: (0, 4, 2, 0, 2), 3: ()},
+        {32008: (0, 4, 2)},
+    ],
+    ids=str,
 )
-def test_undone_here(numbers):
-    """Shuffle, gzip, zstd, blosc and checksums are undone outside libhdf5."""
-    filters = tuple(Filter(filter_id=number) for number in numbers)
+def test_undone_here(steps):
+    """Shuffle, checksums and each codec of ours are undone outside libhdf5."""
+    filters = tuple(Filter(filter_id=number, options=opts) for number, opts in steps.items())
     assert decoder_for(filters, 2) is not None

@@ -26,6 +26,13 @@ CODECS = {
     "blosc-zstd-bit": {**hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=2)},
     "blosc-zlib-none": {**hdf5plugin.Blosc(cname="zlib", clevel=9, shuffle=0)},
     "blosc-blosclz": {**hdf5plugin.Blosc(cname="blosclz", clevel=5)},
+    "lz4": {**hdf5plugin.LZ4()},
+    "lz4-blocks": {**hdf5plugin.LZ4(nbytes=300)},
+    "lzf": {"compression": "lzf"},
+    "bitshuffle": {**hdf5plugin.Bitshuffle(cname="none")},
+    "bitshuffle-lz4": {**hdf5plugin.Bitshuffle()},
+    "bitshuffle-lz4-blocks": {**hdf5plugin.Bitshuffle(nelems=16)},
+    "bitshuffle-zstd": {**hdf5plugin.Bitshuffle(cname="zstd", clevel=1)},
 }
 DTYPES = ["u1", "i2", ">i2", ">f4", "f8", "c16", "S7", "bool", [("a", "<i4"), ("b", "<f8")]]
 SHAPE = (24, 17)
@@ -210,12 +217,47 @@ def test_gzip_is_no_larger_than_h5pys(level, shuffle):
     assert len(zlib.decompress(payload)) == chunk.nbytes
 
 
+SAME_LIBRARY = [name for name in CODECS if name.startswith(("lz", "bitshuffle"))]
+
+
+@pytest.mark.parametrize("content", [smooth, noise], ids=["smooth", "noise"])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f8", "S7", [("a", "<i4"), ("b", "<f8")]], ids=str)
+@pytest.mark.parametrize("codec", SAME_LIBRARY)
+def test_payload_is_that_of_libhdf5(codec, dtype, content):
+    """Where the library is the filter's own, payload and mask are the same to the byte."""
+    chunk = content((45, 37), dtype)
+    with h5py.File("memory", "w", driver="core", backing_store=False) as file:
+        dataset = file.create_dataset("data", data=chunk, chunks=chunk.shape, **CODECS[codec])
+        expected = dataset.id.read_direct_chunk((0, 0))
+    payload, mask = encode(chunk, CODECS[codec])
+    assert (mask, bytes(payload)) == expected
+
+
+@pytest.mark.parametrize(
+    ("codec", "masked"), [("lzf", 1), ("lz4", 0), ("lz4-blocks", 0), ("bitshuffle-lz4", 0)]
+)
+def test_incompressible_chunks_by_each_filters_rule(codec, masked):
+    """LZF goes under its mask bit, LZ4 and bitshuffle store inside their own payload."""
+    chunk = noise((300, 40), "u8")
+    payload, mask = encode(chunk, CODECS[codec])
+    assert mask == masked
+    assert len(payload) >= chunk.nbytes
+    np.testing.assert_array_equal(read_back(chunk, CODECS[codec], payload, mask), chunk)
+
+
 @pytest.mark.parametrize(
     "compression",
-    ["lzf", "szip", "lz4", "bitshuffle", "blosc2", hdf5plugin.BZip2()],
+    ["szip", "nbit", "scaleoffset", "blosc2", hdf5plugin.BZip2(), hdf5plugin.Zfp()],
     ids=str,
 )
 def test_left_to_libhdf5(compression):
     """Filters that lazyio does not encode are left to libhdf5."""
-    filters = parse_filters(compression, shuffle=True, dtype=np.dtype("i2"), chunk_nbytes=2000)
+    filters = parse_filters(compression, dtype=np.dtype("i2"), chunk_nbytes=2000)
+    assert encoder_for(filters, 2) is None
+
+
+@pytest.mark.parametrize("options", [(12, 2), (0, 1)], ids=["block", "codec"])
+def test_bitshuffle_that_cannot_be_is_left_to_libhdf5(options):
+    """Options that the filter refuses are left to libhdf5, which says so."""
+    filters = parse_filters(32008, options, dtype=np.dtype("i2"), chunk_nbytes=2000)
     assert encoder_for(filters, 2) is None

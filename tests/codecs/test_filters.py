@@ -33,7 +33,16 @@ def only(compression, opts=None, **facts):
         ("zstd", -5, (32015, (2**32 - 5,))),
         ("lzf", None, (32000, ())),
         ("lz4", None, (32004, (0,))),
+        ("lz4", 4096, (32004, (4096,))),
+        ("lz4", (4096,), (32004, (4096,))),
         ("bitshuffle", None, (32008, (0, 2))),
+        ("bitshuffle", ("lz4", 0), (32008, (0, 2))),
+        ("bitshuffle", ("none", 0), (32008, (0, 0))),
+        ("bitshuffle", ["zstd", 3], (32008, (0, 3, 3))),
+        ("bitshuffle", ("zstd", -5), (32008, (0, 3, 2**32 - 5))),
+        ("scaleoffset", 3, (6, (0, 3))),
+        ("scaleoffset", [3], (6, (0, 3))),
+        ("nbit", None, (5, ())),
         ("blosc", None, (32001, (*BLOSC, 5, 1, 1))),
         ("blosc", ("zstd", 1, "bit"), (32001, (*BLOSC, 1, 2, 5))),
         ("blosc", ["zlib", 9, "no"], (32001, (*BLOSC, 9, 0, 4))),
@@ -158,7 +167,17 @@ def test_no_compression(compression):
         (1, (10,), r"compression_opts=10: gzip takes a level from 0 to 9"),
         ("zstd", 23, r"compression_opts=23: zstd takes a level from -131072 to 22"),
         ("lzf", 4, r"compression_opts=4: lzf takes none"),
-        ("bitshuffle", 4, r"compression_opts=4: bitshuffle takes none"),
+        ("bitshuffle", 4, r"compression_opts=4: bitshuffle takes \(cname, clevel\)"),
+        ("bitshuffle", ("lz4", 3), r"bitshuffle takes .* a clevel for zstd, else 0"),
+        ("bitshuffle", ("zstd", 23), r"bitshuffle takes"),
+        ("bitshuffle", (["zstd"], 1), r"bitshuffle takes"),
+        ("lz4", -1, r"compression_opts=-1: lz4 takes the bytes of a block"),
+        ("lz4", 2**30 + 1, r"lz4 takes the bytes of a block, up to 1073741824, or 0"),
+        ("lz4", "all", r"lz4 takes the bytes of a block"),
+        ("nbit", 3, r"compression_opts=3: nbit takes none"),
+        ("scaleoffset", None, r"compression_opts=None with dtype float32: scaleoffset takes"),
+        ("scaleoffset", True, r"compression_opts=True with dtype float32: scaleoffset takes"),
+        ("scaleoffset", -1, r"scaleoffset takes .* decimals to keep of a float"),
         ("blosc", 4, r"compression_opts=4: blosc takes \(cname, clevel, shuffle\)"),
         ("blosc", ("zstd", 10, "bit"), r"blosc takes .* clevel 0 to 9"),
         ("blosc", ("lzma", 1, "bit"), r"blosc takes .* cname one of blosclz, lz4"),
@@ -179,6 +198,31 @@ def test_refused(compression, opts, message):
         parse_filters(compression, opts, **FACTS)
 
 
+@pytest.mark.parametrize(("opts", "bits"), [(None, 0), (True, 0), (0, 0), (7, 7)], ids=str)
+def test_scaleoffset_of_integers(opts, bits):
+    """Integers are scaled to the bits that they need, or to those that are given."""
+    assert only("scaleoffset", opts, dtype=np.dtype("u2")) == (6, (2, bits))
+
+
+@pytest.mark.parametrize("dtype", ["S4", "c8", "bool"])
+def test_scaleoffset_of_other_dtypes(dtype):
+    """What is neither an integer nor a float cannot be scaled."""
+    with pytest.raises(OptionError, match=r"scaleoffset takes"):
+        only("scaleoffset", 3, dtype=np.dtype(dtype))
+
+
+def test_scaleoffset_with_a_checksum():
+    """HDF5 does not check what is lossy, so h5py refuses the pair, and so do we."""
+    with pytest.raises(OptionError, match=r"fletcher32=True with scaleoffset"):
+        parse_filters("scaleoffset", 3, fletcher32=True, **FACTS)
+
+
+def test_scaleoffset_comes_before_the_shuffle():
+    """The filter needs whole elements."""
+    found = parse_filters("scaleoffset", 3, shuffle=True, **FACTS)
+    assert [step.name for step in found] == ["scaleoffset", "shuffle"]
+
+
 @pytest.mark.parametrize("opts", [4, ("ec",), (["ec"], 8), ("ec", 8, 1)], ids=repr)
 def test_refused_szip_options(opts):
     """Options of szip that are no pair of method and number are refused."""
@@ -193,6 +237,14 @@ def test_refused_blosc_options(opts):
     """Lists inside blosc's options are refused like any other wrong option."""
     with pytest.raises(OptionError, match=r"blosc takes \(cname, clevel, shuffle\)"):
         parse_filters("blosc", opts, **FACTS)
+
+
+def test_lz4_stops_at_2_gib():
+    """A chunk over what the LZ4 filter counts is refused, by name and by number."""
+    for compression in ("lz4", 32004):
+        with pytest.raises(OptionError, match=r"2147483648 bytes is more than lz4 takes"):
+            only(compression, chunk_nbytes=2**31)
+    assert only("lz4", chunk_nbytes=2**31 - 1)[0] == 32004
 
 
 def test_blosc_stops_at_2_gib():

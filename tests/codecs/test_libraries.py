@@ -1,16 +1,17 @@
 """Codec libraries that are not installed: a fallback, or an error that names the extra."""
 
+import ctypes
 import sys
 import zlib
 
 import numpy as np
 import pytest
 
-from lazyio.codecs import deflate
+from lazyio.codecs import bitshuffle, deflate, lzf
 from lazyio.codecs.decode import decoder_for
 from lazyio.codecs.encode import encoder_for
 from lazyio.codecs.filters import Filter, parse_filters
-from lazyio.codecs.libraries import optional, required
+from lazyio.codecs.libraries import optional, required, shared_functions
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import OptionError
 
@@ -26,10 +27,16 @@ def without():
             hidden = {found for found in sys.modules for name in names if is_within(found, name)}
             for name in {*hidden, *names}:
                 patch.setitem(sys.modules, name, None)
-            optional.cache_clear()
+            forget()
 
         yield hide
-    optional.cache_clear()
+    forget()
+
+
+def forget():
+    """Look for every library anew."""
+    for found in (optional, lzf.library, bitshuffle.library):
+        found.cache_clear()
 
 
 def is_within(module, name):
@@ -76,7 +83,9 @@ def test_gzip_falls_back(without, hidden, level, library):
     assert deflate.library(level) == library
     stream = deflate.compressor(level)(DATA)
     assert zlib.decompress(stream) == DATA.tobytes()
-    assert deflate.decompress(np.frombuffer(stream, np.uint8), DATA.nbytes) == DATA.tobytes()
+    out = np.empty(DATA.nbytes, np.uint8)
+    deflate.decompress(np.frombuffer(stream, np.uint8), out)
+    assert out.tobytes() == DATA.tobytes()
 
 
 @pytest.mark.parametrize("level", [1, 4, 9])
@@ -109,9 +118,9 @@ def test_truncated_gzip_without_any_library(without, keep):
         decode(payload[:keep], filters)
 
 
-@pytest.mark.parametrize("compression", ["zstd", "blosc"])
+@pytest.mark.parametrize("compression", ["zstd", "blosc", "lz4"])
 def test_missing_numcodecs(without, compression):
-    """Encoding zstd or blosc without numcodecs names the extra that brings it."""
+    """Encoding zstd, blosc or lz4 without numcodecs names the extra that brings it."""
     without("numcodecs")
     with pytest.raises(OptionError, match=r"needs numcodecs.*pip install \"lazyio\[fast\]\""):
         encode(compression)
@@ -124,13 +133,57 @@ def test_missing_numcodecs_names_what_needs_it(without):
         encode("zstd", 3)
 
 
-@pytest.mark.parametrize("number", [32015, 32001])
+@pytest.mark.parametrize("number", [32015, 32001, 32004])
 def test_reading_without_numcodecs_is_left_to_libhdf5(without, number):
-    """Without numcodecs zstd and blosc chunks are libhdf5's to decode."""
+    """Without numcodecs zstd, blosc and lz4 chunks are libhdf5's to decode."""
     assert decoder_for((Filter(filter_id=number),), 2) is not None
     without("numcodecs")
     assert decoder_for((Filter(filter_id=number),), 2) is None
     assert decoder_for((Filter(filter_id=1),), 2) is not None
+
+
+def test_unshuffling_without_numcodecs(without):
+    """Byte planes come back without blosc, too."""
+    payload, filters = encode("gzip", 4)
+    without("numcodecs")
+    np.testing.assert_array_equal(decode(payload, filters), DATA)
+
+
+BITSHUFFLE = Filter(filter_id=32008, options=(0, 4, 2, 0, 2))
+"""As a file describes it: three numbers of the plugin's own, then what was asked for."""
+
+
+@pytest.mark.parametrize(
+    ("hidden", "step"),
+    [("h5py.h5z", Filter(filter_id=32000)), ("hdf5plugin", BITSHUFFLE)],
+    ids=["lzf", "bitshuffle"],
+)
+def test_missing_c_library(without, hidden, step):
+    """LZF and bitshuffle are libhdf5's where their own library is not to be had."""
+    asked = Filter(filter_id=step.filter_id, options=step.options[3:])
+    assert encoder_for((asked,), 2) is not None
+    assert decoder_for((step,), 2) is not None
+    without(hidden)
+    assert encoder_for((asked,), 2) is None
+    assert decoder_for((step,), 2) is None
+
+
+def test_bitshuffle_with_threads_of_its_own(without, monkeypatch):
+    """A build that starts threads for every call is left to libhdf5."""
+    without()
+    plugins = optional("hdf5plugin")
+    config = plugins.get_config()
+    threaded = config._replace(build_config=config.build_config._replace(openmp=True))
+    monkeypatch.setattr(plugins, "get_config", lambda: threaded)
+    assert not bitshuffle.is_available()
+
+
+@pytest.mark.parametrize("names", [("no_such_function",), ("lzf_compress", "no_such_function")])
+def test_c_library_without_a_function(names):
+    """A library that lacks a name is as good as none."""
+    path = optional("h5py.h5z").__file__
+    arguments = dict.fromkeys(names, (ctypes.c_void_p,))
+    assert shared_functions(path, arguments, returns=ctypes.c_int) is None
 
 
 def test_optional():

@@ -70,7 +70,7 @@ def test_unshuffle_is_numcodecs(dtype):
     """Planes that numcodecs made come back as the elements."""
     chunk = noise((10, 12, 3), dtype)
     out = np.empty(chunk.nbytes, np.uint8)
-    unshuffle(planes_of(chunk), chunk.dtype.itemsize, out)
+    unshuffle(planes_of(chunk), chunk.dtype.itemsize, out, Workspace())
     np.testing.assert_array_equal(out, chunk.reshape(-1).view(np.uint8))
 
 
@@ -89,7 +89,7 @@ def test_round_trip(shape, dtype, seed, order):
     planes = shuffle(chunk, Workspace())
     np.testing.assert_array_equal(planes, planes_of(chunk))
     out = np.full(chunk.nbytes, 7, np.uint8)
-    unshuffle(planes, chunk.dtype.itemsize, out)
+    unshuffle(planes, chunk.dtype.itemsize, out, Workspace())
     assert out.tobytes() == chunk.tobytes()
 
 
@@ -99,7 +99,7 @@ def test_bytes_beyond_whole_elements_follow_unchanged(nbytes, itemsize, seed):
     """A remainder below one element stays at the end, as in libhdf5."""
     planes = noise((nbytes,), "u1", seed)
     out = np.empty(nbytes, np.uint8)
-    unshuffle(planes, itemsize, out)
+    unshuffle(planes, itemsize, out, Workspace())
     whole = nbytes // itemsize * itemsize
     expected = planes[:whole].reshape(itemsize, -1).T.ravel()
     np.testing.assert_array_equal(out[:whole], expected)

@@ -15,8 +15,9 @@ from source_contract import (
 )
 
 import lazyio
+from lazyio.codecs.workspace import Workspace
 from lazyio.errors import DamagedDataError, SourceError, UnsupportedDtypeError
-from lazyio.sources.hdf5 import hdf5_source
+from lazyio.sources.hdf5 import Hdf5Source, dataset_keys, hdf5_source
 
 MATRIX = np.arange(37 * 23, dtype="<i2").reshape(37, 23)
 CHUNKS = {"chunks": (8, 5)}
@@ -475,3 +476,71 @@ def test_missing_file(tmp_path):
     """A file that is not there is named."""
     with pytest.raises(SourceError, match=r"none\.h5 does not exist"):
         lazyio.from_hdf5(tmp_path / "none.h5", "raw")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gzip-shuffle",
+        "zstd",
+        "blosc",
+        "lz4",
+        "lzf",
+        "lzf-noise",
+        "bitshuffle",
+        "structured",
+        "bytes",
+    ],
+)
+def test_chunks_are_decoded_outside_libhdf5(path, name, monkeypatch):
+    """What lazyio encodes it decodes as well, records and text included."""
+    values, options = CASES[name]
+    _create(path, values, options)
+    source = hdf5_source(path, "group/raw")
+    monkeypatch.setattr(Hdf5Source, "_read_with_libhdf5", None)
+    region = tuple(slice(0, extent) for extent in values.shape)
+    np.testing.assert_array_equal(source.read(region), values)
+
+
+@pytest.mark.parametrize("name", ["scaleoffset", "blosc2", "gzip-twice", "checksum-then-gzip"])
+def test_chunks_are_left_to_libhdf5(path, name, monkeypatch):
+    """Filters that are not known here, or in another order, are not guessed at."""
+    _create(path, *CASES[name])
+    asked = []
+    monkeypatch.setattr(Hdf5Source, "_read_with_libhdf5", lambda *given: asked.append(given))
+    hdf5_source(path, "group/raw").read((slice(0, 1), slice(0, 1)))
+    assert len(asked) == 1
+
+
+def test_chunks_that_are_wanted_whole_are_decoded_in_place(path, monkeypatch):
+    """No copy is made of a chunk that is as wide as the result."""
+    _create(path, MATRIX, {"chunks": (8, 23), "compression": "gzip", "shuffle": True})
+    source = hdf5_source(path, "group/raw")
+    region = (slice(8, 24), slice(0, 23))
+    monkeypatch.setattr(Workspace, "array", None)
+    np.testing.assert_array_equal(source.read(region), MATRIX[region])
+
+
+def test_holes_in_records(path):
+    """Records that were never written hold the fill value, field by field."""
+    values = _structured()
+    fill = np.zeros((), values.dtype)
+    fill["name"], fill["time"] = b"no", -1
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset(
+            "raw", values.shape, values.dtype, chunks=(5, 3), fillvalue=fill, compression="gzip"
+        )
+        made[6:9, 1:2] = values[6:9, 1:2]
+        expected = made[...]
+    np.testing.assert_array_equal(lazyio.from_hdf5(path).compute(scheduler="sync"), expected)
+
+
+def test_a_detectors_frame(shared_data, monkeypatch):
+    """A bitshuffled frame of a real detector reads as h5py reads it, without libhdf5."""
+    path = shared_data / "detector_bitshuffle.h5"
+    with h5py.File(path) as file:
+        (key,) = dataset_keys(file)
+        expected = file[key][...]
+    monkeypatch.setattr(Hdf5Source, "_read_with_libhdf5", None)
+    found = lazyio.from_hdf5(path, key).compute(scheduler="sync")
+    np.testing.assert_array_equal(found, expected)

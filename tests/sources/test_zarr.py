@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import pickle
 import shutil
 
 import numcodecs
@@ -13,7 +15,9 @@ from source_contract import SourceContract, StoredContract, TravelsContract
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 import lazyio
-from lazyio.errors import DamagedDataError, SourceError, UnsupportedDtypeError
+from lazyio.codecs.workspace import Workspace
+from lazyio.codecs.zarr_chain import Chain
+from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
 from lazyio.sources.zarr import zarr_source
 
 MATRIX = np.arange(37 * 23, dtype="<i2").reshape(37, 23)
@@ -182,10 +186,205 @@ class TestZipStore(SourceContract, TravelsContract):
         return MATRIX
 
 
-def test_chunk_shape_is_what_is_fetched(path):
-    """Of a sharded array the shard is what is fetched at once."""
+@pytest.fixture
+def decoded(monkeypatch):
+    """Return the shapes of what lazyio decodes, in the order in which it does."""
+    shapes = []
+    decode = Chain.decode
+
+    def note(self, payload, out, workspace):
+        shapes.append(self.shape)
+        decode(self, payload, out, workspace)
+
+    monkeypatch.setattr(Chain, "decode", note)
+    return shapes
+
+
+def test_chunk_shape_is_what_is_decoded(path):
+    """Of a sharded array an inner chunk is decoded at once."""
     _create(path, *CASES["v3-sharded"])
-    assert zarr_source(path, None).chunk_shape == (16, 10)
+    assert zarr_source(path, None).chunk_shape == (8, 5)
+
+
+def test_chunk_shape_where_zarr_decodes():
+    """zarr-python is asked for a whole shard at once."""
+    store = zarr.storage.MemoryStore()
+    _create(store, *CASES["v3-sharded"])
+    assert zarr_source(store, None).chunk_shape == (16, 10)
+
+
+@pytest.mark.parametrize(
+    ("region", "n_decoded"),
+    [
+        ((slice(0, 8), slice(0, 5)), 1),
+        ((slice(3, 4), slice(2, 3)), 1),
+        ((slice(7, 9), slice(4, 6)), 4),
+        ((slice(0, 37), slice(0, 1)), 5),
+        ((slice(12, 20), slice(8, 12)), 4),
+        ((slice(0, 37), slice(0, 23)), 25),
+        ((slice(0, 0), slice(0, 23)), 0),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("case", ["v3", "v3-sharded", "v2"])
+def test_only_what_is_touched_is_decoded(path, decoded, case, region, n_decoded):
+    """Each chunk that a region has elements of is decoded once, inner chunks of shards too."""
+    _create(path, *CASES[case])
+    found = zarr_source(path, None).read(region)
+    np.testing.assert_array_equal(found, MATRIX[region])
+    assert decoded == [(8, 5)] * n_decoded
+
+
+def test_blocks_of_a_sharded_array_decode_each_chunk_once(path, decoded):
+    """Blocks of the plan follow inner chunks, so that nothing is decoded twice."""
+    _create(path, *CASES["v3-sharded"])
+    array = lazyio.from_zarr(path, chunks=(8, 10))
+    assert (array.compute(scheduler="sync") == MATRIX).all()
+    assert decoded == [(8, 5)] * 25
+
+
+def test_chunks_that_are_wanted_whole_are_decoded_in_place(path, monkeypatch):
+    """No copy is made of a chunk that is as wide as the result."""
+    _create(path, MATRIX, {"chunks": (8, 23)})
+    monkeypatch.setattr(Workspace, "array", None)
+    region = (slice(8, 24), slice(0, 23))
+    np.testing.assert_array_equal(zarr_source(path, None).read(region), MATRIX[region])
+
+
+@pytest.mark.parametrize("case", ["v3-plain", "v2-plain"])
+def test_part_of_a_plain_chunk_is_all_that_is_read(path, case, monkeypatch):
+    """Of a chunk that is stored as it is, rows that are not wanted stay where they are."""
+    _create(path, MATRIX, {**CASES[case][1], "chunks": (37, 23)})
+    source = zarr_source(path, None)
+    monkeypatch.setattr(Workspace, "buffer", None)
+    region = (slice(5, 7), slice(0, 23))
+    np.testing.assert_array_equal(source.read(region), MATRIX[region])
+
+
+@pytest.mark.parametrize("nbytes", [0, 50, 37 * 23 * 2 - 1, 37 * 23 * 2 + 1])
+def test_plain_chunk_of_another_length(path, nbytes):
+    """An object that is longer or shorter than its chunk is damage, whatever is wanted of it."""
+    _create(path, MATRIX, {"chunks": (37, 23), "compressors": None})
+    (path / "c/0/0").write_bytes(bytes(nbytes))
+    with pytest.raises(DamagedDataError, match=rf"it decodes to {nbytes} bytes instead of 1702"):
+        zarr_source(path, None).read((slice(0, 1), slice(0, 23)))
+
+
+@pytest.mark.parametrize("case", ["v3", "v3-sharded", "v3-blosc", "v3-gzip", "v2", "v2-fortran"])
+def test_zarr_python_is_not_asked(path, case, monkeypatch):
+    """Arrays in a folder whose codecs are known are read without zarr's event loop."""
+    _create(path, *CASES[case])
+    source = zarr_source(path, None)
+    monkeypatch.setattr(zarr.Array, "__getitem__", None)
+    np.testing.assert_array_equal(source.read((slice(0, 37), slice(0, 23))), MATRIX)
+
+
+@pytest.mark.parametrize("case", ["v3", "v3-sharded", "v2-delta"])
+def test_codecs_that_are_not_ours_go_through_zarr(path, case, monkeypatch):
+    """What is not known here is read all the same."""
+    _create(path, *CASES[case])
+    monkeypatch.setattr("lazyio.sources.zarr_objects.chain_of", lambda *_, **__: None)
+    source = zarr_source(path, None)
+    assert source.objects is None
+    region = (slice(5, 30), slice(2, 19))
+    np.testing.assert_array_equal(source.read(region), MATRIX[region])
+
+
+@pytest.mark.parametrize("inside", ["", "deep"])
+def test_group_that_is_open(group, inside):
+    """A group that is open is a store, and a path counts from it."""
+    opened = zarr.open_group(group, mode="r", path=inside or None)
+    source = zarr_source(opened, "down/raw" if inside else "deep/down/raw")
+    assert source.shape == MATRIX.shape
+    with pytest.raises(SourceError, match="no Zarr array at"):
+        zarr_source(opened, "nowhere")
+
+
+def test_array_that_is_open(path):
+    """An array that is open is what it is, and has nothing inside it."""
+    made = _create(path, *CASES["v3"])
+    assert zarr_source(made, None).shape == MATRIX.shape
+    with pytest.raises(OptionError, match="path='x' inside an array"):
+        zarr_source(made, "x")
+
+
+@pytest.fixture
+def zipped(tmp_path):
+    """Return the path of a store in a zip file, with two arrays."""
+    path = tmp_path / "scan.zarr.zip"
+    with zarr.storage.ZipStore(path, mode="w") as store:
+        made = zarr.create_group(store)
+        made.create_array("deep/raw", data=MATRIX)
+        made.create_array("other", data=np.arange(3))
+    return path
+
+
+def test_path_of_a_zip_file(zipped):
+    """A zip file is opened by its path, and travels as it."""
+    source = zarr_source(zipped, "deep/raw")
+    copy = pickle.loads(pickle.dumps(source))
+    assert source.location == copy.location == (str(zipped), "deep/raw")
+    assert tokenize(source) == tokenize(copy)
+    np.testing.assert_array_equal(copy.read((slice(0, 37), slice(0, 23))), MATRIX)
+    assert lazyio.from_zarr(zipped, "other").sum().compute() == 3
+
+
+def test_token_of_a_zip_file_changes_with_it(zipped):
+    """A zip file that was written again is another one."""
+    before = tokenize(zarr_source(zipped, "other"))
+    os.utime(zipped, ns=(1, 1))
+    assert tokenize(zarr_source(zipped, "other")) != before
+
+
+def test_stores_in_memory_do_not_collide():
+    """An address that is used again does not name what lay there before."""
+    names = set()
+    for value in range(5):
+        store = zarr.storage.MemoryStore()
+        zarr.create_array(store, data=np.full(4, value))
+        names.add(tokenize(zarr_source(store, None)))
+        del store
+    assert len(names) == 5
+
+
+def test_url_in_memory():
+    """A URL is opened by way of fsspec, with its options."""
+    fs = pytest.importorskip("fsspec").filesystem("memory")
+    try:
+        _create("memory://lazyio/scan.zarr", *CASES["v3"])
+        array = lazyio.from_zarr("memory://lazyio/scan.zarr")
+        np.testing.assert_array_equal(array.compute(scheduler="threads"), MATRIX)
+    finally:
+        fs.rm("/lazyio", recursive=True)
+
+
+def test_shard_that_points_beyond_its_end(path):
+    """An index that is right and speaks of bytes that are not there is damage."""
+    options = {**CHUNKS, "shards": (16, 10), "compressors": None}
+    _create(path, MATRIX, options)
+    shard = path / "c/0/0"
+    content = shard.read_bytes()
+    # Bytes are missing before the index, which stands at the end with a checksum of its own.
+    shard.write_bytes(content[100:])
+    with pytest.raises(DamagedDataError, match=r"c/0/0, which holds \[0:16, 0:10\], is damaged"):
+        lazyio.from_zarr(path).compute(scheduler="sync")
+
+
+def test_missing_array_folder(group):
+    """An array whose folder is gone does not read as its fill value."""
+    source = zarr_source(group, "other")
+    shutil.rmtree(group / "other")
+    with pytest.raises(SourceError, match="is not there any more"):
+        source.read((slice(0, 3),))
+
+
+def test_object_that_is_a_folder(path):
+    """What is no file at all is no missing chunk either."""
+    _create(path, *CASES["v3"])
+    (path / "c/0/0").unlink()
+    (path / "c/0/0").mkdir()
+    with pytest.raises(SourceError, match=r"c/0/0 cannot be read: Is a directory"):
+        lazyio.from_zarr(path).compute(scheduler="sync")
 
 
 @pytest.fixture

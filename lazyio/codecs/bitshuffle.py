@@ -1,0 +1,172 @@
+"""Bits of the same weight side by side, in small blocks, then LZ4 or zstd: filter 32008.
+
+The library is the one inside hdf5plugin, which writing and reading such a
+file with h5py need anyway; called by way of ctypes it needs no lock of
+libhdf5 and releases the GIL. Its decoder believes the sizes in a payload, so
+they are added up before it is called.
+"""
+
+import ctypes
+import struct
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lazyio.codecs import lz4
+from lazyio.codecs.libraries import optional, shared_functions
+from lazyio.codecs.workspace import Bytes
+
+Compress = Callable[[Bytes], Bytes]
+
+NONE, LZ4, ZSTD = 0, 2, 3
+"""What follows the shuffle, as the filter's client data names it."""
+CNAMES = {"none": NONE, "lz4": LZ4, "zstd": ZSTD}
+_HEADER = struct.Struct(">QI")
+_SIZES = (ctypes.c_size_t, ctypes.c_size_t, ctypes.c_size_t)
+_IN_OUT = (ctypes.c_void_p, ctypes.c_void_p, *_SIZES)
+_UNIT = 8
+"""Elements that a block has a multiple of; a remainder below that follows as it is."""
+
+
+@cache
+def library() -> Any:
+    """Return hdf5plugin's bitshuffle, ``None`` where it is not to be had or has threads."""
+    plugins = optional("hdf5plugin")
+    if plugins is None or plugins.get_config().build_config.openmp:
+        return None
+    arguments = {
+        "bshuf_bitshuffle": _IN_OUT,
+        "bshuf_bitunshuffle": _IN_OUT,
+        "bshuf_compress_lz4": _IN_OUT,
+        "bshuf_decompress_lz4": _IN_OUT,
+        "bshuf_compress_lz4_bound": _SIZES,
+        "bshuf_compress_zstd": (*_IN_OUT, ctypes.c_int),
+        "bshuf_decompress_zstd": _IN_OUT,
+        "bshuf_compress_zstd_bound": _SIZES,
+        "bshuf_default_block_size": _SIZES[:1],
+    }
+    for file in Path(plugins.PLUGIN_PATH).glob("*h5bshuf.*"):
+        return shared_functions(str(file), arguments, returns=ctypes.c_int64)
+    return None
+
+
+def is_available() -> bool:
+    """Return whether bitshuffle can be had outside libhdf5."""
+    return library() is not None
+
+
+def compressor(itemsize: int, block: int, follows: int, level: int) -> Compress:
+    """Return a function from bytes to the payload of the bitshuffle filter.
+
+    Parameters
+    ----------
+    itemsize : int
+        Bytes per element.
+    block : int
+        Elements that are shuffled at once, a multiple of 8; 0 is the
+        library's choice.
+    follows : int
+        :data:`NONE`, :data:`LZ4` or :data:`ZSTD`.
+    level : int
+        Of zstd.
+
+    Returns
+    -------
+    callable
+        Safe to call from several threads; its payload may be longer than the
+        chunk, as libhdf5's own.
+
+    Examples
+    --------
+    >>> payload = compressor(2, 0, LZ4, 0)(np.zeros(1000, np.uint8))
+    >>> out = np.ones(1000, np.uint8)
+    >>> decompress(payload, out, itemsize=2, block=0, follows=LZ4)
+    >>> payload.size < 100, int(out.sum())
+    (True, 0)
+    """
+    functions = library()
+    block = block or functions.bshuf_default_block_size(itemsize)
+    if follows == NONE:
+        return lambda data: _bit_planes(functions.bshuf_bitshuffle, data, itemsize, block)
+    is_zstd = follows == ZSTD
+    bound = functions.bshuf_compress_zstd_bound if is_zstd else functions.bshuf_compress_lz4_bound
+    function = functions.bshuf_compress_zstd if is_zstd else functions.bshuf_compress_lz4
+    levels = (level,) if is_zstd else ()
+
+    def compress(data: Bytes) -> Bytes:
+        n_elements = data.size // itemsize
+        payload = np.empty(_HEADER.size + bound(n_elements, itemsize, block), np.uint8)
+        payload[: _HEADER.size] = memoryview(_HEADER.pack(data.size, block * itemsize))
+        place = payload.ctypes.data + _HEADER.size
+        nbytes = function(data.ctypes.data, place, n_elements, itemsize, block, *levels)
+        _check(nbytes)
+        return payload[: _HEADER.size + nbytes]
+
+    return compress
+
+
+def decompress(payload: Bytes, out: Bytes, *, itemsize: int, block: int, follows: int) -> None:
+    """Fill ``out`` with the content of a payload.
+
+    Raises
+    ------
+    ValueError
+        When the payload is damaged, cut short or of another length.
+    """
+    functions = library()
+    packed = np.ascontiguousarray(payload)
+    if out.size % itemsize:
+        msg = f"{out.size} bytes are no whole number of elements of {itemsize}"
+        raise ValueError(msg)
+    if follows == NONE:
+        if packed.size != out.size:
+            msg = f"it has {packed.size} bytes instead of {out.size}"
+            raise ValueError(msg)
+        _check(_shuffled(functions.bshuf_bitunshuffle, packed, out, itemsize, block))
+        return
+    # A payload says itself how long its blocks are.
+    block = _check_blocks(packed, out.size, itemsize)
+    is_zstd = follows == ZSTD
+    function = functions.bshuf_decompress_zstd if is_zstd else functions.bshuf_decompress_lz4
+    _check(_shuffled(function, packed[_HEADER.size :], out, itemsize, block))
+
+
+def _bit_planes(function: Any, data: Bytes, itemsize: int, block: int) -> Bytes:
+    planes = np.empty(data.size, np.uint8)
+    _check(_shuffled(function, data, planes, itemsize, block))
+    return planes
+
+
+def _shuffled(function: Any, source: Bytes, out: Bytes, itemsize: int, block: int) -> int:
+    n_elements = out.size // itemsize
+    return int(function(source.ctypes.data, out.ctypes.data, n_elements, itemsize, block))
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        msg = f"bitshuffle's error {result}"
+        raise ValueError(msg)
+
+
+def _check_blocks(payload: Bytes, nbytes: int, itemsize: int) -> int:
+    """Return the elements of a block, after adding up the sizes of all blocks."""
+    block_nbytes = lz4.read_header(payload, nbytes)
+    block, rest = divmod(block_nbytes, itemsize)
+    if rest or block % _UNIT:
+        msg = f"its blocks of {block_nbytes} bytes are no multiple of 8 elements of {itemsize}"
+        raise ValueError(msg)
+    n_elements = nbytes // itemsize
+    n_blocks = n_elements // block + (n_elements % block >= _UNIT)
+    view, at, end = memoryview(payload), _HEADER.size, payload.size
+    for _ in range(n_blocks):
+        # Beyond the end this is a shorter number, and the sum is wrong all the same.
+        at += 4 + int.from_bytes(view[at : at + 4], "big")
+        if at > end:
+            break
+    if at + n_elements % _UNIT * itemsize != end:
+        msg = "its blocks do not add up to its length"
+        raise ValueError(msg)
+    return block

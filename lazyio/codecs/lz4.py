@@ -1,0 +1,120 @@
+"""LZ4 blocks behind HDF5's own header, filter 32004.
+
+The chunk's bytes and the block's bytes, both big-endian, then each block with
+its size in front; a block that does not shrink is stored as it is. numcodecs
+brings liblz4, which releases the GIL and never writes beyond what it is given,
+as the plugin's own decoder may.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lazyio.codecs.libraries import required
+from lazyio.codecs.workspace import Bytes
+
+Compress = Callable[[Bytes], bytes]
+
+MAX_NBYTES = 2**31 - 1
+"""The filter counts a chunk in signed 32 bits."""
+MAX_BLOCK_NBYTES = 2**30
+"""What the filter takes for a block of its own choice; liblz4 stops a little below 2 GiB."""
+_HEADER = struct.Struct(">QI")
+
+
+def compressor(block_nbytes: int = 0) -> Compress:
+    """Return a function from bytes to the payload of the LZ4 filter.
+
+    Parameters
+    ----------
+    block_nbytes : int
+        Bytes that are compressed at once; 0 is the filter's own choice, the
+        whole chunk.
+
+    Returns
+    -------
+    callable
+        Safe to call from several threads.
+
+    Examples
+    --------
+    >>> payload = compressor()(np.zeros(1000, np.uint8))
+    >>> out = np.ones(1000, np.uint8)
+    >>> decompress(np.frombuffer(payload, np.uint8), out)
+    >>> int(out.sum())
+    0
+    """
+    lz4 = required("numcodecs.lz4", what='compression="lz4"', extra="fast")
+
+    def compress(data: Bytes) -> bytes:
+        step = min(block_nbytes or MAX_BLOCK_NBYTES, data.size)
+        parts: list[Any] = [_HEADER.pack(data.size, step)]
+        for at in range(0, data.size, step or 1):
+            block = data[at : at + step]
+            # numcodecs puts the size before compression in front, little-endian.
+            packed = memoryview(lz4.compress(block))[4:]
+            stored = packed if len(packed) < block.size else memoryview(block)
+            parts += (len(stored).to_bytes(4, "big"), stored)
+        return b"".join(parts)
+
+    return compress
+
+
+def decompress(payload: Bytes, out: Bytes) -> None:
+    """Fill ``out`` with the content of a payload.
+
+    Raises
+    ------
+    ValueError
+        When the payload is damaged, cut short or of another length.
+    """
+    lz4 = required("numcodecs.lz4", what="an lz4 chunk", extra="fast")
+    step = read_header(payload, out.size)
+    at = _HEADER.size
+    for begin in range(0, out.size, step):
+        block = out[begin : begin + step]
+        stored_nbytes = int.from_bytes(payload[at : at + 4].tobytes(), "big")
+        at += 4 + stored_nbytes
+        if at > payload.size:
+            msg = "its last block is cut short"
+            raise ValueError(msg)
+        stored = payload[at - stored_nbytes : at]
+        if stored_nbytes == block.size:
+            block[:] = stored
+        else:
+            _decompress_block(lz4, stored, block)
+
+
+def read_header(payload: Bytes, nbytes: int) -> int:
+    """Return the bytes of a block, after comparing the header with what is there.
+
+    The header is that of bitshuffle's payloads, too.
+
+    Raises
+    ------
+    ValueError
+        When it is cut short, or speaks of another length than ``nbytes``.
+    """
+    if payload.size < _HEADER.size:
+        msg = "it is too short for its header"
+        raise ValueError(msg)
+    claimed, block_nbytes = _HEADER.unpack(payload[: _HEADER.size].tobytes())
+    if claimed != nbytes or not block_nbytes:
+        msg = (
+            f"its header speaks of {claimed} bytes in blocks of {block_nbytes}, "
+            f"there should be {nbytes}"
+        )
+        raise ValueError(msg)
+    return int(block_nbytes)
+
+
+def _decompress_block(lz4: Any, stored: Bytes, block: Bytes) -> None:
+    sized = np.empty(stored.size + 4, np.uint8)
+    sized[:4].view("<u4")[0] = block.size
+    sized[4:] = stored
+    try:
+        lz4.decompress(sized, block)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(str(error)) from error
