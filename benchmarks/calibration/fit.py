@@ -42,6 +42,11 @@ class Fit:
     """For each window: how much longer than the fastest chunk the model's choice took."""
 
     @property
+    def mean_error(self) -> float:
+        """The geometric mean of the factors."""
+        return math.exp(float(np.mean(np.log(self.errors))))
+
+    @property
     def median_error(self) -> float:
         """Half of all readings are judged better than by this factor."""
         return float(np.median(self.errors))

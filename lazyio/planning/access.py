@@ -21,8 +21,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from lazyio.planning.access_windows import Window
 from lazyio.planning.overlaps import elements_sum, matched_sum, touched_sum
-from lazyio.planning.windows import Window
 from lazyio.spec import Shape
 
 Floats = npt.NDArray[np.float64]
@@ -48,12 +48,12 @@ _KIB = 2**10
 # the page cache: the geometric mean of the readers there, as a power of two. The figures are
 # in docs/explanation/calibration.md.
 CHUNK_OVERHEAD_NBYTES = {
-    ("hdf5", "none"): 256 * _KIB,
-    ("hdf5", "gzip"): 8 * _KIB,
+    ("hdf5", "none"): 128 * _KIB,
+    ("hdf5", "gzip"): 4 * _KIB,
     ("hdf5", "zstd"): 64 * _KIB,
-    ("zarr", "none"): 2048 * _KIB,
-    ("zarr", "gzip"): 64 * _KIB,
-    ("zarr", "zstd"): 512 * _KIB,
+    ("zarr", "none"): 512 * _KIB,
+    ("zarr", "gzip"): 16 * _KIB,
+    ("zarr", "zstd"): 128 * _KIB,
 }
 # The same for HDF5 without filters, where chunks do not fit libhdf5's chunk cache.
 PART_OVERHEAD_NBYTES = 32 * _KIB

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lazyio.errors import OptionError
+from lazyio.planning.access_windows import Window, as_windows
 from lazyio.planning.facts import Facts, Wishes
 from lazyio.planning.layout import Layout
 from lazyio.planning.plan import Plan
-from lazyio.planning.windows import Window, as_windows
 from lazyio.planning.wishes import chunk_wishes, shard_wishes
 from lazyio.spec import Shape
 

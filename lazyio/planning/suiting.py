@@ -54,7 +54,7 @@ def suit_windows(
     Examples
     --------
     >>> from lazyio.planning.access import Overheads
-    >>> from lazyio.planning.windows import Window
+    >>> from lazyio.planning.access_windows import Window
     >>> cost = AccessCost(
     ...     shape=(700000, 384),
     ...     windows=(Window(shape=(30000, 1)),),

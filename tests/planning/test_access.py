@@ -18,8 +18,8 @@ from lazyio.planning.access import (
     overheads_of,
     window_costs,
 )
+from lazyio.planning.access_windows import Window
 from lazyio.planning.overlaps import elements_sum, matched_sum, touched_sum
-from lazyio.planning.windows import Window
 
 WHOLE = Overheads(chunk_nbytes=100)
 WANTED = Overheads(chunk_nbytes=100, run_nbytes=7, whole_chunks=False)
