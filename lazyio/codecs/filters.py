@@ -88,8 +88,8 @@ CODECS = (
     Codec(
         name="lz4",
         filter_id=LZ4,
-        encoded_by="numcodecs",
-        without="OptionError naming lazyio[fast]",
+        encoded_by="numcodecs, libhdf5 with a plugin",
+        without="OptionError naming lazyio[plugins]",
         read_with="hdf5plugin",
     ),
     Codec(
@@ -253,7 +253,7 @@ def compressor(step: Filter, itemsize: int) -> Compress | None:
         return deflate.compressor(options[0])
     if number == ZSTD:
         return zstd.compressor(_signed(options[0]) if options else zstd.DEFAULT_LEVEL)
-    if number == LZ4:
+    if number == LZ4 and optional("numcodecs") is not None:
         return lz4.compressor(options[0] if options else 0)
     if number == LZF and lzf.is_available():
         return lzf.compressor()
