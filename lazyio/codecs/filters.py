@@ -374,7 +374,7 @@ def _by_id(number: int, opts: Any, facts: _ChunkFacts) -> Filter:
     if number == BLOSC:
         return _blosc_filter(options[4:7], facts)
     if number == LZ4:
-        _require_below(lz4.MAX_NBYTES, "lz4", facts)
+        return _lz4_filter(options or None, facts)
     # HDF5 stores client data as unsigned; hdf5plugin gives zstd's negative levels signed.
     return Filter(filter_id=number, options=tuple(value % 2**32 for value in options))
 
