@@ -1,6 +1,8 @@
 """Lazy arrays that do not fit in memory, to HDF5 and Zarr with chunks that match."""
 
 from lazyio.errors import LazyioError
+from lazyio.into_hdf5 import to_hdf5
+from lazyio.into_zarr import to_zarr
 from lazyio.planning import Plan
 from lazyio.reading import (
     from_array,
@@ -15,7 +17,6 @@ from lazyio.reading import (
 )
 from lazyio.run.report import WriteReport
 from lazyio.sources.base import Source
-from lazyio.writing import to_hdf5, to_zarr
 
 __all__ = [
     "LazyioError",

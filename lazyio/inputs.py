@@ -1,9 +1,8 @@
 """What a user hands in, recognised once: a source to read, or a graph to compute."""
 
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dask.array as da
@@ -11,8 +10,10 @@ import numpy as np
 from dask.base import is_dask_collection
 
 from lazyio.blocks import location_of, locations_in, source_of
-from lazyio.errors import OptionError, PlanError, UnsupportedDtypeError
+from lazyio.elements import is_text
+from lazyio.errors import OptionError, UnsupportedDtypeError
 from lazyio.planning import Facts
+from lazyio.run.graph import as_dask_array
 from lazyio.sources.base import Source
 from lazyio.sources.lookup import array_source, source_for
 from lazyio.spec import Shape, as_dtype
@@ -32,8 +33,10 @@ class Input:
     """The graph, where there is one; of a straight source its blocks are a wish."""
     dims: tuple[str, ...] = ()
     """Names of the axes, where it has them."""
-    has_coordinates: bool = False
-    """Whether it is an xarray object with more to it than its array."""
+    mask_fill: Any = None
+    """What the gaps of a masked array are filled with, unless another is asked for."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """How it wants to be stored, where it says so: keywords of ``create_dataset``."""
 
     @property
     def locations(self) -> set[tuple[str, str]]:
@@ -102,25 +105,29 @@ def recognise(data: Any) -> Input:
     """
     if _is_xarray(data, "Dataset"):
         msg = (
-            "an xarray Dataset holds several arrays, which cannot be written yet; give one of "
-            "them, such as dataset['name']"
+            "an xarray Dataset holds several arrays with coordinates, which cannot be written as "
+            "one yet; give {name: dataset[name].data}, or one of them"
         )
         raise OptionError(msg)
-    if _is_xarray(data, "DataArray"):
-        given = recognise(data.variable.data)
-        has_coordinates = bool(data.coords) or bool(data.attrs)
-        return replace(given, dims=tuple(map(str, data.dims)), has_coordinates=has_coordinates)
+    if _is_xarray(data, "DataArray") or _is_xarray(data, "Variable"):
+        if len(getattr(data, "coords", ())):
+            msg = (
+                "coordinates of xarray objects cannot be written yet; give .variable, the array "
+                "with its attributes and dimensions alone"
+            )
+            raise OptionError(msg)
+        given = recognise(getattr(data, "variable", data).data)
+        dims = tuple(map(str, data.dims))
+        return replace(given, dims=dims, settings={"attrs": dict(data.attrs)})
     if is_dask_collection(data):
-        return _from_dask(data)
+        return _from_dask(as_dask_array(data))
     if isinstance(data, Mapping):
-        msg = "several arrays at once ({key: array}) cannot be written yet; write one at a time"
+        msg = "a mapping holds several arrays, of which none is meant yet; give one of them"
         raise OptionError(msg)
     if hasattr(data, "io_settings") and hasattr(data, "data"):
-        msg = (
-            f"the settings of {type(data).__name__} cannot be taken over yet; give its .data, and "
-            "the settings as arguments"
-        )
-        raise OptionError(msg)
+        return _from_wrapper(data)
+    if isinstance(data, np.ma.MaskedArray):
+        return _from_dask(da.from_array(data, asarray=False, name=False))
     if isinstance(data, (str, os.PathLike)):
         source = source_for(data)
         return Input(shape=source.shape, dtype=source.dtype, source=source)
@@ -137,30 +144,45 @@ def _is_xarray(data: Any, name: str) -> bool:
     )
 
 
-def _from_dask(array: Any) -> Input:
-    if not isinstance(array, da.Array):
-        kind = type(array).__name__
-        msg = (
-            f"a dask {kind} is not an array; convert it first, as with .to_dask_array(lengths=True)"
-        )
+def _from_wrapper(wrapper: Any) -> Input:
+    """Return what is inside of HDMF's H5DataIO, with what it asks for."""
+    if wrapper.data is None:
+        kind = type(wrapper).__name__
+        msg = f"the {kind} holds no data; make an empty dataset with lazyio.allocate"
         raise OptionError(msg)
-    if any(math.isnan(size) for sizes in array.chunks for size in sizes):
-        msg = (
-            f"the array's chunks {array.chunks} are not known (NaN); call .compute_chunk_sizes() "
-            "first, which computes it once"
-        )
-        raise PlanError(msg)
+    settings = {name: value for name, value in wrapper.io_settings.items() if value is not None}
+    if getattr(wrapper, "link_data", False):
+        settings["links"] = "link"
+    return replace(recognise(wrapper.data), settings=settings)
+
+
+def _from_dask(array: da.Array) -> Input:
     meta = array._meta
-    if not isinstance(meta, np.ndarray) or isinstance(meta, np.ma.MaskedArray):
-        kind = f"{type(meta).__module__}.{type(meta).__name__}"
-        msg = (
-            f"blocks of {kind} have no plain bytes to store; make them numpy arrays first, with "
-            ".map_blocks(lambda b: b.todense()), .filled(value) or .get()"
-        )
-        raise UnsupportedDtypeError(msg)
+    is_plain = isinstance(meta, np.ndarray)
+    if not is_plain or (meta.dtype.hasobject and not is_text(meta.dtype)):
+        raise UnsupportedDtypeError(_refusal(meta))
+    is_masked = isinstance(meta, np.ma.MaskedArray)
     return Input(
         shape=tuple(map(int, array.shape)),
         dtype=as_dtype(array.dtype),
         source=source_of(array),
         array=array,
+        mask_fill=meta.fill_value if is_masked else None,
     )
+
+
+def _refusal(meta: Any) -> str:
+    """Say what to do about blocks that are not numpy's plain elements."""
+    kind = f"{type(meta).__module__}.{type(meta).__name__}"
+    if isinstance(meta, np.ndarray):
+        return (
+            f"blocks of dtype {meta.dtype} hold Python objects, which have no plain bytes to "
+            "store; convert them first, text with .astype(numpy.dtypes.StringDType()), numbers "
+            "with .astype(float)"
+        )
+    remedy = "make them numpy arrays first, with .map_blocks(numpy.asarray)"
+    if "sparse" in kind:
+        remedy = "make them dense first, with .map_blocks(lambda block: block.todense())"
+    elif "cupy" in kind:
+        remedy = "copy them from the device first, with .map_blocks(lambda block: block.get())"
+    return f"blocks of {kind} have no plain bytes to store; {remedy}"

@@ -3,11 +3,14 @@
 import errno
 import json
 import os
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import zarr
+from zarr.abc.store import Store
+from zarr.storage import StorePath
 
 from lazyio.errors import OptionError, TargetError, TargetExistsError
 from lazyio.inputs import Input
@@ -32,11 +35,8 @@ def check_key(key: Any) -> None:
 
 def target_path(path: Any) -> Path:
     """Return the absolute path of a file to write, links resolved."""
-    if isinstance(path, (h5py.Group, h5py.Dataset)):
-        msg = "an open h5py object cannot be written into yet; give the path of the file"
-        raise OptionError(msg)
     if not isinstance(path, (str, os.PathLike)):
-        msg = f"path={path!r} is not a path; give the name of a file"
+        msg = f"path={path!r} is not a path; give the name of a file, or an open h5py object"
         raise OptionError(msg)
     return _resolved(path)
 
@@ -57,15 +57,49 @@ def _resolved(path: str | os.PathLike[str]) -> Path:
     return resolved
 
 
+def is_url(store: Any) -> bool:
+    """Return whether a store is named by a URL."""
+    return isinstance(store, (str, os.PathLike)) and "://" in str(store)
+
+
+def is_local(store: Any) -> bool:
+    """Return whether a store is named by a path on this machine."""
+    return isinstance(store, (str, os.PathLike)) and not is_url(store)
+
+
+def check_store(store: Any) -> None:
+    """Refuse what zarr-python takes for no store."""
+    if is_url(store) or isinstance(store, (Store, StorePath, zarr.Group, MutableMapping)):
+        return
+    msg = (
+        f"store={store!r} is no store; give the path of a directory, a URL, a zarr store, Group "
+        "or Array"
+    )
+    raise OptionError(msg)
+
+
 def store_path(store: Any) -> Path:
     """Return the absolute path of a local store to write, links resolved."""
-    if isinstance(store, (zarr.Group, zarr.Array)) or not isinstance(store, (str, os.PathLike)):
-        msg = f"a {type(store).__name__} cannot be written into yet; give the path of a directory"
-        raise OptionError(msg)
-    if "://" in str(store):
-        msg = f"{store}: stores behind a URL cannot be written yet; give a local directory"
-        raise OptionError(msg)
     return _resolved(store)
+
+
+def check_zip_place(given: Sequence[Input], path: Path, mode: str, *, replace: bool) -> None:
+    """Refuse a ``.zip`` file that is there, unless it may be replaced as a whole.
+
+    Raises
+    ------
+    TargetError, TargetExistsError
+        Naming what is there and what to do.
+    """
+    check_file(path, mode, is_file=True)
+    if path.exists() and mode != "w" and not replace:
+        msg = (
+            f"{path} is there already, and nothing can be changed in a .zip file; pass mode='w' "
+            "to replace it, or another path"
+        )
+        raise TargetExistsError(errno.EEXIST, msg)
+    for one in given:
+        refuse_own_source(one, path, None)
 
 
 def array_path(path: str | None) -> str:
@@ -100,6 +134,16 @@ def check_file(path: Path, mode: str, *, is_file: bool) -> None:
     if not path.exists() and mode == "r+":
         msg = f"{path} does not exist, and mode='r+' adds to existing ones only; pass mode='a'"
         raise TargetError(errno.ENOENT, msg)
+
+
+def check_open_file(item: h5py.Group | h5py.Dataset) -> None:
+    """Refuse an open file that is closed by now, or was opened for reading."""
+    if not item:
+        msg = "the h5py object given to write into has been closed; open its file again"
+        raise TargetError(errno.EBADF, msg)
+    if item.file.mode == "r":
+        msg = f"{item.file.filename} is open for reading only; open it with mode 'r+' or 'a'"
+        raise TargetError(errno.EROFS, msg)
 
 
 def check_key_is_free(path: Path, key: str, *, replace: bool) -> None:

@@ -11,8 +11,9 @@ from lazyio.blocks import as_blocks
 from lazyio.errors import OptionError, PlanError
 from lazyio.grid import Region
 from lazyio.inputs import lies_in_rows, recognise
-from lazyio.options import refuse_unready, wishes_for
-from lazyio.planning import Facts, Plan, solve
+from lazyio.options import wishes_for
+from lazyio.planning import Facts, Plan, solve, suit_blocks
+from lazyio.planning.windows import Window, as_windows
 from lazyio.sources.base import Array, Source
 from lazyio.sources.function import FunctionSource
 from lazyio.sources.hdf5 import hdf5_source
@@ -51,7 +52,7 @@ def plan(
         Type of an element, where ``what`` does not say it or it will be cast.
     memory_limit : int or str, optional
         Bytes for everything in flight at once, such as ``"256 MiB"``; 1 GiB
-        by default.
+        by default. ``"auto"`` is half of what is free.
     workers : int, optional
         Blocks in flight; by default dask's number of workers, or fewer where
         the limit does not allow as many.
@@ -61,15 +62,21 @@ def plan(
         axis); or a dict from axis to one of those.
     chunk_nbytes : int, str or pair, optional
         Upper bound of a chunk in bytes, or ``(lower, upper)``; by default
-        1 MiB for HDF5 and 4 MiB for Zarr.
+        1 MiB for HDF5 and 4 MiB for Zarr, and a quarter of that as lower bound
+        where ``access`` is given.
     block_shape : tuple of int, optional
         Elements per axis of a block; by default what the limit allows.
-    shards, access : optional
-        Not yet.
+    shards : tuple of int, int or "auto", optional
+        Elements per axis of a Zarr shard, a multiple of the chunk, -1 for the
+        whole axis; ``"auto"`` keeps the number of files small.
+    access : optional
+        Windows that readers will ask for, such as ``[(30000, 1), (1, 384)]`` or
+        ``[((30000, 1), weight), ...]``, -1 or ``None`` for a whole axis. The chunk
+        is the one that costs the least to read them out of.
     source_chunks : tuple of int, optional
         Chunk shape of the source, for a shape whose source is not at hand.
     format : {"hdf5", "zarr"}
-        Whose default chunk size to take.
+        Whose default chunk size to take, and whose costs of reading.
     strategy : {"auto", "hdmf"}
         ``"hdmf"`` gives the shapes of HDMF's GenericDataChunkIterator, with
         ``memory_limit`` and ``chunk_nbytes`` as its ``buffer_gb`` and ``chunk_mb``.
@@ -94,7 +101,6 @@ def plan(
     >>> plan.n_blocks, plan.n_chunks
     (4, 400)
     """
-    refuse_unready(shards=(shards, None), access=(access, None))
     facts, dims = _facts(what, dtype, chunks is True, source_chunks)
     wishes = wishes_for(
         memory_limit=memory_limit,
@@ -102,6 +108,8 @@ def plan(
         chunks=chunks,
         chunk_nbytes=chunk_nbytes,
         block_shape=block_shape,
+        shards=shards,
+        access=access,
         format=format,
         strategy=strategy,
         dims=dims,
@@ -137,9 +145,12 @@ def open(
         Blocks of the dask array, as in ``dask.array.from_array``: ``"auto"``
         for the plan's, a tuple, an integer, -1, or a :class:`Plan`.
     memory_limit : int or str, optional
-        Bytes for all blocks in flight; 1 GiB by default.
+        Bytes for all blocks in flight; 1 GiB by default, ``"auto"`` for half of
+        what is free.
     access : optional
-        Not yet.
+        Windows that will be taken out of the array, as in :func:`plan`. Blocks
+        are then as many of the source's chunks, in the proportions that compute
+        the least in vain for them.
     allow_external : list of path-like, optional
         Folders, beside the file's own, that links in an HDF5 file may lead to.
     **options
@@ -504,7 +515,7 @@ least 1 per axis"
 
 def _lazy(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Array:
     """Return a source as blocks: the user's own, or the plan's along its chunks."""
-    refuse_unready(access=(access, None))
+    windows = as_windows(access, source.shape)
     block_shape = None
     if isinstance(chunks, Plan):
         block_shape = chunks.block_shape
@@ -518,7 +529,7 @@ def _lazy(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Arr
         block_shape = _given_blocks(chunks, source)
     if block_shape is not None:
         return as_blocks(source, block_shape)
-    return as_blocks(source, _reading_block(source, memory_limit))
+    return as_blocks(source, _reading_block(source, memory_limit, windows))
 
 
 def _given_blocks(chunks: Any, source: Source) -> tuple[int, ...]:
@@ -538,8 +549,10 @@ def _given_blocks(chunks: Any, source: Source) -> tuple[int, ...]:
     return tuple(max((1, *axis)) for axis in edges)
 
 
-def _reading_block(source: Source, memory_limit: Any) -> tuple[int, ...]:
-    """Return the block of a plan whose chunks are the source's own."""
+def _reading_block(
+    source: Source, memory_limit: Any, windows: tuple[Window, ...]
+) -> tuple[int, ...]:
+    """Return the block of a plan whose chunks are the source's own, suited to windows."""
     facts = Facts(
         shape=source.shape,
         dtype=as_dtype(source.dtype),
@@ -551,10 +564,11 @@ def _reading_block(source: Source, memory_limit: Any) -> tuple[int, ...]:
         workers=None,
         chunks=source.chunk_shape or "auto",
         chunk_nbytes=None,
+        access=[(window.shape, window.weight) for window in windows] or None,
         format="hdf5",
     )
     try:
-        return solve(facts, wishes).block_shape
+        return suit_blocks(solve(facts, wishes))
     except PlanError as error:
         if source.chunk_shape is None:
             raise

@@ -338,18 +338,8 @@ class TestWhatIsNoPlainArray:
             lambda block: Foreign(block.shape), dtype="<i4", meta=Foreign()
         )
         assert isinstance(array._meta, Foreign)
-        with refused(tmp_path, UnsupportedDtypeError, r"Foreign have no plain bytes.*todense"):
+        with refused(tmp_path, UnsupportedDtypeError, r"Foreign have no plain bytes.*asarray"):
             write(array, tmp_path)
-
-    def test_masked_array(self, tmp_path, write):
-        """A masked array has values that are not there."""
-        with refused(tmp_path, UnsupportedDtypeError, r"mask.*\.filled"):
-            write(np.ma.masked_less(MATRIX, 9), tmp_path)
-
-    def test_masked_dask_array(self, tmp_path, write, blocks):
-        """So has one of dask."""
-        with refused(tmp_path, UnsupportedDtypeError, r"[Mm]ask.*\.filled"):
-            write(da.ma.masked_less(blocks, 9), tmp_path)
 
     @pytest.mark.parametrize(
         "make",
@@ -476,17 +466,8 @@ class TestPlans:
             "not a multiple of chunk_shape .* use 16 or 24",
             id="block-misaligned",
         ),
-        pytest.param(((4,), "i2"), {"shards": (2,)}, OptionError, "does not work yet", id="shards"),
-        pytest.param(
-            ((4,), "i2"), {"access": [(1,)]}, OptionError, "does not work yet", id="access"
-        ),
-        pytest.param(
-            ((4,), "i2"),
-            {"memory_limit": "auto"},
-            OptionError,
-            "does not work yet",
-            id="auto-limit",
-        ),
+        pytest.param(((4,), "i2"), {"shards": (2,)}, OptionError, "has no shards", id="shards"),
+        pytest.param(((4,), "i2"), {"access": [(0,)]}, OptionError, "extent 0", id="access"),
         pytest.param(
             (MATRIX,), {"source_chunks": (2, 2)}, OptionError, "says itself", id="chunked"
         ),
@@ -563,9 +544,17 @@ GIVEN = {
 }
 
 
+# A graph's masked blocks are filled, so they are no fault.
+FAILING = [
+    pytest.param(make, *fault, id=f"{given}-{name}")
+    for given, make in GIVEN.items()
+    for name, fault in FAULTS.items()
+    if (given, name) != ("map_blocks", "masked")
+]
+
+
 @both
-@pytest.mark.parametrize(("fault", "match"), FAULTS.values(), ids=FAULTS)
-@pytest.mark.parametrize("make", GIVEN.values(), ids=GIVEN)
+@pytest.mark.parametrize(("make", "fault", "match"), FAILING)
 def test_blocks_that_fail(files, write, make, fault, match):
     """A block that raises, or is not what it should be, is a BlockError; no target appears."""
     where = r"\[\d+:60, 0:40\]"
@@ -1092,7 +1081,6 @@ class TestCompression:
             pytest.param({"zarr_format": "3"}, id="format-text"),
             pytest.param({"dimension_names": ["a"]}, id="too-few-names"),
             pytest.param({"dimension_names": [1, 2]}, id="names-numbers"),
-            pytest.param({"dimension_names": ["a", "b"], "zarr_format": 2}, id="names-v2"),
         ],
     )
     @pytest.mark.parametrize("path", [None, "far/away/x"])
@@ -1125,7 +1113,7 @@ class TestCompression:
             "os.environ.pop('HDF5_PLUGIN_PATH', None)\n"
             "import lazyio, numpy as np\n"
             "said = []\n"
-            "for name in ('bitshuffle', 'blosc2'):\n"
+            "for name in ('bitshuffle', 'blosc2', 32013):\n"
             "    try:\n"
             "        lazyio.to_hdf5(np.ones(9), sys.argv[1] + '/x.h5', compression=name)\n"
             "    except Exception as error:\n"
@@ -1137,9 +1125,9 @@ class TestCompression:
         )
         said = json.loads(done.stdout)
         assert [(name, kind) for name, kind, _ in said] == [
-            (name, "OptionError") for name in ("bitshuffle", "blosc2")
+            (name, "OptionError") for name in ("bitshuffle", "blosc2", 32013)
         ]
-        assert all(name in text and "lazyio[plugins]" in text for name, _, text in said)
+        assert all(str(name) in text and "lazyio[plugins]" in text for name, _, text in said)
         assert listing(tmp_path) == {}
 
 
@@ -1186,14 +1174,13 @@ class TestValues:
         "attrs",
         [
             pytest.param({"a": object()}, id="object"),
-            pytest.param({"a": {"b": 1}}, id="dict"),
-            pytest.param({"a": [1, [2, 3]]}, id="ragged"),
+            pytest.param({"a": {"b": object()}}, id="dict"),
+            pytest.param({"a": [1, [2, 3j]]}, id="ragged"),
             pytest.param({"a": lambda: 1}, id="function"),
             pytest.param({"a": np.zeros(100_000)}, id="large"),
             pytest.param({1: "a"}, id="number-name"),
             pytest.param({"": 1}, id="empty-name"),
             pytest.param({"nu\0l": 1}, id="null-name"),
-            pytest.param({"a": None}, id="none"),
             pytest.param("abc", id="text"),
             pytest.param(5, id="number"),
             pytest.param([("a", 1)], id="pairs"),
@@ -1245,28 +1232,8 @@ class TestValues:
             write(blocks, tmp_path, progress=progress)
 
 
-HDF5_LATER = {
-    "access": [(1, 40)],
-    "dims": ["time", "channel"],
-    "region": (slice(0, 60), slice(0, 40)),
-    "append_dim": 0,
-    "links": "link",
-    "resume": True,
-    "compute": False,
-    "scheduler": "threads",
-    "comm": object(),
-}
-ZARR_LATER = {
-    "access": [(1, 40)],
-    "shards": (16, 16),
-    "region": (slice(0, 60), slice(0, 40)),
-    "append_dim": 0,
-    "write_empty_chunks": True,
-    "storage_options": {"anon": True},
-    "resume": True,
-    "compute": False,
-    "scheduler": "threads",
-}
+HDF5_LATER = {"resume": True, "comm": object()}
+ZARR_LATER = {"resume": True}
 
 
 class TestNotYet:
@@ -1284,62 +1251,13 @@ class TestNotYet:
         with refused(files, OptionError, f"^{name}=.*does not work yet"):
             write_zarr(blocks, files, **{name: value})
 
-    @pytest.mark.parametrize("name", ["access"])
-    def test_opening_options(self, files, name):
-        """So is one of opening."""
-        with refused(files, OptionError, f"^{name}=.*does not work yet"):
-            lazyio.open(files / "old.npy", **{name: [(1, 1)]})
-
-    def test_contiguous(self, tmp_path, blocks):
-        """chunks=None is contiguous, in time."""
-        with refused(tmp_path, OptionError, "chunks=None.*does not work yet"):
-            write_hdf5(blocks, tmp_path, chunks=None)
-
-    @both
-    def test_several_arrays(self, tmp_path, write, blocks):
-        """Several arrays at once are to come."""
-        with refused(tmp_path, OptionError, "several arrays.*yet"):
-            write({"a": blocks, "b": blocks}, tmp_path)
-
-    def test_several_arrays_in_dasks_order(self, tmp_path, blocks):
-        """Also as dask's to_hdf5 takes them."""
-        with refused(tmp_path, OptionError, "several arrays.*yet"):
-            lazyio.to_hdf5(tmp_path / "new.h5", {"a": blocks})
-
-    def test_open_hdf5_objects(self, files, blocks):
-        """Open h5py objects as targets are to come."""
-        with h5py.File(files / "old.h5", "r") as file:
-            for target in (file, file["group"], file["x"]):
-                with refused(files, OptionError, "open h5py object .*yet; give the path"):
-                    lazyio.to_hdf5(blocks, target)
-
-    def test_open_zarr_objects(self, files, blocks):
-        """So are open zarr objects, stores and URLs."""
-        for target in (
-            zarr.open_group(files / "old.zarr"),
-            zarr.open_array(files / "array.zarr"),
-            zarr.storage.MemoryStore(),
-            zarr.storage.LocalStore(files / "old.zarr"),
-            "memory://x",
-            "s3://bucket/x",
-        ):
-            with refused(files, OptionError, "yet; give"):
-                lazyio.to_zarr(blocks, target)
-
     def test_xarray(self, tmp_path):
-        """A Dataset holds several arrays, which are to come."""
+        """Coordinates are to come; they are not stripped."""
         xarray = pytest.importorskip("xarray")
         dataset = xarray.Dataset({"a": (("x", "y"), MATRIX)}, coords={"x": np.arange(60)})
         for given in (dataset, dataset["a"]):
             with refused(tmp_path, OptionError, "xarray"):
                 write_hdf5(given, tmp_path)
-
-    def test_h5dataio(self, tmp_path):
-        """H5DataIO's settings are not taken over yet, and not dropped either."""
-        backend = pytest.importorskip("hdmf.backends.hdf5")
-        given = backend.H5DataIO(MATRIX, compression="gzip")
-        with refused(tmp_path, OptionError, "H5DataIO.*yet"):
-            write_hdf5(given, tmp_path)
 
     def test_other_dask_collections(self, tmp_path):
         """A bag or a delayed value is no array."""

@@ -21,6 +21,7 @@ from hypothesis.extra import numpy as hnp
 
 import lazyio
 from lazyio.errors import BlockError, TargetExistsError
+from lazyio.targets.hdf5 import Hdf5Target
 
 CODECS = {
     "none": {},
@@ -232,13 +233,13 @@ def test_each_block_of_a_graph_is_computed_once(out) -> None:
 def test_each_chunk_is_committed_once(out, recording, monkeypatch) -> None:
     """Chunks that several blocks share are put together first."""
     counted: dict[tuple[int, ...], int] = {}
-    whole = lazyio.writing.Hdf5Target.write_chunk
+    whole = Hdf5Target.write_chunk
 
     def count(self, index, chunk, workspace):
         counted[tuple(index)] = counted.get(tuple(index), 0) + 1
         return whole(self, index, chunk, workspace)
 
-    monkeypatch.setattr("lazyio.writing.Hdf5Target.write_chunk", count)
+    monkeypatch.setattr(Hdf5Target, "write_chunk", count)
     x = da.from_array(recording, chunks=(77, 13)).map_blocks(lambda b: b)
     report = lazyio.to_hdf5(x, out, chunks=(100, 10), memory_limit="200 kB")
     assert set(counted.values()) == {1}

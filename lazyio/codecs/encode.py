@@ -73,8 +73,8 @@ def encoder_for(filters: tuple[Filter, ...], itemsize: int) -> Encoder | None:
     Parameters
     ----------
     filters : tuple of Filter
-        As :func:`lazyio.codecs.filters.parse_filters` gives them, or as a file
-        describes them.
+        As :func:`lazyio.codecs.filters.parse_filters` gives them; those of a
+        file by way of :func:`lazyio.codecs.filters.as_given`.
     itemsize : int
         Bytes per element.
 

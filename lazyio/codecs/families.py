@@ -1,7 +1,7 @@
 """Which family encodes and decodes a compression filter, where libhdf5 need not.
 
-A filter that comes here has been parsed for writing, or read from a file; the
-two differ where a plugin puts numbers of its own before those it was given.
+Encoders take a filter as it is given, decoders as a file describes it: the two
+differ where a plugin puts numbers of its own before those it was given.
 """
 
 from collections.abc import Callable
@@ -55,8 +55,7 @@ def compressor(step: Filter, itemsize: int) -> Compress | None:
     ----------
     step : Filter
         A filter other than shuffle and fletcher32, as
-        :func:`lazyio.codecs.filters.parse_filters` gives it or as a file
-        describes it.
+        :func:`lazyio.codecs.filters.parse_filters` gives it.
     itemsize : int
         Bytes per element.
 
@@ -119,9 +118,7 @@ def _blosc_compressor(options: tuple[int, ...], itemsize: int) -> Compress | Non
 
 
 def _bit_shuffler(options: tuple[int, ...], itemsize: int) -> Compress | None:
-    # Who asks gives three numbers at most; a file has the plugin's own three before them.
-    asked = options[3:] if len(options) > 3 and options[2] == itemsize else options
-    block, follows, level = (*asked, 0, 0, 0)[:3]
+    block, follows, level = (*options, 0, 0, 0)[:3]
     if block % 8 or follows not in bitshuffle.CNAMES.values():
         return None
     return bitshuffle.compressor(itemsize, block, follows, _signed(level))

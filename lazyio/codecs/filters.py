@@ -223,6 +223,20 @@ def advice_on_filters(filters: tuple[Filter, ...]) -> tuple[tuple[str, str], ...
     return ()
 
 
+def as_given(step: Filter) -> Filter:
+    """Return a filter that a file describes as :func:`parse_filters` would give it.
+
+    Examples
+    --------
+    >>> as_given(Filter(filter_id=BITSHUFFLE, options=(0, 4, 2, 0, 2))).options
+    (0, 2)
+    """
+    if step.filter_id == BITSHUFFLE:
+        # Three numbers of the plugin's own come first in the file.
+        return Filter(filter_id=BITSHUFFLE, options=step.options[3:])
+    return step
+
+
 def blosc_defaults() -> tuple[int, int, int]:
     """Return the level, shuffle and compressor of blosc's filter when not given."""
     return (5, 1, blosc.CNAMES["blosclz"])

@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyio.codecs.workspace import Workspace
+from lazyio.elements import is_text
 from lazyio.errors import BlockError
-from lazyio.grid import Region, box, box_shape, format_region
+from lazyio.grid import Region, box_shape, format_region
 from lazyio.run.scratch import Scratch
 from lazyio.spec import Shape, nbytes_of
 from lazyio.targets.base import Target
@@ -58,10 +59,21 @@ class Gatherer:
         Bytes that waiting parts may take.
     scratch : Scratch
         Where parts go beyond that.
+    window : tuple of slice, optional
+        The part of the target that is written; by default all of it. Chunks
+        at its rim are handed over as far as they lie inside.
     """
 
-    def __init__(self, target: Target, *, memory_nbytes: int, scratch: Scratch) -> None:
+    def __init__(
+        self,
+        target: Target,
+        *,
+        memory_nbytes: int,
+        scratch: Scratch,
+        window: Region | None = None,
+    ) -> None:
         self._target = target
+        self._window = window or tuple(slice(0, extent) for extent in target.shape)
         self._free_nbytes = memory_nbytes
         self._scratch = scratch
         self._lock = threading.Lock()
@@ -74,7 +86,7 @@ class Gatherer:
         Parameters
         ----------
         region : tuple of slice
-            Where the block lies in the array.
+            Where the block lies, counted from the start of the window.
         block : ndarray
             Its elements; not kept beyond this call.
         workspace : Workspace
@@ -88,9 +100,9 @@ class Gatherer:
         pending: list[tuple[Waiting, Shape, npt.NDArray[Any]]] = []
         pending_nbytes = 0
         axes = [
-            _parts(part, extent, chunk)
-            for part, extent, chunk in zip(
-                region, self._target.shape, self._target.chunk_shape, strict=True
+            _parts(part, bounds, chunk)
+            for part, bounds, chunk in zip(
+                region, self._window, self._target.chunk_shape, strict=True
             )
         ]
         all_whole = all(part.is_whole for parts in axes for part in parts)
@@ -123,9 +135,7 @@ class Gatherer:
         """
         incomplete = [index for index, waiting in self._waiting.items() if waiting.n_missing]
         if incomplete:
-            target = self._target
-            region = box(target.shape, target.chunk_shape, incomplete[0])
-            where = format_region(region)
+            where = format_region(self._box(incomplete[0]))
             msg = f"the blocks left chunk {where} incomplete; they must cover the whole array"
             raise BlockError(msg)
         yield from self._spilled
@@ -152,14 +162,22 @@ class Gatherer:
             return waiting
 
     def _begin(self, index: Index) -> Waiting:
-        target = self._target
-        shape = box_shape(box(target.shape, target.chunk_shape, index))
-        nbytes = nbytes_of(shape, target.dtype) + _WAITING_NBYTES
+        dtype = self._target.dtype
+        shape = box_shape(self._box(index))
+        nbytes = nbytes_of(shape, dtype) + _WAITING_NBYTES
         held = None
-        if nbytes <= self._free_nbytes:
+        # Text lies elsewhere in memory, and has no bytes to put into a file.
+        if nbytes <= self._free_nbytes or is_text(dtype):
             self._free_nbytes -= nbytes
-            held = np.empty(shape, target.dtype)
+            held = np.empty(shape, dtype)
         return Waiting(index=index, shape=shape, n_missing=math.prod(shape), held=held)
+
+    def _box(self, index: Index) -> Region:
+        """Return the part of a chunk that lies in the window."""
+        return tuple(
+            slice(max(at * chunk, bounds.start), min((at + 1) * chunk, bounds.stop))
+            for at, chunk, bounds in zip(index, self._target.chunk_shape, self._window, strict=True)
+        )
 
     def _count(self, waiting: Waiting, n_more: int, workspace: Workspace) -> None:
         """Count elements that came; whoever counts the last commits the chunk."""
@@ -213,15 +231,16 @@ class _Part:
     is_whole: bool
 
 
-def _parts(part: slice, extent: int, chunk: int) -> list[_Part]:
+def _parts(part: slice, bounds: slice, chunk: int) -> list[_Part]:
     found = []
-    for index in range(part.start // chunk, -(-part.stop // chunk)):
-        begin, end = index * chunk, min((index + 1) * chunk, extent)
-        start, stop = max(begin, part.start), min(end, part.stop)
+    first, last = part.start + bounds.start, part.stop + bounds.start
+    for index in range(first // chunk, -(-last // chunk)):
+        begin, end = max(index * chunk, bounds.start), min((index + 1) * chunk, bounds.stop)
+        start, stop = max(begin, first), min(end, last)
         found.append(
             _Part(
                 index=index,
-                in_block=slice(start - part.start, stop - part.start),
+                in_block=slice(start - first, stop - first),
                 in_chunk=start - begin,
                 is_whole=start == begin and stop == end,
             )

@@ -10,7 +10,7 @@ from typing import Any, Self, TextIO
 
 from lazyio.codecs.libraries import optional
 from lazyio.errors import OptionError
-from lazyio.grid import Region, box_shape
+from lazyio.grid import Region
 from lazyio.sizes import format_size
 
 _WIDTH = 30
@@ -44,43 +44,32 @@ class Progress:
     ----------
     wanted : bool or callable
         ``True`` draws a bar on stderr; a callable is given every :class:`Step`.
-    key : str
-        What is written.
     n_total : int
-        Number of blocks.
+        Number of blocks of all arrays.
     total_nbytes : int
-        Bytes of the whole array.
-    itemsize : int
-        Bytes per element.
+        Bytes of all arrays.
     """
 
-    def __init__(
-        self, wanted: Any, *, key: str, n_total: int, total_nbytes: int, itemsize: int
-    ) -> None:
+    def __init__(self, wanted: Any, *, n_total: int, total_nbytes: int) -> None:
         if not (callable(wanted) or isinstance(wanted, bool)):
             msg = f"progress={wanted!r}; give True for a bar, or a function that takes a step"
             raise OptionError(msg)
-        self._key = key
         self._n_total = n_total
-        self._itemsize = itemsize
         self._n_done = 0
         self._nbytes = 0
         self._began = time.perf_counter()
         self._bar = _bar(total_nbytes) if wanted is True else None
         self._callback: Callback | None = wanted if callable(wanted) else None
 
-    def advance(self, region: Region) -> None:
+    def advance(self, key: str, region: Region, nbytes: int) -> None:
         """Count one block, on the thread that waits for the run."""
-        nbytes = self._itemsize
-        for extent in box_shape(region):
-            nbytes *= extent
         self._n_done += 1
         self._nbytes += nbytes
         if self._bar is not None:
             self._bar.update(nbytes)
         if self._callback is not None:
             step = Step(
-                key=self._key,
+                key=key,
                 region=region,
                 n_done=self._n_done,
                 n_total=self._n_total,

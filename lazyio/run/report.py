@@ -1,5 +1,6 @@
 """What a write has done, for people and for code."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lazyio.planning import Plan
@@ -24,17 +25,22 @@ class WriteReport:
     n_blocks: int
     """Blocks that were computed or read."""
     n_chunks: int
-    """Chunks of the array."""
+    """Chunks of all arrays."""
     n_resumed: int
     """Blocks that an interrupted run had finished already."""
     peak_nbytes: int
     """Bytes that the run was planned to hold at most."""
     engine: str
-    """``direct``: encoded here; ``libhdf5`` or ``zarr-python``: by that library."""
+    """``direct``: encoded here; ``libhdf5`` or ``zarr-python``: by that library; ``link``."""
     advice: tuple[tuple[str, str], ...]
     """``(code, message)`` pairs on what the user chose."""
-    plan: Plan
-    """How the array was cut."""
+    plans: Mapping[str, Plan]
+    """How each array was cut, by its key."""
+
+    @property
+    def plan(self) -> Plan:
+        """How the array was cut; of several the first."""
+        return next(iter(self.plans.values()))
 
     def __str__(self) -> str:
         """Return two lines: what and where, then how much and how fast; then any advice."""
@@ -42,10 +48,12 @@ class WriteReport:
         rate = format_size(int(self.nbytes / max(self.seconds, 1e-9)))
         names = ", ".join(key for key in self.keys if key)
         where = f"{self.path} {names}".rstrip()
+        what, cut = f"{self.plan.shape} {self.plan.dtype}", f" of {self.plan.chunk_shape}"
+        if len(self.plans) > 1:
+            what, cut = f"{len(self.plans)} arrays", ""
         lines = (
-            f"wrote {where}: {self.plan.shape} {self.plan.dtype}, {self.n_chunks} "
-            f"{plural('chunk', self.n_chunks)} of {self.plan.chunk_shape} from {self.n_blocks} "
-            f"{plural('block', self.n_blocks)}\n"
+            f"wrote {where}: {what}, {self.n_chunks} {plural('chunk', self.n_chunks)}{cut} from "
+            f"{self.n_blocks} {plural('block', self.n_blocks)}\n"
             f"{format_size(self.nbytes)} as {format_size(self.stored_nbytes)} ({ratio:.2f}x) in "
             f"{self.seconds:.3g} s, {rate}/s, at most {format_size(self.peak_nbytes)} in memory, "
             f"engine {self.engine}"

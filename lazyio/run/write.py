@@ -1,6 +1,6 @@
-"""Writing one array to one target: blocks in, whole chunks out, then done."""
+"""Writing arrays to their targets: blocks in, whole chunks out, then done."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +14,19 @@ from lazyio.blocks import read_block
 from lazyio.codecs.workspace import Workspace
 from lazyio.grid import Region, box_shape, boxes
 from lazyio.planning import Plan
+from lazyio.run.elsewhere import run_elsewhere
 from lazyio.run.gather import Gatherer, Waiting
-from lazyio.run.graph import run_graph
+from lazyio.run.graph import Delivery
+from lazyio.run.local import run_here
 from lazyio.run.progress import Progress
 from lazyio.run.pull import pull
+from lazyio.run.schedulers import Scheduler
 from lazyio.run.scratch import Scratch
 from lazyio.sources.base import ReadsInto, Source
 from lazyio.spec import nbytes_of
 from lazyio.targets.base import Target
+
+Convert = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
 _STRIPE_NBYTES = 4 * 2**20
 _MOST_KEPT_NBYTES = 30 * 2**20
@@ -36,19 +41,50 @@ class Job:
     target: Target
     """Where its chunks go."""
     source: Source | None = None
-    """Where blocks are read from; else there is an array."""
+    """Where blocks are read from; else there is an array, or nothing to write."""
     array: da.Array | None = None
     """Graph that computes blocks."""
     key: str
     """What progress calls it."""
-    progress: Any
-    """As the user gave it."""
-    scratch: Path
-    """Where parts of chunks may wait."""
+    window: Region | None = None
+    """The part of the target that is written; by default all of it."""
+    convert: Convert
+    """From a block to elements as they are stored."""
 
 
-def run(job: Job) -> int:
-    """Write every block of a job and return their number.
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A job while it runs."""
+
+    job: Job
+    gatherer: Gatherer
+    progress: Progress
+
+    def accept(self, region: Region, block: npt.NDArray[Any], workspace: Workspace) -> None:
+        self.gatherer.accept(region, self.job.convert(block), workspace)
+
+    def advance(self, region: Region) -> None:
+        nbytes = nbytes_of(box_shape(region), self.job.plan.dtype)
+        if nbytes or not region:
+            self.progress.advance(self.job.key, region, nbytes)
+
+
+def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Scheduler) -> int:
+    """Write every block of some jobs and return their number.
+
+    Jobs that read from a source do so one after the other, each in the
+    blocks that suit it; those that have graphs are one graph.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        Each with a target of its own.
+    scratch : Path
+        Where parts of chunks may wait.
+    progress : bool or callable
+        As the user gave it.
+    scheduler : Scheduler
+        What computes graphs.
 
     Raises
     ------
@@ -57,32 +93,35 @@ def run(job: Job) -> int:
     TargetError
         When the disk is full or fails.
     """
-    plan = job.plan
-    n_blocks = plan.n_tasks
-    _keep_freed_payloads(plan.chunk_nbytes)
+    busy = [job for job in jobs if job.source is not None or job.array is not None]
+    n_blocks = sum(job.plan.n_tasks for job in busy)
+    for job in busy:
+        _keep_freed_payloads(job.plan.chunk_nbytes)
     with ExitStack() as stack:
-        scratch = stack.enter_context(Scratch(job.scratch))
-        gatherer = Gatherer(job.target, memory_nbytes=plan.gather_nbytes, scratch=scratch)
-        progress = stack.enter_context(
-            Progress(
-                job.progress,
-                key=job.key,
-                n_total=n_blocks,
-                total_nbytes=plan.nbytes,
-                itemsize=plan.dtype.itemsize,
+        pieces = stack.enter_context(Scratch(scratch))
+        told = stack.enter_context(
+            Progress(progress, n_total=n_blocks, total_nbytes=sum(job.plan.nbytes for job in busy))
+        )
+        parts = [_begin(job, pieces, told) for job in busy]
+        for part in parts:
+            if part.job.source is not None:
+                _from_source(part, part.job.source)
+        _from_graphs([part for part in parts if part.job.source is None], scheduler)
+        for part in parts:
+            pull(
+                part.gatherer.spilled(),
+                part.gatherer.commit_spilled,
+                n_threads=part.job.plan.workers,
+                on_done=_ignore,
             )
-        )
-        if job.source is not None:
-            _from_source(job.source, plan, gatherer, progress)
-        elif job.array is not None and job.array.size:
-            _from_graph(job.array, plan, gatherer, progress)
-        pull(
-            gatherer.spilled(),
-            gatherer.commit_spilled,
-            n_threads=plan.workers,
-            on_done=_ignore,
-        )
     return n_blocks
+
+
+def _begin(job: Job, scratch: Scratch, progress: Progress) -> _Part:
+    gatherer = Gatherer(
+        job.target, memory_nbytes=job.plan.gather_nbytes, scratch=scratch, window=job.window
+    )
+    return _Part(job=job, gatherer=gatherer, progress=progress)
 
 
 def _keep_freed_payloads(nbytes: int) -> None:
@@ -96,29 +135,30 @@ def _keep_freed_payloads(nbytes: int) -> None:
     np.empty(min(nbytes + nbytes // 8 + 4096, _MOST_KEPT_NBYTES), np.uint8)
 
 
-def _from_source(source: Source, plan: Plan, gatherer: Gatherer, progress: Progress) -> None:
+def _from_source(part: _Part, source: Source) -> None:
     """Read blocks that suit the target, each into its thread's own memory."""
+    plan = part.job.plan
 
     def work(region: Region, workspace: Workspace) -> None:
-        for part in _stripes(region, source, plan):
+        for stripe in _stripes(region, source, part.job):
             out = None
             if isinstance(source, ReadsInto):
-                out = workspace.array("block", box_shape(part), source.dtype)
-            block = read_block(source, part, out)
-            gatherer.accept(part, block.astype(plan.dtype, copy=False), workspace)
+                out = workspace.array("block", box_shape(stripe), source.dtype)
+            part.accept(stripe, read_block(source, stripe, out), workspace)
 
     n_threads = max(1, min(plan.workers, plan.n_tasks))
-    pull(_read_regions(plan), work, n_threads=n_threads, on_done=progress.advance)
+    pull(_read_regions(plan), work, n_threads=n_threads, on_done=part.advance)
 
 
-def _stripes(region: Region, source: Source, plan: Plan) -> Iterator[Region]:
+def _stripes(region: Region, source: Source, job: Job) -> Iterator[Region]:
     """Cut a block of a plain file into rows of chunks, to encode from the cache.
 
     A source with chunks of its own is read by whole blocks: a cut would
     decode the chunks on it twice.
     """
+    plan = job.plan
     is_plain = getattr(source, "in_rows", False) and plan.read_shape is None
-    if not is_plain or not region:
+    if not is_plain or not region or job.window is not None:
         return iter((region,))
     shape = box_shape(region)
     row_nbytes = max(1, nbytes_of((plan.chunk_shape[0], *shape[1:]), plan.dtype))
@@ -128,17 +168,20 @@ def _stripes(region: Region, source: Source, plan: Plan) -> Iterator[Region]:
     return ((slice(at, min(at + rows, first.stop)), *region[1:]) for at in starts)
 
 
-def _from_graph(array: da.Array, plan: Plan, gatherer: Gatherer, progress: Progress) -> None:
-    cast = array.astype(plan.dtype) if array.dtype != plan.dtype else array
-
-    def consume(region: Region, block: npt.NDArray[Any], workspace: Workspace) -> None:
-        gatherer.accept(region, block, workspace)
-
-    def note(region: Region) -> None:
-        if all(part.stop > part.start for part in region):
-            progress.advance(region)
-
-    run_graph(cast, consume, n_workers=plan.workers, on_done=note)
+def _from_graphs(parts: Sequence[_Part], scheduler: Scheduler) -> None:
+    """Compute the blocks of all graphs in one pass."""
+    deliveries = [
+        Delivery(array=part.job.array, consume=part.accept, on_done=part.advance)
+        for part in parts
+        if part.job.array is not None and (part.job.array.size or not part.job.array.ndim)
+    ]
+    if not deliveries:
+        return
+    n_workers = min(part.job.plan.workers for part in parts)
+    if scheduler.kind in ("threads", "synchronous"):
+        run_here(deliveries, scheduler, n_workers=n_workers)
+    else:
+        run_elsewhere(deliveries, scheduler, n_workers=n_workers)
 
 
 def _read_regions(plan: Plan) -> Iterator[Region]:

@@ -1,7 +1,7 @@
 """What a target is: a place that takes whole chunks, from any thread.
 
-A target knows its format and its encoder and nothing of sources or dask. It
-is built under a hidden name; who builds it also publishes it.
+A target knows its format and its encoder and nothing of sources or dask. Who
+opens the file or store that it lies in also closes and publishes it.
 """
 
 from collections.abc import Sequence
@@ -57,10 +57,7 @@ class Target(Protocol):
         """
 
     def finish(self) -> int:
-        """Write what comes last, close, and return the bytes of all payloads."""
-
-    def abort(self) -> None:
-        """Close without caring for the content; may follow anything."""
+        """Write what comes last, and return the bytes of all payloads."""
 
 
 def padded(

@@ -1,15 +1,17 @@
-"""HDF5 on the direct path: a file under a hidden name, chunks encoded outside libhdf5.
+"""HDF5 on the direct path: chunks encoded outside libhdf5, in any file that is open.
 
 The only lock is the one h5py holds for the few microseconds of
 ``write_direct_chunk``. Filters that lazyio does not encode go through
 libhdf5's own pipeline, which is correct and takes one thread at a time.
 """
 
+import contextlib
 import errno
 import operator
+import os
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyio.codecs.encode import Encoder, encoder_for
-from lazyio.codecs.filters import FLETCHER32, SHUFFLE, SZIP, Filter
+from lazyio.codecs.filters import FLETCHER32, SHUFFLE, SZIP, Filter, as_given
 from lazyio.codecs.libraries import optional
 from lazyio.codecs.workspace import Workspace
+from lazyio.elements import TEXT, is_text
 from lazyio.errors import OptionError, TargetError, TargetExistsError, UnsupportedDtypeError
+from lazyio.grid import box
 from lazyio.spec import Shape
+from lazyio.targets.attributes import write_attributes
 from lazyio.targets.base import padded
 from lazyio.targets.disk import disk_errors, target_error
 
@@ -33,68 +38,43 @@ _PLUGIN_FILTERS = range(32000, 32768)
 class Hdf5Options:
     """How a dataset is to be stored, beside its shape and dtype."""
 
-    key: str
-    """Path inside the file."""
     filters: tuple[Filter, ...] = ()
     """In the order in which they are applied."""
     fillvalue: Any = None
     """What a reader gets where nothing was written; ``None`` is zero."""
     maxshape: tuple[int | None, ...] | None = None
     """How far it may grow; ``None`` is not at all."""
-    attrs: Mapping[str, Any] | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)
     """Attributes of the dataset."""
-    libver: Any = None
-    """File format bounds, as h5py takes them."""
-    replace: bool = False
-    """Whether a dataset of that key may be replaced."""
+    is_contiguous: bool = False
+    """Whether it has no chunks, but lies in one run."""
 
 
 class Hdf5Target:
-    """A new dataset in a file that nobody else has open.
+    """A dataset in a file that is open for writing.
 
     Parameters
     ----------
-    path : Path
-        The hidden file; made if it is not there.
-    shape, chunk_shape : tuple of int
-        Extents of the dataset and of its chunks.
-    dtype : numpy.dtype
-        Type of an element.
-    options : Hdf5Options
-        How it is stored.
-
-    Raises
-    ------
-    OptionError, UnsupportedDtypeError, TargetExistsError, TargetError
-        Before anything is computed.
+    dataset : h5py.Dataset
+        The dataset; its file stays open as long as the target is used.
+    chunk_shape : tuple of int
+        What is written at once: its chunks, or any grid where it has none.
+    folder : Path
+        Whose disk the file fills, named when it is full.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        shape: Shape,
-        chunk_shape: Shape,
-        dtype: np.dtype[Any],
-        options: Hdf5Options,
-    ) -> None:
-        self.shape = shape
+    def __init__(self, dataset: h5py.Dataset, chunk_shape: Shape, *, folder: Path) -> None:
+        self.shape: Shape = tuple(map(int, dataset.shape))
         self.chunk_shape = chunk_shape
-        self.dtype = dtype
-        self._options = options
-        self._folder = path.parent.parent
+        self.dtype = element_dtype(dataset)
+        self.fill_value = "" if is_text(self.dtype) else dataset.fillvalue
+        self._dataset = dataset
+        self._folder = folder
         self._lock = threading.Lock()
         self._stored_nbytes = 0
-        require_filters(options.filters)
-        self._file = _open(path, options.libver)
-        try:
-            self._dataset = self._create()
-        except BaseException:
-            self.abort()
-            raise
-        self.fill_value = self._dataset.fillvalue
+        self._filters = filters_of(dataset)
         self._encoder = self._find_encoder()
-        self._write_direct_chunk = self._dataset.id.write_direct_chunk
+        self._write_direct_chunk = dataset.id.write_direct_chunk
 
     @property
     def engine(self) -> str:
@@ -115,7 +95,7 @@ class Hdf5Target:
             return
         whole = padded(chunk, self.chunk_shape, self.fill_value, workspace)
         payload, mask = self._encoder.encode(whole, workspace)
-        if not self._options.filters and len(payload) != whole.nbytes:
+        if not self._filters and len(payload) != whole.nbytes:
             # HDF5 takes a short payload of an unfiltered chunk without a word.
             msg = f"chunk {tuple(index)}: {len(payload)} bytes instead of {whole.nbytes}"
             raise TargetError(errno.EIO, msg)
@@ -126,83 +106,160 @@ class Hdf5Target:
         with self._lock:
             self._stored_nbytes += len(payload)
 
+    def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
+        """Return a chunk's elements, cut at the end of the dataset."""
+        region = box(self.shape, self.chunk_shape, index)
+        dataset = self._dataset.astype(TEXT) if is_text(self.dtype) else self._dataset
+        with self._lock, disk_errors(self._folder):
+            return np.asarray(dataset[region])
+
     def finish(self) -> int:
-        """Close the file and return the bytes that the dataset's chunks take."""
+        """Return the bytes that the chunks written take."""
         with disk_errors(self._folder):
-            stored = self._stored_nbytes or self._dataset.id.get_storage_size()
-            self._file.close()
-        return stored
-
-    def abort(self) -> None:
-        """Close the file, whatever it holds."""
-        try:
-            self._file.close()
-        except (OSError, RuntimeError, ValueError):
-            # A full disk fails the close as well; the file is removed anyway.
-            return
-
-    def _create(self) -> h5py.Dataset:
-        options = self._options
-        key = options.key
-        if key in self._file:
-            if not options.replace:
-                msg = (
-                    f"dataset {key!r} is there already; pass overwrite=True to replace it, "
-                    "or another key"
-                )
-                raise TargetExistsError(errno.EEXIST, msg)
-            del self._file[key]
-        is_chunked = bool(self.shape) and (0 not in self.shape or options.maxshape is not None)
-        try:
-            dataset = self._file.create_dataset(
-                key,
-                shape=self.shape,
-                dtype=self.dtype,
-                chunks=self.chunk_shape if is_chunked else None,
-                maxshape=options.maxshape if is_chunked else None,
-                fillvalue=options.fillvalue,
-                dcpl=self._properties() if is_chunked else None,
-            )
-        except TypeError as error:
-            msg = (
-                f"HDF5 has no type for dtype {self.dtype} ({error}); convert with dtype= or "
-                ".astype first"
-            )
-            raise UnsupportedDtypeError(msg) from error
-        except (ValueError, OSError) as error:
-            msg = f"dataset {key!r} cannot be created: {error}"
-            raise OptionError(msg) from error
-        for name, value in (options.attrs or {}).items():
-            try:
-                dataset.attrs[name] = value
-            except (TypeError, ValueError, OSError, RuntimeError) as error:
-                msg = f"attribute {name!r} of type {type(value).__name__} has no HDF5 form: {error}"
-                raise OptionError(msg) from error
-        return dataset
-
-    def _properties(self) -> Any:
-        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        for step in self._options.filters:
-            if step.filter_id == SHUFFLE:
-                properties.set_shuffle()
-            elif step.filter_id == FLETCHER32:
-                properties.set_fletcher32()
-            elif step.filter_id == SZIP:
-                properties.set_szip(*step.options)
-            else:
-                # Optional, as h5py does it: a chunk may be stored without it.
-                flag = h5py.h5z.FLAG_OPTIONAL
-                properties.set_filter(step.filter_id, flag, step.options or None)
-        return properties
+            return self._stored_nbytes or int(self._dataset.id.get_storage_size())
 
     def _find_encoder(self) -> Encoder | None:
         dataset = self._dataset
-        if dataset.chunks is None or not self.dtype.itemsize:
+        if dataset.chunks != self.chunk_shape or not self.dtype.itemsize or is_text(self.dtype):
             return None
         # Only where memory and file agree byte for byte may libhdf5 be left out.
-        if dataset.dtype != self.dtype or dataset.id.get_type().get_size() != self.dtype.itemsize:
+        if dataset.id.get_type().get_size() != self.dtype.itemsize:
             return None
-        return encoder_for(self._options.filters, self.dtype.itemsize)
+        return encoder_for(tuple(map(as_given, self._filters)), self.dtype.itemsize)
+
+
+def element_dtype(dataset: h5py.Dataset) -> np.dtype[Any]:
+    """Return the dtype of a dataset's elements; text of any length as numpy has it."""
+    if h5py.check_string_dtype(dataset.dtype) is not None and dataset.dtype.hasobject:
+        return TEXT
+    dtype: np.dtype[Any] = dataset.dtype
+    return dtype
+
+
+def filters_of(dataset: h5py.Dataset) -> tuple[Filter, ...]:
+    """Return the filters of a dataset in the order in which they are applied."""
+    properties = dataset.id.get_create_plist()
+    described = [properties.get_filter(at) for at in range(properties.get_nfilters())]
+    return tuple(Filter(filter_id=number, options=tuple(opts)) for number, _, opts, _ in described)
+
+
+@contextlib.contextmanager
+def hidden_file(path: Path, libver: Any) -> Iterator[h5py.File]:
+    """Open a file that nobody else knows, and close it whatever happens.
+
+    Parameters
+    ----------
+    path : Path
+        The hidden file; made if it is not there.
+    libver : optional
+        File format bounds, as in h5py, but never ``"latest"``.
+
+    Raises
+    ------
+    OptionError
+        When ``libver`` is none, or makes files that others cannot read.
+    TargetError
+        When the file cannot be opened, or not be closed for want of space.
+    """
+    file = _open(path, libver)
+    try:
+        yield file
+    except BaseException:
+        # A full disk fails the close as well; the file is removed anyway.
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            file.close()
+        raise
+    with disk_errors(path.parent.parent):
+        file.close()
+
+
+def create_dataset(
+    group: h5py.Group,
+    key: str,
+    *,
+    shape: Shape,
+    chunk_shape: Shape,
+    dtype: np.dtype[Any],
+    options: Hdf5Options,
+    replace: bool = False,
+) -> h5py.Dataset:
+    """Make a dataset that is still empty.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        Where, in a file that is open for writing.
+    key : str
+        Path of the dataset from there.
+    shape, chunk_shape : tuple of int
+        Extents of the dataset and of its chunks.
+    dtype : numpy.dtype
+        Type of an element.
+    options : Hdf5Options
+        How it is stored.
+    replace : bool
+        Whether a dataset of that key may be replaced.
+
+    Raises
+    ------
+    OptionError, UnsupportedDtypeError, TargetExistsError, TargetError
+        Before anything is computed.
+    """
+    require_filters(options.filters)
+    if key in group:
+        if not replace:
+            msg = (
+                f"dataset {key!r} is there already; pass overwrite=True to replace it, "
+                "or another key"
+            )
+            raise TargetExistsError(errno.EEXIST, msg)
+        del group[key]
+    is_chunked = bool(shape) and (0 not in shape or options.maxshape is not None)
+    is_chunked = is_chunked and not options.is_contiguous
+    # A filter needs chunks, of which an array without axes or elements has none.
+    properties = _properties(options.filters) if is_chunked else None
+    try:
+        dataset = group.create_dataset(
+            key,
+            shape=shape,
+            dtype=h5py.string_dtype() if is_text(dtype) else dtype,
+            chunks=chunk_shape if is_chunked else None,
+            maxshape=options.maxshape if is_chunked else None,
+            fillvalue=options.fillvalue,
+            dcpl=properties,
+        )
+    except TypeError as error:
+        msg = f"HDF5 has no type for dtype {dtype} ({error}); convert with dtype= or .astype first"
+        raise UnsupportedDtypeError(msg) from error
+    except (ValueError, OSError, RuntimeError) as error:
+        msg = f"dataset {key!r} cannot be created: {error}"
+        raise OptionError(msg) from error
+    write_attributes(dataset, options.attrs)
+    return dataset
+
+
+def link_dataset(group: h5py.Group, key: str, path: str, name: str, final: Path) -> None:
+    """Link to a dataset: of another file, relative to where this one will lie; or of its own."""
+    if os.path.realpath(path) == str(final):
+        group[key] = h5py.SoftLink(name)
+        return
+    group[key] = h5py.ExternalLink(os.path.relpath(path, final.parent), name)
+
+
+def _properties(filters: tuple[Filter, ...]) -> Any:
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    for step in filters:
+        if step.filter_id == SHUFFLE:
+            properties.set_shuffle()
+        elif step.filter_id == FLETCHER32:
+            properties.set_fletcher32()
+        elif step.filter_id == SZIP:
+            properties.set_szip(*step.options)
+        else:
+            # Optional, as h5py does it: a chunk may be stored without it.
+            flag = h5py.h5z.FLAG_OPTIONAL
+            properties.set_filter(step.filter_id, flag, step.options or None)
+    return properties
 
 
 def require_filters(filters: tuple[Filter, ...]) -> None:

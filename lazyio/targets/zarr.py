@@ -10,22 +10,28 @@ import errno
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.storage import LocalStore
 
 from lazyio.codecs.fill import Fill
 from lazyio.codecs.workspace import Workspace
 from lazyio.codecs.zarr_bytes import Payload, as_bytes
 from lazyio.codecs.zarr_chain import chain_of
-from lazyio.errors import OptionError, TargetError, UnsupportedDtypeError
+from lazyio.elements import is_text
+from lazyio.errors import OptionError, TargetError, TargetExistsError, UnsupportedDtypeError
+from lazyio.grid import Region, box
 from lazyio.spec import Shape
 from lazyio.targets.base import padded
 from lazyio.targets.disk import disk_errors
+
+METADATA_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+"""Files of a local store that hold no elements."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,63 +50,43 @@ class ZarrOptions:
     """Names of the axes."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Attributes of the array."""
-    shards: Shape | None = None
-    """Extents of a shard, multiples of those of its chunks; ``None`` is none."""
     write_empty_chunks: bool | None = None
     """Whether objects are stored that hold the fill value only; ``None`` is no."""
 
 
 class ZarrTarget:
-    """A new array in a directory that nobody else knows.
+    """An array that is open for writing.
 
     Parameters
     ----------
-    root : Path
-        Directory of the hidden store, which is made.
-    path : str
-        Path of the array inside it, empty for the store itself.
-    shape, chunk_shape : tuple of int
-        Extents of the array and of what its codecs compress at once.
-    dtype : numpy.dtype
-        Type of an element.
-    options : ZarrOptions
-        How it is stored.
-    shard_shape : tuple of int, optional
-        Extents of a shard; those of the options by default. Where there is
-        one, it is the target's own ``chunk_shape``: what is written whole.
-
-    Raises
-    ------
-    OptionError, UnsupportedDtypeError
-        Before anything is computed.
+    array : zarr.Array
+        The array. In a local folder its objects are written here; elsewhere
+        zarr-python does it.
+    keeps_empty : bool
+        Whether objects that hold the fill value only are stored.
+    replaces : bool
+        Whether there may be objects, which readers have open or links lead to:
+        they are replaced as a whole, and never changed.
     """
 
     def __init__(
-        self,
-        root: Path,
-        path: str,
-        *,
-        shape: Shape,
-        chunk_shape: Shape,
-        dtype: np.dtype[Any],
-        options: ZarrOptions,
-        shard_shape: Shape | None = None,
+        self, array: "zarr.Array[Any]", *, keeps_empty: bool = False, replaces: bool = False
     ) -> None:
-        options = replace(options, shards=shard_shape or options.shards)
-        self.shape = shape
-        self.chunk_shape = options.shards or chunk_shape
-        self.dtype = dtype
-        self._root = root / path if path else root
-        self._array = _create(root, path, shape, chunk_shape, dtype, options)
-        # v3 has no byte order in its dtypes: what is stored may differ from what is given.
-        self._stored_dtype = np.dtype(self._array.dtype)
-        metadata = self._array.metadata
-        self._fill = Fill(metadata.fill_value, self._stored_dtype)
-        self.fill_value = self._fill.value
-        self._keep_empty = bool(options.write_empty_chunks)
-        self._chain = chain_of(
-            metadata.to_dict(), self._stored_dtype, self._fill, keep_empty=self._keep_empty
-        )
+        self.shape: Shape = tuple(map(int, array.shape))
+        self.chunk_shape: Shape = tuple(map(int, array.shards or array.chunks))
+        self.dtype = np.dtype(array.dtype)
+        self._array = array
+        self._folder = local_folder(array)
+        self._keeps_empty = keeps_empty
+        self._replaces = replaces
+        metadata = array.metadata
+        self.fill_value: Any = metadata.fill_value
+        self._chain = None
+        if self._folder is not None and not is_text(self.dtype):
+            self._fill = Fill(metadata.fill_value, self.dtype)
+            self.fill_value = self._fill.value
+            described = metadata.to_dict()
+            self._chain = chain_of(described, self.dtype, self._fill, keep_empty=keeps_empty)
         self._folders: set[str] = set()
         self._lock = threading.Lock()
         self._stored_nbytes = 0
@@ -114,81 +100,149 @@ class ZarrTarget:
         self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace
     ) -> None:
         """Encode a chunk and commit it, unless it holds the fill value only."""
-        if self._chain is None:
-            corner = (i * c for i, c in zip(index, self.chunk_shape, strict=True))
-            region = tuple(slice(at, at + n) for at, n in zip(corner, chunk.shape, strict=True))
-            with disk_errors(self._root):
-                self._array[region or ()] = chunk
+        if self._chain is None or self._folder is None:
+            with disk_errors(self._where):
+                self._array[self._region(index) or ()] = chunk
             return
         whole = padded(chunk, self.chunk_shape, self.fill_value, workspace)
-        if not whole.flags.c_contiguous or whole.dtype != self._stored_dtype:
-            packed = workspace.array("packed", whole.shape, self._stored_dtype)
+        if not whole.flags.c_contiguous:
+            packed = workspace.array("packed", whole.shape, whole.dtype)
             np.copyto(packed, whole)
             whole = packed
-        if not self._keep_empty and self._fill.is_all_of(whole):
+        name = f"{self._folder}/{self._array.metadata.encode_chunk_key(tuple(index))}"
+        if not self._keeps_empty and self._fill.is_all_of(whole):
+            if self._replaces:
+                with disk_errors(self._folder):
+                    Path(name).unlink(missing_ok=True)
             return
         payload = self._chain.encode(whole, workspace)
-        key = self._array.metadata.encode_chunk_key(tuple(index))
-        with disk_errors(self._root):
-            nbytes = self._write_object(key, payload)
+        with disk_errors(self._folder):
+            nbytes = self._write_object(name, payload)
         with self._lock:
             self._stored_nbytes += nbytes
 
+    def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
+        """Return a chunk's elements, cut at the end of the array."""
+        with disk_errors(self._where):
+            return np.array(self._array[self._region(index) or ()], self.dtype)
+
     def finish(self) -> int:
-        """Return the bytes of all chunk objects."""
+        """Return the bytes of all objects that were written."""
         if self._chain is None:
-            return sum(file.stat().st_size for file in self._root.rglob("*") if file.is_file())
+            return int(self._array.nbytes_stored())
         return self._stored_nbytes
 
-    def abort(self) -> None:
-        """Do nothing: no file is open between two chunks."""
+    @property
+    def _where(self) -> Path:
+        """What a full disk is named by."""
+        return self._folder or Path(str(self._array.store_path))
 
-    def _write_object(self, key: str, payload: Payload) -> int:
-        name = f"{self._root}/{key}"
+    def _region(self, index: Sequence[int]) -> Region:
+        return box(self.shape, self.chunk_shape, index)
+
+    def _write_object(self, name: str, payload: Payload) -> int:
         folder = name.rpartition("/")[0]
         # A directory costs more than a small chunk: each is made once.
         if folder not in self._folders:
             os.makedirs(folder, exist_ok=True)
             self._folders.add(folder)
         view = memoryview(as_bytes(payload))
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        built = f"{name}.{threading.get_ident()}.partial" if self._replaces else name
+        descriptor = os.open(built, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             done = 0
             while done < len(view):
                 done += os.write(descriptor, view[done:])
         finally:
             os.close(descriptor)
+        if self._replaces:
+            os.replace(built, name)
         return len(view)
 
 
-def _create(
-    root: Path,
+def local_folder(array: "zarr.Array[Any]") -> Path | None:
+    """Return the folder that an array's objects lie in, ``None`` where it is no local one."""
+    if not isinstance(array.store, LocalStore):
+        return None
+    return Path(os.path.abspath(array.store.root), array.path)
+
+
+def codecs_of(array: "zarr.Array[Any]") -> dict[str, str]:
+    """Return an array's codecs by the arguments that name them, to be compared."""
+    return {"compressors": str(array.compressors), "filters": str(array.filters)}
+
+
+def create_array(
+    store: Any,
     path: str,
+    *,
     shape: Shape,
     chunk_shape: Shape,
     dtype: np.dtype[Any],
     options: ZarrOptions,
-) -> zarr.Array[Any]:
+    shard_shape: Shape | None = None,
+    overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> "zarr.Array[Any]":
+    """Make an array that is still empty.
+
+    Parameters
+    ----------
+    store : path-like, URL or zarr store
+        As zarr-python takes it.
+    path : str
+        Path of the array inside it, empty for the store itself.
+    shape, chunk_shape : tuple of int
+        Extents of the array and of what its codecs compress at once.
+    dtype : numpy.dtype
+        Type of an element.
+    options : ZarrOptions
+        How it is stored.
+    shard_shape : tuple of int, optional
+        Extents of a shard, multiples of those of a chunk.
+    overwrite : bool
+        Whether an array of that path may be replaced.
+    storage_options : mapping, optional
+        For a URL, as fsspec takes them.
+
+    Raises
+    ------
+    OptionError, UnsupportedDtypeError, TargetExistsError, TargetError
+        Before anything is computed.
+    """
+    known: dict[str, Any] = {"storage_options": dict(storage_options)} if storage_options else {}
     try:
         if path:
-            zarr.create_group(root, zarr_format=options.zarr_format)
+            zarr.open_group(store, mode="a", zarr_format=options.zarr_format, **known)
         return zarr.create_array(
-            root,
+            store,
             name=path or None,
             shape=shape,
             dtype=dtype,
             chunks=chunk_shape,
-            shards=options.shards,
+            shards=shard_shape,
             compressors=options.compressors,
             filters=options.filters,
             fill_value=options.fill_value,
             zarr_format=options.zarr_format,
             dimension_names=options.dimension_names,
             attributes=dict(options.attributes),
+            overwrite=overwrite,
             config={"write_empty_chunks": bool(options.write_empty_chunks)},
+            **known,
         )
+    except zarr.errors.ContainsArrayError as error:
+        msg = f"{error}; pass overwrite=True to replace it, or another path"
+        raise TargetExistsError(errno.EEXIST, msg) from error
+    except (zarr.errors.ContainsGroupError, zarr.errors.ContainsArrayAndGroupError) as error:
+        msg = f"{error}; a group is never replaced, give a path inside it"
+        raise TargetExistsError(errno.EEXIST, msg) from error
+    except ImportError as error:
+        msg = f"{store} cannot be opened: {error}; install the package that it names"
+        raise OptionError(msg) from error
     except OSError as error:
-        msg = f"{root.parent} cannot be written: {error.strerror}"
+        where = Path(store).parent if isinstance(store, (str, os.PathLike)) else store
+        msg = f"{where} cannot be written: {error.strerror or error}"
         raise TargetError(error.errno or errno.EIO, msg) from error
     except (ValueError, TypeError, KeyError) as error:
         if "dtype" in str(error).lower() or "data type" in str(error).lower():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyio.codecs.encode import encoder_for
-from lazyio.codecs.filters import Filter, parse_filters
+from lazyio.codecs.filters import Filter, as_given, parse_filters
 from lazyio.codecs.workspace import Workspace
 
 CODECS = {
@@ -274,8 +274,8 @@ def test_filters_as_a_file_describes_them(codec):
         )
         settings = dataset.id.get_create_plist()
         pipeline = [settings.get_filter(at) for at in range(settings.get_nfilters())]
-    described = tuple(Filter(filter_id=step[0], options=tuple(step[2])) for step in pipeline)
-    payload, mask = encoder_for(described, 4).encode(chunk, Workspace())
+    described = (Filter(filter_id=step[0], options=tuple(step[2])) for step in pipeline)
+    payload, mask = encoder_for(tuple(map(as_given, described)), 4).encode(chunk, Workspace())
     expected, expected_mask = encode(chunk, keywords)
     assert (bytes(payload), mask) == (bytes(expected), expected_mask)
 

@@ -52,7 +52,6 @@ class TargetContract:
         assert target.dtype == np.dtype("int32")
         assert target.fill_value == 7
         assert target.engine
-        target.abort()
 
     @pytest.mark.parametrize("order", ["C", "reversed"])
     def test_chunks_in_any_order(self, folder, expected, order):
@@ -100,11 +99,3 @@ class TargetContract:
         found = self.read(folder)
         assert (found[first[1]] == expected[first[1]]).all()
         assert (found[CHUNK_SHAPE[0] :] == 7).all()
-
-    def test_abort_at_any_time(self, folder, expected):
-        """Nothing stays open, however far it came, and aborting twice is no error."""
-        target = self.make(folder)
-        index, region = next(self.chunks())
-        target.write_chunk(index, expected[region], Workspace())
-        target.abort()
-        target.abort()

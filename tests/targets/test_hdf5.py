@@ -14,7 +14,7 @@ from target_contract import CHUNK_SHAPE, SHAPE, TargetContract
 import lazyio
 from lazyio.codecs.filters import parse_filters
 from lazyio.errors import TargetError
-from lazyio.targets.hdf5 import Hdf5Options, Hdf5Target
+from lazyio.targets.hdf5 import Hdf5Options, Hdf5Target, create_dataset
 
 
 class Hdf5Contract(TargetContract):
@@ -30,16 +30,20 @@ class Hdf5Contract(TargetContract):
             dtype=np.dtype(dtype),
             chunk_nbytes=30 * np.dtype(dtype).itemsize,
         )
-        return Hdf5Target(
-            folder / "data",
+        self.file = h5py.File(folder / "data", "w")
+        dataset = create_dataset(
+            self.file,
+            "x",
             shape=SHAPE,
             chunk_shape=CHUNK_SHAPE,
             dtype=np.dtype(dtype),
-            options=Hdf5Options(key="x", filters=filters, fillvalue=fill),
+            options=Hdf5Options(filters=filters, fillvalue=fill),
         )
+        return Hdf5Target(dataset, CHUNK_SHAPE, folder=folder)
 
     def read(self, folder):
         """Return what h5py reads."""
+        self.file.close()
         with h5py.File(folder / "data") as file:
             return file["x"][:]
 

@@ -1,7 +1,5 @@
 """The Zarr target, with chunks and shards encoded here and by zarr-python."""
 
-import json
-
 import numcodecs
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from lazyio.codecs.workspace import Workspace
 from lazyio.errors import OptionError
 from lazyio.grid import box, grid_shape
 from lazyio.sources.zarr import zarr_source
-from lazyio.targets.zarr import ZarrOptions, ZarrTarget
+from lazyio.targets.zarr import ZarrOptions, ZarrTarget, create_array
 
 
 class ZarrContract(TargetContract):
@@ -27,7 +25,7 @@ class ZarrContract(TargetContract):
     def make(self, folder, dtype="int32", fill=None):
         """Return a target in a new store."""
         is_sharded = self.inner_chunk_shape is not None
-        return ZarrTarget(
+        array = create_array(
             folder / "data",
             self.path,
             shape=SHAPE,
@@ -36,6 +34,7 @@ class ZarrContract(TargetContract):
             dtype=np.dtype(dtype),
             options=ZarrOptions(fill_value=fill, **self.options),
         )
+        return ZarrTarget(array)
 
     def read(self, folder):
         """Return what zarr-python reads."""
@@ -96,16 +95,23 @@ class TestThroughZarrPython(ZarrContract):
         assert self.make(folder).engine == "zarr-python"
 
 
-def write(folder, values, chunk_shape, **options):
-    """Write an array chunk by chunk, or shard by shard; return what its objects take."""
-    target = ZarrTarget(
+def make(folder, values, chunk_shape, shards=None, **options):
+    """Return a target for an array in a new store."""
+    array = create_array(
         folder,
         "",
         shape=values.shape,
         chunk_shape=chunk_shape,
+        shard_shape=shards,
         dtype=values.dtype,
         options=ZarrOptions(**options),
     )
+    return ZarrTarget(array, keeps_empty=bool(options.get("write_empty_chunks")))
+
+
+def write(folder, values, chunk_shape, **options):
+    """Write an array chunk by chunk, or shard by shard; return what its objects take."""
+    target = make(folder, values, chunk_shape, **options)
     assert target.engine == "direct"
     for index in np.ndindex(grid_shape(target.shape, target.chunk_shape)):
         region = box(target.shape, target.chunk_shape, index)
@@ -191,30 +197,13 @@ def test_shards_of_tensorstore_are_read(tmp_path, index_location, codec):
         np.testing.assert_array_equal(source.read(region), values[region])
 
 
-def test_options_and_argument_say_the_same(tmp_path):
-    """A shard is given with the options, or beside them."""
-    shared = {"shape": (20,), "chunk_shape": (5,), "dtype": np.dtype("i2")}
-    first = ZarrTarget(tmp_path / "a", "", **shared, options=ZarrOptions(shards=(10,)))
-    second = ZarrTarget(tmp_path / "b", "", **shared, options=ZarrOptions(), shard_shape=(10,))
-    assert first.chunk_shape == second.chunk_shape == (10,)
-    metadata = [json.loads((tmp_path / name / "zarr.json").read_bytes()) for name in "ab"]
-    assert metadata[0] == metadata[1]
-
-
 @pytest.mark.parametrize(
     "options", [{"shards": (12,)}, {"shards": (10,), "zarr_format": 2}], ids=["odd", "v2"]
 )
 def test_shards_that_cannot_be(tmp_path, options):
     """Shards of no whole chunks, or in v2, are refused before anything is written."""
     with pytest.raises(OptionError, match="the Zarr array cannot be created"):
-        ZarrTarget(
-            tmp_path / "a",
-            "",
-            shape=(20,),
-            chunk_shape=(5,),
-            dtype=np.dtype("i2"),
-            options=ZarrOptions(**options),
-        )
+        make(tmp_path / "a", np.zeros(20, "i2"), (5,), **options)
 
 
 @pytest.mark.parametrize("shards", [None, (10, 10)], ids=["chunks", "shards"])

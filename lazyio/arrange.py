@@ -1,0 +1,262 @@
+"""Arrays on their way to a target: under which key, how cut, and what is stored of them."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.blocks import as_blocks
+from lazyio.elements import Stored, stored
+from lazyio.errors import OptionError
+from lazyio.grid import Region
+from lazyio.inputs import Input, recognise
+from lazyio.options import as_fill_value, wishes_for
+from lazyio.planning import Plan, solve
+from lazyio.planning.growth import growing_chunk, with_chunk
+from lazyio.planning.window import within
+from lazyio.run.write import Job
+from lazyio.spec import Shape, as_dtype
+from lazyio.targets.base import Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutting:
+    """How the user wants arrays to be cut, as it was given; the same for all of one call."""
+
+    format: str
+    """Of the target: ``hdf5`` or ``zarr``."""
+    chunks: Any = "auto"
+    """As in :func:`lazyio.plan`."""
+    chunk_nbytes: Any = None
+    """As in :func:`lazyio.plan`."""
+    access: Any = None
+    """As in :func:`lazyio.plan`."""
+    shards: Any = None
+    """As in :func:`lazyio.plan`."""
+    memory_limit: Any = None
+    """Bytes for everything in flight."""
+    workers: Any = None
+    """Blocks in flight."""
+    reads_whole_chunks: bool = True
+    """Whether readers decode a chunk to get a part of it."""
+    codec: str | None = None
+    """Name of the codec, where it is known."""
+    max_shape: tuple[int | None, ...] | None = None
+    """How far the array may grow, ``None`` along an axis without bound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arranged:
+    """One array, planned: nothing has been opened or computed."""
+
+    key: str
+    """Under which it goes."""
+    given: Input
+    """What it is."""
+    plan: Plan
+    """How it is cut."""
+    form: Stored
+    """How its elements are stored."""
+    fill_value: Any = None
+    """As it is stored; ``None`` leaves it to the format."""
+
+    def job(self, target: Target, window: Region | None = None) -> Job:
+        """Return what runs it to a target, or to a part of one."""
+        return Job(
+            plan=self.plan,
+            target=target,
+            source=self.given.source,
+            array=self.given.array,
+            key=self.key,
+            window=window,
+            convert=self._to(target),
+        )
+
+    def _to(self, target: Target) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
+        """Return the way from a block to elements as the target has them."""
+        form = self.form
+
+        def convert(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            if isinstance(block, np.ma.MaskedArray):
+                gap = np.asarray(target.fill_value, form.dtype).reshape(1)
+                block = np.ma.filled(block, form.decode(gap)[0])
+            elements = form.encode(block.astype(form.original, copy=False))
+            return elements.astype(target.dtype, copy=False)
+
+        return convert
+
+
+def items_of(data: Any, prefix: str) -> list[tuple[str, Input]]:
+    """Return what is to be written, each under its key.
+
+    Parameters
+    ----------
+    data : mapping or array
+        One array, or several by key.
+    prefix : str
+        The key of one array; of several the group that they go to.
+
+    Raises
+    ------
+    OptionError
+        When a mapping is empty or has a key that is no text.
+    """
+    if not isinstance(data, Mapping):
+        return [(prefix, recognise(data))]
+    if not data or not all(isinstance(key, str) for key in data):
+        msg = f"a mapping with the keys {list(data)}; give at least one, each of them text"
+        raise OptionError(msg)
+    group = prefix.strip("/")
+    items = [
+        (f"{group}/{key.strip('/')}" if group else key, recognise(value))
+        for key, value in data.items()
+    ]
+    return _sharing(items)
+
+
+def _sharing(items: list[tuple[str, Input]]) -> list[tuple[str, Input]]:
+    """Take arrays that others are made of from the graph too, so that they are read once."""
+
+    def is_shared(at: int, given: Input) -> bool:
+        return given.array is not None and any(
+            other.array is not None and given.array.name in other.array.dask.layers
+            for position, (_, other) in enumerate(items)
+            if position != at
+        )
+
+    return [
+        (key, replace(given, source=None) if is_shared(at, given) else given)
+        for at, (key, given) in enumerate(items)
+    ]
+
+
+def arrange(
+    key: str,
+    given: Input,
+    cutting: Cutting,
+    *,
+    dtype: Any = None,
+    fill_value: Any = None,
+    fill_name: str = "fill_value",
+) -> Arranged:
+    """Return an array with its plan.
+
+    Parameters
+    ----------
+    key : str
+        Under which it goes.
+    given : Input
+        What it is.
+    cutting : Cutting
+        How it is to be cut.
+    dtype : dtype-like, optional
+        Cast to this type.
+    fill_value : scalar, optional
+        Before it is stored.
+    fill_name : str
+        The argument that it was given for.
+
+    Raises
+    ------
+    PlanError, OptionError, UnsupportedDtypeError
+        Before anything is read.
+    """
+    element = given.dtype if dtype is None else as_dtype(dtype)
+    form = stored(element, cutting.format)
+    value = None if fill_value is None else as_fill_value(fill_name, fill_value, element)
+    if value is None and given.mask_fill is not None:
+        # numpy's own, which it has chosen without knowing the dtype all too well.
+        with np.errstate(all="ignore"):
+            value = np.asarray(given.mask_fill).astype(element)[()]
+    if value is not None:
+        value = form.encode(np.asarray(value, element).reshape(1))[0]
+    wishes = wishes_for(
+        memory_limit=cutting.memory_limit,
+        workers=cutting.workers,
+        chunks=cutting.chunks,
+        chunk_nbytes=cutting.chunk_nbytes,
+        access=cutting.access,
+        shards=cutting.shards,
+        format=cutting.format,
+        reads_whole_chunks=cutting.reads_whole_chunks,
+        codec=cutting.codec,
+        dims=given.dims,
+    )
+    facts = given.facts(form.dtype, own_blocks=cutting.chunks is True)
+    plan = solve(facts, wishes)
+    if cutting.max_shape is not None:
+        chunk = growing_chunk(facts, wishes, cutting.max_shape)
+        plan = plan if chunk is None else with_chunk(plan, chunk)
+    return Arranged(key=key, given=given, plan=plan, form=form, fill_value=value)
+
+
+def in_window(
+    arranged: Arranged, region: Region, chunk_shape: Shape, shard_shape: Shape | None = None
+) -> Arranged:
+    """Return an array with its plan fitted to the chunks of the part that it goes to."""
+    plan = arranged.plan
+    if region:
+        stored_as = with_chunk(plan, chunk_shape, shard_shape)
+        plan = within(stored_as, tuple(part.start for part in region))
+    # Advice is on what the user chose, and those chunks were there.
+    return replace(arranged, plan=replace(plan, advice=()))
+
+
+def expanded(given: Input, axes: Sequence[int]) -> Input:
+    """Return an array with axes of one element put in, where an integer stands in its region."""
+    if not axes:
+        return given
+    array = given.array
+    if array is None and given.source is not None:
+        array = as_blocks(given.source, tuple(max(1, extent) for extent in given.shape))
+    if array is None:
+        return given
+    grown: da.Array = array
+    for axis in axes:
+        grown = da.expand_dims(grown, axis)
+    return replace(given, shape=tuple(map(int, grown.shape)), array=grown, source=None, dims=())
+
+
+def sharing_memory(several: Sequence[Arranged]) -> list[Arranged]:
+    """Return arrays whose parts of chunks share the memory that one run has.
+
+    Each was planned as if it were alone; graphs run in one pass.
+    """
+    graphs = [one for one in several if one.given.source is None and one.given.array is not None]
+    if len(graphs) < 2:
+        return list(several)
+    peak = max(one.plan.peak_nbytes - one.plan.gather_nbytes for one in graphs)
+    limit = min(one.plan.memory_limit for one in graphs)
+    each = max(0, limit - peak) // (2 * len(graphs))
+    return [
+        replace(one, plan=_with_gather(one.plan, min(each, one.plan.gather_nbytes)))
+        for one in several
+    ]
+
+
+def _with_gather(plan: Plan, gather_nbytes: int) -> Plan:
+    peak = plan.peak_nbytes - plan.gather_nbytes + gather_nbytes
+    return replace(plan, gather_nbytes=gather_nbytes, peak_nbytes=peak)
+
+
+def rows_of(shape: Shape, itemsize: int, nbytes: int) -> Shape:
+    """Return the longest run of an array in C order of at most some bytes, as a box.
+
+    Examples
+    --------
+    >>> rows_of((1000, 64), 2, 2**14)
+    (128, 64)
+    >>> rows_of((1000, 100000), 2, 2**14)
+    (1, 8192)
+    """
+    room = max(1, nbytes // max(1, itemsize))
+    found = [1] * len(shape)
+    for axis in reversed(range(len(shape))):
+        found[axis] = max(1, min(shape[axis], room // math.prod(found)))
+        if found[axis] < shape[axis]:
+            break
+    return tuple(found)

@@ -1,0 +1,170 @@
+"""How elements lie on disk where files have no type for them, and how they come back.
+
+Times become 64-bit integers with the units of the CF conventions, as netCDF
+and xarray write them, and numpy's fixed-length text becomes text of variable
+length in HDF5, which knows no other. An attribute names the dtype that they
+had, so that lazyio gives it back; other readers see plain CF data.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.errors import UnsupportedDtypeError
+
+Array = npt.NDArray[Any]
+
+DTYPE_ATTRIBUTE = "lazyio_dtype"
+"""Attribute that names the dtype of which elements were made."""
+TEXT = np.dtypes.StringDType()
+"""Text of any length, in memory."""
+_UNITS = {
+    "D": "days",
+    "h": "hours",
+    "m": "minutes",
+    "s": "seconds",
+    "ms": "milliseconds",
+    "us": "microseconds",
+    "ns": "nanoseconds",
+}
+_COARSE = {"datetime64": ("Y", "M", "W"), "timedelta64": ("W",)}
+"""Units that are whole days, and stored as those."""
+
+
+def _as_it_is(block: Array) -> Array:
+    return block
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """How elements of one dtype are stored, and the way there and back."""
+
+    original: np.dtype[Any]
+    """As they are in memory."""
+    dtype: np.dtype[Any]
+    """As they are on disk."""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    """What tells a reader what they were."""
+    encode: Callable[[Array], Array] = _as_it_is
+    """From memory to disk; a view where the bytes are the same."""
+    decode: Callable[[Array], Array] = _as_it_is
+    """From disk to memory."""
+
+
+def stored(dtype: np.dtype[Any], format: str) -> Stored:
+    """Return how elements of a dtype are stored.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        As they are in memory.
+    format : {"hdf5", "zarr"}
+        Of the target.
+
+    Returns
+    -------
+    Stored
+        Most dtypes are stored as they are.
+
+    Raises
+    ------
+    UnsupportedDtypeError
+        When the dtype is a time in units that have no place in a file.
+
+    Examples
+    --------
+    >>> times = stored(np.dtype("datetime64[s]"), "hdf5")
+    >>> times.dtype, times.attrs["units"]
+    (dtype('int64'), 'seconds since 1970-01-01')
+    >>> times.encode(np.array(["1970-01-02"], "datetime64[s]")).tolist()
+    [86400]
+    """
+    if dtype.kind in "mM":
+        return _times(dtype)
+    if dtype.kind == "U" and format == "hdf5":
+        return Stored(
+            original=dtype,
+            dtype=TEXT,
+            attrs={DTYPE_ATTRIBUTE: dtype.str},
+            encode=lambda block: block.astype(TEXT),
+            decode=lambda block: block.astype(dtype),
+        )
+    return Stored(original=dtype, dtype=dtype)
+
+
+def original(dtype: np.dtype[Any], attrs: Mapping[str, Any]) -> Stored | None:
+    """Return what stored elements were made of, ``None`` where nothing says it.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        As they are on disk.
+    attrs : mapping
+        Attributes of the dataset; those of a file from a stranger.
+
+    Returns
+    -------
+    Stored or None
+        Its ``decode`` gives the elements back.
+
+    Examples
+    --------
+    >>> dates = original(np.dtype("int64"), {"lazyio_dtype": "<M8[D]"})
+    >>> dates.decode(np.array([1]))
+    array(['1970-01-02'], dtype='datetime64[D]')
+    >>> original(np.dtype("int64"), {"units": "days since 1970-01-01"}) is None
+    True
+    """
+    name = attrs.get(DTYPE_ATTRIBUTE)
+    if not isinstance(name, str):
+        return None
+    try:
+        found = stored(np.dtype(name), "hdf5")
+    except (TypeError, ValueError, SyntaxError):
+        return None
+    # An attribute that does not go with what is there is not ours to follow.
+    return found if found.dtype == dtype and found.original != dtype else None
+
+
+def is_text(dtype: np.dtype[Any]) -> bool:
+    """Return whether elements are text of any length, whose bytes lie elsewhere.
+
+    Examples
+    --------
+    >>> is_text(TEXT), is_text(np.dtype("U5"))
+    (True, False)
+    """
+    return dtype.kind == "T"
+
+
+def _times(dtype: np.dtype[Any]) -> Stored:
+    unit, count = np.datetime_data(dtype)
+    kind = "datetime64" if dtype.kind == "M" else "timedelta64"
+    wanted = "D" if unit in _COARSE[kind] else unit
+    if wanted not in _UNITS:
+        msg = (
+            f"dtype {dtype} has units that no file has a word for; convert with "
+            f'.astype("{kind}[ns]") first'
+        )
+        raise UnsupportedDtypeError(msg)
+    plain = np.dtype(f"{kind}[{wanted}]")
+    units = _UNITS[wanted]
+    attrs = {"units": units, DTYPE_ATTRIBUTE: dtype.str}
+    if kind == "datetime64":
+        attrs |= {"units": f"{units} since 1970-01-01", "calendar": "proleptic_gregorian"}
+    # The same bytes under another name, unless the unit or the byte order changes.
+    is_same = wanted == unit and count == 1 and dtype.isnative
+
+    def encode(block: Array) -> Array:
+        return (block if is_same else block.astype(plain)).view(np.int64)
+
+    def decode(block: Array) -> Array:
+        found = block.view(plain)
+        return found if is_same else found.astype(dtype)
+
+    return Stored(
+        original=dtype, dtype=np.dtype(np.int64), attrs=attrs, encode=encode, decode=decode
+    )

@@ -1,0 +1,110 @@
+"""A dataset that is there already, and how it differs from what was asked for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lazyio.errors import OptionError
+from lazyio.inputs import Input
+from lazyio.spec import Shape, as_dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class Existing:
+    """What an existing dataset is."""
+
+    name: str
+    """What to call it in an error."""
+    dtype: np.dtype[Any]
+    """Type of an element."""
+    chunk_shape: Shape | None
+    """Its chunks, ``None`` where it has none."""
+    codec: str
+    """Its filters, as a person reads them."""
+    fill_value: Any
+    """What a reader gets where nothing was written."""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    """Its attributes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the user asked of a dataset; ``None`` where they left it open."""
+
+    dtype: Any = None
+    """Type of an element."""
+    chunk_shape: Sequence[int | None] | None = None
+    """Chunk extents, ``None`` on the axes left open."""
+    codec: str | None = None
+    """Filters, as a person reads them."""
+    fill_value: Any = None
+    """As an element of the array."""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes."""
+
+
+def refuse_differences(existing: Existing, asked: Asked, given: Input) -> None:
+    """Raise when an existing dataset is not what was asked for.
+
+    Values that keep their meaning in the dataset's dtype are cast.
+
+    Raises
+    ------
+    OptionError
+        Listing everything that differs.
+    """
+    found = [*_dtype_differences(existing, asked, given), *_other_differences(existing, asked)]
+    if found:
+        msg = (
+            f"{existing.name} differs from what was asked for: {'; '.join(found)}. Leave these "
+            "out, or write a new dataset"
+        )
+        raise OptionError(msg)
+
+
+def _dtype_differences(existing: Existing, asked: Asked, given: Input) -> list[str]:
+    if asked.dtype is not None:
+        wanted = as_dtype(asked.dtype)
+        if wanted != existing.dtype:
+            return [f"its dtype is {existing.dtype}, not {wanted}"]
+        return []
+    if not np.can_cast(given.dtype, existing.dtype, "safe"):
+        text = (
+            f"its dtype is {existing.dtype}, which not every {given.dtype} of the data has a "
+            f"value in; pass dtype={str(existing.dtype)!r} or use .astype to cast all the same"
+        )
+        return [text]
+    return []
+
+
+def _other_differences(existing: Existing, asked: Asked) -> list[str]:
+    found = []
+    if asked.chunk_shape is not None and not _fits(existing.chunk_shape, asked.chunk_shape):
+        found.append(f"its chunks are {existing.chunk_shape}, not {tuple(asked.chunk_shape)}")
+    if asked.codec is not None and asked.codec != existing.codec:
+        found.append(f"its filters are {existing.codec}, not {asked.codec}")
+    if asked.fill_value is not None and not _is_same(asked.fill_value, existing.fill_value):
+        found.append(f"its fill value is {existing.fill_value}, not {asked.fill_value}")
+    for name, value in asked.attrs.items():
+        if name not in existing.attrs:
+            found.append(f"it has no attribute {name!r}")
+        elif not _is_same(value, existing.attrs[name]):
+            found.append(f"its attribute {name!r} is {existing.attrs[name]!r}, not {value!r}")
+    return found
+
+
+def _fits(chunk_shape: Shape | None, wanted: Sequence[int | None]) -> bool:
+    return chunk_shape is not None and all(
+        wish in (None, chunk) for wish, chunk in zip(wanted, chunk_shape, strict=True)
+    )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Return whether two values are the same, not a number being like itself."""
+    one, other = np.asarray(one), np.asarray(other)
+    if one.shape != other.shape:
+        return False
+    numbers = one.dtype.kind in "fc" and other.dtype.kind in "fc"
+    return bool(np.array_equal(one, other, equal_nan=numbers))

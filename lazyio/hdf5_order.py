@@ -1,0 +1,374 @@
+"""What a call of ``to_hdf5`` comes down to, checked; and how it is carried out.
+
+Three ways, by where the datasets go: new ones into a file that is built under
+a hidden name, a part of one that is there into a copy of its file, and into a
+file that the caller has open, where there is nothing to publish.
+"""
+
+import contextlib
+import errno
+import os
+import posixpath
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lazyio.arrange import Arranged, in_window, sharing_memory
+from lazyio.elements import original, stored
+from lazyio.errors import TargetError
+from lazyio.existing import Asked, Existing, refuse_differences
+from lazyio.inputs import Input
+from lazyio.places import check_hdf5_place, check_open_file, refuse_own_source
+from lazyio.report import Outcome, report_on
+from lazyio.run.report import WriteReport
+from lazyio.run.schedulers import scheduler_for
+from lazyio.run.write import Job, run
+from lazyio.safety.workdir import WorkDirectory
+from lazyio.spec import Shape
+from lazyio.targets.dimensions import attach_dimensions, grow_dimensions
+from lazyio.targets.disk import disk_errors
+from lazyio.targets.hdf5 import (
+    Hdf5Options,
+    Hdf5Target,
+    create_dataset,
+    element_dtype,
+    filters_of,
+    hidden_file,
+    link_dataset,
+    require_filters,
+)
+from lazyio.targets.window import WindowTarget
+from lazyio.windows import Room, Window
+
+OPEN_HANDLE = (
+    "open-handle",
+    "written into a file that the caller has open: without lock, and not undone if it fails",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hdf5Item:
+    """One dataset that is to be made."""
+
+    arranged: Arranged
+    """What goes into it."""
+    options: Hdf5Options
+    """How it is stored."""
+    dims: tuple[str, ...] | None = None
+    """Names of its axes."""
+    link: tuple[str, str] | None = None
+    """Path and key of the dataset that it is a link to, instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """What every order has beside its arrays."""
+
+    progress: Any
+    """As the user gave it."""
+    scheduler: Any
+    """As the user gave it."""
+    advice: tuple[tuple[str, str], ...] = ()
+    """On what no plan knows of."""
+
+    def write(self, jobs: Sequence[Job], scratch: Path) -> int:
+        """Run jobs and return the number of their blocks."""
+        scheduler = scheduler_for(self.scheduler)
+        return run(jobs, scratch=scratch, progress=self.progress, scheduler=scheduler)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewDatasets:
+    """Datasets that go into a file of which only the path is known."""
+
+    path: Path
+    """The file."""
+    items: tuple[Hdf5Item, ...]
+    """The datasets."""
+    mode: str
+    """h5py's file mode."""
+    overwrite: bool
+    """Whether datasets that are there may be replaced."""
+    libver: Any
+    """File format bounds."""
+    running: Running
+    """The rest."""
+
+    def check(self) -> bool:
+        """Refuse a place that may not be written, and return whether it is added to."""
+        kept = False
+        for item in self.items:
+            arranged = item.arranged
+            kept = check_hdf5_place(
+                arranged.given, self.path, arranged.key, self.mode, replace=self.overwrite
+            )
+        return kept
+
+    def write(self) -> WriteReport:
+        """Write the file and give it its name, or leave what was there."""
+        began = time.perf_counter()
+        self.check()
+        with WorkDirectory(self.path) as work:
+            # Again, now that no other writer can publish between the check and the copy.
+            if self.check():
+                with disk_errors(self.path.parent):
+                    shutil.copyfile(self.path, work.built)
+            with hidden_file(work.built, self.libver) as file:
+                made = _make(file, self.items, self.path, replace_old=self.overwrite)
+                n_blocks = self.running.write([one.job for one in made if one.job], work.scratch)
+                outcomes = [one.finish() for one in made]
+            work.publish()
+        return report_on(
+            str(self.path), outcomes, n_blocks=n_blocks, began=began, advice=self.running.advice
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetsInGroup:
+    """Datasets that go into a group of a file that the caller has open."""
+
+    group: h5py.Group
+    """The group."""
+    items: tuple[Hdf5Item, ...]
+    """The datasets, their keys counted from the group."""
+    overwrite: bool
+    """Whether datasets that are there may be replaced."""
+    running: Running
+    """The rest."""
+
+    def check(self) -> None:
+        """Refuse a file that cannot be written, or that is read at the same time."""
+        check_open_file(self.group)
+        for item in self.items:
+            whole = posixpath.join(self.group.name, item.arranged.key)
+            refuse_own_source(item.arranged.given, Path(self.group.file.filename), whole)
+
+    def write(self) -> WriteReport:
+        """Write into the open file."""
+        began = time.perf_counter()
+        self.check()
+        path = Path(os.path.abspath(self.group.file.filename))
+        with _scratch_beside(path) as scratch:
+            made = _make(self.group, self.items, path, replace_old=self.overwrite)
+            n_blocks = self.running.write([one.job for one in made if one.job], scratch)
+            outcomes = [one.finish() for one in made]
+        advice = (*self.running.advice, OPEN_HANDLE)
+        return report_on(str(path), outcomes, n_blocks=n_blocks, began=began, advice=advice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartOfFile:
+    """A part of a dataset in a file of which only the path is known."""
+
+    path: Path
+    """The file."""
+    arranged: Arranged
+    """What goes into the part."""
+    window: Window
+    """The part, in the dataset as it was when the order was made."""
+    seen: Shape
+    """Its shape at that time."""
+    running: Running
+    """The rest."""
+
+    def write(self) -> WriteReport:
+        """Write the part into a copy of the file, which then takes its place."""
+        began = time.perf_counter()
+        with WorkDirectory(self.path) as work:
+            with disk_errors(self.path.parent):
+                shutil.copyfile(self.path, work.built)
+            with hidden_file(work.built, None) as file:
+                dataset = file[self.arranged.key]
+                _check_seen(dataset, self.seen)
+                part = _in_part(dataset, self.arranged, self.window, self.path)
+                n_blocks = self.running.write([part.job] if part.job else [], work.scratch)
+                outcome = part.finish()
+            work.publish()
+        advice = self.running.advice
+        return report_on(str(self.path), [outcome], n_blocks=n_blocks, began=began, advice=advice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartOfDataset:
+    """A part of a dataset that the caller has open."""
+
+    dataset: h5py.Dataset
+    """The dataset."""
+    arranged: Arranged
+    """What goes into the part."""
+    window: Window
+    """The part, in the dataset as it was when the order was made."""
+    seen: Shape
+    """Its shape at that time."""
+    running: Running
+    """The rest."""
+
+    def check(self) -> None:
+        """Refuse a file that cannot be written, or that is read at the same time."""
+        check_open_file(self.dataset)
+        refuse_own_source(self.arranged.given, Path(self.dataset.file.filename), self.dataset.name)
+
+    def write(self) -> WriteReport:
+        """Write into the open dataset."""
+        began = time.perf_counter()
+        self.check()
+        path = Path(os.path.abspath(self.dataset.file.filename))
+        with _scratch_beside(path) as scratch:
+            _check_seen(self.dataset, self.seen)
+            part = _in_part(self.dataset, self.arranged, self.window, path)
+            n_blocks = self.running.write([part.job] if part.job else [], scratch)
+            outcome = part.finish()
+        advice = (*self.running.advice, OPEN_HANDLE)
+        return report_on(str(path), [outcome], n_blocks=n_blocks, began=began, advice=advice)
+
+
+Hdf5Order = NewDatasets | DatasetsInGroup | PartOfFile | PartOfDataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """A dataset that stands, and the job that fills it."""
+
+    item: Hdf5Item
+    dataset: Any = None
+    job: Job | None = None
+
+    def finish(self) -> Outcome:
+        """Return what has become of it, once the job is done."""
+        arranged = self.item.arranged
+        if self.job is None:
+            return Outcome(key=arranged.key, plan=arranged.plan, nbytes=0, engine="link")
+        return Outcome(
+            key=arranged.key,
+            plan=self.job.plan,
+            nbytes=self.job.plan.nbytes,
+            stored_nbytes=self.job.target.finish(),
+            engine=self.job.target.engine,
+        )
+
+
+def _make(
+    group: h5py.Group, items: Sequence[Hdf5Item], path: Path, *, replace_old: bool
+) -> list[_Made]:
+    """Make every dataset, its attributes and dimensions; nothing is computed yet."""
+    shared = sharing_memory([item.arranged for item in items])
+    made = []
+    for item, arranged in zip(items, shared, strict=True):
+        if item.link is not None:
+            if replace_old and arranged.key in group:
+                del group[arranged.key]
+            link_dataset(group, arranged.key, *item.link, path)
+            made.append(_Made(item=item))
+            continue
+        plan = arranged.plan
+        dataset = create_dataset(
+            group,
+            arranged.key,
+            shape=plan.shape,
+            chunk_shape=plan.chunk_shape,
+            dtype=plan.dtype,
+            options=item.options,
+            replace=replace_old,
+        )
+        target = Hdf5Target(dataset, plan.chunk_shape, folder=path.parent)
+        whole = replace(item, arranged=arranged)
+        made.append(_Made(item=whole, dataset=dataset, job=arranged.job(target)))
+    # Coordinates first: other arrays have them as their scales.
+    named = [one for one in made if one.item.dims and one.dataset is not None]
+    for one in sorted(named, key=lambda one: one.dataset.ndim):
+        attach_dimensions(one.dataset, one.item.dims or ())
+    return made
+
+
+def _in_part(dataset: h5py.Dataset, arranged: Arranged, window: Window, path: Path) -> _Made:
+    """Return the job that writes a part of a dataset, which has grown for it."""
+    if dataset.shape != window.shape:
+        with disk_errors(path.parent):
+            dataset.resize(tuple(map(max, dataset.shape, window.shape)))
+        grow_dimensions(dataset)
+    chunk_shape = dataset.chunks or arranged.plan.chunk_shape
+    fitted = in_window(arranged, window.region, chunk_shape)
+    target = Hdf5Target(dataset, chunk_shape, folder=path.parent)
+    job = fitted.job(WindowTarget(target, window.region), window.region)
+    item = Hdf5Item(arranged=fitted, options=Hdf5Options())
+    return _Made(item=item, dataset=dataset, job=job)
+
+
+def _check_seen(dataset: h5py.Dataset, seen: Shape) -> None:
+    """Refuse a dataset that has grown or shrunk since its part was chosen."""
+    if dataset.shape != seen:
+        msg = (
+            f"{dataset.name!r} has shape {dataset.shape} now and had {seen} when the part was "
+            "chosen; make the call again"
+        )
+        raise TargetError(errno.EBUSY, msg)
+
+
+@contextlib.contextmanager
+def _scratch_beside(path: Path) -> Iterator[Path]:
+    """Yield where parts of chunks may wait: beside an open file, where it has a folder."""
+    folder = path.parent if path.exists() else None
+    with tempfile.TemporaryDirectory(prefix=".lazyio-", dir=folder) as made:
+        yield Path(made, "scratch")
+
+
+def room_in(dataset: h5py.Dataset, name: str) -> Room:
+    """Return the extents of an existing dataset, and how far they go."""
+    labels: list[str | None] = []
+    for dimension in dataset.dims:
+        scale = posixpath.basename(dimension[0].name) if len(dimension) else None
+        labels.append(dimension.label or scale)
+    return Room(
+        name=name,
+        shape=tuple(map(int, dataset.shape)),
+        max_shape=tuple(None if n is None else int(n) for n in dataset.maxshape),
+        dims=tuple(labels),
+    )
+
+
+def fitted_to(dataset: h5py.Dataset, name: str, asked: Asked, given: Input) -> tuple[Any, Any]:
+    """Return the element dtype of a dataset and its form, once nothing else differs."""
+    dtype = element_dtype(dataset)
+    attrs = dict(dataset.attrs)
+    form = original(dtype, attrs) or replace(stored(dtype, "hdf5"), original=dtype)
+    require_filters(filters_of(dataset))
+    existing = Existing(
+        name=name,
+        dtype=form.original,
+        chunk_shape=dataset.chunks,
+        codec=described(filters_of(dataset)),
+        fill_value=np.asarray(dataset.fillvalue)[()],
+        attrs=attrs,
+    )
+    refuse_differences(existing, asked, given)
+    return dtype, form
+
+
+def described(filters: Sequence[Any]) -> str:
+    """Return filters as a person reads them, with those options that a user gives."""
+    return " + ".join(f"{step.name}{list(step.options)}" for step in filters) or "none"
+
+
+def refuse_unusable(path: Path, key: str) -> None:
+    """Refuse a file that has no dataset to write a part of."""
+    if not path.exists():
+        msg = f"{path} does not exist; lazyio.allocate makes a dataset to be filled by region"
+        raise TargetError(errno.ENOENT, msg)
+    try:
+        with h5py.File(path, "r") as file:
+            is_there = isinstance(file.get(key), h5py.Dataset)
+            is_link = isinstance(file.get(key, getlink=True), h5py.ExternalLink)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error}; close it where it is open for writing"
+        raise TargetError(error.errno or errno.EBUSY, msg) from error
+    if is_link or not is_there:
+        what = "leads out of the file" if is_link else "is no dataset"
+        msg = f"{path}: {key!r} {what}, of which a part could be written; lazyio.allocate makes one"
+        raise TargetError(errno.ENOENT, msg)

@@ -1,0 +1,292 @@
+"""What a user says of a dataset, and what it comes down to: shapes, filters, names, a link."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lazyio.arrange import Arranged, Cutting, arrange, expanded, rows_of
+from lazyio.blocks import location_of
+from lazyio.codecs.filters import Filter, advice_on_filters, parse_filters
+from lazyio.elements import Stored
+from lazyio.errors import OptionError
+from lazyio.existing import Asked
+from lazyio.hdf5_order import Hdf5Item, described, fitted_to, room_in
+from lazyio.inputs import Input
+from lazyio.options import as_fill_value, check_attributes, check_flags
+from lazyio.planning.solve import DEFAULT_CHUNK_NBYTES
+from lazyio.planning.wishes import chunk_wishes
+from lazyio.sources.hdf5 import Hdf5Source
+from lazyio.spec import Shape, as_dtype, is_integer
+from lazyio.targets.dimensions import check_dims
+from lazyio.targets.hdf5 import Hdf5Options
+from lazyio.windows import Window, whole, window_at, window_behind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hdf5Settings:
+    """Arguments of ``to_hdf5`` that speak of a dataset, as they were given."""
+
+    chunks: Any = "auto"
+    chunk_nbytes: Any = None
+    access: Any = None
+    dtype: Any = None
+    compression: Any = None
+    compression_opts: Any = None
+    shuffle: bool | None = None
+    fletcher32: bool = False
+    fillvalue: Any = None
+    maxshape: Any = None
+    attrs: Any = None
+    dims: Any = None
+    links: str = "copy"
+    memory_limit: Any = None
+    workers: Any = None
+
+    def check(self) -> None:
+        """Refuse what no dataset can have.
+
+        Raises
+        ------
+        OptionError
+            Naming the argument.
+        """
+        check_flags(
+            shuffle=False if self.shuffle is None else self.shuffle, fletcher32=self.fletcher32
+        )
+        check_attributes("attrs", self.attrs)
+        if self.links not in ("copy", "link"):
+            msg = f'links={self.links!r}; give "copy", or "link" to link to datasets of files'
+            raise OptionError(msg)
+
+    def completed(self, wanted: Mapping[str, Any]) -> "Hdf5Settings":
+        """Return the settings with what an array asks for itself, where nothing was given."""
+        default = Hdf5Settings()
+        taken = {}
+        for item in fields(self):
+            is_left_open = getattr(self, item.name) == getattr(default, item.name)
+            if item.name in wanted and is_left_open:
+                taken[item.name] = wanted[item.name]
+        if self.compression is not None:
+            # Options of another codec have no meaning for this one.
+            taken.pop("compression_opts", None)
+        if taken.get("chunks") is True:
+            taken["chunks"] = "auto"
+        return replace(self, **taken)
+
+    def cutting(self, given: Input, itemsize: int) -> Cutting:
+        """Return how the array is to be cut."""
+        chunks = self.chunks
+        if chunks is None:
+            # In one run there are no chunks: it is written in long runs of that.
+            chunks = rows_of(given.shape, itemsize, DEFAULT_CHUNK_NBYTES["hdf5"])
+        is_stored_plain = not self.compression and not self.shuffle and not self.fletcher32
+        return Cutting(
+            format="hdf5",
+            chunks=chunks,
+            chunk_nbytes=self.chunk_nbytes,
+            access=self.access,
+            memory_limit=self.memory_limit,
+            workers=self.workers,
+            reads_whole_chunks=not is_stored_plain,
+            codec="none" if is_stored_plain else self.codec_name,
+            max_shape=_maxshape(self.maxshape, given.shape),
+        )
+
+    @property
+    def codec_name(self) -> str | None:
+        """Name of the codec, where it was given by name."""
+        return self.compression if isinstance(self.compression, str) else None
+
+    def filters(self, dtype: np.dtype[Any], chunk_nbytes: int) -> tuple[Filter, ...]:
+        """Return the filters in the order in which they are applied."""
+        return parse_filters(
+            self.compression,
+            self.compression_opts,
+            shuffle=self.shuffle,
+            fletcher32=self.fletcher32,
+            dtype=dtype,
+            chunk_nbytes=chunk_nbytes,
+        )
+
+
+def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
+    """Return a new dataset with its plan and its filters.
+
+    Parameters
+    ----------
+    key : str
+        Path inside the file.
+    given : Input
+        What goes into it.
+    settings : Hdf5Settings
+        What the user says of it; what the array says itself fills the gaps.
+
+    Raises
+    ------
+    PlanError, OptionError, UnsupportedDtypeError
+        Before anything is read.
+    """
+    settings = settings.completed(given.settings)
+    settings.check()
+    arranged = _arranged(key, given, settings)
+    plan = arranged.plan
+    is_contiguous = settings.chunks is None
+    filters = settings.filters(plan.dtype, plan.chunk_nbytes)
+    _refuse_contiguous(settings, filters)
+    attrs = dict(arranged.form.attrs)
+    if given.mask_fill is not None:
+        attrs["_FillValue"] = arranged.fill_value
+    options = Hdf5Options(
+        filters=filters,
+        fillvalue=arranged.fill_value,
+        maxshape=_maxshape(settings.maxshape, plan.shape),
+        attrs={**attrs, **(settings.attrs or {})},
+        is_contiguous=is_contiguous,
+    )
+    dims = settings.dims if settings.dims is not None else (given.dims or None)
+    return Hdf5Item(
+        arranged=arranged,
+        options=options,
+        dims=check_dims(dims, len(plan.shape)),
+        link=_linked(given) if settings.links == "link" else None,
+    )
+
+
+def part_of(
+    dataset: h5py.Dataset,
+    key: str,
+    given: Input,
+    settings: Hdf5Settings,
+    *,
+    region: Any = None,
+    append_dim: Any = None,
+) -> tuple[Arranged, Window]:
+    """Return the plan for a part of an existing dataset, and which part it is.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        In an open file; only its metadata are read.
+    key : str
+        What the report calls it.
+    given : Input
+        What goes into the part.
+    settings : Hdf5Settings
+        What the user says; the dataset must be that already.
+    region, append_dim : optional
+        As in :func:`lazyio.to_hdf5`; all of the dataset where neither is given.
+
+    Raises
+    ------
+    OptionError
+        Listing everything in which the dataset differs, or when the part is none.
+    """
+    settings = settings.completed(given.settings)
+    settings.check()
+    name = f"dataset {dataset.name!r}"
+    room = room_in(dataset, name)
+    if region is not None:
+        window = window_at(region, room, given.shape)
+    elif append_dim is not None:
+        window = window_behind(append_dim, room, given.shape)
+    else:
+        window = whole(room, given.shape)
+    asked = _asked(settings, given, dataset)
+    dtype, form = fitted_to(dataset, name, asked, given)
+    given = expanded(given, window.new_axes)
+    chunk_shape = dataset.chunks or rows_of(
+        dataset.shape, dtype.itemsize, DEFAULT_CHUNK_NBYTES["hdf5"]
+    )
+    return _arranged_in(key, given, settings, form, chunk_shape), window
+
+
+def advice_on(items: tuple[Hdf5Item, ...]) -> tuple[tuple[str, str], ...]:
+    """Return hints on filters, which no plan knows of."""
+    found = (pair for item in items for pair in advice_on_filters(item.options.filters))
+    return tuple(dict.fromkeys(found))
+
+
+def _arranged(key: str, given: Input, settings: Hdf5Settings) -> Arranged:
+    itemsize = (given.dtype if settings.dtype is None else as_dtype(settings.dtype)).itemsize
+    return arrange(
+        key,
+        given,
+        settings.cutting(given, itemsize),
+        dtype=settings.dtype,
+        fill_value=settings.fillvalue,
+        fill_name="fillvalue",
+    )
+
+
+def _arranged_in(
+    key: str, given: Input, settings: Hdf5Settings, form: Stored, chunk_shape: Shape
+) -> Arranged:
+    """Return the plan for data that goes into chunks that are there."""
+    cutting = replace(
+        settings.cutting(given, 1), chunks=tuple(chunk_shape), chunk_nbytes=None, max_shape=None
+    )
+    arranged = arrange(key, given, cutting, dtype=form.original)
+    return replace(arranged, form=form)
+
+
+def _asked(settings: Hdf5Settings, given: Input, dataset: h5py.Dataset) -> Asked:
+    """Return what the user said that an existing dataset may contradict."""
+    chunk_shape = None
+    is_open = isinstance(settings.chunks, str) and settings.chunks == "auto"
+    if not is_open and settings.chunks is not None:
+        facts = given.facts(given.dtype, own_blocks=False)
+        chunk_shape = chunk_wishes(settings.chunks, facts, given.dims)
+    codec = None
+    if settings.compression is not None or settings.shuffle or settings.fletcher32:
+        nbytes = int(np.prod(dataset.chunks or (1,), dtype=object)) * dataset.dtype.itemsize
+        codec = described(settings.filters(dataset.dtype, nbytes))
+    fill_value = settings.fillvalue
+    if fill_value is not None:
+        fill_value = as_fill_value("fillvalue", fill_value, dataset.dtype)
+    return Asked(
+        dtype=settings.dtype,
+        chunk_shape=chunk_shape,
+        codec=codec,
+        fill_value=fill_value,
+        attrs=settings.attrs or {},
+    )
+
+
+def _linked(given: Input) -> tuple[str, str] | None:
+    """Return path and key of the HDF5 dataset that an array is, where it is one."""
+    source = given.source
+    held = getattr(source, "array", source)
+    if isinstance(held, (Hdf5Source, h5py.Dataset)):
+        return location_of(held)
+    return None
+
+
+def _refuse_contiguous(settings: Hdf5Settings, filters: tuple[Filter, ...]) -> None:
+    if settings.chunks is not None:
+        return
+    if filters or settings.maxshape is not None:
+        what = "filters" if filters else "maxshape"
+        msg = f'chunks=None stores one run, which has no {what}; leave chunks at "auto"'
+        raise OptionError(msg)
+
+
+def _maxshape(maxshape: Any, shape: Shape) -> tuple[int | None, ...] | None:
+    if maxshape is None:
+        return None
+    if maxshape is True:
+        return (None,) * len(shape)
+    bounds = tuple(maxshape) if isinstance(maxshape, (tuple, list)) else (maxshape,)
+    fits = len(bounds) == len(shape) and all(
+        bound is None or (is_integer(bound) and bound >= extent)
+        for bound, extent in zip(bounds, shape, strict=False)
+    )
+    if not fits:
+        msg = (
+            f"maxshape={maxshape!r} does not hold shape {shape}; give per axis None for no bound, "
+            "or at least the extent there is"
+        )
+        raise OptionError(msg)
+    return tuple(None if bound is None else int(bound) for bound in bounds)

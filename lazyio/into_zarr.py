@@ -1,0 +1,300 @@
+"""Public: write arrays to a Zarr store, whole or not at all where it is a local one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import zarr
+
+from lazyio.arrange import items_of
+from lazyio.errors import OptionError
+from lazyio.later import now_or_later
+from lazyio.options import check_flags, refuse_unready
+from lazyio.places import (
+    array_path,
+    check_mode,
+    check_store,
+    check_zip_place,
+    is_local,
+    is_url,
+    refuse_own_source,
+    store_path,
+)
+from lazyio.run.report import WriteReport
+from lazyio.run.schedulers import scheduler_for
+from lazyio.running import Running
+from lazyio.zarr_order import (
+    ArraysInStore,
+    NewArrays,
+    NewZip,
+    PartOfArray,
+    PartOfStore,
+    ZarrItem,
+    ZarrOrder,
+)
+from lazyio.zarr_settings import ZarrSettings, array_item, existing_array, part_of_array
+
+
+def to_zarr(
+    data: Any,
+    store: Any,
+    path: str | None = None,
+    *,
+    mode: str = "a",
+    overwrite: bool = False,
+    chunks: Any = "auto",
+    chunk_nbytes: int | str | tuple[int | str, int | str] | None = None,
+    access: Any = None,
+    dtype: npt.DTypeLike | None = None,
+    shards: Any = None,
+    compressors: Any = "auto",
+    filters: Any = "auto",
+    fill_value: Any = None,
+    zarr_format: int = 3,
+    dimension_names: Sequence[str | None] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    region: Any = None,
+    append_dim: Any = None,
+    write_empty_chunks: bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+    resume: bool = False,
+    digests: bool = True,
+    progress: Any = False,
+    compute: bool = True,
+    scheduler: Any = None,
+) -> WriteReport:
+    """Write arrays to a Zarr store, in a local directory or anywhere zarr writes.
+
+    In a local directory an array appears under its name only when it is
+    complete: it is built in a hidden folder beside it, and a failed or killed
+    run leaves what was there.
+
+    Parameters
+    ----------
+    data : dask array, array-like, Source or mapping
+        What to write, as in :func:`to_hdf5`; ``{path: array}`` for several.
+    store : path-like, URL, zarr store, zarr.Group or zarr.Array
+        Directory of the store, or a ``.zip`` file; or anything that zarr
+        writes to, for which there is no lock and nothing is undone.
+    path : str, optional
+        Path of the array inside it; by default the store is the array. For
+        several arrays the group that they go to.
+    mode : {"a", "w", "w-", "x", "r+"}
+        Create or add; replace the named array; store must not, or must, exist.
+    overwrite : bool
+        Whether an array of that path may be replaced.
+    chunks, chunk_nbytes, access, shards : optional
+        As in :func:`plan`.
+    dtype : dtype-like, optional
+        Cast to this type.
+    compressors, filters : optional
+        As in ``zarr.create_array``. Its own codecs and those of numcodecs are
+        encoded here, inside of shards too; others by zarr-python.
+    fill_value : scalar, optional
+        What a reader gets where nothing was written. Chunks that hold
+        nothing else are not stored, as zarr does it.
+    zarr_format : {3, 2}
+        Version of the metadata.
+    dimension_names : sequence of str, optional
+        Names of the axes; in v2 as xarray keeps them there.
+    attributes : mapping, optional
+        Attributes of the array; numpy's numbers and arrays become JSON.
+    region : tuple of int and slice, optional
+        The part of an existing array to write, which grows where it has to.
+        Chunks at its rim keep what lies outside.
+    append_dim : int or str, optional
+        The axis of an existing array at whose end the data goes.
+    write_empty_chunks : bool, optional
+        Whether chunks that hold the fill value only are stored, too.
+    storage_options : mapping, optional
+        For a URL, as fsspec takes them.
+    memory_limit : int or str, optional
+        Bytes for everything in flight; 1 GiB by default.
+    workers : int, optional
+        Blocks in flight; by default dask's number of workers.
+    progress : bool or callable
+        ``True`` draws a bar; a callable is given a step for every block.
+    digests : bool
+        Accepted; stores nothing yet.
+    compute : bool
+        ``False`` returns a ``dask.delayed.Delayed`` that gives the report;
+        nothing is on disk or locked until it is computed.
+    scheduler : optional
+        What computes graphs, as in dask's ``compute``.
+    resume
+        Not yet: anything but the default raises :class:`OptionError`.
+
+    Returns
+    -------
+    WriteReport
+        What was written, how large it is and how long it took.
+
+    Raises
+    ------
+    TargetExistsError
+        When the array is there already.
+    TargetLockedError
+        When another writer is at work on it.
+    TargetError
+        When the store cannot be written.
+    BlockError
+        When a block raises or is not what it should be; names its region.
+    PlanError, OptionError, UnsupportedDtypeError
+        Before anything is computed.
+
+    Examples
+    --------
+    >>> import dask.array as da, lazyio, zarr
+    >>> report = lazyio.to_zarr(da.ones((1000, 64)), "ones.zarr", overwrite=True)
+    >>> zarr.open_array("ones.zarr").shape
+    (1000, 64)
+    """
+    refuse_unready(resume=(resume, False))
+    check_flags(overwrite=overwrite, digests=digests, compute=compute)
+    check_mode(mode)
+    scheduler_for(scheduler)
+    settings = ZarrSettings(
+        chunks=chunks,
+        chunk_nbytes=chunk_nbytes,
+        access=access,
+        shards=shards,
+        dtype=dtype,
+        compressors=compressors,
+        filters=filters,
+        fill_value=fill_value,
+        zarr_format=zarr_format,
+        dimension_names=dimension_names,
+        attributes=attributes,
+        write_empty_chunks=write_empty_chunks,
+        memory_limit=memory_limit,
+        workers=workers,
+    )
+    call = _Call(
+        store=store,
+        path=array_path(path),
+        mode=mode,
+        overwrite=overwrite,
+        storage_options=storage_options,
+        settings=settings,
+        running=Running(progress=progress, scheduler=scheduler),
+    )
+    order: ZarrOrder
+    if isinstance(store, zarr.Array) or region is not None or append_dim is not None:
+        order = call.part(data, region, append_dim)
+    else:
+        order = call.new(data)
+    report: WriteReport = now_or_later(order, compute=compute)
+    return report
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Call:
+    """The arguments of one call, and the orders that they may come down to."""
+
+    store: Any
+    path: str
+    mode: str
+    overwrite: bool
+    storage_options: Mapping[str, Any] | None
+    settings: ZarrSettings
+    running: Running
+
+    def new(self, data: Any) -> ZarrOrder:
+        """Return the order for arrays that are to be made."""
+        given = [(array_path(path), one) for path, one in items_of(data, self.path)]
+        items = tuple(
+            array_item(path, one, self.settings.for_key(path, self.path)) for path, one in given
+        )
+        if not is_local(self.store):
+            check_store(self.store)
+            inside = self._in_store(items)
+            inside.check()
+            return inside
+        self._refuse_storage_options()
+        root = store_path(self.store)
+        if root.suffix == ".zip":
+            return self._in_zip(root, items)
+        order = NewArrays(
+            root=root,
+            items=items,
+            mode=self.mode,
+            overwrite=self.overwrite,
+            running=self.running,
+        )
+        order.check()
+        return order
+
+    def part(self, data: Any, region: Any, append_dim: Any) -> ZarrOrder:
+        """Return the order for a part of an array that is there."""
+        if region is not None and append_dim is not None:
+            msg = "region and append_dim both say where the data goes; give one of them"
+            raise OptionError(msg)
+        if isinstance(data, Mapping):
+            msg = "several arrays do not go into one; write them one at a time"
+            raise OptionError(msg)
+        if self.mode not in ("a", "r+"):
+            msg = f"mode={self.mode!r} is for new arrays, and this one is there; leave it out"
+            raise OptionError(msg)
+        ((_, given),) = items_of(data, self.path)
+        is_open = not is_local(self.store) or Path(str(self.store)).suffix == ".zip"
+        array = existing_array(self.store, self.path, self.storage_options)
+        arranged, window = part_of_array(
+            array, self.path, given, self.settings, region=region, append_dim=append_dim
+        )
+        facts = {
+            "arranged": arranged,
+            "window": window,
+            "seen": array.shape,
+            "running": self.running,
+        }
+        if is_open:
+            inside = PartOfArray(array=array, **facts)
+            inside.check()
+            return inside
+        root = store_path(self.store)
+        refuse_own_source(given, root, self.path)
+        return PartOfStore(root=root, name=self.path, **facts)
+
+    def _in_store(self, items: tuple[ZarrItem, ...]) -> ArraysInStore:
+        """Return the order for a store or group that is open, or lies behind a URL."""
+        store, prefix = self.store, ""
+        if isinstance(store, zarr.Group):
+            store, prefix = self.store.store, self.store.path
+        if not is_url(store):
+            self._refuse_storage_options()
+        below = tuple(_below(item, prefix) for item in items) if prefix else items
+        return ArraysInStore(
+            store=store,
+            name=str(getattr(self.store, "store_path", self.store)),
+            storage_options=dict(self.storage_options) if self.storage_options else None,
+            items=below,
+            overwrite=self.overwrite or self.mode == "w",
+            running=self.running,
+        )
+
+    def _in_zip(self, path: Path, items: tuple[ZarrItem, ...]) -> NewZip:
+        check = partial(
+            check_zip_place,
+            [item.arranged.given for item in items],
+            path,
+            self.mode,
+            replace=self.overwrite,
+        )
+        check()
+        return NewZip(path=path, items=items, check_place=check, running=self.running)
+
+    def _refuse_storage_options(self) -> None:
+        if self.storage_options:
+            msg = "storage_options are for stores behind a URL; this one is not, leave them out"
+            raise OptionError(msg)
+
+
+def _below(item: ZarrItem, prefix: str) -> ZarrItem:
+    """Return an array whose path counts from the root of the store, and not from a group."""
+    arranged = item.arranged
+    return replace(item, arranged=replace(arranged, key=f"{prefix}/{arranged.key}".strip("/")))

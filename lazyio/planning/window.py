@@ -1,0 +1,55 @@
+"""A plan for part of an array that is there: blocks end where its chunks do."""
+
+from dataclasses import replace
+
+from lazyio.planning.plan import Plan, gather_room
+from lazyio.spec import Shape
+
+
+def within(plan: Plan, start: Shape) -> Plan:
+    """Return a plan whose blocks follow the chunk grid of the array around it.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the part alone, with the chunks of the array around it.
+    start : tuple of int
+        Where the part begins in that array.
+
+    Returns
+    -------
+    Plan
+        The first block along an axis is shortened where the part begins
+        inside a chunk, so that no chunk lies in two blocks. Blocks that are
+        computed stay as they are; parts of chunks then wait in memory.
+
+    Examples
+    --------
+    >>> import lazyio
+    >>> plan = lazyio.plan((100,), "i2", chunks=(10,), block_shape=(30,))
+    >>> within(plan, (7,)).edges
+    ((23, 30, 30, 17),)
+    """
+    unit = plan.layout.unit_shape
+    offsets = tuple(at % step for at, step in zip(start, unit, strict=True))
+    if not any(offsets):
+        return plan
+    if plan.edges is not None or plan.read_shape is not None:
+        gather = plan.gather_nbytes or gather_room(plan, plan.memory_limit - plan.peak_nbytes)
+        peak = plan.peak_nbytes - plan.gather_nbytes + gather
+        return replace(plan, gather_nbytes=gather, peak_nbytes=peak)
+    edges = tuple(
+        _edges(extent, block, offset)
+        for extent, block, offset in zip(plan.shape, plan.block_shape, offsets, strict=True)
+    )
+    return replace(plan, edges=edges)
+
+
+def _edges(extent: int, block: int, offset: int) -> tuple[int, ...]:
+    """Return the sizes of blocks along an axis, the first cut short by the offset."""
+    if extent <= block:
+        return (extent,) if extent else ()
+    first = block - offset
+    rest = extent - first
+    n_whole, last = divmod(rest, block)
+    return (first, *([block] * n_whole), *([last] if last else []))

@@ -1,0 +1,159 @@
+"""Graphs in this process: the task that computes a block also hands it on.
+
+No result waits in the scheduler, so as many blocks are in memory as there are
+threads.
+"""
+
+import threading
+import traceback
+import uuid
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import dask.local
+import dask.threaded
+import numpy as np
+import numpy.typing as npt
+from dask.callbacks import Callback
+from dask.core import flatten
+
+from lazyio.codecs.workspace import Workspace
+from lazyio.errors import BlockError, LazyioError
+from lazyio.grid import Region
+from lazyio.run.graph import Delivery, block_error
+from lazyio.run.merge import merged_graph
+from lazyio.run.schedulers import Scheduler
+
+
+def run_here(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_workers: int) -> None:
+    """Compute every block in this process' threads, or in the calling one.
+
+    Raises
+    ------
+    BlockError
+        When a block raises, or is not what its array promised.
+    """
+    running = _Running()
+    states = threading.local()
+    fused = {}
+    for delivery in deliveries:
+        one = _fuse(delivery, running, states)
+        fused[one.array.name] = one
+
+    def note(key: Any, *_: Any) -> None:
+        if isinstance(key, tuple) and key[0] in fused:
+            one = fused[key[0]]
+            try:
+                one.delivery.on_done(one.regions[key[1:]])
+            except Exception as error:
+                raise _CallbackFailed from error
+
+    arrays = [one.array for one in fused.values()]
+    graph = merged_graph(arrays)
+    keys = [key for array in arrays for key in flatten([array.__dask_keys__()])]
+    # dask calls back on the thread that waits for the run, as `on_done` may expect;
+    # the callback is for this run alone, other runs of this process have their own.
+    callbacks = [*Callback.active, (None, None, None, note, None)]
+    try:
+        # Functions, not their names: dask imports distributed to look a name up.
+        if scheduler.kind == "synchronous":
+            dask.local.get_sync(graph, keys, callbacks=callbacks)
+            return
+        with ExitStack() as stack:
+            # A pool of our own: one that the user configured may be larger than planned.
+            pool = scheduler.pool or stack.enter_context(ThreadPoolExecutor(n_workers))
+            dask.threaded.get(graph, keys, pool=pool, callbacks=callbacks)
+    except BaseException as error:
+        running.stop()
+        if isinstance(error, _CallbackFailed) and error.__cause__ is not None:
+            raise error.__cause__ from None
+        if isinstance(error, LazyioError) or not isinstance(error, Exception):
+            raise
+        raise block_error(error, _failed_region(error, fused.values())) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fused:
+    """A delivery, and the array whose tasks do it."""
+
+    delivery: Delivery
+    array: da.Array
+    regions: dict[tuple[int, ...], Region]
+
+
+def _fuse(delivery: Delivery, running: "_Running", states: threading.local) -> _Fused:
+    """Return an array whose every block is a mark that a block was handed on."""
+    array = delivery.array
+    regions = delivery.regions()
+
+    def deliver(block: Any, block_id: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+        region = regions[block_id]
+        if not hasattr(states, "workspace"):
+            states.workspace = Workspace()
+        with running:
+            delivery.consume(region, delivery.check(block, region), states.workspace)
+        return np.ones((1,) * array.ndim, bool)
+
+    delivered = da.map_blocks(
+        deliver,
+        array,
+        dtype=bool,
+        chunks=tuple((1,) * n for n in array.numblocks),
+        meta=np.empty((0,) * array.ndim, bool),
+        name=f"lazyio-write-{uuid.uuid4().hex}",
+    )
+    return _Fused(delivery=delivery, array=delivered, regions=regions)
+
+
+class _CallbackFailed(Exception):
+    """Tells an error of the caller's own callback from one of a block."""
+
+
+class _Running:
+    """Blocks that are being handed on; after a stop there are none, and come none."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._n_inside = 0
+        self._stopped = False
+
+    def __enter__(self) -> None:
+        with self._condition:
+            if self._stopped:
+                msg = "the run was stopped before this block"
+                raise BlockError(msg)
+            self._n_inside += 1
+
+    def __exit__(self, *details: object) -> None:
+        with self._condition:
+            self._n_inside -= 1
+            self._condition.notify_all()
+
+    def stop(self) -> None:
+        """Let no block in any more, and wait for those inside."""
+        with self._condition:
+            self._stopped = True
+            while self._n_inside:
+                self._condition.wait()
+
+
+def _failed_region(error: BaseException, fused: Iterable[_Fused]) -> Region | None:
+    """Return the region whose task raised.
+
+    dask does not say which task failed, but every task runs in a frame of
+    ``dask.local.execute_task`` that has its key.
+    """
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        key = frame.f_locals.get("key") if frame.f_code.co_name == "execute_task" else None
+        if not isinstance(key, tuple):
+            continue
+        for one in fused:
+            # A task that was fused has a name of its own, with the last one's token.
+            if str(key[0]).endswith(one.array.name.rpartition("-")[2]):
+                found = one.regions.get(key[1:])
+    return found

@@ -1,0 +1,113 @@
+"""Names of axes as netCDF-4 keeps them: a dimension scale for each, attached to it.
+
+A scale lies beside the dataset. Where an array of that name, one axis and that
+length is there already it is the scale, which makes it a coordinate; else one
+without values is made, as the netCDF library does.
+"""
+
+import posixpath
+from collections.abc import Sequence
+
+import h5py
+
+from lazyio.errors import OptionError
+
+_NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable. %10d"
+_SCALE_DTYPE = ">f4"
+_GROWING_CHUNK = (1024,)
+
+
+def check_dims(dims: object, ndim: int) -> tuple[str, ...] | None:
+    """Return names of axes, ``None`` where there are none.
+
+    Raises
+    ------
+    OptionError
+        When they are not one name for each axis.
+
+    Examples
+    --------
+    >>> check_dims(["time", "channel"], 2)
+    ('time', 'channel')
+    """
+    if dims is None:
+        return None
+    names = (dims,) if isinstance(dims, str) else dims
+    is_list = isinstance(names, (tuple, list))
+    found = tuple(names) if isinstance(names, (tuple, list)) else ()
+    is_named = all(isinstance(name, str) and name and not {"/", "\0"} & {*name} for name in found)
+    if not is_list or not is_named or "." in found or len(found) != ndim:
+        msg = (
+            f"dims={dims!r}; give one name for each of the array's {ndim} axes, without '/', "
+            'such as ("time", "channel")'
+        )
+        raise OptionError(msg)
+    return found
+
+
+def attach_dimensions(dataset: h5py.Dataset, dims: Sequence[str]) -> None:
+    """Give every axis of a dataset its dimension scale.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        In a file that may be written.
+    dims : sequence of str
+        One name an axis.
+
+    Raises
+    ------
+    OptionError
+        When something else has the name of a dimension, or it has another length.
+    """
+    own_name = posixpath.basename(dataset.name)
+    if dataset.ndim == 1 and tuple(dims) == (own_name,):
+        if not dataset.is_scale:
+            dataset.make_scale(own_name)
+        return
+    for axis, name in enumerate(dims):
+        scale = _scale(dataset, axis, name)
+        dataset.dims[axis].attach_scale(scale)
+
+
+def grow_dimensions(dataset: h5py.Dataset) -> None:
+    """Give the scales of a dataset that has grown its length, where they have no values."""
+    for axis, extent in enumerate(dataset.shape):
+        for scale in dataset.dims[axis].values():
+            is_empty = scale.attrs.get("NAME", b"").startswith(_NO_VARIABLE[:40].encode())
+            if is_empty and scale.shape[0] < extent and scale.maxshape[0] is None:
+                scale.resize((extent,))
+                _name_size(scale, extent)
+
+
+def _scale(dataset: h5py.Dataset, axis: int, name: str) -> h5py.Dataset:
+    group, extent = dataset.parent, dataset.shape[axis]
+    is_growing = dataset.maxshape[axis] is None
+    if name not in group:
+        scale = group.create_dataset(
+            name,
+            shape=(extent,),
+            dtype=_SCALE_DTYPE,
+            maxshape=(None,) if is_growing else None,
+            chunks=_GROWING_CHUNK if is_growing else None,
+        )
+        _name_size(scale, extent)
+        return scale
+    scale = group[name]
+    fits = isinstance(scale, h5py.Dataset) and scale.ndim == 1 and scale != dataset
+    if fits and scale.shape[0] < extent and scale.maxshape[0] is None:
+        scale.resize((extent,))
+    if not fits or scale.shape[0] != extent:
+        msg = (
+            f"dims names axis {axis} of {dataset.name!r} {name!r}, but {scale.name!r} is there "
+            f"and is no array of one axis of {extent} elements; choose another name"
+        )
+        raise OptionError(msg)
+    if not scale.is_scale:
+        scale.make_scale(name)
+    return scale
+
+
+def _name_size(scale: h5py.Dataset, extent: int) -> None:
+    # The netCDF library knows by this text that there are no values to read.
+    scale.make_scale(_NO_VARIABLE % extent)

@@ -1,0 +1,84 @@
+"""A part of an array that is there already: chunks at its rim keep what lies outside."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.codecs.workspace import Workspace
+from lazyio.grid import Region, box, box_shape
+from lazyio.spec import Shape
+from lazyio.targets.base import Target
+
+
+class Rewritable(Target, Protocol):
+    """A target of which chunks that are there can be read."""
+
+    def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
+        """Return a chunk's elements, cut at the end of the array; fill value if not stored."""
+
+
+class WindowTarget:
+    """Part of an existing array, which takes its own chunks' shares of the window.
+
+    A chunk that the window covers goes to the array as it is. One that it cuts
+    is read, overlaid and written once.
+
+    Parameters
+    ----------
+    target : Rewritable
+        The whole array.
+    window : tuple of slice
+        The part that is written.
+    """
+
+    def __init__(self, target: Rewritable, window: Region) -> None:
+        self._target = target
+        self._window = window
+
+    @property
+    def shape(self) -> Shape:
+        """Extents of the whole array, in elements."""
+        return self._target.shape
+
+    @property
+    def chunk_shape(self) -> Shape:
+        """Extents of its chunks."""
+        return self._target.chunk_shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of an element."""
+        return self._target.dtype
+
+    @property
+    def fill_value(self) -> Any:
+        """What a reader gets where nothing was written."""
+        return self._target.fill_value
+
+    @property
+    def engine(self) -> str:
+        """How chunks get there."""
+        return self._target.engine
+
+    def write_chunk(
+        self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace
+    ) -> None:
+        """Encode a chunk, with what is there around the window, and commit it."""
+        place = box(self.shape, self.chunk_shape, index)
+        if chunk.shape == box_shape(place):
+            self._target.write_chunk(index, chunk, workspace)
+            return
+        whole = self._target.read_chunk(index)
+        # Counted from the start of the chunk, whatever part of it lies in the window.
+        inside = tuple(
+            slice(max(0, bounds.start - part.start), min(part.stop, bounds.stop) - part.start)
+            for part, bounds in zip(place, self._window, strict=True)
+        )
+        whole[inside] = chunk
+        self._target.write_chunk(index, whole, workspace)
+
+    def finish(self) -> int:
+        """Finish the array and return the bytes of all payloads written."""
+        return self._target.finish()

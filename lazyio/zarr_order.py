@@ -1,0 +1,359 @@
+"""What a call of ``to_zarr`` comes down to, checked; and how it is carried out.
+
+A new store is built whole under a hidden name, an array for a store that is
+there inside its folder; a part of an array in a linked copy of it. Stores
+that are no local folder, and arrays that the caller has open, are written
+where they are.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from lazyio.arrange import Arranged, in_window, sharing_memory
+from lazyio.errors import TargetError
+from lazyio.places import check_zarr_place, make_groups, refuse_own_source
+from lazyio.report import Outcome, report_on
+from lazyio.run.report import WriteReport
+from lazyio.run.write import Job
+from lazyio.running import OPEN_HANDLE, Running, scratch_beside
+from lazyio.safety.workdir import WorkDirectory
+from lazyio.spec import Shape
+from lazyio.targets.disk import disk_errors
+from lazyio.targets.window import WindowTarget
+from lazyio.targets.zarr import METADATA_FILES, ZarrOptions, ZarrTarget, create_array
+from lazyio.windows import Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZarrItem:
+    """One array that is to be made."""
+
+    arranged: Arranged
+    """What goes into it; its key is the path inside the store."""
+    options: ZarrOptions
+    """How it is stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewArrays:
+    """Arrays that go into a local store, which may be there or not."""
+
+    root: Path
+    """Folder of the store."""
+    items: tuple[ZarrItem, ...]
+    """The arrays."""
+    mode: str
+    """h5py's file mode; ``w`` replaces the named arrays only."""
+    overwrite: bool
+    """Whether arrays that are there may be replaced."""
+    running: Running
+    """The rest."""
+
+    def check(self) -> bool:
+        """Refuse a store that may not be written, and return whether it is added to."""
+        kept = False
+        for item in self.items:
+            kept = check_zarr_place(
+                item.arranged.given,
+                self.root,
+                item.arranged.key,
+                self.mode,
+                item.options.zarr_format,
+                replace=self.overwrite or self.mode == "w",
+            )
+        return kept
+
+    def write(self) -> WriteReport:
+        """Write the arrays and give them their names, or leave what was there."""
+        began = time.perf_counter()
+        is_kept = self.check()
+        with contextlib.ExitStack() as stack:
+            works = [stack.enter_context(work) for work in self._places(is_kept)]
+            if self.check() != is_kept:
+                msg = f"{self.root} was made or removed by another program just now; run it again"
+                raise TargetError(errno.EBUSY, msg)
+            made = []
+            for at, (item, arranged) in enumerate(_sharing(self.items)):
+                # In a store that is there every array has a hidden folder of its own.
+                built = works[at if is_kept else 0].built
+                path = "" if is_kept else arranged.key
+                made.append(_make(built, path, replace(item, arranged=arranged)))
+            n_blocks = self.running.write([one.job for one in made], works[0].scratch)
+            outcomes = [one.finish() for one in made]
+            for work, item in zip(works, self.items, strict=False):
+                key = item.arranged.key if is_kept else ""
+                make_groups(self.root, key, item.options.zarr_format)
+                if not is_kept:
+                    _consolidate_new(work.built)
+                work.publish()
+        if is_kept:
+            renew_consolidated(self.root)
+        return report_on(
+            str(self.root), outcomes, n_blocks=n_blocks, began=began, advice=self.running.advice
+        )
+
+    def _places(self, is_kept: bool) -> Iterator[WorkDirectory]:
+        """Yield the hidden folders: one for a new store, else one for each array."""
+        if not is_kept:
+            yield WorkDirectory(self.root)
+            return
+        for item in self.items:
+            yield WorkDirectory(self.root / item.arranged.key, folder=self.root)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewZip:
+    """Arrays that go into a new ``.zip`` file."""
+
+    path: Path
+    """The file."""
+    items: tuple[ZarrItem, ...]
+    """The arrays."""
+    check_place: Any
+    """Refuses a file that may not be written."""
+    running: Running
+    """The rest."""
+
+    def write(self) -> WriteReport:
+        """Write the file and give it its name, or leave what was there."""
+        began = time.perf_counter()
+        self.check_place()
+        with WorkDirectory(self.path) as work:
+            self.check_place()
+            with contextlib.closing(zarr.storage.ZipStore(work.built, mode="w")) as store:
+                made = [
+                    _make(store, arranged.key, replace(item, arranged=arranged))
+                    for item, arranged in _sharing(self.items)
+                ]
+                n_blocks = self.running.write([one.job for one in made], work.scratch)
+                outcomes = [one.finish() for one in made]
+            work.publish()
+        advice = self.running.advice
+        return report_on(str(self.path), outcomes, n_blocks=n_blocks, began=began, advice=advice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraysInStore:
+    """Arrays that go into a store or group that the caller has open, or one behind a URL."""
+
+    store: Any
+    """As zarr-python takes it."""
+    name: str
+    """What the report calls it."""
+    storage_options: dict[str, Any] | None
+    """For a URL, as fsspec takes them."""
+    items: tuple[ZarrItem, ...]
+    """The arrays, their keys counted from the root of the store."""
+    overwrite: bool
+    """Whether arrays that are there may be replaced."""
+    running: Running
+    """The rest."""
+
+    def check(self) -> None:
+        """Refuse to write over what is being read."""
+        for item in self.items:
+            refuse_own_source(item.arranged.given, _root_of(self.store), item.arranged.key)
+
+    def write(self) -> WriteReport:
+        """Write the arrays where they are."""
+        began = time.perf_counter()
+        self.check()
+        with scratch_beside(None) as scratch:
+            made = [
+                _make(
+                    self.store,
+                    arranged.key,
+                    replace(item, arranged=arranged),
+                    overwrite=self.overwrite,
+                    storage_options=self.storage_options,
+                )
+                for item, arranged in _sharing(self.items)
+            ]
+            n_blocks = self.running.write([one.job for one in made], scratch)
+            outcomes = [one.finish() for one in made]
+        advice = (*self.running.advice, OPEN_HANDLE)
+        return report_on(self.name, outcomes, n_blocks=n_blocks, began=began, advice=advice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartOfStore:
+    """A part of an array in a local folder."""
+
+    root: Path
+    """Folder of the store."""
+    name: str
+    """Path of the array in it."""
+    arranged: Arranged
+    """What goes into the part."""
+    window: Window
+    """The part, in the array as it was when the order was made."""
+    seen: Shape
+    """Its shape at that time."""
+    running: Running
+    """The rest."""
+
+    def write(self) -> WriteReport:
+        """Write the part into a linked copy of the array, which then takes its place."""
+        began = time.perf_counter()
+        final = self.root / self.name if self.name else self.root
+        with WorkDirectory(final, folder=self.root if self.name else None) as work:
+            with disk_errors(self.root.parent):
+                _link_tree(final, work.built)
+            array = zarr.open_array(work.built, mode="r+")
+            part = _in_part(array, self.arranged, self.window, self.seen)
+            n_blocks = self.running.write([part.job], work.scratch)
+            outcome = part.finish()
+            work.publish()
+        renew_consolidated(self.root)
+        advice = self.running.advice
+        return report_on(str(self.root), [outcome], n_blocks=n_blocks, began=began, advice=advice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartOfArray:
+    """A part of an array that the caller has open."""
+
+    array: Any
+    """The array."""
+    arranged: Arranged
+    """What goes into the part."""
+    window: Window
+    """The part."""
+    seen: Shape
+    """The array's shape when the part was chosen."""
+    running: Running
+    """The rest."""
+
+    def check(self) -> None:
+        """Refuse to write over what is being read."""
+        refuse_own_source(self.arranged.given, _root_of(self.array.store), self.array.path)
+
+    def write(self) -> WriteReport:
+        """Write into the open array."""
+        began = time.perf_counter()
+        self.check()
+        with scratch_beside(None) as scratch:
+            part = _in_part(self.array, self.arranged, self.window, self.seen)
+            n_blocks = self.running.write([part.job], scratch)
+            outcome = part.finish()
+        advice = (*self.running.advice, OPEN_HANDLE)
+        name = str(self.array.store_path)
+        return report_on(name, [outcome], n_blocks=n_blocks, began=began, advice=advice)
+
+
+ZarrOrder = NewArrays | NewZip | ArraysInStore | PartOfStore | PartOfArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """An array that stands, and the job that fills it."""
+
+    key: str
+    job: Job
+
+    def finish(self) -> Outcome:
+        """Return what has become of it, once the job is done."""
+        plan, target = self.job.plan, self.job.target
+        return Outcome(
+            key=self.key,
+            plan=plan,
+            nbytes=plan.nbytes,
+            stored_nbytes=target.finish(),
+            engine=target.engine,
+        )
+
+
+def _sharing(items: Sequence[ZarrItem]) -> Iterator[tuple[ZarrItem, Arranged]]:
+    """Yield items with plans that share the memory of one run."""
+    shared = sharing_memory([item.arranged for item in items])
+    return zip(items, shared, strict=True)
+
+
+def _make(
+    store: Any,
+    path: str,
+    item: ZarrItem,
+    *,
+    overwrite: bool = False,
+    storage_options: dict[str, Any] | None = None,
+) -> _Made:
+    """Make an array, still empty, and the job that fills it."""
+    arranged, options = item.arranged, item.options
+    array = create_array(
+        store,
+        path,
+        shape=arranged.plan.shape,
+        chunk_shape=arranged.plan.chunk_shape,
+        shard_shape=arranged.plan.shard_shape,
+        dtype=arranged.plan.dtype,
+        options=options,
+        overwrite=overwrite,
+        storage_options=storage_options,
+    )
+    target = ZarrTarget(array, keeps_empty=bool(options.write_empty_chunks))
+    return _Made(key=arranged.key, job=arranged.job(target))
+
+
+def _in_part(array: Any, arranged: Arranged, window: Window, seen: Shape) -> _Made:
+    """Return the job that writes a part of an array, which has grown for it."""
+    if array.shape != seen:
+        msg = (
+            f"{array.store_path} has shape {array.shape} now and had {seen} when the part was "
+            "chosen; make the call again"
+        )
+        raise TargetError(errno.EBUSY, msg)
+    if array.shape != window.shape:
+        array.resize(window.shape)
+    target = ZarrTarget(array, replaces=True)
+    fitted = in_window(arranged, window.region, array.chunks, array.shards)
+    job = fitted.job(WindowTarget(target, window.region), window.region)
+    return _Made(key=fitted.key, job=job)
+
+
+def _link_tree(source: Path, copy: Path) -> None:
+    """Copy a folder with links to its chunk objects, which are replaced and never changed."""
+
+    def link(one: str, other: str) -> str:
+        if Path(one).name in METADATA_FILES:
+            return str(shutil.copyfile(one, other))
+        try:
+            os.link(one, other)
+        except OSError:  # A file system without links, or too many of one file.
+            shutil.copyfile(one, other)
+        return other
+
+    shutil.copytree(source, copy, copy_function=link)
+
+
+def _root_of(store: Any) -> Path:
+    root = getattr(getattr(store, "store", store), "root", None)
+    # What has no folder is no source that could be told by its path.
+    return Path(os.path.realpath(root)) if root else Path(os.devnull, "store")
+
+
+def _consolidate_new(built: Path) -> None:
+    """Give a new group of v2 the metadata of its arrays in one file, as xarray expects it."""
+    if (built / ".zgroup").is_file():
+        zarr.consolidate_metadata(built, zarr_format=2)
+
+
+def renew_consolidated(root: Path) -> None:
+    """Bring consolidated metadata of a store up to date, where it has any."""
+    group = root / "zarr.json"
+    has_v3 = group.is_file() and b'"consolidated_metadata"' in group.read_bytes()
+    if not has_v3 and not (root / ".zmetadata").is_file():
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if zarr.open_group(root, mode="r").metadata.consolidated_metadata is not None:
+            zarr.consolidate_metadata(root)
