@@ -1113,7 +1113,7 @@ class TestCompression:
             "os.environ.pop('HDF5_PLUGIN_PATH', None)\n"
             "import lazyio, numpy as np\n"
             "said = []\n"
-            "for name in ('blosc2', 32013):\n"
+            "for name in ('bitshuffle', 'blosc2', 32013):\n"
             "    try:\n"
             "        lazyio.to_hdf5(np.ones(9), sys.argv[1] + '/x.h5', compression=name)\n"
             "    except Exception as error:\n"
@@ -1125,7 +1125,7 @@ class TestCompression:
         )
         said = json.loads(done.stdout)
         assert [(name, kind) for name, kind, _ in said] == [
-            (name, "OptionError") for name in ("blosc2", 32013)
+            (name, "OptionError") for name in ("bitshuffle", "blosc2", 32013)
         ]
         assert all(str(name) in text and "lazyio[plugins]" in text for name, _, text in said)
         assert listing(tmp_path) == {}

@@ -1,15 +1,13 @@
 """The bytes that HDF5 stores for a chunk, back to its elements, outside libhdf5."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lazyio.codecs.filters import FLETCHER32, SHUFFLE, Filter, decompressor
+from lazyio.codecs.families import Decompress, decompressor, in_usual_order
+from lazyio.codecs.filters import FLETCHER32, SHUFFLE, Filter
 from lazyio.codecs.fletcher32 import fletcher32
 from lazyio.codecs.shuffle import room_for_planes, unshuffle
 from lazyio.codecs.workspace import Bytes, Workspace
-
-Decompress = Callable[[Bytes, Bytes], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +75,14 @@ def decoder_for(filters: tuple[Filter, ...], itemsize: int) -> Decoder | None:
     >>> decoder_for((Filter(filter_id=4, options=(32, 8)),), 2) is None
     True
     """
-    numbers = [step.filter_id for step in filters]
-    # The shuffle first, the checksum last, as h5py and netCDF put them, and one codec
-    # at most; else the sizes in between are not those of the chunk.
-    if SHUFFLE in numbers[1:] or FLETCHER32 in numbers[:-1]:
+    if not in_usual_order(filters):
         return None
-    codecs = [step for step in filters if step.filter_id not in (SHUFFLE, FLETCHER32)]
-    if not codecs:
-        return Decoder(filters=filters, itemsize=itemsize, decompress=None)
-    decompress = decompressor(codecs[0], itemsize) if len(codecs) == 1 else None
-    if decompress is None:
-        return None
+    decompress = None
+    for step in filters:
+        if step.filter_id not in (SHUFFLE, FLETCHER32):
+            decompress = decompressor(step, itemsize)
+            if decompress is None:
+                return None
     return Decoder(filters=filters, itemsize=itemsize, decompress=decompress)
 
 

@@ -6,14 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.codecs.filters import (
-    FLETCHER32,
-    SELF_CONTAINED,
-    SHUFFLE,
-    Compress,
-    Filter,
-    compressor,
-)
+from lazyio.codecs.families import SELF_CONTAINED, Compress, compressor, in_usual_order
+from lazyio.codecs.filters import FLETCHER32, SHUFFLE, Filter
 from lazyio.codecs.fletcher32 import fletcher32
 from lazyio.codecs.shuffle import shuffle
 from lazyio.codecs.workspace import Bytes, Workspace
@@ -79,7 +73,8 @@ def encoder_for(filters: tuple[Filter, ...], itemsize: int) -> Encoder | None:
     Parameters
     ----------
     filters : tuple of Filter
-        As :func:`lazyio.codecs.filters.parse_filters` gives them.
+        As :func:`lazyio.codecs.filters.parse_filters` gives them; those of a
+        file by way of :func:`lazyio.codecs.filters.as_given`.
     itemsize : int
         Bytes per element.
 
@@ -95,6 +90,8 @@ def encoder_for(filters: tuple[Filter, ...], itemsize: int) -> Encoder | None:
     >>> len(payload) < 100, mask
     (True, 0)
     """
+    if not in_usual_order(filters):
+        return None
     shuffles = checksums = False
     compress = None
     skip_mask = 0

@@ -4,27 +4,18 @@ Every spelling ends in the same list of filters: a name, a filter id with its
 options as h5py takes them, an hdf5plugin object, or ``**hdf5plugin.Zstd()``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from lazyio.codecs import bitshuffle, blosc, deflate, lz4, lzf, zstd
-from lazyio.codecs.libraries import optional
-from lazyio.codecs.workspace import Bytes
+from lazyio.codecs import bitshuffle, blosc, deflate, lz4, zstd
 from lazyio.errors import OptionError
 from lazyio.spec import is_integer
 
-Compress = Callable[[Bytes], bytes | Bytes]
-Decompress = Callable[[Bytes, Bytes], None]
-
 DEFLATE, SHUFFLE, FLETCHER32, SZIP, NBIT, SCALEOFFSET = 1, 2, 3, 4, 5, 6
 LZF, BLOSC, LZ4, BITSHUFFLE, ZSTD, BLOSC2 = 32000, 32001, 32004, 32008, 32015, 32026
-
-SELF_CONTAINED = {BLOSC, LZ4, BITSHUFFLE}
-"""Filters that store what does not shrink inside their own payload, not under a mask bit."""
 
 _SZIP_METHODS = {"ec": 4, "nn": 32}
 _SCALE_FLOATS, _SCALE_INTEGERS = 0, 2
@@ -88,8 +79,8 @@ CODECS = (
     Codec(
         name="lz4",
         filter_id=LZ4,
-        encoded_by="numcodecs",
-        without="OptionError naming lazyio[fast]",
+        encoded_by="numcodecs, libhdf5 with a plugin",
+        without="OptionError naming lazyio[plugins]",
         read_with="hdf5plugin",
     ),
     Codec(
@@ -232,40 +223,6 @@ def advice_on_filters(filters: tuple[Filter, ...]) -> tuple[tuple[str, str], ...
     return ()
 
 
-def compressor(step: Filter, itemsize: int) -> Compress | None:
-    """Return what encodes a compression filter here, ``None`` where libhdf5 must.
-
-    Parameters
-    ----------
-    step : Filter
-        A filter other than shuffle and fletcher32, as :func:`parse_filters`
-        gives it.
-    itemsize : int
-        Bytes per element.
-
-    Returns
-    -------
-    callable or None
-        From bytes to the filter's payload.
-    """
-    number, options = step.filter_id, step.options
-    if number == DEFLATE:
-        return deflate.compressor(options[0])
-    if number == ZSTD:
-        return zstd.compressor(_signed(options[0]) if options else zstd.DEFAULT_LEVEL)
-    if number == LZ4:
-        return lz4.compressor(options[0] if options else 0)
-    if number == LZF and lzf.is_available():
-        return lzf.compressor()
-    if number == BITSHUFFLE and itemsize and bitshuffle.is_available():
-        block, follows, level = (*options, 0, 0, 0)[:3]
-        is_known = block % 8 == 0 and follows in bitshuffle.CNAMES.values()
-        return bitshuffle.compressor(itemsize, block, follows, _signed(level)) if is_known else None
-    if number == BLOSC:
-        return _blosc_compressor(options, itemsize)
-    return None
-
-
 def as_given(step: Filter) -> Filter:
     """Return a filter that a file describes as :func:`parse_filters` would give it.
 
@@ -278,52 +235,6 @@ def as_given(step: Filter) -> Filter:
         # Three numbers of the plugin's own come first in the file.
         return Filter(filter_id=BITSHUFFLE, options=step.options[3:])
     return step
-
-
-def decompressor(step: Filter, itemsize: int) -> Decompress | None:
-    """Return what decodes a compression filter here, ``None`` where libhdf5 must.
-
-    Parameters
-    ----------
-    step : Filter
-        A filter other than shuffle and fletcher32, as the file describes it.
-    itemsize : int
-        Bytes per element.
-
-    Returns
-    -------
-    callable or None
-        Fills its second argument from the payload, or raises ``ValueError``.
-    """
-    has_numcodecs = optional("numcodecs") is not None
-    if step.filter_id == BITSHUFFLE:
-        return _bit_unshuffler(step.options, itemsize)
-    known: dict[int, tuple[bool, Decompress]] = {
-        DEFLATE: (True, deflate.decompress),
-        ZSTD: (has_numcodecs, zstd.decompress),
-        BLOSC: (has_numcodecs, blosc.decompress),
-        LZ4: (has_numcodecs, lz4.decompress),
-        LZF: (lzf.is_available(), lzf.decompress),
-    }
-    is_available, decompress = known.get(step.filter_id, (False, deflate.decompress))
-    return decompress if is_available else None
-
-
-def _blosc_compressor(options: tuple[int, ...], itemsize: int) -> Compress | None:
-    level, shuffle, code = (*options[4:7], *blosc_defaults()[len(options[4:7]) :])
-    names = {code: name for name, code in blosc.CNAMES.items()}
-    if code not in names or not itemsize:
-        return None
-    return blosc.compressor(names[code], level, shuffle, typesize=itemsize)
-
-
-def _bit_unshuffler(options: tuple[int, ...], itemsize: int) -> Decompress | None:
-    # In the file three numbers of the plugin's own come first, the element size last of them.
-    block, follows = (*options[3:], 0, 0)[:2]
-    is_known = options[2:3] == (itemsize,) and follows in bitshuffle.CNAMES.values()
-    if not is_known or block % 8 or not bitshuffle.is_available():
-        return None
-    return partial(bitshuffle.decompress, itemsize=itemsize, block=block, follows=follows)
 
 
 def blosc_defaults() -> tuple[int, int, int]:
@@ -388,7 +299,7 @@ def _by_id(number: int, opts: Any, facts: _ChunkFacts) -> Filter:
     if number == BLOSC:
         return _blosc_filter(options[4:7], facts)
     if number == LZ4:
-        _require_below(lz4.MAX_NBYTES, "lz4", facts)
+        return _lz4_filter(options or None, facts)
     # HDF5 stores client data as unsigned; hdf5plugin gives zstd's negative levels signed.
     return Filter(filter_id=number, options=tuple(value % 2**32 for value in options))
 
@@ -519,7 +430,3 @@ def _szip_filter(opts: Any) -> Filter:
         msg = f"compression_opts={opts!r}: szip takes ('nn' or 'ec', even number from 2 to 32)"
         raise OptionError(msg)
     return Filter(filter_id=SZIP, options=(_SZIP_METHODS[method], pixels))
-
-
-def _signed(value: int) -> int:
-    return value - 2**32 if value >= 2**31 else value

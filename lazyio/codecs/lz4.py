@@ -19,8 +19,10 @@ Compress = Callable[[Bytes], bytes]
 
 MAX_NBYTES = 2**31 - 1
 """The filter counts a chunk in signed 32 bits."""
-MAX_BLOCK_NBYTES = 2**30
-"""What the filter takes for a block of its own choice; liblz4 stops a little below 2 GiB."""
+MAX_BLOCK_NBYTES = 0x7E000000
+"""Where liblz4 stops."""
+_BLOCK_NBYTES = 2**30
+"""The filter's own choice."""
 _HEADER = struct.Struct(">QI")
 
 
@@ -49,7 +51,7 @@ def compressor(block_nbytes: int = 0) -> Compress:
     lz4 = required("numcodecs.lz4", what='compression="lz4"', extra="fast")
 
     def compress(data: Bytes) -> bytes:
-        step = min(block_nbytes or MAX_BLOCK_NBYTES, data.size)
+        step = min(block_nbytes or _BLOCK_NBYTES, data.size)
         parts: list[Any] = [_HEADER.pack(data.size, step)]
         for at in range(0, data.size, step or 1):
             block = data[at : at + step]

@@ -17,7 +17,7 @@ import zarr.storage
 from lazyio.codecs.fill import Fill
 from lazyio.codecs.workspace import Bytes, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of
-from lazyio.errors import DamagedDataError, SourceError
+from lazyio.errors import DamagedDataError, OptionError, SourceError
 from lazyio.grid import Region, box, format_region, touched
 from lazyio.sources.base import Array
 from lazyio.sources.files import read_exactly, read_region
@@ -102,7 +102,11 @@ def objects_of(array: zarr.Array[Any]) -> ZarrObjects | None:
         return None
     dtype = np.dtype(array.dtype)
     fill = Fill(array.metadata.fill_value, dtype)
-    chain = chain_of(array.metadata.to_dict(), dtype, fill)
+    try:
+        chain = chain_of(array.metadata.to_dict(), dtype, fill)
+    except OptionError:
+        # What cannot be encoded here may be read by zarr-python all the same.
+        return None
     if chain is None:
         return None
     return ZarrObjects(

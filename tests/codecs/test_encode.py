@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyio.codecs.encode import encoder_for
-from lazyio.codecs.filters import parse_filters
+from lazyio.codecs.filters import Filter, as_given, parse_filters
 from lazyio.codecs.workspace import Workspace
 
 CODECS = {
@@ -261,3 +261,27 @@ def test_bitshuffle_that_cannot_be_is_left_to_libhdf5(options):
     """Options that the filter refuses are left to libhdf5, which says so."""
     filters = parse_filters(32008, options, dtype=np.dtype("i2"), chunk_nbytes=2000)
     assert encoder_for(filters, 2) is None
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_filters_as_a_file_describes_them(codec):
+    """A dataset that is there already is added to with the filters that its file names."""
+    chunk = smooth(SHAPE, "f4")
+    keywords = {**codec, "shuffle": True, "fletcher32": True}
+    with h5py.File("memory", "w", driver="core", backing_store=False) as file:
+        dataset = file.create_dataset(
+            "data", chunk.shape, chunk.dtype, chunks=chunk.shape, **keywords
+        )
+        settings = dataset.id.get_create_plist()
+        pipeline = [settings.get_filter(at) for at in range(settings.get_nfilters())]
+    described = (Filter(filter_id=step[0], options=tuple(step[2])) for step in pipeline)
+    payload, mask = encoder_for(tuple(map(as_given, described)), 4).encode(chunk, Workspace())
+    expected, expected_mask = encode(chunk, keywords)
+    assert (bytes(payload), mask) == (bytes(expected), expected_mask)
+
+
+@pytest.mark.parametrize("numbers", [(1, 2), (3, 1), (1, 1), (2, 3, 1)], ids=str)
+def test_unusual_orders_are_left_to_libhdf5(numbers):
+    """A shuffle behind a codec, a checksum before one, two codecs: not ours."""
+    filters = tuple(Filter(filter_id=number, options=(4,)) for number in numbers)
+    assert encoder_for(filters, 4) is None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyio.codecs.shuffle import shuffle, unshuffle
+from lazyio.codecs.shuffle import room_for_planes, shuffle, unshuffle
 from lazyio.codecs.workspace import Workspace
 
 DTYPES = [
@@ -24,6 +24,8 @@ DTYPES = [
     "M8[us]",
     "c16",
     "S17",
+    "S255",
+    "S256",
 ]
 
 
@@ -72,6 +74,27 @@ def test_unshuffle_is_numcodecs(dtype):
     out = np.empty(chunk.nbytes, np.uint8)
     unshuffle(planes_of(chunk), chunk.dtype.itemsize, out, Workspace())
     np.testing.assert_array_equal(out, chunk.reshape(-1).view(np.uint8))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_unshuffle_without_blosc(dtype, monkeypatch):
+    """Plain numpy gives the same elements."""
+    monkeypatch.setattr("lazyio.codecs.shuffle.optional", lambda _: None)
+    chunk = noise((10, 12, 3), dtype)
+    out = np.empty(chunk.nbytes, np.uint8)
+    unshuffle(planes_of(chunk), chunk.dtype.itemsize, out, Workspace())
+    np.testing.assert_array_equal(out, chunk.reshape(-1).view(np.uint8))
+
+
+def test_planes_that_lie_where_they_are_best():
+    """Planes decoded into the room for them are undone where they are, without a copy."""
+    chunk, workspace = noise((100, 9), "f8"), Workspace()
+    room = room_for_planes(chunk.nbytes, workspace)
+    room[:] = planes_of(chunk)
+    out = np.empty(chunk.nbytes, np.uint8)
+    unshuffle(room, 8, out, workspace)
+    np.testing.assert_array_equal(out, chunk.reshape(-1).view(np.uint8))
+    np.testing.assert_array_equal(room, planes_of(chunk))
 
 
 @given(

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import threading
 
 import numcodecs
 import numpy as np
@@ -290,6 +291,15 @@ def test_codecs_that_are_not_ours_go_through_zarr(path, case, monkeypatch):
     np.testing.assert_array_equal(source.read(region), MATRIX[region])
 
 
+def test_compressor_that_cannot_be_encoded(path, monkeypatch):
+    """Reading does not fail for what only writing needs."""
+    _create(path, *CASES["v3-blosc"])
+    monkeypatch.setattr(numcodecs.blosc, "list_compressors", lambda: ["zlib"])
+    source = zarr_source(path, None)
+    assert source.objects is None
+    np.testing.assert_array_equal(source.read((slice(0, 37), slice(0, 23))), MATRIX)
+
+
 @pytest.mark.parametrize("inside", ["", "deep"])
 def test_group_that_is_open(group, inside):
     """A group that is open is a store, and a path counts from it."""
@@ -345,6 +355,24 @@ def test_stores_in_memory_do_not_collide():
         names.add(tokenize(zarr_source(store, None)))
         del store
     assert len(names) == 5
+
+
+class Locked(zarr.storage.MemoryStore):
+    """A store that cannot be sent anywhere."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.lock = threading.Lock()
+
+
+def test_store_that_cannot_be_pickled():
+    """It is read by threads of this process all the same."""
+    store = Locked()
+    _create(store, *CASES["v3-sharded"])
+    with pytest.raises(TypeError, match="pickle"):
+        pickle.dumps(store)
+    array = lazyio.from_zarr(store)
+    np.testing.assert_array_equal(array.compute(scheduler="threads"), MATRIX)
 
 
 def test_url_in_memory():

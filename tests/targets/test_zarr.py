@@ -155,15 +155,28 @@ def test_shards_are_read_by_others(tmp_path, dtype, compressors):
     assert stored == sum(objects(tmp_path / "a").values())
 
 
+BLOSC = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": 4, "blocksize": 0}
+
+
+@pytest.mark.parametrize(
+    "codec",
+    [
+        {"name": "gzip", "configuration": {"level": 5}},
+        {"name": "zstd", "configuration": {"level": 1}},
+        {"name": "blosc", "configuration": BLOSC},
+        {"name": "crc32c"},
+    ],
+    ids=lambda codec: codec["name"],
+)
 @pytest.mark.parametrize("index_location", ["start", "end"])
-def test_shards_of_tensorstore_are_read(tmp_path, index_location):
+def test_shards_of_tensorstore_are_read(tmp_path, index_location, codec):
     """What tensorstore wrote, an index at the start and inner chunks left out included."""
     values = np.arange(37 * 23, dtype="<i4").reshape(37, 23)
     values[:20, :7] = 0
     codecs = [{"name": "bytes", "configuration": {"endian": "little"}}]
     shard = {
         "chunk_shape": [8, 5],
-        "codecs": [*codecs, {"name": "gzip", "configuration": {"level": 5}}],
+        "codecs": [*codecs, codec],
         "index_codecs": [*codecs, {"name": "crc32c"}],
         "index_location": index_location,
     }
