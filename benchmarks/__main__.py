@@ -1,10 +1,15 @@
-"""``python -m benchmarks [planning | chunks | memory] [options]``."""
+"""``python -m benchmarks [planning | reads | chunks | memory] [options]``."""
 
 import sys
 
-from benchmarks import chunks, memory, planning, writing
+from benchmarks import chunks, memory, planning, reads, writing
 
-_COMMANDS = {"planning": planning.main, "chunks": chunks.main, "memory": memory.main}
+_COMMANDS = {
+    "planning": planning.main,
+    "reads": reads.main,
+    "chunks": chunks.main,
+    "memory": memory.main,
+}
 
 
 def main() -> int:

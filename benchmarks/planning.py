@@ -13,6 +13,13 @@ from benchmarks.options import add_shared, save
 
 _DTYPES = ("u1", "i2", "f4", "f8")
 _LARGEST_CHUNK = 8 << 20
+_ROWS = {
+    "no source": (),
+    "source chunks": ("source",),
+    "shards": ("shards",),
+    "access": ("access",),
+    "all of them": ("source", "shards", "access"),
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -28,10 +35,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--cases", type=int, default=400, help="random shapes (default: 400)")
     given = parser.parse_args(arguments)
     n_cases = 40 if given.short else given.cases
-    results = {
-        label: _measure(n_cases, with_source=with_source)
-        for label, with_source in (("no source", False), ("source chunks", True))
-    }
+    results = {label: _measure(n_cases, *extras) for label, extras in _ROWS.items()}
     print(f"{'ms':<14}{'median':>8}{'p95':>8}{'max':>8}{'refused':>9}")
     for label, one in results.items():
         print(
@@ -41,16 +45,22 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _measure(n_cases: int, *, with_source: bool) -> dict[str, Any]:
+def _measure(n_cases: int, *extras: str) -> dict[str, Any]:
     random = np.random.default_rng(1)
-    lazyio.plan((1000, 1000), "f4", source_chunks=(100, 100) if with_source else None)
+    lazyio.plan((1000, 1000), "f4", source_chunks=(100, 100), access=(1, 1000))
     taken, refused = [], 0
     for _ in range(n_cases):
         shape, dtype = _random_shape(random)
-        source_chunks = _random_chunks(random, shape, dtype) if with_source else None
+        wishes: dict[str, Any] = {}
+        if "source" in extras:
+            wishes["source_chunks"] = _random_chunks(random, shape, dtype)
+        if "access" in extras:
+            wishes["access"] = [_random_window(random, shape) for _ in range(3)]
+        if "shards" in extras:
+            wishes |= {"shards": "auto", "format": "zarr"}
         began = time.perf_counter()
         try:
-            lazyio.plan(shape, dtype, source_chunks=source_chunks)
+            lazyio.plan(shape, dtype, **wishes)
         except lazyio.LazyioError:
             refused += 1
         taken.append(1000 * (time.perf_counter() - began))
@@ -68,6 +78,11 @@ def _random_shape(random: np.random.Generator) -> tuple[tuple[int, ...], str]:
     exponents = random.uniform(0, 1, n_axes)
     exponents *= random.uniform(10, 40) / exponents.sum()
     return tuple(int(2**one) for one in exponents), str(random.choice(_DTYPES))
+
+
+def _random_window(random: np.random.Generator, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return one element, the whole axis or a few elements along each axis."""
+    return tuple(int(random.choice([1, extent, min(50, extent)])) for extent in shape)
 
 
 def _random_chunks(

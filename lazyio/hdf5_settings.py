@@ -91,7 +91,14 @@ class Hdf5Settings:
             memory_limit=self.memory_limit,
             workers=self.workers,
             reads_whole_chunks=not is_stored_plain,
+            codec="none" if is_stored_plain else self.codec_name,
+            max_shape=_maxshape(self.maxshape, given.shape),
         )
+
+    @property
+    def codec_name(self) -> str | None:
+        """Name of the codec, where it was given by name."""
+        return self.compression if isinstance(self.compression, str) else None
 
     def filters(self, dtype: np.dtype[Any], chunk_nbytes: int) -> tuple[Filter, ...]:
         """Return the filters in the order in which they are applied."""
@@ -218,7 +225,9 @@ def _arranged_in(
     key: str, given: Input, settings: Hdf5Settings, form: Stored, chunk_shape: Shape
 ) -> Arranged:
     """Return the plan for data that goes into chunks that are there."""
-    cutting = replace(settings.cutting(given, 1), chunks=tuple(chunk_shape), chunk_nbytes=None)
+    cutting = replace(
+        settings.cutting(given, 1), chunks=tuple(chunk_shape), chunk_nbytes=None, max_shape=None
+    )
     arranged = arrange(key, given, cutting, dtype=form.original)
     return replace(arranged, form=form)
 

@@ -10,6 +10,7 @@ import numpy as np
 from dask.system import CPU_COUNT
 
 from lazyio.errors import OptionError
+from lazyio.memory import auto_limit
 from lazyio.planning import Plan, Wishes
 from lazyio.run.schedulers import scheduler_for
 from lazyio.sizes import parse_size
@@ -24,10 +25,30 @@ def wishes_for(
     chunk_nbytes: Any,
     format: str,
     block_shape: Any = None,
+    shards: Any = None,
+    access: Any = None,
+    reads_whole_chunks: bool = True,
+    codec: str | None = None,
     strategy: str = "auto",
     dims: Sequence[str] = (),
 ) -> Wishes:
     """Return what the user asked for, each part checked.
+
+    Extents are checked where the array's shape is known, when the plan is made.
+
+    Parameters
+    ----------
+    memory_limit, workers, chunks, chunk_nbytes, block_shape, shards, access, strategy
+        As :func:`lazyio.plan` takes them.
+    format : {"hdf5", "zarr"}
+        What is written.
+    reads_whole_chunks : bool
+        Whether a chunk is read whole for any part of it. Not so in HDF5 without
+        filters where chunks do not fit the chunk cache of libhdf5.
+    codec : str, optional
+        ``"none"``, ``"gzip"``, ``"zstd"`` or another name, where it is known.
+    dims : sequence of str
+        Names of the array's axes, if they have any.
 
     Raises
     ------
@@ -40,6 +61,9 @@ def wishes_for(
     if strategy not in ("auto", "hdmf"):
         msg = f'strategy={strategy!r} is not a strategy; give "auto" or "hdmf"'
         raise OptionError(msg)
+    if shards is not None and format == "hdf5":
+        msg = f'shards={shards!r}: HDF5 has no shards; give format="zarr", or larger chunks'
+        raise OptionError(msg)
     target: Literal["hdf5", "zarr"] = "hdf5" if format == "hdf5" else "zarr"
     rules: Literal["auto", "hdmf"] = "auto" if strategy == "auto" else "hdmf"
     if not isinstance(chunks, (tuple, list, int, str, Mapping, Plan)) and chunks is not None:
@@ -47,13 +71,19 @@ def wishes_for(
     if isinstance(chunks, str) and chunks != "auto":
         msg = f'chunks={chunks!r}; the only word it takes is "auto"'
         raise OptionError(msg)
+    is_auto = isinstance(memory_limit, str) and memory_limit == "auto"
     return Wishes(
-        memory_limit=_limit(memory_limit),
+        memory_limit=auto_limit() if is_auto else _limit(memory_limit),
+        limit_is_auto=is_auto,
         workers=default_workers() if workers is None else _positive(workers, "workers"),
         workers_fixed=workers is not None,
         chunks=chunks,
         chunk_nbytes=_bounds(chunk_nbytes),
         block_shape=None if block_shape is None else _block(block_shape),
+        shards=shards,
+        access=access,
+        reads_whole_chunks=reads_whole_chunks,
+        codec=codec,
         format=target,
         strategy=rules,
         dims=tuple(dims),
@@ -167,9 +197,6 @@ def refuse_unready(**options: tuple[Any, Any]) -> None:
 def _limit(memory_limit: Any) -> int | None:
     if memory_limit is None:
         return None
-    if isinstance(memory_limit, str) and memory_limit == "auto":
-        msg = 'memory_limit="auto" does not work yet in this version; give a size such as "2 GiB"'
-        raise OptionError(msg)
     return parse_size(memory_limit, "memory_limit")
 
 
@@ -181,11 +208,11 @@ def _positive(value: Any, name: str) -> int:
     return number
 
 
-def _bounds(chunk_nbytes: Any) -> tuple[int, int] | None:
+def _bounds(chunk_nbytes: Any) -> tuple[int | None, int] | None:
     if chunk_nbytes is None:
         return None
     if not isinstance(chunk_nbytes, (tuple, list)):
-        return 1, parse_size(chunk_nbytes, "chunk_nbytes")
+        return None, parse_size(chunk_nbytes, "chunk_nbytes")
     if len(chunk_nbytes) != 2:
         msg = f"chunk_nbytes={chunk_nbytes!r}; give an upper bound, or (lower, upper)"
         raise OptionError(msg)

@@ -14,8 +14,9 @@ from lazyio.blocks import as_blocks, masked_blocks, source_of
 from lazyio.errors import OptionError, PlanError
 from lazyio.grid import Region
 from lazyio.inputs import recognise
-from lazyio.options import refuse_unready, wishes_for
-from lazyio.planning import Facts, Plan, solve
+from lazyio.options import wishes_for
+from lazyio.planning import Facts, Plan, solve, suit_blocks
+from lazyio.planning.windows import Window, as_windows
 from lazyio.sources.agreement import common_axis, common_dtype
 from lazyio.sources.base import Array, Source, lies_in_rows, reading_unit
 from lazyio.sources.function import FunctionSource
@@ -61,7 +62,7 @@ def plan(
         Type of an element, where ``what`` does not say it or it will be cast.
     memory_limit : int or str, optional
         Bytes for everything in flight at once, such as ``"256 MiB"``; 1 GiB
-        by default.
+        by default. ``"auto"`` is half of what is free.
     workers : int, optional
         Blocks in flight; by default dask's number of workers, or fewer where
         the limit does not allow as many.
@@ -71,15 +72,21 @@ def plan(
         axis); or a dict from axis to one of those.
     chunk_nbytes : int, str or pair, optional
         Upper bound of a chunk in bytes, or ``(lower, upper)``; by default
-        1 MiB for HDF5 and 4 MiB for Zarr.
+        1 MiB for HDF5 and 4 MiB for Zarr, and a quarter of that as lower bound
+        where ``access`` is given.
     block_shape : tuple of int, optional
         Elements per axis of a block; by default what the limit allows.
-    shards, access : optional
-        Not yet.
+    shards : tuple of int, int or "auto", optional
+        Elements per axis of a Zarr shard, a multiple of the chunk, -1 for the
+        whole axis; ``"auto"`` keeps the number of files small.
+    access : optional
+        Windows that readers will ask for, such as ``[(30000, 1), (1, 384)]`` or
+        ``[((30000, 1), weight), ...]``, -1 or ``None`` for a whole axis. The chunk
+        is the one that costs the least to read them out of.
     source_chunks : tuple of int, optional
         Chunk shape of the source, for a shape whose source is not at hand.
     format : {"hdf5", "zarr"}
-        Whose default chunk size to take.
+        Whose default chunk size to take, and whose costs of reading.
     strategy : {"auto", "hdmf"}
         ``"hdmf"`` gives the shapes of HDMF's GenericDataChunkIterator, with
         ``memory_limit`` and ``chunk_nbytes`` as its ``buffer_gb`` and ``chunk_mb``.
@@ -104,7 +111,6 @@ def plan(
     >>> plan.n_blocks, plan.n_chunks
     (4, 400)
     """
-    refuse_unready(shards=(shards, None), access=(access, None))
     facts, dims = _facts(what, dtype, chunks is True, source_chunks)
     wishes = wishes_for(
         memory_limit=memory_limit,
@@ -112,6 +118,8 @@ def plan(
         chunks=chunks,
         chunk_nbytes=chunk_nbytes,
         block_shape=block_shape,
+        shards=shards,
+        access=access,
         format=format,
         strategy=strategy,
         dims=dims,
@@ -147,9 +155,12 @@ def open(
         Blocks of the dask array, as in ``dask.array.from_array``: ``"auto"``
         for the plan's, a tuple, an integer, -1, or a :class:`Plan`.
     memory_limit : int or str, optional
-        Bytes for all blocks in flight; 1 GiB by default.
+        Bytes for all blocks in flight; 1 GiB by default, ``"auto"`` for half of
+        what is free.
     access : optional
-        Not yet.
+        Windows that will be taken out of the array, as in :func:`plan`. Blocks
+        are then as many of the source's chunks, in the proportions that compute
+        the least in vain for them.
     allow_external : list of path-like, optional
         Folders, beside the file's own, that links in an HDF5 file may lead to.
     **options
@@ -582,7 +593,12 @@ def _from_array(given: Any, chunks: Any, memory_limit: Any, access: Any) -> da.A
         return masked_blocks(given, tuple(map(int, planned.chunksize)))
     if not isinstance(given, da.Array):
         return _lazy(array_source(given), chunks, memory_limit, access)
-    refuse_unready(access=(access, None))
+    if access is not None:
+        msg = (
+            f"access={access!r} suits the blocks of what is read; a dask array has its blocks "
+            "already, give chunks= to change them"
+        )
+        raise OptionError(msg)
     if isinstance(chunks, str) and chunks == "auto":
         return given
     _require_known_shape(given)
@@ -665,7 +681,7 @@ least 1 per axis"
 
 def _lazy(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Array:
     """Return a source as blocks: the user's own, or the plan's along its chunks."""
-    refuse_unready(access=(access, None))
+    windows = as_windows(access, source.shape)
     block_shape = None
     if isinstance(chunks, Plan):
         block_shape = chunks.block_shape
@@ -679,7 +695,7 @@ def _lazy(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Arr
         block_shape = _given_blocks(chunks, source)
     if block_shape is not None:
         return as_blocks(source, block_shape)
-    return as_blocks(source, _reading_block(source, memory_limit))
+    return as_blocks(source, _reading_block(source, memory_limit, windows))
 
 
 def _given_blocks(chunks: Any, source: Source | da.Array) -> tuple[int, ...]:
@@ -699,15 +715,17 @@ def _given_blocks(chunks: Any, source: Source | da.Array) -> tuple[int, ...]:
     return tuple(max((1, *axis)) for axis in edges)
 
 
-def _reading_block(source: Source, memory_limit: Any) -> tuple[int, ...]:
-    """Return the block of a plan whose chunks are the source's own, or long runs of it."""
+def _reading_block(
+    source: Source, memory_limit: Any, windows: tuple[Window, ...]
+) -> tuple[int, ...]:
+    """Return the block of a plan whose chunks are the source's own, suited to windows."""
     run_shape = reading_unit(source)
     if run_shape != source.chunk_shape:
         # A limit too small for long runs may do for short ones.
         with suppress(PlanError):
-            return _block_of(source, run_shape, memory_limit)
+            return _block_of(source, run_shape, memory_limit, windows)
     try:
-        return _block_of(source, source.chunk_shape, memory_limit)
+        return _block_of(source, source.chunk_shape, memory_limit, windows)
     except PlanError as error:
         if source.chunk_shape is None:
             raise
@@ -715,7 +733,13 @@ def _reading_block(source: Source, memory_limit: Any) -> tuple[int, ...]:
         raise PlanError(msg) from error
 
 
-def _block_of(source: Source, unit: tuple[int, ...] | None, memory_limit: Any) -> tuple[int, ...]:
+def _block_of(
+    source: Source,
+    unit: tuple[int, ...] | None,
+    memory_limit: Any,
+    windows: tuple[Window, ...],
+) -> tuple[int, ...]:
+    """Return the block of a plan of whole units."""
     facts = Facts(
         shape=source.shape,
         dtype=as_dtype(source.dtype),
@@ -727,6 +751,7 @@ def _block_of(source: Source, unit: tuple[int, ...] | None, memory_limit: Any) -
         workers=None,
         chunks=unit or "auto",
         chunk_nbytes=None,
+        access=[(window.shape, window.weight) for window in windows] or None,
         format="hdf5",
     )
-    return solve(facts, wishes).block_shape
+    return suit_blocks(solve(facts, wishes))

@@ -14,6 +14,7 @@ from lazyio.existing import Asked, Existing, refuse_differences
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags, plain_values
 from lazyio.planning.wishes import chunk_wishes
+from lazyio.spec import Shape, is_integer
 from lazyio.targets.zarr import ZarrOptions, codecs_of
 from lazyio.windows import Room, Window, whole, window_at, window_behind
 from lazyio.zarr_order import ZarrItem
@@ -70,8 +71,8 @@ class ZarrSettings:
             found = replace(found, attributes=attributes[name])
         return found
 
-    def cutting(self) -> Cutting:
-        """Return how the array is to be cut."""
+    def cutting(self, shape: Shape = ()) -> Cutting:
+        """Return how an array of some shape is to be cut."""
         return Cutting(
             format="zarr",
             chunks=self.chunks,
@@ -80,6 +81,7 @@ class ZarrSettings:
             shards=self.shards,
             memory_limit=self.memory_limit,
             workers=self.workers,
+            max_shape=_room_for(self.chunks, shape),
         )
 
 
@@ -93,7 +95,11 @@ def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
     """
     settings.check()
     arranged = arrange(
-        path, given, settings.cutting(), dtype=settings.dtype, fill_value=settings.fill_value
+        path,
+        given,
+        settings.cutting(given.shape),
+        dtype=settings.dtype,
+        fill_value=settings.fill_value,
     )
     asked = settings.attributes if settings.attributes is not None else given.settings.get("attrs")
     attributes = {**arranged.form.attrs, **plain_values(asked or {})}
@@ -172,12 +178,9 @@ def part_of_array(
         window = whole(room, given.shape)
     form = _fitted_to(array, name, settings, given)
     given = expanded(given, window.new_axes)
-    cutting = replace(
-        settings.cutting(),
-        chunks=tuple(map(int, array.chunks)),
-        shards=array.shards,
-        chunk_nbytes=None,
-    )
+    # What is written whole, be it a chunk or a shard.
+    unit = tuple(map(int, array.shards or array.chunks))
+    cutting = replace(settings.cutting(), chunks=unit, shards=None, chunk_nbytes=None)
     arranged = arrange(path, given, cutting, dtype=form.original)
     return replace(arranged, form=form), window
 
@@ -254,3 +257,18 @@ def _asked_codecs(settings: ZarrSettings, array: Any) -> str | None:
     wanted, there = codecs_of(like), codecs_of(array)
     # What was not named may be anything.
     return str({**there, **{name: wanted[name] for name in named}})
+
+
+def _room_for(chunks: Any, shape: Shape) -> tuple[int | None, ...] | None:
+    """Return the axes without bound of which the user wants longer chunks than they are.
+
+    Any axis of a Zarr array can grow; that one is meant to only shows there.
+    """
+    if not isinstance(chunks, (tuple, list)) or len(chunks) != len(shape):
+        return None
+    is_longer = [
+        is_integer(chunk) and chunk > extent for chunk, extent in zip(chunks, shape, strict=True)
+    ]
+    if not any(is_longer):
+        return None
+    return tuple(None if longer else n for longer, n in zip(is_longer, shape, strict=True))

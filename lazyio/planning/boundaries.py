@@ -71,6 +71,7 @@ def chunk_shape_within(
     fixed: Sequence[int | None] | None = None,
     *,
     least_nbytes: int = _LEAST_CHUNK_NBYTES,
+    is_open: Sequence[bool] | None = None,
 ) -> Shape | None:
     """Return a chunk shape of a useful size that divides given blocks, if any.
 
@@ -88,6 +89,9 @@ def chunk_shape_within(
         Extents that the user chose, ``None`` where the axis is free.
     least_nbytes : int
         Bytes below which a chunk is not worth having.
+    is_open : sequence of bool, optional
+        Per axis, whether the step puts no condition on the chunk; by default
+        where it reaches the end of the axis.
 
     Returns
     -------
@@ -105,15 +109,21 @@ def chunk_shape_within(
     """
     wishes = list(fixed or [None] * len(shape))
     room = max(1, limit_nbytes // max(1, itemsize))
-    chosen = _best_divisors(steps, shape, wishes, room)
-    if not divides_steps(chosen, steps, shape):
+    if is_open is None:
+        is_open = tuple(step >= end for step, end in zip(steps, shape, strict=True))
+    chosen = _best_divisors(steps, shape, wishes, room, is_open)
+    if any(
+        step % chunk and not free for step, chunk, free in zip(steps, chosen, is_open, strict=True)
+    ):
         return None
     useful = min(least_nbytes, limit_nbytes, math.prod(shape) * itemsize)
     is_users = all(wish is not None for wish in wishes)
     return chosen if is_users or math.prod(chosen) * itemsize >= useful else None
 
 
-def _best_divisors(steps: Shape, shape: Shape, wishes: list[int | None], room: int) -> Shape:
+def _best_divisors(
+    steps: Shape, shape: Shape, wishes: list[int | None], room: int, is_open: Sequence[bool]
+) -> Shape:
     """Return divisors of the steps nearest the ideal, their product within room.
 
     Where an axis has no inner boundary any extent will do, best an even one.
@@ -121,7 +131,7 @@ def _best_divisors(steps: Shape, shape: Shape, wishes: list[int | None], room: i
     free = [axis for axis, wish in enumerate(wishes) if wish is None and steps[axis] > 1]
     chosen = [wish if wish is not None else 1 for wish in wishes]
     room //= math.prod(chosen)
-    extents = [steps[axis] for axis in free]
+    extents = [min(steps[axis], max(1, shape[axis])) for axis in free]
     if room < 1 or not free:
         return tuple(chosen)
     if math.prod(extents) <= room:
@@ -131,11 +141,10 @@ def _best_divisors(steps: Shape, shape: Shape, wishes: list[int | None], room: i
     # A state: minus the elements taken, distance from the ideal, extents.
     states: list[tuple[float, int, tuple[int, ...]]] = [(0.0, room, ())]
     for axis, extent, wish in zip(free, extents, ideal, strict=True):
-        is_open = extent >= shape[axis]
         grown = [
             (cost + _distance(divisor, wish), left // divisor, (*taken, divisor))
             for cost, left, taken in states
-            for divisor in _extents_near(extent, wish, left, is_open=is_open)
+            for divisor in _extents_near(steps[axis], extent, wish, left, is_open=is_open[axis])
         ]
         states = heapq.nsmallest(64, grown)
     best = min(states, key=lambda state: state[0] + math.log(room / math.prod(state[2])))
@@ -148,12 +157,12 @@ def _distance(extent: int, wish: float) -> float:
     return 0.15 * math.log(extent / wish) ** 2
 
 
-def _extents_near(extent: int, wish: float, room: int, *, is_open: bool) -> list[int]:
+def _extents_near(step: int, most: int, wish: float, room: int, *, is_open: bool) -> list[int]:
     even: set[int] = set()
+    top = min(most, room)
     if is_open:
-        top = min(extent, room)
         for target in (top, max(1, min(int(wish), top))):
-            even.add(n_along(extent, n_along(extent, target)))
-    fitting = [divisor for divisor in divisors(extent) if divisor <= room]
+            even.add(n_along(step, n_along(step, target)))
+    fitting = [divisor for divisor in divisors(step) if divisor <= top]
     near = heapq.nsmallest(_NEAR, fitting, key=lambda d: abs(math.log(d / wish)))
     return sorted({*even, *near, *fitting[-_LARGE:]})

@@ -4,55 +4,11 @@ What is on disk, what is in memory, how many tasks, what is read twice, why.
 """
 
 import html
-from typing import Any, Protocol
 
+from lazyio.planning.access import WindowCost
+from lazyio.planning.described import Described
+from lazyio.planning.drawing import as_svg
 from lazyio.sizes import format_size
-from lazyio.spec import Shape
-
-
-class Described(Protocol):
-    """The facts of a plan that its table shows."""
-
-    @property
-    def shape(self) -> Shape: ...  # noqa: D102
-    @property
-    def dtype(self) -> Any: ...  # noqa: D102
-    @property
-    def chunk_shape(self) -> Shape: ...  # noqa: D102
-    @property
-    def shard_shape(self) -> Shape | None: ...  # noqa: D102
-    @property
-    def block_shape(self) -> Shape: ...  # noqa: D102
-    @property
-    def source_chunk_shape(self) -> Shape | None: ...  # noqa: D102
-    @property
-    def read_shape(self) -> Shape | None: ...  # noqa: D102
-    @property
-    def nbytes(self) -> int: ...  # noqa: D102
-    @property
-    def chunk_nbytes(self) -> int: ...  # noqa: D102
-    @property
-    def block_nbytes(self) -> int: ...  # noqa: D102
-    @property
-    def peak_nbytes(self) -> int: ...  # noqa: D102
-    @property
-    def memory_limit(self) -> int: ...  # noqa: D102
-    @property
-    def n_chunks(self) -> int: ...  # noqa: D102
-    @property
-    def n_shards(self) -> int: ...  # noqa: D102
-    @property
-    def n_tasks(self) -> int: ...  # noqa: D102
-    @property
-    def is_graph(self) -> bool: ...  # noqa: D102
-    @property
-    def workers(self) -> int: ...  # noqa: D102
-    @property
-    def read_amplification(self) -> float: ...  # noqa: D102
-    @property
-    def reasons(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def advice(self) -> tuple[tuple[str, str], ...]: ...  # noqa: D102
 
 
 def as_text(plan: Described) -> str:
@@ -63,13 +19,13 @@ def as_text(plan: Described) -> str:
 
 
 def as_html(plan: Described) -> str:
-    """Return the table as HTML, for notebooks."""
+    """Return the table as HTML, and the drawing below it, for notebooks."""
     cells = "".join(
         f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
         f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
         for name, text in _rows(plan)
     )
-    return f"<table>{cells}</table>"
+    return f"<table>{cells}</table>{as_svg(plan)}"
 
 
 def _rows(plan: Described) -> list[tuple[str, str]]:
@@ -80,6 +36,7 @@ def _rows(plan: Described) -> list[tuple[str, str]]:
         ("tasks", f"{plan.n_tasks} {plural('block', plan.n_tasks)}, {plan.workers} at a time"),
         ("read twice", _read_twice(plan)),
     ]
+    rows += [("window", _window(cost)) for cost in plan.windows]
     if plan.reasons:
         rows.append(("why", "; ".join(plan.reasons)))
     rows += [("advice", f"{message} [{code}]") for code, message in plan.advice]
@@ -93,13 +50,16 @@ def _on_disk(plan: Described) -> str:
     )
     if plan.shard_shape is not None:
         text += f", in {plan.n_shards} {plural('shard', plan.n_shards)} of {plan.shard_shape}"
+    if plan.format == "zarr":
+        text += f"; {plan.n_files} {plural('file', plan.n_files)}"
     return text
 
 
 def _in_memory(plan: Described) -> str:
+    origin = ' (memory_limit="auto": half of what is free)' if plan.limit_is_auto else ""
     return (
         f"blocks of {plan.block_shape}, {format_size(plan.block_nbytes)} each; at most "
-        f"{format_size(plan.peak_nbytes)} of {format_size(plan.memory_limit)} in all"
+        f"{format_size(plan.peak_nbytes)} of {format_size(plan.memory_limit)} in all{origin}"
     )
 
 
@@ -116,6 +76,22 @@ def _read_twice(plan: Described) -> str:
     if plan.source_chunk_shape is not None:
         cause = f"blocks that cut across the source's chunks {plan.source_chunk_shape}"
     return f"{plan.read_amplification - 1:.0%} of the source, by {cause}"
+
+
+def _window(cost: WindowCost) -> str:
+    """Return what one window costs, on average over all places that it may lie at."""
+    weight = f" (weight {cost.window.weight:g})" if cost.window.weight != 1 else ""
+    return (
+        f"{cost.window.shape}{weight} touches {_rounded(cost.n_chunks)} "
+        f"{plural('chunk', 1 if cost.n_chunks == 1 else 2)}, reads "
+        f"{format_size(round(cost.nbytes))} for {format_size(cost.wanted_nbytes)}, "
+        f"{_rounded(cost.amplification)}x"
+    )
+
+
+def _rounded(number: float) -> str:
+    """Return three digits of a small number, all of a large one, without an exponent."""
+    return f"{number:.3g}" if number < 999.5 else f"{number:.0f}"
 
 
 def plural(noun: str, count: int) -> str:

@@ -38,18 +38,28 @@ class Wishes:
 
     memory_limit: int | None = None
     """Bytes for everything in flight."""
+    limit_is_auto: bool = False
+    """Whether the limit is what was found to be free."""
     workers: int = 1
     """Blocks in flight at once."""
     workers_fixed: bool = False
     """Whether the user chose ``workers``."""
     chunks: Any = "auto"
     """Chunk extents in any of the forms that :func:`lazyio.plan` takes."""
-    chunk_nbytes: tuple[int, int] | None = None
-    """Lower and upper bound of a chunk, in bytes."""
+    chunk_nbytes: tuple[int | None, int] | None = None
+    """Lower (``None`` where it was not given) and upper bound of a chunk, in bytes."""
     block_shape: Shape | None = None
     """Extents of a block."""
+    shards: Any = None
+    """Shard extents, ``"auto"``, or ``None`` for a file of its own for each chunk."""
+    access: Any = None
+    """Windows in any of the forms that :func:`lazyio.plan` takes."""
+    reads_whole_chunks: bool = True
+    """Whether a chunk is read whole for any part of it."""
+    codec: str | None = None
+    """Name of the codec, if it is known, or ``"none"``: decides what a chunk costs to look up."""
     format: Literal["hdf5", "zarr"] = "hdf5"
-    """Whose default chunk size to take."""
+    """Whose default chunk size to take, and whose costs of reading."""
     strategy: Literal["auto", "hdmf"] = "auto"
     """Whose rules to follow."""
     dims: tuple[str, ...] = field(default=())

@@ -3,7 +3,7 @@
 import math
 
 from lazyio.errors import OptionError, PlanError
-from lazyio.planning.facts import Facts, Wishes
+from lazyio.planning.given import Given
 from lazyio.planning.hdmf import (
     BLOCK_NBYTES,
     CHUNK_NBYTES,
@@ -16,8 +16,12 @@ from lazyio.planning.remarks import advice_on
 from lazyio.planning.wishes import MAX_CHUNK_NBYTES
 
 
-def solve_hdmf(facts: Facts, wishes: Wishes, fixed: list[int | None]) -> Plan:
+def solve_hdmf(given: Given) -> Plan:
     """Return HDMF's shapes; its limit is for one buffer, and there is one."""
+    facts, wishes, fixed = given.facts, given.wishes, given.chunk
+    if given.shard is not None:
+        msg = f'shards={wishes.shards!r}: HDMF has no shards, leave out strategy="hdmf"'
+        raise OptionError(msg)
     if any(wish is not None for wish in fixed) and not all(fixed):
         msg = f'chunks={wishes.chunks!r}: strategy="hdmf" takes all extents or none'
         raise OptionError(msg)
@@ -40,12 +44,15 @@ def solve_hdmf(facts: Facts, wishes: Wishes, fixed: list[int | None]) -> Plan:
             f"smallest limit that would do is memory_limit={math.prod(block) * itemsize}"
         )
         raise PlanError(msg)
+    layout = Layout(shape=facts.shape, chunk_shape=chunk, block_shape=block)
     return Plan(
-        layout=Layout(shape=facts.shape, chunk_shape=chunk, block_shape=block),
+        layout=layout,
         dtype=facts.dtype,
+        format=wishes.format,
         workers=1,
         memory_limit=limit,
+        limit_is_auto=wishes.limit_is_auto,
         peak_nbytes=math.prod(block) * itemsize,
-        advice=advice_on(facts, fixed, chunk, None),
+        advice=advice_on(given, layout, None),
         reasons=('shapes as HDMF computes them (strategy="hdmf"), one buffer at a time',),
     )

@@ -1,6 +1,6 @@
 """The one type that says which chunk belongs to which block.
 
-Per axis a chunk tiles a shard and a shard tiles a block, where reaching the
+Per axis a chunk divides a shard and a shard tiles a block, where reaching the
 end of the axis counts as tiling. Every on-disk unit therefore lies in exactly
 one block and has exactly one writer. A layout that breaks this cannot be built.
 """
@@ -45,7 +45,10 @@ on axis 0; use 48 or 56, or the whole axis (100)
     def __post_init__(self) -> None:
         """Refuse shapes that do not tile each other."""
         if self.shard_shape is not None:
-            self._check("shard_shape", self.shard_shape, "chunk_shape", self.chunk_shape)
+            # Zarr has no cut shards: they may reach over the end of the array instead.
+            self._check(
+                "shard_shape", self.shard_shape, "chunk_shape", self.chunk_shape, may_end=False
+            )
         name = "chunk_shape" if self.shard_shape is None else "shard_shape"
         self._check("block_shape", self.block_shape, name, self.unit_shape)
 
@@ -54,7 +57,9 @@ on axis 0; use 48 or 56, or the whole axis (100)
         """What is written whole, once, by one task: the shard, else the chunk."""
         return self.shard_shape or self.chunk_shape
 
-    def _check(self, name: str, outer: Shape, unit_name: str, unit: Shape) -> None:
+    def _check(
+        self, name: str, outer: Shape, unit_name: str, unit: Shape, *, may_end: bool = True
+    ) -> None:
         for named, extents in ((name, outer), (unit_name, unit)):
             if len(extents) != len(self.shape):
                 msg = (
@@ -66,12 +71,18 @@ on axis 0; use 48 or 56, or the whole axis (100)
                 msg = f"{named} {extents} has an extent below 1; every extent is at least 1"
                 raise PlanError(msg)
         for axis, (edge, step, end) in enumerate(zip(outer, unit, self.shape, strict=True)):
-            if not is_multiple(edge, step, end):
-                msg = (
-                    f"{name} {outer} is not a multiple of {unit_name} {unit} on axis {axis}; "
-                    f"use {_nearest(edge, step, end)}, or the whole axis ({end})"
-                )
-                raise PlanError(msg)
+            if is_multiple(edge, step, end) if may_end else edge % step == 0:
+                continue
+            remedy = (
+                f"{_nearest(edge, step, end)}, or the whole axis ({end})"
+                if may_end
+                else _nearest(edge, step, 2 * edge + step)
+            )
+            msg = (
+                f"{name} {outer} is not a multiple of {unit_name} {unit} on axis {axis}; "
+                f"use {remedy}"
+            )
+            raise PlanError(msg)
 
 
 def _nearest(edge: int, step: int, end: int) -> str:

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from lazyio.grid import Region, boxes, cuts, n_boxes
+from lazyio.planning.access import WindowCost
 from lazyio.planning.boundaries import Edges
 from lazyio.planning.describe import as_html, as_text
 from lazyio.planning.layout import Layout
 from lazyio.spec import Shape, nbytes_of
+
+_WAITING_NBYTES = 1024
+"""What is kept beside the elements of a chunk of which parts wait."""
 
 Advice = tuple[tuple[str, str], ...]
 """Pairs of a short code and a message about what the user chose."""
@@ -37,7 +41,14 @@ class Plan:
     read_amplification: float = 1.0
     """Elements that the source decodes, over elements wanted."""
     access_amplification: float | None = None
-    """Cost of the readers' windows over that of contiguous reads, where asked for."""
+    """Elements read for the windows that readers ask for, over elements wanted: the weighted
+    mean, 1.0 at best; ``None`` without windows."""
+    windows: tuple[WindowCost, ...] = ()
+    """What each window costs, on average over all its places."""
+    format: Literal["hdf5", "zarr"] = "hdf5"
+    """What the chunks are for."""
+    limit_is_auto: bool = False
+    """Whether ``memory_limit`` is half of what was free."""
     advice: Advice = ()
     """``(code, message)`` pairs on what the user chose."""
     edges: Edges | None = None
@@ -99,6 +110,11 @@ class Plan:
     def n_shards(self) -> int:
         """Number of shards; of chunks where there are none."""
         return n_boxes(self.shape, self.layout.unit_shape)
+
+    @property
+    def n_files(self) -> int:
+        """Number of files that hold the array's elements: one in HDF5, in Zarr one each unit."""
+        return self.n_shards if self.format == "zarr" else 1
 
     @property
     def n_tasks(self) -> int:
@@ -163,6 +179,18 @@ class Plan:
             "workers": self.workers,
             "read_amplification": self.read_amplification,
             "access_amplification": self.access_amplification,
+            "windows": [
+                {
+                    "shape": list(cost.window.shape),
+                    "weight": cost.window.weight,
+                    "n_chunks": cost.n_chunks,
+                    "nbytes": cost.nbytes,
+                    "wanted_nbytes": cost.wanted_nbytes,
+                }
+                for cost in self.windows
+            ],
+            "format": self.format,
+            "n_files": self.n_files,
             "advice": [list(pair) for pair in self.advice],
         }
 
@@ -172,3 +200,13 @@ class Plan:
 
     def _repr_html_(self) -> str:
         return as_html(self)
+
+
+def gather_room(plan: Plan, free_nbytes: int) -> int:
+    """Return the bytes that waiting parts of chunks may take of those that are free.
+
+    Half of them, so that keeping track of the parts has room too, and no more
+    than all chunks take.
+    """
+    most = plan.nbytes + plan.n_chunks * _WAITING_NBYTES
+    return max(0, min(free_nbytes // 2, most))

@@ -72,6 +72,38 @@ def solve_chunk_shape(
     return tuple(extent or 1 for extent in chosen)
 
 
+def raise_to(chunk: Shape, shape: Shape, least: int, most: int, free: Sequence[bool]) -> Shape:
+    """Return a chunk of at least as many elements as asked for, where that is possible.
+
+    Parameters
+    ----------
+    chunk, shape : tuple of int
+        Extents of the chunk and of the array.
+    least, most : int
+        Elements, bounds of the chunk.
+    free : sequence of bool
+        Per axis, whether its extent may grow.
+
+    Returns
+    -------
+    tuple of int
+        Elements per axis: the chunk, or one that pads more but is large enough.
+
+    Examples
+    --------
+    >>> raise_to((25, 25), (100, 75), 650, 700, (True, True))
+    (26, 25)
+    """
+    grown = list(chunk)
+    # The longest axes first: there a few elements more change the proportions least.
+    for axis in sorted(range(len(grown)), key=lambda axis: -grown[axis]):
+        others = math.prod(grown) // grown[axis]
+        if free[axis] and others * grown[axis] < least:
+            fitting = max(grown[axis], min(shape[axis], most // others))
+            grown[axis] = min(fitting, n_along(least, others))
+    return tuple(grown)
+
+
 def ideal_extents(extents: Sequence[int], room: int) -> list[float]:
     """Return ``clip(scale * sqrt(S_i), 1, S_i)`` with the product ``room``.
 

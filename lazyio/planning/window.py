@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from lazyio.planning.plan import Plan
+from lazyio.planning.plan import Plan, gather_room
 from lazyio.spec import Shape
 
 
-def within(plan: Plan, start: Shape, chunk_shape: Shape) -> Plan:
+def within(plan: Plan, start: Shape) -> Plan:
     """Return a plan whose blocks follow the chunk grid of the array around it.
 
     Parameters
@@ -15,8 +15,6 @@ def within(plan: Plan, start: Shape, chunk_shape: Shape) -> Plan:
         Of the part alone, with the chunks of the array around it.
     start : tuple of int
         Where the part begins in that array.
-    chunk_shape : tuple of int
-        Chunks of that array, which may be larger than the part.
 
     Returns
     -------
@@ -29,14 +27,15 @@ def within(plan: Plan, start: Shape, chunk_shape: Shape) -> Plan:
     --------
     >>> import lazyio
     >>> plan = lazyio.plan((100,), "i2", chunks=(10,), block_shape=(30,))
-    >>> within(plan, (7,), (10,)).edges
+    >>> within(plan, (7,)).edges
     ((23, 30, 30, 17),)
     """
-    offsets = tuple(at % chunk for at, chunk in zip(start, chunk_shape, strict=True))
+    unit = plan.layout.unit_shape
+    offsets = tuple(at % step for at, step in zip(start, unit, strict=True))
     if not any(offsets):
         return plan
     if plan.edges is not None or plan.read_shape is not None:
-        gather = plan.gather_nbytes or (plan.memory_limit - plan.peak_nbytes) // 2
+        gather = plan.gather_nbytes or gather_room(plan, plan.memory_limit - plan.peak_nbytes)
         peak = plan.peak_nbytes - plan.gather_nbytes + gather
         return replace(plan, gather_nbytes=gather, peak_nbytes=peak)
     edges = tuple(

@@ -1,8 +1,8 @@
-"""Chunk extents in every form that a user may give them, as one extent per axis."""
+"""Chunk and shard extents in every form that a user may give them, as one extent per axis."""
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from lazyio.errors import OptionError, PlanError
 from lazyio.planning.boundaries import Edges, common_step
@@ -45,6 +45,35 @@ def chunk_wishes(chunks: Any, facts: Facts, dims: tuple[str, ...]) -> list[int |
     return fixed
 
 
+def shard_wishes(shards: Any, shape: Shape) -> tuple[int, ...] | Literal["auto"] | None:
+    """Return the shard extents that the user fixed, -1 for whole axes.
+
+    Raises
+    ------
+    OptionError
+        Naming what is no shard.
+    """
+    if shards is None or not shape:
+        return None
+    if isinstance(shards, str) and shards == "auto":
+        return "auto"
+    extents = shards if isinstance(shards, (tuple, list)) else (shards,) * len(shape)
+    if len(extents) != len(shape):
+        msg = (
+            f"shards={tuple(extents)} has {len(extents)} axes, the array's shape {shape} has "
+            f'{len(shape)}; give one extent per axis, or "auto"'
+        )
+        raise OptionError(msg)
+    for extent in extents:
+        if not is_integer(extent) or (extent < 1 and extent != -1):
+            msg = (
+                f"shards holds {extent!r}; an axis takes a positive integer, a multiple of the "
+                'chunk, or -1 for the whole axis; or give shards="auto"'
+            )
+            raise OptionError(msg)
+    return tuple(int(extent) for extent in extents)
+
+
 def _own_blocks(edges: Edges) -> Any:
     """Return the blocks of a dask array as chunks, where they are regular."""
     extents = [max((1, *sizes)) for sizes in edges]
@@ -59,7 +88,7 @@ def _by_axis(chunks: Mapping[Any, Any], shape: Shape, dims: tuple[str, ...]) -> 
     by_axis: list[Any] = [None] * len(shape)
     for name, chunk in chunks.items():
         axis = dims.index(name) if name in dims else name
-        if not isinstance(axis, int) or not -len(shape) <= axis < len(shape):
+        if not is_integer(axis) or not -len(shape) <= axis < len(shape):
             known = f"its dimensions are {dims}" if dims else "it has no named dimensions"
             msg = f"chunks names axis {name!r}; the array has {len(shape)} axes and {known}"
             raise OptionError(msg)

@@ -13,13 +13,14 @@ nbytes = st.one_of(st.integers(0, 1000), st.integers(0, 2**40))
 workers = st.integers(1, 64)
 
 
-@given(workers=workers, block=nbytes, chunk=nbytes, source=nbytes)
+@given(workers=workers, block=nbytes, chunk=nbytes, source=nbytes, shard=nbytes)
 @settings(max_examples=300, deadline=None)
-def test_peak_is_the_formula(workers, block, chunk, source):
-    """Workers times two blocks, two source chunks and four chunks, plus an eighth."""
-    budget = Budget(limit_nbytes=1, workers=workers)
-    peak = budget.peak_nbytes(block_nbytes=block, chunk_nbytes=chunk, source_chunk_nbytes=source)
-    assert peak == ceil(Fraction(9, 8) * workers * (2 * block + 4 * chunk + 2 * source))
+def test_peak_is_the_formula(workers, block, chunk, source, shard):
+    """Workers times two blocks, two source chunks, four chunks and a shard, plus an eighth."""
+    peak = Budget(limit_nbytes=1, workers=workers).peak_nbytes(
+        block_nbytes=block, chunk_nbytes=chunk, source_chunk_nbytes=source, shard_nbytes=shard
+    )
+    assert peak == ceil(Fraction(9, 8) * workers * (2 * block + 4 * chunk + 2 * source + shard))
     assert type(peak) is int
 
 
@@ -29,12 +30,12 @@ def test_peak_is_exact_beyond_floats():
     assert budget.peak_nbytes(block_nbytes=2**60 + 4, chunk_nbytes=0) == 27 * (2**58 + 1)
 
 
-@given(workers=workers, limit=st.integers(1, 2**45), chunk=nbytes, source=nbytes)
+@given(workers=workers, limit=st.integers(1, 2**45), chunk=nbytes, source=nbytes, shard=nbytes)
 @settings(max_examples=300, deadline=None)
-def test_room_is_the_largest_block(workers, limit, chunk, source):
+def test_room_is_the_largest_block(workers, limit, chunk, source, shard):
     """A block of the room fits the limit, one byte more does not."""
     budget = Budget(limit_nbytes=limit, workers=workers)
-    beside = {"chunk_nbytes": chunk, "source_chunk_nbytes": source}
+    beside = {"chunk_nbytes": chunk, "source_chunk_nbytes": source, "shard_nbytes": shard}
     room = budget.room_nbytes(**beside)
     assert budget.peak_nbytes(block_nbytes=max(0, room + 1), **beside) > limit
     if room >= 0:
@@ -53,6 +54,49 @@ def test_chunk_room_is_the_largest_chunk(workers, limit, source):
         )
 
     room = budget.chunk_room_nbytes(source_chunk_nbytes=source)
+    assert peak(max(0, room + 1)) > limit
+    if room >= 0:
+        assert peak(room) <= limit
+
+
+@given(workers=workers, limit=st.integers(1, 2**45), block=nbytes, source=nbytes, shard=nbytes)
+@settings(max_examples=300, deadline=None)
+def test_chunk_room_beside_a_block(workers, limit, block, source, shard):
+    """A chunk of the room fits beside the block, with a shard of it or one that is given."""
+    budget = Budget(limit_nbytes=limit, workers=workers)
+    beside = {"block_nbytes": block, "source_chunk_nbytes": source}
+    room = budget.chunk_room_beside(**beside, shard_nbytes=shard)
+    if room >= 0:
+        assert budget.peak_nbytes(**beside, chunk_nbytes=room, shard_nbytes=shard) <= limit
+    assert budget.peak_nbytes(**beside, chunk_nbytes=max(0, room + 1), shard_nbytes=shard) > limit
+    room = budget.chunk_room_beside(**beside, in_shards=True)
+    if room >= 0:
+        assert budget.peak_nbytes(**beside, chunk_nbytes=room, shard_nbytes=room) <= limit
+    more = max(0, room + 1)
+    assert budget.peak_nbytes(**beside, chunk_nbytes=more, shard_nbytes=more) > limit
+
+
+@given(
+    workers=workers,
+    limit=st.integers(1, 2**45),
+    chunk=nbytes,
+    source=nbytes,
+    itemsize=st.sampled_from([1, 2, 8]),
+    wider=st.integers(0, 8),
+)
+@settings(max_examples=300, deadline=None)
+def test_shard_room_is_the_largest_shard(workers, limit, chunk, source, itemsize, wider):
+    """A block of one shard of that size fits, one element more does not."""
+    budget = Budget(limit_nbytes=limit, workers=workers)
+    beside = {"chunk_nbytes": chunk, "source_chunk_nbytes": source}
+    held = itemsize + wider
+
+    def peak(n_elements):
+        return budget.peak_nbytes(
+            block_nbytes=n_elements * held, shard_nbytes=n_elements * itemsize, **beside
+        )
+
+    room = budget.shard_room_nbytes(itemsize=itemsize, held_itemsize=held, **beside) // itemsize
     assert peak(max(0, room + 1)) > limit
     if room >= 0:
         assert peak(room) <= limit

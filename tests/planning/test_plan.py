@@ -573,6 +573,17 @@ def test_chunk_nbytes_has_a_lower_bound():
     assert 2**19 <= plan.chunk_nbytes <= 2**20
 
 
+def test_lower_bound_of_any_chunk():
+    """A chunk that would fill less than the lower bound is raised to it, fixed axes aside."""
+    shape = (997, 991, 983)
+    for lower in (2**20 - 2**14, 2**20 - 2**13):
+        plan = lazyio.plan(shape, "u1", chunk_nbytes=(lower, "1 MiB"))
+        assert lower <= plan.chunk_nbytes <= 2**20
+    plan = lazyio.plan(shape, "u1", chunk_nbytes=("1000 KiB", "1 MiB"), chunks=(7, None, None))
+    assert plan.chunk_shape[0] == 7
+    assert 1000 * 2**10 <= plan.chunk_nbytes <= 2**20
+
+
 def test_fixed_chunk_over_chunk_nbytes():
     """A chunk that is fixed above ``chunk_nbytes`` is refused with both numbers."""
     with pytest.raises(PlanError, match=r"is 80000 bytes, over chunk_nbytes=1000"):

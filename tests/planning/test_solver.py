@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyio.planning.solver import ideal_extents, solve_chunk_shape
+from lazyio.planning.solver import ideal_extents, raise_to, solve_chunk_shape
 
 N_CASES = 6000
 
@@ -137,6 +137,32 @@ def test_fixed_extents(axes, itemsize, limit):
     if math.prod(chunk) * max(1, itemsize) > limit:
         free = [found for wish, found in zip(fixed, chunk, strict=True) if wish is None]
         assert set(free) <= {1}
+
+
+@given(
+    axes=st.lists(st.tuples(extents, st.booleans(), extents), min_size=1, max_size=5),
+    bounds=st.tuples(st.integers(1, 10**9), st.integers(1, 10**9)).map(sorted),
+)
+@settings(max_examples=300, deadline=None)
+def test_raised_chunks(axes, bounds):
+    """Free axes grow up to the bounds, as far as needed; the chunk is large enough if one is."""
+    shape = tuple(extent for extent, _, _ in axes)
+    free = [is_free for _, is_free, _ in axes]
+    chunk = tuple(min(wish, extent) for extent, _, wish in axes)
+    least, most = bounds
+    raised = raise_to(chunk, shape, least, most, free)
+    for before, after, extent, is_free in zip(chunk, raised, shape, free, strict=True):
+        assert before <= after <= extent
+        assert is_free or after == before
+    if math.prod(chunk) >= least:
+        assert raised == chunk
+    else:
+        assert math.prod(raised) <= max(most, math.prod(chunk))
+    whole = [
+        extent if is_free else c for extent, c, is_free in zip(shape, chunk, free, strict=True)
+    ]
+    if math.prod(whole) <= most:
+        assert math.prod(raised) >= min(least, math.prod(whole))
 
 
 @pytest.mark.parametrize(

@@ -330,7 +330,6 @@ def test_list_of_paths(folder):
         pytest.param({"format": "npy"}, "are for paths; ndarray", id="format"),
         pytest.param({"dtype": "u1"}, "are for paths; ndarray", id="option"),
         pytest.param({"storage_options": {"anon": True}}, "are for paths", id="storage"),
-        pytest.param({"access": [(1, 1)]}, "access=.*does not work yet", id="access"),
         pytest.param({"allow_external": ["/"]}, "are for paths", id="external"),
     ],
 )

@@ -1,0 +1,1 @@
+"""How well the model of ``lazyio.planning.access`` tells what reading a window costs."""
