@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 from dask.base import is_dask_collection
 
-from lazyio.blocks import location_of, locations_in, source_of
+from lazyio.blocks import locations_in, locations_of, source_of
 from lazyio.elements import is_text
 from lazyio.errors import OptionError, UnsupportedDtypeError
 from lazyio.planning import Facts
@@ -42,9 +42,7 @@ class Input:
     def locations(self) -> set[tuple[str, str]]:
         """Path and key of every file or store that is read."""
         if self.source is not None:
-            found = location_of(getattr(self.source, "array", self.source))
-            own = location_of(self.source)
-            return {location for location in (found, own) if location is not None}
+            return locations_of(self.source)
         return locations_in(self.array) if self.array is not None else set()
 
     def _held_itemsize(self, dtype: np.dtype[Any]) -> int:

@@ -593,6 +593,12 @@ def _from_array(given: Any, chunks: Any, memory_limit: Any, access: Any) -> da.A
         return masked_blocks(given, tuple(map(int, planned.chunksize)))
     if not isinstance(given, da.Array):
         return _lazy(array_source(given), chunks, memory_limit, access)
+    if access is not None:
+        msg = (
+            f"access={access!r} suits the blocks of what is read; a dask array has its blocks "
+            "already, give chunks= to change them"
+        )
+        raise OptionError(msg)
     if isinstance(chunks, str) and chunks == "auto":
         return given
     _require_known_shape(given)

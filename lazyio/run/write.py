@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from lazyio.blocks import read_block
 from lazyio.codecs.workspace import Workspace
-from lazyio.elements import is_text
 from lazyio.grid import Region, box_shape, boxes
 from lazyio.planning import Plan
 from lazyio.run.elsewhere import run_elsewhere
@@ -23,7 +22,7 @@ from lazyio.run.progress import Progress
 from lazyio.run.pull import pull
 from lazyio.run.schedulers import Scheduler
 from lazyio.run.scratch import Scratch
-from lazyio.sources.base import ReadsInto, Source, lies_in_rows
+from lazyio.sources.base import Source, fills_memory, lies_in_rows
 from lazyio.spec import nbytes_of
 from lazyio.targets.base import Target
 
@@ -138,14 +137,13 @@ def _keep_freed_payloads(nbytes: int) -> None:
 
 def _from_source(part: _Part, source: Source) -> None:
     """Read blocks that suit the target, each into its thread's own memory."""
-    plan = part.job.plan
+    plan, dtype = part.job.plan, source.dtype
 
     def work(region: Region, workspace: Workspace) -> None:
         for stripe in _stripes(region, source, part.job):
             out = None
-            # Text has no bytes of its own to be put anywhere.
-            if isinstance(source, ReadsInto) and not is_text(source.dtype):
-                out = workspace.array("block", box_shape(stripe), source.dtype)
+            if fills_memory(source):
+                out = workspace.array("block", box_shape(stripe), dtype)
             part.accept(stripe, read_block(source, stripe, out), workspace)
 
     n_threads = max(1, min(plan.workers, plan.n_tasks))

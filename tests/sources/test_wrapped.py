@@ -92,6 +92,8 @@ def test_dask_array_is_returned_as_it_is():
     assert lazyio.open(lazy, chunks=plan).chunks == ((4, 4, 4), (5,))
     with pytest.raises(OptionError, match=r"key, format: .* for paths; Array says itself"):
         lazyio.open(lazy, "a", format="npy")
+    with pytest.raises(OptionError, match=r"access=.*has its blocks already"):
+        lazyio.open(lazy, access=[(1, 1)])
 
 
 class Voltages(GenericDataChunkIterator):
