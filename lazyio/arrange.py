@@ -42,6 +42,8 @@ class Cutting:
     """Blocks in flight."""
     reads_whole_chunks: bool = True
     """Whether readers decode a chunk to get a part of it."""
+    scheduler: Any = None
+    """What computes graphs, whose workers are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +178,7 @@ def arrange(
         chunk_nbytes=cutting.chunk_nbytes,
         format=cutting.format,
         dims=given.dims,
+        scheduler=cutting.scheduler,
     )
     plan = solve(given.facts(form.dtype, own_blocks=cutting.chunks is True), wishes)
     return Arranged(key=key, given=given, plan=plan, form=form, fill_value=value)

@@ -21,11 +21,17 @@ import h5py
 import numpy as np
 
 from lazyio.arrange import Arranged, in_window, sharing_memory
-from lazyio.elements import original, stored
+from lazyio.elements import Stored, original
 from lazyio.errors import TargetError
 from lazyio.existing import Asked, Existing, refuse_differences
 from lazyio.inputs import Input
-from lazyio.places import check_hdf5_place, check_open_file, refuse_own_source
+from lazyio.places import (
+    check_hdf5_place,
+    check_key_is_free,
+    check_open_file,
+    file_to_replace,
+    refuse_own_source,
+)
 from lazyio.report import Outcome, report_on
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
@@ -147,14 +153,16 @@ class DatasetsInGroup:
         """Refuse a file that cannot be written, or that is read at the same time."""
         check_open_file(self.group)
         for item in self.items:
-            whole = posixpath.join(self.group.name, item.arranged.key)
-            refuse_own_source(item.arranged.given, Path(self.group.file.filename), whole)
+            key = item.arranged.key
+            check_key_is_free(self.group, key, replace=self.overwrite)
+            whole = posixpath.join(self.group.name, key)
+            refuse_own_source(item.arranged.given, _path_of(self.group), whole)
 
     def write(self) -> WriteReport:
         """Write into the open file."""
         began = time.perf_counter()
         self.check()
-        path = Path(os.path.abspath(self.group.file.filename))
+        path = _path_of(self.group)
         with _scratch_beside(path) as scratch:
             made = _make(self.group, self.items, path, replace_old=self.overwrite)
             n_blocks = self.running.write([one.job for one in made if one.job], scratch)
@@ -182,6 +190,7 @@ class PartOfFile:
         """Write the part into a copy of the file, which then takes its place."""
         began = time.perf_counter()
         with WorkDirectory(self.path) as work:
+            refuse_unusable(self.path, self.arranged.key)
             with disk_errors(self.path.parent):
                 shutil.copyfile(self.path, work.built)
             with hidden_file(work.built, None) as file:
@@ -213,13 +222,13 @@ class PartOfDataset:
     def check(self) -> None:
         """Refuse a file that cannot be written, or that is read at the same time."""
         check_open_file(self.dataset)
-        refuse_own_source(self.arranged.given, Path(self.dataset.file.filename), self.dataset.name)
+        refuse_own_source(self.arranged.given, _path_of(self.dataset), self.dataset.name)
 
     def write(self) -> WriteReport:
         """Write into the open dataset."""
         began = time.perf_counter()
         self.check()
-        path = Path(os.path.abspath(self.dataset.file.filename))
+        path = _path_of(self.dataset)
         with _scratch_beside(path) as scratch:
             _check_seen(self.dataset, self.seen)
             part = _in_part(self.dataset, self.arranged, self.window, path)
@@ -311,6 +320,12 @@ def _check_seen(dataset: h5py.Dataset, seen: Shape) -> None:
         raise TargetError(errno.EBUSY, msg)
 
 
+def _path_of(item: h5py.Group | h5py.Dataset) -> Path:
+    """Return the path of an open file, links resolved; what names it where it lies in memory."""
+    name = item.file.filename
+    return Path(os.path.realpath(name)) if os.path.exists(name) else Path(name)
+
+
 @contextlib.contextmanager
 def _scratch_beside(path: Path) -> Iterator[Path]:
     """Yield where parts of chunks may wait: beside an open file, where it has a folder."""
@@ -333,11 +348,16 @@ def room_in(dataset: h5py.Dataset, name: str) -> Room:
     )
 
 
-def fitted_to(dataset: h5py.Dataset, name: str, asked: Asked, given: Input) -> tuple[Any, Any]:
-    """Return the element dtype of a dataset and its form, once nothing else differs."""
+def form_of(dataset: h5py.Dataset) -> tuple[np.dtype[Any], Stored]:
+    """Return the dtype of a dataset's elements, and what they are made of."""
     dtype = element_dtype(dataset)
-    attrs = dict(dataset.attrs)
-    form = original(dtype, attrs) or replace(stored(dtype, "hdf5"), original=dtype)
+    return dtype, original(dtype, dataset.attrs) or Stored(original=dtype, dtype=dtype)
+
+
+def refuse_misfit(
+    dataset: h5py.Dataset, name: str, form: Stored, asked: Asked, given: Input
+) -> None:
+    """Refuse a dataset that is not what was asked for, or that cannot be written here."""
     require_filters(filters_of(dataset))
     existing = Existing(
         name=name,
@@ -345,10 +365,9 @@ def fitted_to(dataset: h5py.Dataset, name: str, asked: Asked, given: Input) -> t
         chunk_shape=dataset.chunks,
         codec=described(filters_of(dataset)),
         fill_value=np.asarray(dataset.fillvalue)[()],
-        attrs=attrs,
+        attrs=dict(dataset.attrs),
     )
     refuse_differences(existing, asked, given)
-    return dtype, form
 
 
 def described(filters: Sequence[Any]) -> str:
@@ -361,13 +380,9 @@ def refuse_unusable(path: Path, key: str) -> None:
     if not path.exists():
         msg = f"{path} does not exist; lazyio.allocate makes a dataset to be filled by region"
         raise TargetError(errno.ENOENT, msg)
-    try:
-        with h5py.File(path, "r") as file:
-            is_there = isinstance(file.get(key), h5py.Dataset)
-            is_link = isinstance(file.get(key, getlink=True), h5py.ExternalLink)
-    except OSError as error:
-        msg = f"{path} cannot be read: {error}; close it where it is open for writing"
-        raise TargetError(error.errno or errno.EBUSY, msg) from error
+    with file_to_replace(path) as file:
+        is_there = isinstance(file.get(key), h5py.Dataset)
+        is_link = isinstance(file.get(key, getlink=True), h5py.ExternalLink)
     if is_link or not is_there:
         what = "leads out of the file" if is_link else "is no dataset"
         msg = f"{path}: {key!r} {what}, of which a part could be written; lazyio.allocate makes one"

@@ -1,5 +1,6 @@
 """What a user says of a dataset, and what it comes down to: shapes, filters, names, a link."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -10,10 +11,10 @@ import numpy as np
 from lazyio.arrange import Arranged, Cutting, arrange, expanded, rows_of
 from lazyio.blocks import location_of
 from lazyio.codecs.filters import Filter, advice_on_filters, parse_filters
-from lazyio.elements import Stored
+from lazyio.elements import Stored, is_text
 from lazyio.errors import OptionError
 from lazyio.existing import Asked
-from lazyio.hdf5_order import Hdf5Item, described, fitted_to, room_in
+from lazyio.hdf5_order import Hdf5Item, described, form_of, refuse_misfit, room_in
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
 from lazyio.planning.solve import DEFAULT_CHUNK_NBYTES
@@ -44,6 +45,7 @@ class Hdf5Settings:
     links: str = "copy"
     memory_limit: Any = None
     workers: Any = None
+    scheduler: Any = None
 
     def check(self) -> None:
         """Refuse what no dataset can have.
@@ -63,10 +65,11 @@ class Hdf5Settings:
 
     def completed(self, wanted: Mapping[str, Any]) -> "Hdf5Settings":
         """Return the settings with what an array asks for itself, where nothing was given."""
-        default = Hdf5Settings()
         taken = {}
         for item in fields(self):
-            is_left_open = getattr(self, item.name) == getattr(default, item.name)
+            given = getattr(self, item.name)
+            # Defaults are None, words or flags; what is no such thing was given, whatever it equals.
+            is_left_open = type(given) is type(item.default) and given == item.default
             if item.name in wanted and is_left_open:
                 taken[item.name] = wanted[item.name]
         if self.compression is not None:
@@ -91,6 +94,7 @@ class Hdf5Settings:
             memory_limit=self.memory_limit,
             workers=self.workers,
             reads_whole_chunks=not is_stored_plain,
+            scheduler=self.scheduler,
         )
 
     def filters(self, dtype: np.dtype[Any], chunk_nbytes: int) -> tuple[Filter, ...]:
@@ -124,6 +128,8 @@ def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
     """
     settings = settings.completed(given.settings)
     settings.check()
+    dims = check_dims(settings.dims or given.dims or None, len(given.shape))
+    given = replace(given, dims=dims or ())
     arranged = _arranged(key, given, settings)
     plan = arranged.plan
     is_contiguous = settings.chunks is None
@@ -139,11 +145,10 @@ def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
         attrs={**attrs, **(settings.attrs or {})},
         is_contiguous=is_contiguous,
     )
-    dims = settings.dims if settings.dims is not None else (given.dims or None)
     return Hdf5Item(
         arranged=arranged,
         options=options,
-        dims=check_dims(dims, len(plan.shape)),
+        dims=dims,
         link=_linked(given) if settings.links == "link" else None,
     )
 
@@ -187,8 +192,8 @@ def part_of(
         window = window_behind(append_dim, room, given.shape)
     else:
         window = whole(room, given.shape)
-    asked = _asked(settings, given, dataset)
-    dtype, form = fitted_to(dataset, name, asked, given)
+    dtype, form = form_of(dataset)
+    refuse_misfit(dataset, name, form, _asked(settings, given, dataset, form), given)
     given = expanded(given, window.new_axes)
     chunk_shape = dataset.chunks or rows_of(
         dataset.shape, dtype.itemsize, DEFAULT_CHUNK_NBYTES["hdf5"]
@@ -219,11 +224,13 @@ def _arranged_in(
 ) -> Arranged:
     """Return the plan for data that goes into chunks that are there."""
     cutting = replace(settings.cutting(given, 1), chunks=tuple(chunk_shape), chunk_nbytes=None)
+    if is_text(form.original):
+        return arrange(key, given, cutting)
     arranged = arrange(key, given, cutting, dtype=form.original)
     return replace(arranged, form=form)
 
 
-def _asked(settings: Hdf5Settings, given: Input, dataset: h5py.Dataset) -> Asked:
+def _asked(settings: Hdf5Settings, given: Input, dataset: h5py.Dataset, form: Stored) -> Asked:
     """Return what the user said that an existing dataset may contradict."""
     chunk_shape = None
     is_open = isinstance(settings.chunks, str) and settings.chunks == "auto"
@@ -236,7 +243,8 @@ def _asked(settings: Hdf5Settings, given: Input, dataset: h5py.Dataset) -> Asked
         codec = described(settings.filters(dataset.dtype, nbytes))
     fill_value = settings.fillvalue
     if fill_value is not None:
-        fill_value = as_fill_value("fillvalue", fill_value, dataset.dtype)
+        element = as_fill_value("fillvalue", fill_value, form.original)
+        fill_value = form.encode(np.asarray(element, form.original).reshape(1))[0]
     return Asked(
         dtype=settings.dtype,
         chunk_shape=chunk_shape,
@@ -250,9 +258,11 @@ def _linked(given: Input) -> tuple[str, str] | None:
     """Return path and key of the HDF5 dataset that an array is, where it is one."""
     source = given.source
     held = getattr(source, "array", source)
-    if isinstance(held, (Hdf5Source, h5py.Dataset)):
-        return location_of(held)
-    return None
+    if not isinstance(held, (Hdf5Source, h5py.Dataset)):
+        return None
+    location = location_of(held)
+    # A file that lies in memory is none that a link could lead to.
+    return location if location is not None and os.path.exists(location[0]) else None
 
 
 def _refuse_contiguous(settings: Hdf5Settings, filters: tuple[Filter, ...]) -> None:

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -179,6 +179,7 @@ def to_hdf5(
         links=links,
         memory_limit=memory_limit,
         workers=workers,
+        scheduler=scheduler,
     )
     call = _Call(
         path=path,
@@ -229,8 +230,12 @@ class _Call:
         given = items_of(data, prefix)
         for key, _ in given:
             check_key(key)
+        each = [self.settings]
+        if isinstance(data, Mapping):
+            each = _for_each(self.settings, [key.strip("/") for key in data])
         items = tuple(
-            dataset_item(key, one, _for_key(self.settings, key, prefix)) for key, one in given
+            dataset_item(key, one, settings)
+            for (key, one), settings in zip(given, each, strict=True)
         )
         running = replace(self.running, advice=advice_on(items))
         if isinstance(self.path, h5py.Group):
@@ -315,16 +320,22 @@ def _alone(data: Any) -> Any:
     return data
 
 
-def _for_key(settings: Hdf5Settings, key: str, prefix: str) -> Hdf5Settings:
-    """Return the settings of one of several arrays, where attrs and dims differ by key."""
-    name = key.removeprefix(prefix.strip("/")).strip("/") if prefix else key
-    found = settings
+def _for_each(settings: Hdf5Settings, names: Sequence[str]) -> list[Hdf5Settings]:
+    """Return the settings of each of several arrays, of which dims and attrs may differ by key."""
+    each = [settings] * len(names)
     if isinstance(settings.dims, Mapping):
-        found = replace(found, dims=settings.dims.get(name))
-    attrs = settings.attrs
-    if isinstance(attrs, Mapping) and isinstance(attrs.get(name), Mapping):
-        found = replace(found, attrs=attrs[name])
-    return found
+        dims = {str(key).strip("/"): value for key, value in settings.dims.items()}
+        if unknown := dims.keys() - set(names):
+            msg = f"dims has the keys {sorted(unknown)}; the arrays have {list(names)}, give those"
+            raise OptionError(msg)
+        each = [replace(one, dims=dims.get(name)) for one, name in zip(each, names, strict=True)]
+    if isinstance(settings.attrs, Mapping) and settings.attrs:
+        attrs = {str(key).strip("/"): value for key, value in settings.attrs.items()}
+        is_by_key = all(isinstance(value, Mapping) for value in attrs.values())
+        if is_by_key and attrs.keys() <= set(names):
+            pairs = zip(each, names, strict=True)
+            each = [replace(one, attrs=attrs.get(name)) for one, name in pairs]
+    return each
 
 
 def _below(item: Hdf5Item) -> Hdf5Item:

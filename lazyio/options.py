@@ -26,6 +26,7 @@ def wishes_for(
     block_shape: Any = None,
     strategy: str = "auto",
     dims: Sequence[str] = (),
+    scheduler: Any = None,
 ) -> Wishes:
     """Return what the user asked for, each part checked.
 
@@ -49,7 +50,7 @@ def wishes_for(
         raise OptionError(msg)
     return Wishes(
         memory_limit=_limit(memory_limit),
-        workers=default_workers() if workers is None else _positive(workers, "workers"),
+        workers=default_workers(scheduler) if workers is None else _positive(workers, "workers"),
         workers_fixed=workers is not None,
         chunks=chunks,
         chunk_nbytes=_bounds(chunk_nbytes),
@@ -60,14 +61,16 @@ def wishes_for(
     )
 
 
-def default_workers() -> int:
-    """Return dask's number of workers, without starting any."""
-    found = scheduler_for(None)
+def default_workers(scheduler: Any = None) -> int:
+    """Return how many workers a scheduler has, by default dask's own, without starting any."""
+    found = scheduler_for(scheduler)
     if found.kind == "cluster":
         n_threads: int = sum(found.client.nthreads().values())
         return max(1, n_threads)
     if found.kind == "synchronous":
         return 1
+    if found.pool is not None:
+        return max(1, getattr(found.pool, "_max_workers", 1))
     return int(dask.config.get("num_workers", None) or CPU_COUNT)
 
 

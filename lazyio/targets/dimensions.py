@@ -12,7 +12,7 @@ import h5py
 
 from lazyio.errors import OptionError
 
-_NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable. %10d"
+_NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable.%10d"
 _SCALE_DTYPE = ">f4"
 _GROWING_CHUNK = (1024,)
 

@@ -90,6 +90,9 @@ class Hdf5Target:
         corner = tuple(map(operator.mul, index, self.chunk_shape))
         if self._encoder is None:
             region = tuple(slice(at, at + n) for at, n in zip(corner, chunk.shape, strict=True))
+            if self.dtype.metadata:
+                # Says what the bytes are: text in UTF-8, or an enumeration.
+                chunk = chunk.view(self.dtype)
             with self._lock, disk_errors(self._folder):
                 self._dataset[region or ()] = chunk
             return
@@ -206,7 +209,8 @@ def create_dataset(
         Before anything is computed.
     """
     require_filters(options.filters)
-    if key in group:
+    # Also a link that leads nowhere takes the name.
+    if group.get(key, getlink=True) is not None:
         if not replace:
             msg = (
                 f"dataset {key!r} is there already; pass overwrite=True to replace it, "
@@ -295,7 +299,9 @@ def _open(path: Path, libver: Any) -> h5py.File:
         )
         raise OptionError(msg)
     try:
-        return h5py.File(path, "a", libver=libver)
+        # The lock of a file that only we know keeps nobody out, and would stay with the
+        # processes of a pool that were forked meanwhile, after the file is published.
+        return h5py.File(path, "a", libver=libver, locking=False)
     except (ValueError, KeyError, TypeError) as error:
         msg = f"libver={libver!r} is not a pair of HDF5 versions: {error}"
         raise OptionError(msg) from error
