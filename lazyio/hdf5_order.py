@@ -24,6 +24,7 @@ from lazyio.arrange import Arranged, in_window, sharing_memory
 from lazyio.elements import Stored, original
 from lazyio.errors import TargetError
 from lazyio.existing import Asked, Existing, refuse_differences
+from lazyio.grid import n_touched
 from lazyio.inputs import Input
 from lazyio.places import (
     check_hdf5_place,
@@ -38,7 +39,13 @@ from lazyio.run.schedulers import scheduler_for
 from lazyio.run.write import Job, run
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.spec import Shape
-from lazyio.targets.dimensions import attach_dimensions, grow_dimensions
+from lazyio.targets.dimensions import (
+    ScaleUse,
+    attach_again,
+    attach_dimensions,
+    grow_dimensions,
+    remove_dataset,
+)
 from lazyio.targets.disk import disk_errors
 from lazyio.targets.hdf5 import (
     Hdf5Options,
@@ -253,9 +260,13 @@ class _Made:
         """Return what has become of it, once the job is done."""
         arranged = self.item.arranged
         if self.job is None:
-            return Outcome(key=arranged.key, plan=arranged.plan, nbytes=0, engine="link")
+            return Outcome(
+                key=arranged.key, plan=arranged.plan, nbytes=0, engine="link", n_chunks=0
+            )
+        window = self.job.window
         return Outcome(
             key=arranged.key,
+            n_chunks=None if window is None else n_touched(window, self.job.target.chunk_shape),
             plan=self.job.plan,
             nbytes=self.job.plan.nbytes,
             stored_nbytes=self.job.target.finish(),
@@ -269,31 +280,37 @@ def _make(
     """Make every dataset, its attributes and dimensions; nothing is computed yet."""
     shared = sharing_memory([item.arranged for item in items])
     made = []
+    uses: list[tuple[str, ScaleUse]] = []
     for item, arranged in zip(items, shared, strict=True):
-        if item.link is not None:
-            if replace_old and arranged.key in group:
-                del group[arranged.key]
-            link_dataset(group, arranged.key, *item.link, path)
-            made.append(_Made(item=item))
-            continue
-        plan = arranged.plan
-        dataset = create_dataset(
-            group,
-            arranged.key,
-            shape=plan.shape,
-            chunk_shape=plan.chunk_shape,
-            dtype=plan.dtype,
-            options=item.options,
-            replace=replace_old,
-        )
-        target = Hdf5Target(dataset, plan.chunk_shape, folder=path.parent)
-        whole = replace(item, arranged=arranged)
-        made.append(_Made(item=whole, dataset=dataset, job=arranged.job(target)))
+        if replace_old:
+            uses += [(arranged.key, use) for use in remove_dataset(group, arranged.key)]
+        made.append(_make_one(group, replace(item, arranged=arranged), path))
     # Coordinates first: other arrays have them as their scales.
     named = [one for one in made if one.item.dims and one.dataset is not None]
     for one in sorted(named, key=lambda one: one.dataset.ndim):
         attach_dimensions(one.dataset, one.item.dims or ())
+    for key, use in uses:
+        attach_again(group[key], use)
     return made
+
+
+def _make_one(group: h5py.Group, item: Hdf5Item, path: Path) -> _Made:
+    """Make a dataset, or a link to one."""
+    arranged = item.arranged
+    if item.link is not None:
+        link_dataset(group, arranged.key, *item.link, path)
+        return _Made(item=item)
+    plan = arranged.plan
+    dataset = create_dataset(
+        group,
+        arranged.key,
+        shape=plan.shape,
+        chunk_shape=plan.chunk_shape,
+        dtype=plan.dtype,
+        options=item.options,
+    )
+    target = Hdf5Target(dataset, plan.chunk_shape, folder=path.parent)
+    return _Made(item=item, dataset=dataset, job=arranged.job(target))
 
 
 def _in_part(dataset: h5py.Dataset, arranged: Arranged, window: Window, path: Path) -> _Made:

@@ -17,7 +17,9 @@ from lazyio.existing import Asked
 from lazyio.hdf5_order import Hdf5Item, described, form_of, refuse_misfit, room_in
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
+from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
 from lazyio.planning.solve import DEFAULT_CHUNK_NBYTES
+from lazyio.planning.window import cuts_chunks
 from lazyio.planning.wishes import chunk_wishes
 from lazyio.sources.hdf5 import Hdf5Source
 from lazyio.spec import Shape, as_dtype, is_integer
@@ -68,7 +70,7 @@ class Hdf5Settings:
         taken = {}
         for item in fields(self):
             given = getattr(self, item.name)
-            # Defaults are None, words or flags; what is no such thing was given, whatever it equals.
+            # An array does not compare as a whole, but is no default either.
             is_left_open = type(given) is type(item.default) and given == item.default
             if item.name in wanted and is_left_open:
                 taken[item.name] = wanted[item.name]
@@ -130,7 +132,8 @@ def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
     settings.check()
     dims = check_dims(settings.dims or given.dims or None, len(given.shape))
     given = replace(given, dims=dims or ())
-    arranged = _arranged(key, given, settings)
+    maxshape = _maxshape(settings.maxshape, given.shape)
+    arranged = _with_room(_arranged(key, given, settings), settings, maxshape)
     plan = arranged.plan
     is_contiguous = settings.chunks is None
     filters = settings.filters(plan.dtype, plan.chunk_nbytes)
@@ -141,7 +144,7 @@ def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
     options = Hdf5Options(
         filters=filters,
         fillvalue=arranged.fill_value,
-        maxshape=_maxshape(settings.maxshape, plan.shape),
+        maxshape=maxshape,
         attrs={**attrs, **(settings.attrs or {})},
         is_contiguous=is_contiguous,
     )
@@ -198,7 +201,16 @@ def part_of(
     chunk_shape = dataset.chunks or rows_of(
         dataset.shape, dtype.itemsize, DEFAULT_CHUNK_NBYTES["hdf5"]
     )
-    return _arranged_in(key, given, settings, form, chunk_shape), window
+    arranged = _arranged_in(key, given, settings, form, chunk_shape)
+    is_cut = cuts_chunks(window.region, window.shape, chunk_shape)
+    plan = with_chunks(
+        arranged.plan,
+        chunk_shape,
+        # A chunk at the rim is read, and its compressed form with it.
+        n_copies=2 if is_cut else 0,
+        workers_fixed=settings.workers is not None,
+    )
+    return replace(arranged, plan=plan), window
 
 
 def advice_on(items: tuple[Hdf5Item, ...]) -> tuple[tuple[str, str], ...]:
@@ -217,6 +229,20 @@ def _arranged(key: str, given: Input, settings: Hdf5Settings) -> Arranged:
         fill_value=settings.fillvalue,
         fill_name="fillvalue",
     )
+
+
+def _with_room(
+    arranged: Arranged, settings: Hdf5Settings, maxshape: tuple[int | None, ...] | None
+) -> Arranged:
+    """Return an array whose chunks suit what it is to become, where it may grow."""
+    plan, given = arranged.plan, arranged.given
+    if maxshape is None or not plan.shape:
+        return arranged
+    asked = extents_asked(settings.chunks, len(plan.shape), given.dims)
+    upper = DEFAULT_CHUNK_NBYTES["hdf5"]
+    chunk_shape = growing_chunk_shape(plan, maxshape, asked, upper)
+    is_fixed = settings.workers is not None
+    return replace(arranged, plan=with_chunks(plan, chunk_shape, workers_fixed=is_fixed))
 
 
 def _arranged_in(

@@ -184,7 +184,6 @@ def create_dataset(
     chunk_shape: Shape,
     dtype: np.dtype[Any],
     options: Hdf5Options,
-    replace: bool = False,
 ) -> h5py.Dataset:
     """Make a dataset that is still empty.
 
@@ -200,8 +199,6 @@ def create_dataset(
         Type of an element.
     options : Hdf5Options
         How it is stored.
-    replace : bool
-        Whether a dataset of that key may be replaced.
 
     Raises
     ------
@@ -209,15 +206,9 @@ def create_dataset(
         Before anything is computed.
     """
     require_filters(options.filters)
-    # Also a link that leads nowhere takes the name.
     if group.get(key, getlink=True) is not None:
-        if not replace:
-            msg = (
-                f"dataset {key!r} is there already; pass overwrite=True to replace it, "
-                "or another key"
-            )
-            raise TargetExistsError(errno.EEXIST, msg)
-        del group[key]
+        msg = f"{key!r} is there already; give every array a key of its own"
+        raise TargetExistsError(errno.EEXIST, msg)
     is_chunked = bool(shape) and (0 not in shape or options.maxshape is not None)
     is_chunked = is_chunked and not options.is_contiguous
     # A filter needs chunks, of which an array without axes or elements has none.
