@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from lazyio.arrange import Arranged, Cutting, arrange, expanded, rows_of
-from lazyio.blocks import location_of
+from lazyio.blocks import location_of, source_of
 from lazyio.codecs.filters import Filter, advice_on_filters, parse_filters
 from lazyio.elements import Stored, is_text
 from lazyio.errors import OptionError
@@ -283,6 +283,9 @@ def _asked(settings: Hdf5Settings, given: Input, dataset: h5py.Dataset, form: St
 def _linked(given: Input) -> tuple[str, str] | None:
     """Return path and key of the HDF5 dataset that an array is, where it is one."""
     source = given.source
+    if source is None and given.array is not None:
+        # Taken from the graph only because others are made of it.
+        source = source_of(given.array)
     held = getattr(source, "array", source)
     if not isinstance(held, (Hdf5Source, h5py.Dataset)):
         return None

@@ -230,6 +230,7 @@ class _Call:
         given = items_of(data, prefix)
         for key, _ in given:
             check_key(key)
+        _refuse_clashes([key for key, _ in given])
         each = [self.settings]
         if isinstance(data, Mapping):
             each = _for_each(self.settings, [key.strip("/") for key in data])
@@ -318,6 +319,24 @@ def _alone(data: Any) -> Any:
         msg = "several arrays do not go into one dataset; write them one at a time"
         raise OptionError(msg)
     return data
+
+
+def _refuse_clashes(keys: Sequence[str]) -> None:
+    """Refuse arrays of which one would lie at the key of another, or below it."""
+    seen: dict[str, str] = {}
+    for key in keys:
+        name = "/".join(filter(None, key.split("/")))
+        if name in seen:
+            msg = f"the keys {seen[name]!r} and {key!r} are the same; give every array its own"
+            raise OptionError(msg)
+        seen[name] = key
+    for name, key in seen.items():
+        parents = [name[:at] for at, letter in enumerate(name) if letter == "/"]
+        if above := next((seen[parent] for parent in parents if parent in seen), None):
+            msg = (
+                f"the key {key!r} lies below {above!r}, and an array holds no other; choose another"
+            )
+            raise OptionError(msg)
 
 
 def _for_each(settings: Hdf5Settings, names: Sequence[str]) -> list[Hdf5Settings]:

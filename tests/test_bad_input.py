@@ -338,9 +338,7 @@ class TestWhatIsNoPlainArray:
             lambda block: Foreign(block.shape), dtype="<i4", meta=Foreign()
         )
         assert isinstance(array._meta, Foreign)
-        with refused(
-            tmp_path, UnsupportedDtypeError, r"Foreign have no plain bytes.*asarray"
-        ):
+        with refused(tmp_path, UnsupportedDtypeError, r"Foreign have no plain bytes.*asarray"):
             write(array, tmp_path)
 
     @pytest.mark.parametrize(
