@@ -16,7 +16,6 @@ from lazyio.grid import Region
 from lazyio.inputs import Input, recognise
 from lazyio.options import as_fill_value, wishes_for
 from lazyio.planning import Plan, solve
-from lazyio.planning.growth import growing_chunk, with_chunk
 from lazyio.planning.window import within
 from lazyio.run.write import Job
 from lazyio.spec import Shape, as_dtype
@@ -45,8 +44,8 @@ class Cutting:
     """Whether readers decode a chunk to get a part of it."""
     codec: str | None = None
     """Name of the codec, where it is known."""
-    max_shape: tuple[int | None, ...] | None = None
-    """How far the array may grow, ``None`` along an axis without bound."""
+    scheduler: Any = None
+    """What computes graphs, whose workers are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,23 +184,16 @@ def arrange(
         reads_whole_chunks=cutting.reads_whole_chunks,
         codec=cutting.codec,
         dims=given.dims,
+        scheduler=cutting.scheduler,
     )
     facts = given.facts(form.dtype, own_blocks=cutting.chunks is True)
     plan = solve(facts, wishes)
-    if cutting.max_shape is not None:
-        chunk = growing_chunk(facts, wishes, cutting.max_shape)
-        plan = plan if chunk is None else with_chunk(plan, chunk)
     return Arranged(key=key, given=given, plan=plan, form=form, fill_value=value)
 
 
-def in_window(
-    arranged: Arranged, region: Region, chunk_shape: Shape, shard_shape: Shape | None = None
-) -> Arranged:
+def in_window(arranged: Arranged, region: Region) -> Arranged:
     """Return an array with its plan fitted to the chunks of the part that it goes to."""
-    plan = arranged.plan
-    if region:
-        stored_as = with_chunk(plan, chunk_shape, shard_shape)
-        plan = within(stored_as, tuple(part.start for part in region))
+    plan = within(arranged.plan, tuple(part.start for part in region))
     # Advice is on what the user chose, and those chunks were there.
     return replace(arranged, plan=replace(plan, advice=()))
 

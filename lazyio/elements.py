@@ -85,12 +85,14 @@ def stored(dtype: np.dtype[Any], format: str) -> Stored:
     if dtype.kind in "mM":
         return _times(dtype)
     if dtype.kind == "U" and format == "hdf5":
+        native = dtype.newbyteorder("=")
         return Stored(
             original=dtype,
             dtype=TEXT,
             attrs={DTYPE_ATTRIBUTE: dtype.str},
-            encode=lambda block: block.astype(TEXT),
-            decode=lambda block: block.astype(dtype),
+            # In the machine's byte order first: numpy makes no text of any other.
+            encode=lambda block: block.astype(native, copy=False).astype(TEXT),
+            decode=lambda block: block.astype(native).astype(dtype, copy=False),
         )
     return Stored(original=dtype, dtype=dtype)
 

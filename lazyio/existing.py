@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lazyio.elements import is_text
 from lazyio.errors import OptionError
 from lazyio.inputs import Input
 from lazyio.spec import Shape, as_dtype
@@ -70,7 +71,9 @@ def _dtype_differences(existing: Existing, asked: Asked, given: Input) -> list[s
         if wanted != existing.dtype:
             return [f"its dtype is {existing.dtype}, not {wanted}"]
         return []
-    if not np.can_cast(given.dtype, existing.dtype, "safe"):
+    # Text of any length holds every other; numpy does not count that as safe.
+    is_held = is_text(existing.dtype) and given.dtype.kind in "UT"
+    if not is_held and not np.can_cast(given.dtype, existing.dtype, "safe"):
         text = (
             f"its dtype is {existing.dtype}, which not every {given.dtype} of the data has a "
             f"value in; pass dtype={str(existing.dtype)!r} or use .astype to cast all the same"

@@ -166,6 +166,22 @@ def touched(region: Region, step: Shape) -> Iterator[tuple[tuple[int, ...], Regi
         yield index, *overlap(region, step, index)
 
 
+def n_touched(region: Region, step: Shape) -> int:
+    """Return how many boxes of a grid a region touches.
+
+    Examples
+    --------
+    >>> n_touched((slice(9, 21),), (10,)), n_touched((slice(9, 9),), (10,))
+    (3, 0)
+    """
+    if any(part.start >= part.stop for part in region):
+        return 0
+    return math.prod(
+        n_along(part.stop, edge) - part.start // edge
+        for part, edge in zip(region, step, strict=True)
+    )
+
+
 def is_multiple(extent: int, unit: int, end: int) -> bool:
     """Return whether a box edge falls on a unit's edge, or on the axis' end."""
     return extent % unit == 0 or extent >= end

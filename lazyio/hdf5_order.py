@@ -5,14 +5,12 @@ a hidden name, a part of one that is there into a copy of its file, and into a
 file that the caller has open, where there is nothing to publish.
 """
 
-import contextlib
 import errno
 import os
 import posixpath
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,18 +19,31 @@ import h5py
 import numpy as np
 
 from lazyio.arrange import Arranged, in_window, sharing_memory
-from lazyio.elements import original, stored
+from lazyio.elements import Stored, original
 from lazyio.errors import TargetError
 from lazyio.existing import Asked, Existing, refuse_differences
+from lazyio.grid import n_touched
 from lazyio.inputs import Input
-from lazyio.places import check_hdf5_place, check_open_file, refuse_own_source
+from lazyio.places import (
+    check_hdf5_place,
+    check_key_is_free,
+    check_open_file,
+    file_to_replace,
+    refuse_own_source,
+)
 from lazyio.report import Outcome, report_on
 from lazyio.run.report import WriteReport
-from lazyio.run.schedulers import scheduler_for
-from lazyio.run.write import Job, run
+from lazyio.run.write import Job
+from lazyio.running import OPEN_HANDLE, Running, scratch_beside
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.spec import Shape
-from lazyio.targets.dimensions import attach_dimensions, grow_dimensions
+from lazyio.targets.dimensions import (
+    ScaleUse,
+    attach_again,
+    attach_dimensions,
+    grow_dimensions,
+    remove_dataset,
+)
 from lazyio.targets.disk import disk_errors
 from lazyio.targets.hdf5 import (
     Hdf5Options,
@@ -47,11 +58,6 @@ from lazyio.targets.hdf5 import (
 from lazyio.targets.window import WindowTarget
 from lazyio.windows import Room, Window
 
-OPEN_HANDLE = (
-    "open-handle",
-    "written into a file that the caller has open: without lock, and not undone if it fails",
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Hdf5Item:
@@ -65,23 +71,6 @@ class Hdf5Item:
     """Names of its axes."""
     link: tuple[str, str] | None = None
     """Path and key of the dataset that it is a link to, instead."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """What every order has beside its arrays."""
-
-    progress: Any
-    """As the user gave it."""
-    scheduler: Any
-    """As the user gave it."""
-    advice: tuple[tuple[str, str], ...] = ()
-    """On what no plan knows of."""
-
-    def write(self, jobs: Sequence[Job], scratch: Path) -> int:
-        """Run jobs and return the number of their blocks."""
-        scheduler = scheduler_for(self.scheduler)
-        return run(jobs, scratch=scratch, progress=self.progress, scheduler=scheduler)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,15 +136,17 @@ class DatasetsInGroup:
         """Refuse a file that cannot be written, or that is read at the same time."""
         check_open_file(self.group)
         for item in self.items:
-            whole = posixpath.join(self.group.name, item.arranged.key)
-            refuse_own_source(item.arranged.given, Path(self.group.file.filename), whole)
+            key = item.arranged.key
+            check_key_is_free(self.group, key, replace=self.overwrite)
+            whole = posixpath.join(self.group.name, key)
+            refuse_own_source(item.arranged.given, _path_of(self.group), whole)
 
     def write(self) -> WriteReport:
         """Write into the open file."""
         began = time.perf_counter()
         self.check()
-        path = Path(os.path.abspath(self.group.file.filename))
-        with _scratch_beside(path) as scratch:
+        path = _path_of(self.group)
+        with scratch_beside(path) as scratch:
             made = _make(self.group, self.items, path, replace_old=self.overwrite)
             n_blocks = self.running.write([one.job for one in made if one.job], scratch)
             outcomes = [one.finish() for one in made]
@@ -182,6 +173,7 @@ class PartOfFile:
         """Write the part into a copy of the file, which then takes its place."""
         began = time.perf_counter()
         with WorkDirectory(self.path) as work:
+            refuse_unusable(self.path, self.arranged.key)
             with disk_errors(self.path.parent):
                 shutil.copyfile(self.path, work.built)
             with hidden_file(work.built, None) as file:
@@ -213,14 +205,14 @@ class PartOfDataset:
     def check(self) -> None:
         """Refuse a file that cannot be written, or that is read at the same time."""
         check_open_file(self.dataset)
-        refuse_own_source(self.arranged.given, Path(self.dataset.file.filename), self.dataset.name)
+        refuse_own_source(self.arranged.given, _path_of(self.dataset), self.dataset.name)
 
     def write(self) -> WriteReport:
         """Write into the open dataset."""
         began = time.perf_counter()
         self.check()
-        path = Path(os.path.abspath(self.dataset.file.filename))
-        with _scratch_beside(path) as scratch:
+        path = _path_of(self.dataset)
+        with scratch_beside(path) as scratch:
             _check_seen(self.dataset, self.seen)
             part = _in_part(self.dataset, self.arranged, self.window, path)
             n_blocks = self.running.write([part.job] if part.job else [], scratch)
@@ -244,9 +236,13 @@ class _Made:
         """Return what has become of it, once the job is done."""
         arranged = self.item.arranged
         if self.job is None:
-            return Outcome(key=arranged.key, plan=arranged.plan, nbytes=0, engine="link")
+            return Outcome(
+                key=arranged.key, plan=arranged.plan, nbytes=0, engine="link", n_chunks=0
+            )
+        window = self.job.window
         return Outcome(
             key=arranged.key,
+            n_chunks=None if window is None else n_touched(window, self.job.target.chunk_shape),
             plan=self.job.plan,
             nbytes=self.job.plan.nbytes,
             stored_nbytes=self.job.target.finish(),
@@ -260,31 +256,37 @@ def _make(
     """Make every dataset, its attributes and dimensions; nothing is computed yet."""
     shared = sharing_memory([item.arranged for item in items])
     made = []
+    uses: list[tuple[str, ScaleUse]] = []
     for item, arranged in zip(items, shared, strict=True):
-        if item.link is not None:
-            if replace_old and arranged.key in group:
-                del group[arranged.key]
-            link_dataset(group, arranged.key, *item.link, path)
-            made.append(_Made(item=item))
-            continue
-        plan = arranged.plan
-        dataset = create_dataset(
-            group,
-            arranged.key,
-            shape=plan.shape,
-            chunk_shape=plan.chunk_shape,
-            dtype=plan.dtype,
-            options=item.options,
-            replace=replace_old,
-        )
-        target = Hdf5Target(dataset, plan.chunk_shape, folder=path.parent)
-        whole = replace(item, arranged=arranged)
-        made.append(_Made(item=whole, dataset=dataset, job=arranged.job(target)))
+        if replace_old:
+            uses += [(arranged.key, use) for use in remove_dataset(group, arranged.key)]
+        made.append(_make_one(group, replace(item, arranged=arranged), path))
     # Coordinates first: other arrays have them as their scales.
     named = [one for one in made if one.item.dims and one.dataset is not None]
     for one in sorted(named, key=lambda one: one.dataset.ndim):
         attach_dimensions(one.dataset, one.item.dims or ())
+    for key, use in uses:
+        attach_again(group[key], use)
     return made
+
+
+def _make_one(group: h5py.Group, item: Hdf5Item, path: Path) -> _Made:
+    """Make a dataset, or a link to one."""
+    arranged = item.arranged
+    if item.link is not None:
+        link_dataset(group, arranged.key, *item.link, path)
+        return _Made(item=item)
+    plan = arranged.plan
+    dataset = create_dataset(
+        group,
+        arranged.key,
+        shape=plan.shape,
+        chunk_shape=plan.chunk_shape,
+        dtype=plan.dtype,
+        options=item.options,
+    )
+    target = Hdf5Target(dataset, plan.chunk_shape, folder=path.parent)
+    return _Made(item=item, dataset=dataset, job=arranged.job(target))
 
 
 def _in_part(dataset: h5py.Dataset, arranged: Arranged, window: Window, path: Path) -> _Made:
@@ -294,7 +296,7 @@ def _in_part(dataset: h5py.Dataset, arranged: Arranged, window: Window, path: Pa
             dataset.resize(tuple(map(max, dataset.shape, window.shape)))
         grow_dimensions(dataset)
     chunk_shape = dataset.chunks or arranged.plan.chunk_shape
-    fitted = in_window(arranged, window.region, chunk_shape)
+    fitted = in_window(arranged, window.region)
     target = Hdf5Target(dataset, chunk_shape, folder=path.parent)
     job = fitted.job(WindowTarget(target, window.region), window.region)
     item = Hdf5Item(arranged=fitted, options=Hdf5Options())
@@ -311,12 +313,10 @@ def _check_seen(dataset: h5py.Dataset, seen: Shape) -> None:
         raise TargetError(errno.EBUSY, msg)
 
 
-@contextlib.contextmanager
-def _scratch_beside(path: Path) -> Iterator[Path]:
-    """Yield where parts of chunks may wait: beside an open file, where it has a folder."""
-    folder = path.parent if path.exists() else None
-    with tempfile.TemporaryDirectory(prefix=".lazyio-", dir=folder) as made:
-        yield Path(made, "scratch")
+def _path_of(item: h5py.Group | h5py.Dataset) -> Path:
+    """Return the path of an open file, links resolved; what names it where it lies in memory."""
+    name = item.file.filename
+    return Path(os.path.realpath(name)) if os.path.exists(name) else Path(name)
 
 
 def room_in(dataset: h5py.Dataset, name: str) -> Room:
@@ -333,11 +333,16 @@ def room_in(dataset: h5py.Dataset, name: str) -> Room:
     )
 
 
-def fitted_to(dataset: h5py.Dataset, name: str, asked: Asked, given: Input) -> tuple[Any, Any]:
-    """Return the element dtype of a dataset and its form, once nothing else differs."""
+def form_of(dataset: h5py.Dataset) -> tuple[np.dtype[Any], Stored]:
+    """Return the dtype of a dataset's elements, and what they are made of."""
     dtype = element_dtype(dataset)
-    attrs = dict(dataset.attrs)
-    form = original(dtype, attrs) or replace(stored(dtype, "hdf5"), original=dtype)
+    return dtype, original(dtype, dataset.attrs) or Stored(original=dtype, dtype=dtype)
+
+
+def refuse_misfit(
+    dataset: h5py.Dataset, name: str, form: Stored, asked: Asked, given: Input
+) -> None:
+    """Refuse a dataset that is not what was asked for, or that cannot be written here."""
     require_filters(filters_of(dataset))
     existing = Existing(
         name=name,
@@ -345,10 +350,9 @@ def fitted_to(dataset: h5py.Dataset, name: str, asked: Asked, given: Input) -> t
         chunk_shape=dataset.chunks,
         codec=described(filters_of(dataset)),
         fill_value=np.asarray(dataset.fillvalue)[()],
-        attrs=attrs,
+        attrs=dict(dataset.attrs),
     )
     refuse_differences(existing, asked, given)
-    return dtype, form
 
 
 def described(filters: Sequence[Any]) -> str:
@@ -361,13 +365,9 @@ def refuse_unusable(path: Path, key: str) -> None:
     if not path.exists():
         msg = f"{path} does not exist; lazyio.allocate makes a dataset to be filled by region"
         raise TargetError(errno.ENOENT, msg)
-    try:
-        with h5py.File(path, "r") as file:
-            is_there = isinstance(file.get(key), h5py.Dataset)
-            is_link = isinstance(file.get(key, getlink=True), h5py.ExternalLink)
-    except OSError as error:
-        msg = f"{path} cannot be read: {error}; close it where it is open for writing"
-        raise TargetError(error.errno or errno.EBUSY, msg) from error
+    with file_to_replace(path) as file:
+        is_there = isinstance(file.get(key), h5py.Dataset)
+        is_link = isinstance(file.get(key, getlink=True), h5py.ExternalLink)
     if is_link or not is_there:
         what = "leads out of the file" if is_link else "is no dataset"
         msg = f"{path}: {key!r} {what}, of which a part could be written; lazyio.allocate makes one"

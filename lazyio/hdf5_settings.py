@@ -1,5 +1,6 @@
 """What a user says of a dataset, and what it comes down to: shapes, filters, names, a link."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -8,15 +9,17 @@ import h5py
 import numpy as np
 
 from lazyio.arrange import Arranged, Cutting, arrange, expanded, rows_of
-from lazyio.blocks import location_of
+from lazyio.blocks import location_of, source_of
 from lazyio.codecs.filters import Filter, advice_on_filters, parse_filters
-from lazyio.elements import Stored
+from lazyio.elements import Stored, is_text
 from lazyio.errors import OptionError
 from lazyio.existing import Asked
-from lazyio.hdf5_order import Hdf5Item, described, fitted_to, room_in
+from lazyio.hdf5_order import Hdf5Item, described, form_of, refuse_misfit, room_in
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
+from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
+from lazyio.planning.window import cuts_chunks
 from lazyio.planning.wishes import chunk_wishes
 from lazyio.sources.hdf5 import Hdf5Source
 from lazyio.spec import Shape, as_dtype, is_integer
@@ -44,6 +47,7 @@ class Hdf5Settings:
     links: str = "copy"
     memory_limit: Any = None
     workers: Any = None
+    scheduler: Any = None
 
     def check(self) -> None:
         """Refuse what no dataset can have.
@@ -63,10 +67,11 @@ class Hdf5Settings:
 
     def completed(self, wanted: Mapping[str, Any]) -> "Hdf5Settings":
         """Return the settings with what an array asks for itself, where nothing was given."""
-        default = Hdf5Settings()
         taken = {}
         for item in fields(self):
-            is_left_open = getattr(self, item.name) == getattr(default, item.name)
+            given = getattr(self, item.name)
+            # An array does not compare as a whole, but is no default either.
+            is_left_open = type(given) is type(item.default) and given == item.default
             if item.name in wanted and is_left_open:
                 taken[item.name] = wanted[item.name]
         if self.compression is not None:
@@ -92,7 +97,7 @@ class Hdf5Settings:
             workers=self.workers,
             reads_whole_chunks=not is_stored_plain,
             codec="none" if is_stored_plain else self.codec_name,
-            max_shape=_maxshape(self.maxshape, given.shape),
+            scheduler=self.scheduler,
         )
 
     @property
@@ -131,7 +136,10 @@ def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
     """
     settings = settings.completed(given.settings)
     settings.check()
-    arranged = _arranged(key, given, settings)
+    dims = check_dims(settings.dims or given.dims or None, len(given.shape))
+    given = replace(given, dims=dims or ())
+    maxshape = _maxshape(settings.maxshape, given.shape)
+    arranged = _with_room(_arranged(key, given, settings), settings, maxshape)
     plan = arranged.plan
     is_contiguous = settings.chunks is None
     filters = settings.filters(plan.dtype, plan.chunk_nbytes)
@@ -142,15 +150,14 @@ def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
     options = Hdf5Options(
         filters=filters,
         fillvalue=arranged.fill_value,
-        maxshape=_maxshape(settings.maxshape, plan.shape),
+        maxshape=maxshape,
         attrs={**attrs, **(settings.attrs or {})},
         is_contiguous=is_contiguous,
     )
-    dims = settings.dims if settings.dims is not None else (given.dims or None)
     return Hdf5Item(
         arranged=arranged,
         options=options,
-        dims=check_dims(dims, len(plan.shape)),
+        dims=dims,
         link=_linked(given) if settings.links == "link" else None,
     )
 
@@ -194,13 +201,22 @@ def part_of(
         window = window_behind(append_dim, room, given.shape)
     else:
         window = whole(room, given.shape)
-    asked = _asked(settings, given, dataset)
-    dtype, form = fitted_to(dataset, name, asked, given)
+    dtype, form = form_of(dataset)
+    refuse_misfit(dataset, name, form, _asked(settings, given, dataset, form), given)
     given = expanded(given, window.new_axes)
     chunk_shape = dataset.chunks or rows_of(
         dataset.shape, dtype.itemsize, DEFAULT_CHUNK_NBYTES["hdf5"]
     )
-    return _arranged_in(key, given, settings, form, chunk_shape), window
+    arranged = _arranged_in(key, given, settings, form, chunk_shape)
+    is_cut = cuts_chunks(window.region, window.shape, chunk_shape)
+    plan = with_chunks(
+        arranged.plan,
+        chunk_shape,
+        # A chunk at the rim is read, and its compressed form with it.
+        n_copies=2 if is_cut else 0,
+        workers_fixed=settings.workers is not None,
+    )
+    return replace(arranged, plan=plan), window
 
 
 def advice_on(items: tuple[Hdf5Item, ...]) -> tuple[tuple[str, str], ...]:
@@ -221,18 +237,32 @@ def _arranged(key: str, given: Input, settings: Hdf5Settings) -> Arranged:
     )
 
 
+def _with_room(
+    arranged: Arranged, settings: Hdf5Settings, maxshape: tuple[int | None, ...] | None
+) -> Arranged:
+    """Return an array whose chunks suit what it is to become, where it may grow."""
+    plan, given = arranged.plan, arranged.given
+    if maxshape is None or not plan.shape:
+        return arranged
+    asked = extents_asked(settings.chunks, len(plan.shape), given.dims)
+    upper = DEFAULT_CHUNK_NBYTES["hdf5"]
+    chunk_shape = growing_chunk_shape(plan, maxshape, asked, upper)
+    is_fixed = settings.workers is not None
+    return replace(arranged, plan=with_chunks(plan, chunk_shape, workers_fixed=is_fixed))
+
+
 def _arranged_in(
     key: str, given: Input, settings: Hdf5Settings, form: Stored, chunk_shape: Shape
 ) -> Arranged:
     """Return the plan for data that goes into chunks that are there."""
-    cutting = replace(
-        settings.cutting(given, 1), chunks=tuple(chunk_shape), chunk_nbytes=None, max_shape=None
-    )
+    cutting = replace(settings.cutting(given, 1), chunks=tuple(chunk_shape), chunk_nbytes=None)
+    if is_text(form.original):
+        return arrange(key, given, cutting)
     arranged = arrange(key, given, cutting, dtype=form.original)
     return replace(arranged, form=form)
 
 
-def _asked(settings: Hdf5Settings, given: Input, dataset: h5py.Dataset) -> Asked:
+def _asked(settings: Hdf5Settings, given: Input, dataset: h5py.Dataset, form: Stored) -> Asked:
     """Return what the user said that an existing dataset may contradict."""
     chunk_shape = None
     is_open = isinstance(settings.chunks, str) and settings.chunks == "auto"
@@ -245,7 +275,8 @@ def _asked(settings: Hdf5Settings, given: Input, dataset: h5py.Dataset) -> Asked
         codec = described(settings.filters(dataset.dtype, nbytes))
     fill_value = settings.fillvalue
     if fill_value is not None:
-        fill_value = as_fill_value("fillvalue", fill_value, dataset.dtype)
+        element = as_fill_value("fillvalue", fill_value, form.original)
+        fill_value = form.encode(np.asarray(element, form.original).reshape(1))[0]
     return Asked(
         dtype=settings.dtype,
         chunk_shape=chunk_shape,
@@ -258,10 +289,15 @@ def _asked(settings: Hdf5Settings, given: Input, dataset: h5py.Dataset) -> Asked
 def _linked(given: Input) -> tuple[str, str] | None:
     """Return path and key of the HDF5 dataset that an array is, where it is one."""
     source = given.source
+    if source is None and given.array is not None:
+        # Taken from the graph only because others are made of it.
+        source = source_of(given.array)
     held = getattr(source, "array", source)
-    if isinstance(held, (Hdf5Source, h5py.Dataset)):
-        return location_of(held)
-    return None
+    if not isinstance(held, (Hdf5Source, h5py.Dataset)):
+        return None
+    location = location_of(held)
+    # A file that lies in memory is none that a link could lead to.
+    return location if location is not None and os.path.exists(location[0]) else None
 
 
 def _refuse_contiguous(settings: Hdf5Settings, filters: tuple[Filter, ...]) -> None:

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,6 @@ from lazyio.hdf5_order import (
     NewDatasets,
     PartOfDataset,
     PartOfFile,
-    Running,
     refuse_unusable,
 )
 from lazyio.hdf5_settings import Hdf5Settings, advice_on, dataset_item, part_of
@@ -27,6 +26,7 @@ from lazyio.options import check_flags, refuse_unready
 from lazyio.places import check_key, check_mode, check_open_file, refuse_own_source, target_path
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
+from lazyio.running import Running
 from lazyio.sources.hdf5 import open_hdf5
 
 _DEFAULT_KEY = "/data"
@@ -179,6 +179,7 @@ def to_hdf5(
         links=links,
         memory_limit=memory_limit,
         workers=workers,
+        scheduler=scheduler,
     )
     call = _Call(
         path=path,
@@ -229,8 +230,13 @@ class _Call:
         given = items_of(data, prefix)
         for key, _ in given:
             check_key(key)
+        _refuse_clashes([key for key, _ in given])
+        each = [self.settings]
+        if isinstance(data, Mapping):
+            each = _for_each(self.settings, [key.strip("/") for key in data])
         items = tuple(
-            dataset_item(key, one, _for_key(self.settings, key, prefix)) for key, one in given
+            dataset_item(key, one, settings)
+            for (key, one), settings in zip(given, each, strict=True)
         )
         running = replace(self.running, advice=advice_on(items))
         if isinstance(self.path, h5py.Group):
@@ -315,16 +321,40 @@ def _alone(data: Any) -> Any:
     return data
 
 
-def _for_key(settings: Hdf5Settings, key: str, prefix: str) -> Hdf5Settings:
-    """Return the settings of one of several arrays, where attrs and dims differ by key."""
-    name = key.removeprefix(prefix.strip("/")).strip("/") if prefix else key
-    found = settings
+def _refuse_clashes(keys: Sequence[str]) -> None:
+    """Refuse arrays of which one would lie at the key of another, or below it."""
+    seen: dict[str, str] = {}
+    for key in keys:
+        name = "/".join(filter(None, key.split("/")))
+        if name in seen:
+            msg = f"the keys {seen[name]!r} and {key!r} are the same; give every array its own"
+            raise OptionError(msg)
+        seen[name] = key
+    for name, key in seen.items():
+        parents = [name[:at] for at, letter in enumerate(name) if letter == "/"]
+        if above := next((seen[parent] for parent in parents if parent in seen), None):
+            msg = (
+                f"the key {key!r} lies below {above!r}, and an array holds no other; choose another"
+            )
+            raise OptionError(msg)
+
+
+def _for_each(settings: Hdf5Settings, names: Sequence[str]) -> list[Hdf5Settings]:
+    """Return the settings of each of several arrays, of which dims and attrs may differ by key."""
+    each = [settings] * len(names)
     if isinstance(settings.dims, Mapping):
-        found = replace(found, dims=settings.dims.get(name))
-    attrs = settings.attrs
-    if isinstance(attrs, Mapping) and isinstance(attrs.get(name), Mapping):
-        found = replace(found, attrs=attrs[name])
-    return found
+        dims = {str(key).strip("/"): value for key, value in settings.dims.items()}
+        if unknown := dims.keys() - set(names):
+            msg = f"dims has the keys {sorted(unknown)}; the arrays have {list(names)}, give those"
+            raise OptionError(msg)
+        each = [replace(one, dims=dims.get(name)) for one, name in zip(each, names, strict=True)]
+    if isinstance(settings.attrs, Mapping) and settings.attrs:
+        attrs = {str(key).strip("/"): value for key, value in settings.attrs.items()}
+        is_by_key = all(isinstance(value, Mapping) for value in attrs.values())
+        if is_by_key and attrs.keys() <= set(names):
+            pairs = zip(each, names, strict=True)
+            each = [replace(one, attrs=attrs.get(name)) for one, name in pairs]
+    return each
 
 
 def _below(item: Hdf5Item) -> Hdf5Item:

@@ -173,6 +173,7 @@ def to_zarr(
         write_empty_chunks=write_empty_chunks,
         memory_limit=memory_limit,
         workers=workers,
+        scheduler=scheduler,
     )
     call = _Call(
         store=store,

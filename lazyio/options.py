@@ -31,6 +31,7 @@ def wishes_for(
     codec: str | None = None,
     strategy: str = "auto",
     dims: Sequence[str] = (),
+    scheduler: Any = None,
 ) -> Wishes:
     """Return what the user asked for, each part checked.
 
@@ -75,7 +76,7 @@ def wishes_for(
     return Wishes(
         memory_limit=auto_limit() if is_auto else _limit(memory_limit),
         limit_is_auto=is_auto,
-        workers=default_workers() if workers is None else _positive(workers, "workers"),
+        workers=default_workers(scheduler) if workers is None else _positive(workers, "workers"),
         workers_fixed=workers is not None,
         chunks=chunks,
         chunk_nbytes=_bounds(chunk_nbytes),
@@ -90,14 +91,16 @@ def wishes_for(
     )
 
 
-def default_workers() -> int:
-    """Return dask's number of workers, without starting any."""
-    found = scheduler_for(None)
+def default_workers(scheduler: Any = None) -> int:
+    """Return how many workers a scheduler has, by default dask's own, without starting any."""
+    found = scheduler_for(scheduler)
     if found.kind == "cluster":
         n_threads: int = sum(found.client.nthreads().values())
         return max(1, n_threads)
     if found.kind == "synchronous":
         return 1
+    if found.pool is not None:
+        return max(1, getattr(found.pool, "_max_workers", 1))
     return int(dask.config.get("num_workers", None) or CPU_COUNT)
 
 

@@ -3,7 +3,9 @@
 import errno
 import json
 import os
-from collections.abc import MutableMapping, Sequence
+import posixpath
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -146,54 +148,72 @@ def check_open_file(item: h5py.Group | h5py.Dataset) -> None:
         raise TargetError(errno.EROFS, msg)
 
 
-def check_key_is_free(path: Path, key: str, *, replace: bool) -> None:
-    """Refuse what may not be replaced, before the file is copied and anything computed."""
+@contextmanager
+def file_to_replace(path: Path) -> Iterator[h5py.File]:
+    """Open a file for a look at what it holds; one that is in use is refused.
+
+    Raises
+    ------
+    TargetError
+        When it is no HDF5 file, or open for writing here or elsewhere.
+    """
     if not h5py.is_hdf5(path):
         msg = f"{path} is there already and is no HDF5 file; pass mode='w' to replace it"
         raise TargetError(errno.EINVAL, msg)
     try:
-        with h5py.File(path, "r") as file:
-            kind = _kind_at(file, key)
-            is_open = file.mode != "r"
+        file = h5py.File(path, "r")
     except OSError as error:
         msg = f"{path} cannot be read: {error}; close it where it is open for writing"
         raise TargetError(error.errno or errno.EBUSY, msg) from error
-    if is_open:
-        msg = f"{path} is open for writing in this process; close it, it will be replaced"
-        raise TargetError(errno.EBUSY, msg)
+    with file:
+        # libhdf5 hands out the file that is open already, whatever the mode asked for.
+        if file.mode != "r":
+            msg = f"{path} is open for writing in this process; close it, it will be replaced"
+            raise TargetError(errno.EBUSY, msg)
+        yield file
+
+
+def check_key_is_free(group: h5py.Group, key: str, *, replace: bool) -> None:
+    """Refuse what may not be replaced, before anything is copied or computed."""
+    where, kind = group.file.filename, _kind_at(group, key)
     if kind == "below a link":
-        msg = f"{path} has an external link on the way to {key!r}; write to that file itself"
+        msg = f"{where} has an external link on the way to {key!r}; write to that file itself"
         raise TargetError(errno.EXDEV, msg)
     if kind == "below a dataset":
         parents = [part for part in key.split("/") if part][:-1]
         msg = (
-            f"{path}: {'/'.join(parents)!r}, on the way to {key!r}, is or lies below a dataset, "
+            f"{where}: {'/'.join(parents)!r}, on the way to {key!r}, is or lies below a dataset, "
             "which holds no other; choose another key"
         )
         raise TargetError(errno.ENOTDIR, msg)
     if kind == "group":
-        msg = f"{path}: {key!r} is a group, which is never replaced; give a key inside it"
+        msg = f"{where}: {key!r} is a group, which is never replaced; give a key inside it"
         raise TargetExistsError(errno.EEXIST, msg)
     if kind == "dataset" and not replace:
         msg = (
-            f"{path} has {key!r} already; pass overwrite=True to replace it, or another key "
+            f"{where} has {key!r} already; pass overwrite=True to replace it, or another key "
             "(mode='w' replaces the whole file)"
         )
         raise TargetExistsError(errno.EEXIST, msg)
 
 
-def _kind_at(file: h5py.File, key: str) -> str | None:
-    """Return what lies at a key: a dataset, a group, a dataset above it, or nothing."""
+def _kind_at(group: h5py.Group, key: str) -> str | None:
+    """Return what lies at a key: a dataset or link to one, a group, what bars the way, or nothing.
+
+    Keys count from the group, also those that begin with a slash.
+    """
+    parts = [part for part in key.split("/") if part]
     at = ""
-    for part in filter(None, key.split("/")):
-        if at and isinstance(file.get(at), h5py.Dataset):
+    for depth, part in enumerate(parts, start=1):
+        if at and isinstance(group.get(at), h5py.Dataset):
             return "below a dataset"
-        at = f"{at}/{part}"
-        if isinstance(file.get(at, getlink=True), h5py.ExternalLink):
-            return "below a link"
-        if at not in file:
+        at = posixpath.join(at, part)
+        link = group.get(at, getlink=True)
+        if link is None:
             return None
-    return "group" if isinstance(file.get(at), h5py.Group) else "dataset"
+        if isinstance(link, h5py.ExternalLink):
+            return "dataset" if depth == len(parts) else "below a link"
+    return "group" if isinstance(group.get(at), h5py.Group) else "dataset"
 
 
 def check_place(root: Path, name: str, zarr_format: int, *, replace: bool) -> None:
@@ -239,7 +259,8 @@ def check_hdf5_place(given: Input, path: Path, key: str, mode: str, *, replace: 
     is_kept = mode in ("a", "r+") and path.exists()
     refuse_own_source(given, path, key if is_kept else None)
     if is_kept:
-        check_key_is_free(path, key, replace=replace)
+        with file_to_replace(path) as file:
+            check_key_is_free(file, key, replace=replace)
     return is_kept
 
 

@@ -26,6 +26,13 @@ class Outcome:
     """Bytes of its payloads."""
     engine: str
     """How they got there."""
+    n_chunks: int | None = None
+    """Chunks that were written, where those are not the plan's."""
+
+    @property
+    def written_chunks(self) -> int:
+        """Chunks that were written."""
+        return self.plan.n_chunks if self.n_chunks is None else self.n_chunks
 
 
 def report_on(
@@ -42,7 +49,7 @@ def report_on(
         stored_nbytes=sum(outcome.stored_nbytes for outcome in outcomes),
         seconds=time.perf_counter() - began,
         n_blocks=n_blocks,
-        n_chunks=sum(plan.n_chunks for plan in plans.values()),
+        n_chunks=sum(outcome.written_chunks for outcome in outcomes),
         n_resumed=0,
         peak_nbytes=max((plan.peak_nbytes for plan in plans.values()), default=0),
         engine=", ".join(engines),

@@ -315,7 +315,7 @@ def _in_part(array: Any, arranged: Arranged, window: Window, seen: Shape) -> _Ma
     if array.shape != window.shape:
         array.resize(window.shape)
     target = ZarrTarget(array, replaces=True)
-    fitted = in_window(arranged, window.region, array.chunks, array.shards)
+    fitted = in_window(arranged, window.region)
     job = fitted.job(WindowTarget(target, window.region), window.region)
     return _Made(key=fitted.key, job=job)
 

@@ -13,8 +13,11 @@ from lazyio.errors import OptionError, TargetError
 from lazyio.existing import Asked, Existing, refuse_differences
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags, plain_values
+from lazyio.planning import Plan
+from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
+from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
+from lazyio.planning.window import cuts_chunks
 from lazyio.planning.wishes import chunk_wishes
-from lazyio.spec import Shape, is_integer
 from lazyio.targets.zarr import ZarrOptions, codecs_of
 from lazyio.windows import Room, Window, whole, window_at, window_behind
 from lazyio.zarr_order import ZarrItem
@@ -41,6 +44,7 @@ class ZarrSettings:
     write_empty_chunks: Any = None
     memory_limit: Any = None
     workers: Any = None
+    scheduler: Any = None
 
     def check(self) -> None:
         """Refuse what no array can have.
@@ -71,8 +75,8 @@ class ZarrSettings:
             found = replace(found, attributes=attributes[name])
         return found
 
-    def cutting(self, shape: Shape = ()) -> Cutting:
-        """Return how an array of some shape is to be cut."""
+    def cutting(self) -> Cutting:
+        """Return how the array is to be cut."""
         return Cutting(
             format="zarr",
             chunks=self.chunks,
@@ -81,7 +85,7 @@ class ZarrSettings:
             shards=self.shards,
             memory_limit=self.memory_limit,
             workers=self.workers,
-            max_shape=_room_for(self.chunks, shape),
+            scheduler=self.scheduler,
         )
 
 
@@ -97,10 +101,11 @@ def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
     arranged = arrange(
         path,
         given,
-        settings.cutting(given.shape),
+        settings.cutting(),
         dtype=settings.dtype,
         fill_value=settings.fill_value,
     )
+    arranged = _with_room(arranged, settings)
     asked = settings.attributes if settings.attributes is not None else given.settings.get("attrs")
     attributes = {**arranged.form.attrs, **plain_values(asked or {})}
     if given.mask_fill is not None:
@@ -182,7 +187,17 @@ def part_of_array(
     unit = tuple(map(int, array.shards or array.chunks))
     cutting = replace(settings.cutting(), chunks=unit, shards=None, chunk_nbytes=None)
     arranged = arrange(path, given, cutting, dtype=form.original)
-    return replace(arranged, form=form), window
+    plan = with_chunks(
+        arranged.plan,
+        unit,
+        # A chunk at the rim is read, and its compressed form with it.
+        n_copies=2 if cuts_chunks(window.region, window.shape, unit) else 0,
+        workers_fixed=settings.workers is not None,
+    )
+    if array.shards:
+        layout = replace(plan.layout, chunk_shape=tuple(map(int, array.chunks)), shard_shape=unit)
+        plan = replace(plan, layout=layout)
+    return replace(arranged, form=form, plan=plan), window
 
 
 def _room_in(array: Any, name: str) -> Room:
@@ -259,16 +274,18 @@ def _asked_codecs(settings: ZarrSettings, array: Any) -> str | None:
     return str({**there, **{name: wanted[name] for name in named}})
 
 
-def _room_for(chunks: Any, shape: Shape) -> tuple[int | None, ...] | None:
-    """Return the axes without bound of which the user wants longer chunks than they are.
+def _with_room(arranged: Arranged, settings: ZarrSettings) -> Arranged:
+    """Return an array with chunks as long as the user gave them, also beyond its end.
 
     Any axis of a Zarr array can grow; that one is meant to only shows there.
     """
-    if not isinstance(chunks, (tuple, list)) or len(chunks) != len(shape):
-        return None
-    is_longer = [
-        is_integer(chunk) and chunk > extent for chunk, extent in zip(chunks, shape, strict=True)
-    ]
-    if not any(is_longer):
-        return None
-    return tuple(None if longer else n for longer, n in zip(is_longer, shape, strict=True))
+    plan, chunks = arranged.plan, settings.chunks
+    if isinstance(chunks, (str, bool, int, Plan)) or plan.shard_shape or not plan.shape:
+        return arranged
+    asked = extents_asked(chunks, len(plan.shape), arranged.given.dims)
+    pairs = zip(asked, plan.shape, strict=True)
+    bounds = tuple(None if wish and wish > extent else extent for wish, extent in pairs)
+    upper = DEFAULT_CHUNK_NBYTES["zarr"]
+    chunk_shape = growing_chunk_shape(plan, bounds, asked, upper)
+    is_fixed = settings.workers is not None
+    return replace(arranged, plan=with_chunks(plan, chunk_shape, workers_fixed=is_fixed))

@@ -2,12 +2,19 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dask
+
+# Before PyTables, whose copy of HDF5 finds its filters only if they are there when it starts.
+import hdf5plugin  # noqa: F401
 import numpy as np
+import pynwb
 import pytest
+from hdmf.backends.hdf5 import H5DataIO
 from hypothesis import settings
 
 # The same cases in every run, so that a failure is of the change at hand; to look for
@@ -49,3 +56,22 @@ def h5dump() -> str:
     if found is None:
         pytest.skip("h5dump (Debian's hdf5-tools) is not here")
     return found
+
+
+@pytest.fixture
+def nwb_file(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes an NWB file with one time series, ``acquisition/x``."""
+
+    def write(values: np.ndarray, **settings: Any) -> Path:
+        nwbfile = pynwb.NWBFile(
+            session_description="a",
+            identifier="b",
+            session_start_time=datetime(2026, 1, 1, tzinfo=UTC),
+        )
+        data = H5DataIO(values, **settings)
+        nwbfile.add_acquisition(pynwb.TimeSeries(name="x", data=data, unit="uV", rate=1000.0))
+        with pynwb.NWBHDF5IO(tmp_path / "file.nwb", "w") as io:
+            io.write(nwbfile)
+        return tmp_path / "file.nwb"
+
+    return write

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from lazyio.grid import Region
 from lazyio.planning.plan import Plan, gather_room
 from lazyio.spec import Shape
 
@@ -43,6 +44,22 @@ def within(plan: Plan, start: Shape) -> Plan:
         for extent, block, offset in zip(plan.shape, plan.block_shape, offsets, strict=True)
     )
     return replace(plan, edges=edges)
+
+
+def cuts_chunks(region: Region, shape: Shape, chunk_shape: Shape) -> bool:
+    """Return whether a part begins or ends inside a chunk of the array around it.
+
+    Examples
+    --------
+    >>> cuts_chunks((slice(10, 20),), (25,), (10,)), cuts_chunks((slice(20, 25),), (25,), (10,))
+    (False, False)
+    >>> cuts_chunks((slice(10, 19),), (25,), (10,))
+    True
+    """
+    return any(
+        part.start % chunk or (part.stop % chunk and part.stop < extent)
+        for part, extent, chunk in zip(region, shape, chunk_shape, strict=True)
+    )
 
 
 def _edges(extent: int, block: int, offset: int) -> tuple[int, ...]:

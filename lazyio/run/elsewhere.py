@@ -10,7 +10,8 @@ import itertools
 import queue
 import sys
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from dask.core import flatten, get_dependencies
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import LazyioError
 from lazyio.grid import Region
-from lazyio.run.graph import Delivery, block_error
+from lazyio.run.graph import Delivery, block_error, failed_key
 from lazyio.run.merge import Graph, merged_graph
 from lazyio.run.pull import pull
 from lazyio.run.schedulers import Scheduler
@@ -31,6 +32,9 @@ Block = tuple[Delivery, Region, Callable[[], Any]]
 
 Results = Generator[tuple[Any, Callable[[], Any]], None, None]
 """Keys of blocks that are done, and how to get them."""
+
+Places = dict[Any, list[tuple[Delivery, Region]]]
+"""Where the result of each key belongs."""
 
 _AHEAD = 2
 """Blocks under way, for each thread of a cluster."""
@@ -45,7 +49,7 @@ def run_elsewhere(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_wor
         When a block raises, or is not what its array promised.
     """
     graph = merged_graph([delivery.array for delivery in deliveries])
-    places: dict[Any, list[tuple[Delivery, Region]]] = {}
+    places: Places = {}
     for delivery in deliveries:
         keys = flatten([delivery.array.__dask_keys__()])
         for key, region in zip(keys, delivery.regions().values(), strict=True):
@@ -62,10 +66,13 @@ def run_elsewhere(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_wor
         delivery.consume(region, delivery.check(found, region), workspace)
 
     results = _RUNNERS[scheduler.kind](graph, list(places), scheduler, n_workers)
-    with contextlib.closing(results):
+    with ExitStack() as stack:
+        if scheduler.kind == "cluster":
+            stack.enter_context(_place_given_up())
+        stack.enter_context(contextlib.closing(results))
         blocks = (
             (delivery, region, result)
-            for key, result in results
+            for key, result in _named(results, graph, places)
             for delivery, region in places[key]
         )
         pull(blocks, consume, n_threads=n_workers, on_done=lambda done: done[0].on_done(done[1]))
@@ -111,7 +118,7 @@ def _from_processes(graph: Graph, keys: list[Any], scheduler: Scheduler, n_worke
         while True:
             key, result = finished.get()
             if key is ended:
-                _named(result)
+                result()
                 return
             yield key, result
     finally:
@@ -138,24 +145,43 @@ def _raiser(error: BaseException) -> Callable[[], Any]:
     return fail
 
 
-def _named(result: Callable[[], Any]) -> None:
-    """Raise what ended the run, as the error of a block."""
+def _named(results: Results, graph: Graph, places: Places) -> Results:
+    """Yield results; what ends the run is raised as the error of a block."""
     try:
-        result()
+        yield from results
     except LazyioError:
         raise
     except Exception as error:
-        raise block_error(error, None) from error
+        needed = {failed_key(error)} & graph.keys()
+        region = next(
+            (found[0][1] for key, found in places.items() if needed & _reached(graph, [key])), None
+        )
+        raise block_error(error, region) from error
+
+
+@contextlib.contextmanager
+def _place_given_up() -> Iterator[None]:
+    """Leave the place of a cluster's task, in one of which this may run, for others to take.
+
+    Waiting there with all places taken would be for ever.
+    """
+    distributed = sys.modules["distributed"]
+    try:
+        distributed.secede()
+    except (ValueError, AttributeError, KeyError):
+        # In no task, or one that left its place already.
+        yield
+        return
+    try:
+        yield
+    finally:
+        distributed.rejoin()
 
 
 def _from_cluster(graph: Graph, keys: list[Any], scheduler: Scheduler, n_workers: int) -> Results:
     """Yield results of a cluster as they are done; they stay there until taken."""
     distributed = sys.modules["distributed"]
     client = scheduler.client
-    with contextlib.suppress(ValueError):
-        # Waiting inside one of the cluster's own tasks must not keep its thread.
-        distributed.get_worker()
-        distributed.secede()
     n_places = _AHEAD * max(1, sum(client.nthreads().values()))
     size = max(n_places, n_workers) if _is_disjoint(graph, keys) else max(1, len(keys))
     waiting = iter(keys)
@@ -165,7 +191,7 @@ def _from_cluster(graph: Graph, keys: list[Any], scheduler: Scheduler, n_workers
         while True:
             if len(under_way) <= size // 2:
                 batch = list(itertools.islice(waiting, size - len(under_way)))
-                futures = client.get(graph, batch, sync=False) if batch else []
+                futures = client.get(_part_of(graph, batch), batch, sync=False) if batch else []
                 under_way.update(zip(batch, futures, strict=True))
                 done.update(futures)
                 names = {future.key: key for key, future in under_way.items()}
@@ -185,18 +211,30 @@ def _from_function(graph: Graph, keys: list[Any], scheduler: Scheduler, n_worker
     size = n_workers if _is_disjoint(graph, keys) else max(1, len(keys))
     for at in range(0, len(keys), size):
         batch = keys[at : at + size]
-        try:
-            results = get(graph, batch)
-        except LazyioError:
-            raise
-        except Exception as error:
-            raise block_error(error, None) from error
+        results = get(_part_of(graph, batch), batch)
         for key, result in zip(batch, results, strict=True):
             yield key, partial(_same, result)
 
 
 def _same(result: Any) -> Any:
     return result
+
+
+def _part_of(graph: Graph, keys: Iterable[Any]) -> Graph:
+    """Return those tasks that some keys need: schedulers look at all that they are given."""
+    return {key: graph[key] for key in _reached(graph, keys)}
+
+
+def _reached(graph: Graph, keys: Iterable[Any]) -> set[Any]:
+    """Return some keys, and all that they need."""
+    found: set[Any] = set()
+    waiting = list(keys)
+    while waiting:
+        key = waiting.pop()
+        if key not in found:
+            found.add(key)
+            waiting.extend(get_dependencies(graph, key))
+    return found
 
 
 def _is_disjoint(graph: Graph, keys: Sequence[Any]) -> bool:

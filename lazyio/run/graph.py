@@ -4,7 +4,8 @@ Several arrays are one graph, so that what they share is computed once.
 """
 
 import math
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,17 @@ def block_error(error: BaseException, region: Region | None) -> BlockError:
     return BlockError(msg)
 
 
-def n_blocks_of(deliveries: Sequence[Delivery]) -> int:
-    """Return how many blocks will be delivered."""
-    return sum(math.prod(delivery.array.numblocks) for delivery in deliveries)
+def failed_key(error: BaseException) -> Any:
+    """Return the key of the task that raised, ``None`` where it is not known.
+
+    dask does not say it, but a task runs in a frame that has its key, and of
+    one in another process the loop knows that waits for it. The outermost
+    counts: a task may compute graphs of its own.
+    """
+    waited_for = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "execute_task" and "key" in frame.f_locals:
+            return frame.f_locals["key"]
+        if frame.f_code.co_name == "get_async" and waited_for is None:
+            waited_for = frame.f_locals.get("key")
+    return waited_for

@@ -5,7 +5,6 @@ threads.
 """
 
 import threading
-import traceback
 import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from dask.core import flatten
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import BlockError, LazyioError
 from lazyio.grid import Region
-from lazyio.run.graph import Delivery, block_error
+from lazyio.run.graph import Delivery, block_error, failed_key
 from lazyio.run.merge import merged_graph
 from lazyio.run.schedulers import Scheduler
 
@@ -64,9 +63,17 @@ def run_here(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_workers:
             dask.local.get_sync(graph, keys, callbacks=callbacks)
             return
         with ExitStack() as stack:
-            # A pool of our own: one that the user configured may be larger than planned.
             pool = scheduler.pool or stack.enter_context(ThreadPoolExecutor(n_workers))
-            dask.threaded.get(graph, keys, pool=pool, callbacks=callbacks)
+            # As dask.threaded.get does it, but a larger pool gets no more than was planned.
+            dask.local.get_async(
+                pool.submit,
+                n_workers,
+                graph,
+                keys,
+                get_id=threading.get_ident,
+                pack_exception=dask.threaded.pack_exception,
+                callbacks=callbacks,
+            )
     except BaseException as error:
         running.stop()
         if isinstance(error, _CallbackFailed) and error.__cause__ is not None:
@@ -142,18 +149,12 @@ class _Running:
 
 
 def _failed_region(error: BaseException, fused: Iterable[_Fused]) -> Region | None:
-    """Return the region whose task raised.
-
-    dask does not say which task failed, but every task runs in a frame of
-    ``dask.local.execute_task`` that has its key.
-    """
-    found = None
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        key = frame.f_locals.get("key") if frame.f_code.co_name == "execute_task" else None
-        if not isinstance(key, tuple):
-            continue
-        for one in fused:
-            # A task that was fused has a name of its own, with the last one's token.
-            if str(key[0]).endswith(one.array.name.rpartition("-")[2]):
-                found = one.regions.get(key[1:])
-    return found
+    """Return the region whose task raised."""
+    key = failed_key(error)
+    if not isinstance(key, tuple):
+        return None
+    for one in fused:
+        # A task that was fused has a name of its own, with the last one's token.
+        if str(key[0]).endswith(one.array.name.rpartition("-")[2]):
+            return one.regions.get(key[1:])
+    return None

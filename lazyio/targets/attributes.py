@@ -3,7 +3,9 @@
 The policy, in one place. Numbers, text, booleans and arrays of them are stored
 as they are. Times become ISO 8601 text. ``None`` is an empty attribute.
 Mappings, and lists that are no array, become JSON text. Anything else, and an
-array that does not fit into HDF5's 64 KiB for one attribute, is refused.
+array that does not fit into HDF5's 64 KiB for one attribute, is refused. So are
+the names by which HDF5 knows dimension scales: a value of another kind there
+ends the process of whoever reads them.
 """
 
 import datetime as dt
@@ -17,6 +19,7 @@ import numpy as np
 from lazyio.errors import OptionError
 from lazyio.sizes import format_size
 
+_RESERVED = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST")
 _MOST_NBYTES = 64 * 2**10 - 512
 """HDF5 keeps a header message of 16 bits, of which the attribute's own facts take some."""
 
@@ -37,9 +40,16 @@ def write_attributes(item: Any, attrs: Mapping[str, Any]) -> None:
         Naming the attribute that has no form in HDF5.
     """
     for name, value in attrs.items():
+        if name in _RESERVED:
+            msg = (
+                f"attribute {name!r} is how HDF5 keeps names of axes; leave it out, and give "
+                "dims= for such names"
+            )
+            raise OptionError(msg)
         form = attribute_form(name, value)
+        is_text = isinstance(form, np.ndarray) and form.dtype.hasobject and not form.size
         try:
-            item.attrs[name] = form
+            item.attrs.create(name, form, dtype=h5py.string_dtype() if is_text else None)
         except (TypeError, ValueError, OSError, RuntimeError) as error:
             if isinstance(form, np.ndarray) and form.nbytes > _MOST_NBYTES:
                 raise OptionError(_too_large(name, form)) from error
@@ -62,7 +72,9 @@ def attribute_form(name: str, value: Any) -> Any:
     """
     if value is None:
         return h5py.Empty("f4")
-    if isinstance(value, (str, bytes, bool, int, float, complex)):
+    if isinstance(value, str):
+        return str(value)  # numpy's own is no text to h5py.
+    if isinstance(value, (bytes, bool, int, float, complex)):
         return value
     if isinstance(value, (dt.datetime, dt.date, dt.time)):
         return value.isoformat()

@@ -7,12 +7,13 @@ without values is made, as the netCDF library does.
 
 import posixpath
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import h5py
 
 from lazyio.errors import OptionError
 
-_NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable. %10d"
+_NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable.%10d"
 _SCALE_DTYPE = ">f4"
 _GROWING_CHUNK = (1024,)
 
@@ -70,20 +71,97 @@ def attach_dimensions(dataset: h5py.Dataset, dims: Sequence[str]) -> None:
         dataset.dims[axis].attach_scale(scale)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScaleUse:
+    """An axis of a dataset that had another dataset as its scale."""
+
+    dataset: h5py.Dataset
+    """The dataset."""
+    axis: int
+    """The axis."""
+
+
+def remove_dataset(group: h5py.Group, key: str) -> list[ScaleUse]:
+    """Remove a dataset, or a link, and all that refers to it.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        Where, in a file that may be written.
+    key : str
+        Path from there; nothing is done where nothing is.
+
+    Returns
+    -------
+    list of ScaleUse
+        Axes that have lost it as their scale.
+    """
+    link = group.get(key, getlink=True)
+    if link is None:
+        return []
+    uses = []
+    dataset = group.get(key) if isinstance(link, h5py.HardLink) else None
+    if isinstance(dataset, h5py.Dataset):
+        uses = _uses(dataset)
+        for use in uses:
+            use.dataset.dims[use.axis].detach_scale(dataset)
+        for dimension in dataset.dims:
+            for scale in dimension.values():
+                dimension.detach_scale(scale)
+    del group[key]
+    return uses
+
+
+def attach_again(scale: h5py.Dataset, use: ScaleUse) -> None:
+    """Give an axis the scale that has replaced the one it had.
+
+    Raises
+    ------
+    OptionError
+        When the new one has another length.
+    """
+    dataset = use.dataset
+    if dataset.name is None or len(dataset.dims[use.axis]):
+        return  # Removed as well, or named anew.
+    if scale.shape != dataset.shape[use.axis : use.axis + 1]:
+        msg = (
+            f"{scale.name!r} is the coordinate of axis {use.axis} of {dataset.name!r}, which has "
+            f"{dataset.shape[use.axis]} elements, and would have shape {scale.shape}; replace "
+            "both in one call, or keep the length"
+        )
+        raise OptionError(msg)
+    if not scale.is_scale:
+        scale.make_scale(posixpath.basename(scale.name))
+    dataset.dims[use.axis].attach_scale(scale)
+
+
+def _uses(scale: h5py.Dataset) -> list[ScaleUse]:
+    listed = scale.attrs.get("REFERENCE_LIST", ()) if scale.is_scale else ()
+    return [
+        ScaleUse(dataset=scale.file[reference], axis=int(axis))
+        for reference, axis in listed
+        if reference
+    ]
+
+
 def grow_dimensions(dataset: h5py.Dataset) -> None:
     """Give the scales of a dataset that has grown its length, where they have no values."""
     for axis, extent in enumerate(dataset.shape):
         for scale in dataset.dims[axis].values():
-            is_empty = scale.attrs.get("NAME", b"").startswith(_NO_VARIABLE[:40].encode())
-            if is_empty and scale.shape[0] < extent and scale.maxshape[0] is None:
-                scale.resize((extent,))
-                _name_size(scale, extent)
+            _grow(scale, extent)
 
 
 def _scale(dataset: h5py.Dataset, axis: int, name: str) -> h5py.Dataset:
     group, extent = dataset.parent, dataset.shape[axis]
     is_growing = dataset.maxshape[axis] is None
-    if name not in group:
+    scale = group.get(name)
+    if _has_no_values(scale):
+        _grow(scale, extent)
+        if scale.shape[0] != extent and not _uses(scale):
+            # Left by a dataset that was replaced: nobody else is named by it.
+            del group[name]
+            scale = None
+    if scale is None:
         scale = group.create_dataset(
             name,
             shape=(extent,),
@@ -93,10 +171,7 @@ def _scale(dataset: h5py.Dataset, axis: int, name: str) -> h5py.Dataset:
         )
         _name_size(scale, extent)
         return scale
-    scale = group[name]
     fits = isinstance(scale, h5py.Dataset) and scale.ndim == 1 and scale != dataset
-    if fits and scale.shape[0] < extent and scale.maxshape[0] is None:
-        scale.resize((extent,))
     if not fits or scale.shape[0] != extent:
         msg = (
             f"dims names axis {axis} of {dataset.name!r} {name!r}, but {scale.name!r} is there "
@@ -106,6 +181,20 @@ def _scale(dataset: h5py.Dataset, axis: int, name: str) -> h5py.Dataset:
     if not scale.is_scale:
         scale.make_scale(name)
     return scale
+
+
+def _has_no_values(scale: object) -> bool:
+    if not isinstance(scale, h5py.Dataset) or not scale.is_scale:
+        return False
+    name = scale.attrs.get("NAME", b"")
+    return isinstance(name, bytes) and name.startswith(_NO_VARIABLE[:40].encode())
+
+
+def _grow(scale: h5py.Dataset, extent: int) -> None:
+    """Lengthen a scale without values; coordinates are for their owner to write."""
+    if _has_no_values(scale) and scale.shape[0] < extent and scale.maxshape[0] is None:
+        scale.resize((extent,))
+        _name_size(scale, extent)
 
 
 def _name_size(scale: h5py.Dataset, extent: int) -> None:

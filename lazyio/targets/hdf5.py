@@ -90,6 +90,9 @@ class Hdf5Target:
         corner = tuple(map(operator.mul, index, self.chunk_shape))
         if self._encoder is None:
             region = tuple(slice(at, at + n) for at, n in zip(corner, chunk.shape, strict=True))
+            if self.dtype.metadata:
+                # Says what the bytes are: text in UTF-8, or an enumeration.
+                chunk = chunk.view(self.dtype)
             with self._lock, disk_errors(self._folder):
                 self._dataset[region or ()] = chunk
             return
@@ -181,7 +184,6 @@ def create_dataset(
     chunk_shape: Shape,
     dtype: np.dtype[Any],
     options: Hdf5Options,
-    replace: bool = False,
 ) -> h5py.Dataset:
     """Make a dataset that is still empty.
 
@@ -197,8 +199,6 @@ def create_dataset(
         Type of an element.
     options : Hdf5Options
         How it is stored.
-    replace : bool
-        Whether a dataset of that key may be replaced.
 
     Raises
     ------
@@ -206,14 +206,9 @@ def create_dataset(
         Before anything is computed.
     """
     require_filters(options.filters)
-    if key in group:
-        if not replace:
-            msg = (
-                f"dataset {key!r} is there already; pass overwrite=True to replace it, "
-                "or another key"
-            )
-            raise TargetExistsError(errno.EEXIST, msg)
-        del group[key]
+    if group.get(key, getlink=True) is not None:
+        msg = f"{key!r} is there already; give every array a key of its own"
+        raise TargetExistsError(errno.EEXIST, msg)
     is_chunked = bool(shape) and (0 not in shape or options.maxshape is not None)
     is_chunked = is_chunked and not options.is_contiguous
     # A filter needs chunks, of which an array without axes or elements has none.
@@ -295,7 +290,9 @@ def _open(path: Path, libver: Any) -> h5py.File:
         )
         raise OptionError(msg)
     try:
-        return h5py.File(path, "a", libver=libver)
+        # The lock of a file that only we know keeps nobody out, and would stay with the
+        # processes of a pool that were forked meanwhile, after the file is published.
+        return h5py.File(path, "a", libver=libver, locking=False)
     except (ValueError, KeyError, TypeError) as error:
         msg = f"libver={libver!r} is not a pair of HDF5 versions: {error}"
         raise OptionError(msg) from error
