@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import dask
-
-# Before PyTables, whose copy of HDF5 finds its filters only if they are there when it starts.
-import hdf5plugin  # noqa: F401
 import numpy as np
 import pynwb
 import pytest
