@@ -122,8 +122,8 @@ def test_a_link_that_leads_nowhere_is_replaced_on_request(file):
             lazyio.to_hdf5(VALUES, file, key)
         lazyio.to_hdf5(VALUES, file, key, overwrite=True)
         assert isinstance(file.get(key, getlink=True), h5py.HardLink)
+    file["out"] = h5py.ExternalLink("nowhere.h5", "/")
     with pytest.raises(TargetError, match="an external link on the way"):
-        file["out"] = h5py.ExternalLink("nowhere.h5", "/")
         lazyio.to_hdf5(VALUES, file, "out/x")
 
 

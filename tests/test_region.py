@@ -279,7 +279,7 @@ def test_several_arrays_are_no_part(tmp_path):
 def test_what_is_not_there(tmp_path):
     """A missing file, a missing key, a group, a dataset of another file, no HDF5 at all."""
     path = tmp_path / "x.h5"
-    with pytest.raises(TargetError, match="does not exist; lazyio.allocate"):
+    with pytest.raises(TargetError, match=r"does not exist; lazyio\.allocate"):
         lazyio.to_hdf5(np.ones(3), path, "x", region=...)
     make(tmp_path / "other.h5", np.zeros(3))
     with h5py.File(path, "w") as file:
