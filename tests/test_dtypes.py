@@ -246,3 +246,9 @@ def test_room_to_grow(out, shape, maxshape, found):
 def test_room_that_is_none(out, maxshape):
     with pytest.raises(OptionError, match=r"maxshape=.*does not hold shape \(5, 4\)"):
         lazyio.to_hdf5(np.ones((5, 4)), out, maxshape=maxshape)
+
+
+def test_text_of_any_length_takes_no_checksum(out):
+    """As HDF5 has it; the error says what to leave out."""
+    with pytest.raises(OptionError, match="text of any length takes few filters"):
+        lazyio.to_hdf5(np.array(["a", "b"]), out, fletcher32=True)
