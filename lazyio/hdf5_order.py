@@ -325,6 +325,9 @@ def room_in(dataset: h5py.Dataset, name: str) -> Room:
     for dimension in dataset.dims:
         scale = posixpath.basename(dimension[0].name) if len(dimension) else None
         labels.append(dimension.label or scale)
+    if dataset.ndim == 1 and not any(labels) and dataset.is_scale:
+        # A coordinate has the name of its only axis.
+        labels = [posixpath.basename(dataset.name)]
     return Room(
         name=name,
         shape=tuple(map(int, dataset.shape)),

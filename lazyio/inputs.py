@@ -112,13 +112,14 @@ def recognise(data: Any) -> Input:
         given = recognise(getattr(data, "variable", data).data)
         dims = tuple(map(str, data.dims))
         return replace(given, dims=dims, settings={"attrs": dict(data.attrs)})
+    # First: without data it raises when asked for anything that it has not itself.
+    if hasattr(type(data), "io_settings"):
+        return _from_wrapper(data)
     if is_dask_collection(data):
         return _from_dask(as_dask_array(data))
     if isinstance(data, Mapping):
         msg = "a mapping holds several arrays, of which none is meant yet; give one of them"
         raise OptionError(msg)
-    if hasattr(data, "io_settings") and hasattr(data, "data"):
-        return _from_wrapper(data)
     if isinstance(data, np.ma.MaskedArray):
         return _from_dask(da.from_array(data, asarray=False, name=False))
     if isinstance(data, (str, os.PathLike)):

@@ -165,7 +165,9 @@ def as_fill_value(name: str, given: Any, dtype: np.dtype[Any]) -> Any:
     try:
         with np.errstate(all="raise"), warnings.catch_warnings():
             warnings.simplefilter("error")
-            value = np.asarray(given).astype(dtype)
+            # A record is given as a tuple, which is no list of values here.
+            is_record = dtype.fields is not None and isinstance(given, tuple)
+            value = np.array(given, dtype) if is_record else np.asarray(given).astype(dtype)
             is_same = value.shape == () and (
                 # Not a number is not equal to itself, and a record not to a tuple.
                 dtype.fields is not None or bool(value == given) or bool(value != value)  # noqa: PLR0124

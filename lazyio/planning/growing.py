@@ -55,8 +55,9 @@ def growing_chunk_shape(
             expected.append(extent)
             fixed.append(chunk)
             continue
-        expected.append(extent or (_EXPECTED if bound is None else min(bound, _EXPECTED)))
         reach = wish if wish is None or bound is None else min(wish, bound)
+        least = _EXPECTED if bound is None else min(bound, _EXPECTED)
+        expected.append(max(extent or least, reach or 0))
         fixed.append(reach if reach is not None or not extent else chunk)
     if all(fixed):
         return tuple(chunk or 1 for chunk in fixed)

@@ -12,6 +12,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
+from dask.utils import ensure_dict
 
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import BlockError, OptionError, PlanError
@@ -50,7 +51,7 @@ class Delivery:
         array = self.array
         wanted = tuple(part.stop - part.start for part in region)
         if isinstance(block, np.generic) or (not wanted and np.isscalar(block)):
-            block = np.asarray(block)
+            block = _as_element(np.asarray(block), array.dtype)
         is_plain = isinstance(block, np.ndarray)
         if is_plain and block.shape == wanted and block.dtype == array.dtype:
             is_masked = isinstance(block, np.ma.MaskedArray)
@@ -62,6 +63,14 @@ class Delivery:
             "let the function return that, or give map_blocks the right dtype= and chunks="
         )
         raise BlockError(msg)
+
+
+def _as_element(block: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return a scalar as the element that it was: numpy's own have neither order nor padding."""
+    is_swapped = block.dtype == dtype.newbyteorder("=")
+    is_shorter = block.dtype.kind == dtype.kind and dtype.kind in "SU"
+    is_same = is_swapped or (is_shorter and block.dtype.itemsize <= dtype.itemsize)
+    return block.astype(dtype) if is_same else block
 
 
 def as_dask_array(collection: Any) -> da.Array:
@@ -93,6 +102,8 @@ def as_dask_array(collection: Any) -> da.Array:
             )
             raise OptionError(msg)
         graph = collection.__dask_graph__()
+        if first[0] not in getattr(graph, "layers", ()):
+            graph = ensure_dict(graph)
         meta = getattr(collection, "_meta", None)
         known = {} if meta is None else {"meta": meta}
         collection = da.Array(graph, first[0], chunks, dtype=np.dtype(dtype), **known)

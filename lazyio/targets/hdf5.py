@@ -227,7 +227,10 @@ def create_dataset(
         msg = f"HDF5 has no type for dtype {dtype} ({error}); convert with dtype= or .astype first"
         raise UnsupportedDtypeError(msg) from error
     except (ValueError, OSError, RuntimeError) as error:
-        msg = f"dataset {key!r} cannot be created: {error}"
+        remedy = "choose other chunks or filters"
+        if is_text(dtype):
+            remedy = "text of any length takes few filters, and no checksum: leave them out"
+        msg = f"dataset {key!r} cannot be created: {error}; {remedy}"
         raise OptionError(msg) from error
     write_attributes(dataset, options.attrs)
     return dataset

@@ -138,3 +138,17 @@ def test_a_distributed_client_computes_the_blocks() -> None:
         expected = x.compute()
         assert (collect(x) == expected).all()
         assert client.status == "running"
+
+
+@pytest.mark.parametrize("dtype", [">i4", "S5", "U5", ">f8", "f4", "?", "M8[s]"])
+@pytest.mark.parametrize("scheduler", ["threads", "sync"])
+def test_a_block_without_axes_is_the_element_that_was_promised(dtype, scheduler) -> None:
+    """Numpy's scalars have neither byte order nor padding; their values are taken."""
+    values = np.array([1]).astype(dtype).reshape(())
+    x = da.from_array(values, chunks=()).map_blocks(lambda block: block[()], dtype=values.dtype)
+    assert collect(x, scheduler) == values
+    wrong = da.from_array(values, chunks=()).map_blocks(
+        lambda block: np.complex128(1), dtype=values.dtype
+    )
+    with pytest.raises(BlockError, match="complex128"):
+        collect(wrong, scheduler)
