@@ -1,5 +1,6 @@
 """Lazy arrays that do not fit in memory, to HDF5 and Zarr with chunks that match."""
 
+from lazyio.allocation import allocate
 from lazyio.errors import LazyioError
 from lazyio.into_hdf5 import to_hdf5
 from lazyio.into_zarr import to_zarr
@@ -25,6 +26,7 @@ __all__ = [
     "Plan",
     "Source",
     "WriteReport",
+    "allocate",
     "concatenate",
     "from_array",
     "from_function",

@@ -30,6 +30,8 @@ from lazyio.sources.zarr import array_paths, zarr_source
 
 DONE, FAILED, USAGE = 0, 1, 2
 INTERRUPTED, TERMINATED = 130, 143
+_EXTENTS = ("--shape", "--chunks", "--access", "--shards")
+"""Options whose values may begin with a minus."""
 _TARGET_SUFFIXES = {suffix: name for suffix, name in SUFFIXES.items() if name != "npy"}
 
 
@@ -81,7 +83,7 @@ def _joined(argv: Sequence[str]) -> list[str]:
     """Join options to values that begin with a minus, which argparse takes for options."""
     joined: list[str] = []
     for argument in argv:
-        if joined and joined[-1] in ("--shape", "--chunks") and argument.startswith("-"):
+        if joined and joined[-1] in _EXTENTS and argument.startswith("-"):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)
@@ -152,7 +154,16 @@ def _add_source(command: argparse.ArgumentParser) -> None:
 
 def _add_cut(command: argparse.ArgumentParser) -> None:
     command.add_argument("--chunks", help="such as 1000,64; -1 is a whole axis, auto is free")
-    command.add_argument("--memory-limit", help='for everything in flight, such as "512 MiB"')
+    command.add_argument(
+        "--access",
+        action="append",
+        metavar="WINDOW",
+        help="a window that readers will ask for, such as 30000,1; may be given again",
+    )
+    command.add_argument("--shards", help="of a Zarr target, such as 8000,512, or auto")
+    command.add_argument(
+        "--memory-limit", help='for everything in flight, such as "512 MiB", or auto'
+    )
 
 
 def _open(arguments: argparse.Namespace) -> tuple[Any, str | None]:
@@ -179,6 +190,8 @@ def _plan(arguments: argparse.Namespace) -> None:
         array,
         dtype=arguments.dtype,
         chunks=_chunks(arguments.chunks),
+        access=_windows(arguments.access),
+        shards=_shards(arguments.shards),
         memory_limit=arguments.memory_limit,
         format=arguments.format,
     )
@@ -196,6 +209,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         raise UnknownFormatError(msg)
     common = {
         "chunks": _chunks(arguments.chunks),
+        "access": _windows(arguments.access),
         "dtype": arguments.dtype,
         "memory_limit": arguments.memory_limit,
         "workers": arguments.workers,
@@ -203,13 +217,19 @@ def _convert(arguments: argparse.Namespace) -> None:
         "progress": sys.stderr.isatty(),
     }
     codec = arguments.compression or "gzip"
+    if kind == "hdf5" and arguments.shards is not None:
+        msg = f"--shards {arguments.shards}: HDF5 has no shards; leave it out, or write Zarr"
+        raise OptionError(msg)
     if kind == "hdf5":
         key = arguments.key or source_key or "/data"
         report = to_hdf5(array, arguments.target, key, **common, **_hdf5_codec(codec, arguments))
     else:
         name = arguments.key or None
         compressors = _zarr_codec(arguments.compression, arguments, array.dtype)
-        report = to_zarr(array, arguments.target, name, **common, compressors=compressors)
+        shards = _shards(arguments.shards)
+        report = to_zarr(
+            array, arguments.target, name, **common, compressors=compressors, shards=shards
+        )
     print(report)
 
 
@@ -306,6 +326,14 @@ def _chunks(text: str | None) -> Any:
     if text is None or text == "auto":
         return "auto"
     return _extents(text, "--chunks")
+
+
+def _windows(texts: Sequence[str] | None) -> list[tuple[int | None, ...]] | None:
+    return [_extents(text, "--access") for text in texts] if texts else None
+
+
+def _shards(text: str | None) -> Any:
+    return text if text in (None, "auto") else _extents(text, "--shards")
 
 
 def _extents(text: str, name: str) -> tuple[int | None, ...]:

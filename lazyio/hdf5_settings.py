@@ -21,11 +21,15 @@ from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
 from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
 from lazyio.planning.window import cuts_chunks
 from lazyio.planning.wishes import chunk_wishes
+from lazyio.sizes import parse_size
 from lazyio.sources.hdf5 import Hdf5Source
 from lazyio.spec import Shape, as_dtype, is_integer
 from lazyio.targets.dimensions import check_dims
 from lazyio.targets.hdf5 import Hdf5Options
 from lazyio.windows import Window, whole, window_at, window_behind
+
+_CACHE_NBYTES = 2**20
+"""Chunk cache that libhdf5 gives a dataset by default, before version 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +99,17 @@ class Hdf5Settings:
             access=self.access,
             memory_limit=self.memory_limit,
             workers=self.workers,
-            reads_whole_chunks=not is_stored_plain,
+            # libhdf5 reads the wanted part of a plain chunk only if its cache cannot hold it.
+            reads_whole_chunks=not (is_stored_plain and self._exceeds_cache()),
             codec="none" if is_stored_plain else self.codec_name,
             scheduler=self.scheduler,
         )
+
+    def _exceeds_cache(self) -> bool:
+        """Return whether chunks may be larger than the chunk cache that readers have."""
+        bounds = self.chunk_nbytes
+        upper = bounds[-1] if isinstance(bounds, (tuple, list)) and bounds else bounds
+        return upper is not None and parse_size(upper, "chunk_nbytes") > _CACHE_NBYTES
 
     @property
     def codec_name(self) -> str | None:

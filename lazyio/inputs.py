@@ -96,6 +96,8 @@ def recognise(data: Any) -> Input:
     UnsupportedDtypeError
         When blocks are not plain numpy arrays of fixed-size elements.
     """
+    if isinstance(data, Input):
+        return data
     if _is_xarray(data, "Dataset"):
         msg = (
             "an xarray Dataset holds several arrays with coordinates, which cannot be written as "

@@ -214,3 +214,15 @@ def test_signals_stop_cleanly(npy, number, status) -> None:
     assert "run the same command again" in err
     assert "Traceback" not in err
     assert os.listdir() == ["x.npy"]
+
+
+def test_windows_and_shards(tmp_path, capsys):
+    """--access and --shards are those of plan and of the writers."""
+    np.save(tmp_path / "x.npy", np.zeros((4000, 64), "i2"))
+    source, target = str(tmp_path / "x.npy"), str(tmp_path / "x.zarr")
+    assert cli.main(["plan", source, "--access", "4000,1", "--access", "-1,2"]) == 0
+    assert "(4000, 1)" in capsys.readouterr().out
+    assert cli.main(["convert", source, target, "--chunks", "100,64", "--shards", "1000,64"]) == 0
+    assert zarr.open_array(target).shards == (1000, 64)
+    assert cli.main(["convert", source, str(tmp_path / "x.h5"), "--shards", "auto"]) == 2
+    assert "HDF5 has no shards" in capsys.readouterr().err
