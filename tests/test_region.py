@@ -483,3 +483,15 @@ def test_filters_that_are_not_to_be_had_are_named(tmp_path):
             h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_INT32, space, properties)
     with pytest.raises(OptionError, match="32999"):
         lazyio.to_hdf5(np.ones(5, "i4"), tmp_path / "x.h5", "x", region=np.s_[:5])
+
+
+@pytest.mark.parametrize("chunks", [(300, 8), {0: 300}, {"time": 300}, (300, -1), [300, None]])
+def test_the_chunks_of_a_dataset_may_be_said_again(tmp_path, chunks):
+    """Whatever the extents of the part, and of the dataset, are by now."""
+    path = tmp_path / "x.h5"
+    options = {"dims": ("time", "channel"), "maxshape": (None, 8)}
+    lazyio.to_hdf5(np.ones((10, 8)), path, "x", chunks=(300, 8), **options)
+    lazyio.to_hdf5(np.ones((5, 8)), path, "x", append_dim=0, chunks=chunks)
+    lazyio.to_hdf5(np.ones(8), path, "x", region=3, chunks=chunks)
+    with pytest.raises(OptionError, match=r"chunks are \(300, 8\), not \(7, None\)"):
+        lazyio.to_hdf5(np.ones((5, 8)), path, "x", append_dim=0, chunks=(7, -1))
