@@ -197,7 +197,7 @@ def part_of(
     else:
         window = whole(room, given.shape)
     dtype, form = form_of(dataset)
-    refuse_misfit(dataset, name, form, _asked(settings, given, dataset, form), given)
+    refuse_misfit(dataset, name, form, _asked(settings, dataset, form), given)
     given = expanded(given, window.new_axes)
     chunk_shape = dataset.chunks or rows_of(
         dataset.shape, dtype.itemsize, DEFAULT_CHUNK_NBYTES["hdf5"]
@@ -257,7 +257,7 @@ def _arranged_in(
     return replace(arranged, form=form)
 
 
-def _asked(settings: Hdf5Settings, given: Input, dataset: h5py.Dataset, form: Stored) -> Asked:
+def _asked(settings: Hdf5Settings, dataset: h5py.Dataset, form: Stored) -> Asked:
     """Return what the user said that an existing dataset may contradict."""
     codec = None
     if settings.compression is not None or settings.shuffle or settings.fletcher32:

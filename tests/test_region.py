@@ -285,11 +285,24 @@ def test_what_is_not_there(tmp_path):
     with h5py.File(path, "w") as file:
         file.create_group("group")
         file["link"] = h5py.ExternalLink("other.h5", "x")
+        file["folder"] = h5py.ExternalLink("other.h5", "/")
+        file["empty"] = h5py.Empty("f4")
+        layout = h5py.VirtualLayout((3,), "f8")
+        layout[:] = h5py.VirtualSource("other.h5", "x", (3,))
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("outside", (3,), "f8", external=[(str(tmp_path / "raw"), 0, 24)])
     for key in ("missing", "group"):
         with pytest.raises(TargetError, match="is no dataset"):
             lazyio.to_hdf5(np.ones(3), path, key, region=...)
-    with pytest.raises(TargetError, match="leads out of the file"):
-        lazyio.to_hdf5(np.ones(3), path, "link", region=...)
+    for key in ("link", "folder/x"):
+        with pytest.raises(TargetError, match="leads out of the file"):
+            lazyio.to_hdf5(np.ones(3), path, key, region=...)
+    for key in ("virtual", "outside"):
+        with pytest.raises(TargetError, match="lie in other files"):
+            lazyio.to_hdf5(np.ones(3), path, key, region=...)
+    with pytest.raises(TargetError, match="null dataspace"):
+        lazyio.to_hdf5(np.ones(3), path, "empty", region=...)
+    assert (read(tmp_path / "other.h5") == 0).all()
     path.write_bytes(b"not HDF5")
     with pytest.raises(TargetError, match="is no HDF5 file"):
         lazyio.to_hdf5(np.ones(3), path, "x", region=...)
