@@ -29,6 +29,7 @@ from lazyio.places import (
     check_key_is_free,
     check_open_file,
     file_to_replace,
+    kind_at,
     refuse_own_source,
 )
 from lazyio.report import Outcome, report_on
@@ -320,7 +321,16 @@ def _path_of(item: h5py.Group | h5py.Dataset) -> Path:
 
 
 def room_in(dataset: h5py.Dataset, name: str) -> Room:
-    """Return the extents of an existing dataset, and how far they go."""
+    """Return the extents of an existing dataset, and how far they go.
+
+    Raises
+    ------
+    TargetError
+        When it has none.
+    """
+    if dataset.shape is None:
+        msg = f"{name} is empty (a null dataspace) and has no part; write it anew"
+        raise TargetError(errno.EINVAL, msg)
     labels: list[str | None] = []
     for dimension in dataset.dims:
         scale = posixpath.basename(dimension[0].name) if len(dimension) else None
@@ -364,14 +374,29 @@ def described(filters: Sequence[Any]) -> str:
 
 
 def refuse_unusable(path: Path, key: str) -> None:
-    """Refuse a file that has no dataset to write a part of."""
+    """Refuse a file that has no dataset to write a part of, or of which it is not all.
+
+    Raises
+    ------
+    TargetError
+        Also where the elements lie in other files, which would be changed in place.
+    """
     if not path.exists():
         msg = f"{path} does not exist; lazyio.allocate makes a dataset to be filled by region"
         raise TargetError(errno.ENOENT, msg)
     with file_to_replace(path) as file:
-        is_there = isinstance(file.get(key), h5py.Dataset)
-        is_link = isinstance(file.get(key, getlink=True), h5py.ExternalLink)
-    if is_link or not is_there:
-        what = "leads out of the file" if is_link else "is no dataset"
-        msg = f"{path}: {key!r} {what}, of which a part could be written; lazyio.allocate makes one"
-        raise TargetError(errno.ENOENT, msg)
+        kind = kind_at(file, key)
+        link = file.get(key, getlink=True)
+        if kind == "below a link" or isinstance(link, h5py.ExternalLink):
+            msg = f"{path}: {key!r} leads out of the file; write to that file itself"
+            raise TargetError(errno.EXDEV, msg)
+        dataset = file.get(key) if kind == "dataset" else None
+        if not isinstance(dataset, h5py.Dataset):
+            msg = (
+                f"{path}: {key!r} is no dataset, of which a part could be written; "
+                "lazyio.allocate makes one"
+            )
+            raise TargetError(errno.ENOENT, msg)
+        if dataset.is_virtual or dataset.external:
+            msg = f"{path}: the elements of {key!r} lie in other files; write to those themselves"
+            raise TargetError(errno.EXDEV, msg)

@@ -175,7 +175,7 @@ def file_to_replace(path: Path) -> Iterator[h5py.File]:
 
 def check_key_is_free(group: h5py.Group, key: str, *, replace: bool) -> None:
     """Refuse what may not be replaced, before anything is copied or computed."""
-    where, kind = group.file.filename, _kind_at(group, key)
+    where, kind = group.file.filename, kind_at(group, key)
     if kind == "below a link":
         msg = f"{where} has an external link on the way to {key!r}; write to that file itself"
         raise TargetError(errno.EXDEV, msg)
@@ -197,7 +197,7 @@ def check_key_is_free(group: h5py.Group, key: str, *, replace: bool) -> None:
         raise TargetExistsError(errno.EEXIST, msg)
 
 
-def _kind_at(group: h5py.Group, key: str) -> str | None:
+def kind_at(group: h5py.Group, key: str) -> str | None:
     """Return what lies at a key: a dataset or link to one, a group, what bars the way, or nothing.
 
     Keys count from the group, also those that begin with a slash.
