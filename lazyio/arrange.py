@@ -231,9 +231,7 @@ def sharing_memory(several: Sequence[Arranged]) -> list[Arranged]:
         return list(several)
     limit = min(one.plan.memory_limit for one in graphs)
     workers = min(one.plan.workers for one in graphs)
-    each = max(
-        -(-(plan.peak_nbytes - plan.gather_nbytes) // plan.workers) for plan in _plans(graphs)
-    )
+    each = max(map(_beside_gathering, graphs))
     if _have_something_in_common(graphs):
         each += each // COPIES
         workers = max(1, min(workers, limit // max(1, each)))
