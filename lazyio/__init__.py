@@ -4,9 +4,10 @@ from lazyio.allocation import allocate
 from lazyio.errors import LazyioError
 from lazyio.into_hdf5 import to_hdf5
 from lazyio.into_zarr import to_zarr
+from lazyio.joining import concatenate, stack
+from lazyio.planner import plan
 from lazyio.planning import Plan
 from lazyio.reading import (
-    concatenate,
     from_array,
     from_function,
     from_hdf5,
@@ -15,8 +16,6 @@ from lazyio.reading import (
     from_source,
     from_zarr,
     open,
-    plan,
-    stack,
 )
 from lazyio.run.report import WriteReport
 from lazyio.sources.base import Source

@@ -20,8 +20,8 @@ from lazyio.codecs.filters import NAMES
 from lazyio.errors import LazyioError, OptionError, UnknownFormatError
 from lazyio.into_hdf5 import to_hdf5
 from lazyio.into_zarr import to_zarr
+from lazyio.planner import plan
 from lazyio.reading import open as open_lazily
-from lazyio.reading import plan
 from lazyio.sizes import format_size
 from lazyio.sources.files import existing
 from lazyio.sources.hdf5 import dataset_keys, open_hdf5
