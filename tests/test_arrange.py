@@ -16,7 +16,8 @@ def test_graphs_share_what_may_wait(n):
     cutting = Cutting(format="hdf5", chunks=(100, 33), memory_limit="2 MB", workers=2)
     alone = [arrange(f"{at}", recognise(x * at), cutting) for at in range(n)]
     assert all(one.plan.gather_nbytes for one in alone)
-    shared = sharing_memory([*alone, arrange("source", recognise(np.ones(3)), cutting)])
+    source = arrange("source", recognise(np.ones((5, 5))), cutting)
+    shared = sharing_memory([*alone, source])
     waiting = sum(one.plan.gather_nbytes for one in shared)
     held = max(one.plan.peak_nbytes - one.plan.gather_nbytes for one in shared)
     assert held + waiting <= 2_000_000
