@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from lazyio.arrange import items_of
 from lazyio.errors import OptionError, TargetError
+from lazyio.hdf5_existing import refuse_unusable
 from lazyio.hdf5_order import (
     DatasetsInGroup,
     Hdf5Item,
@@ -19,7 +20,6 @@ from lazyio.hdf5_order import (
     PartOfDataset,
     PartOfFile,
     Running,
-    refuse_unusable,
 )
 from lazyio.hdf5_settings import Hdf5Settings, advice_on, dataset_item, part_of
 from lazyio.later import now_or_later
