@@ -14,7 +14,8 @@ from lazyio.codecs.filters import Filter, advice_on_filters, parse_filters
 from lazyio.elements import Stored, is_text
 from lazyio.errors import OptionError
 from lazyio.existing import Asked
-from lazyio.hdf5_order import Hdf5Item, described, form_of, refuse_misfit, room_in
+from lazyio.hdf5_existing import described, form_of, refuse_misfit, room_in
+from lazyio.hdf5_order import Hdf5Item
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
 from lazyio.planning import Facts

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import posixpath
+import reprlib
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,14 +32,16 @@ def check_key(key: Any) -> None:
     """Refuse a key that names no dataset."""
     is_path = isinstance(key, str) and "\0" not in key
     if not is_path or not key.strip("/") or "." in key.split("/"):
-        msg = f"key={key!r} does not name a dataset; give a path inside the file, such as '/data'"
+        given = reprlib.repr(key)
+        msg = f"key={given} does not name a dataset; give a path inside the file, such as '/data'"
         raise OptionError(msg)
 
 
 def target_path(path: Any) -> Path:
     """Return the absolute path of a file to write, links resolved."""
     if not isinstance(path, (str, os.PathLike)):
-        msg = f"path={path!r} is not a path; give the name of a file, or an open h5py object"
+        given = reprlib.repr(path)
+        msg = f"path={given} is not a path; give the name of a file, or an open h5py object"
         raise OptionError(msg)
     return _resolved(path)
 

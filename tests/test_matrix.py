@@ -82,8 +82,8 @@ def cases(draw):
     dtype = np.dtype(draw(st.sampled_from([*DTYPES, RECORD])))
     shape = tuple(draw(st.lists(st.integers(0, 11), max_size=4)))
     if not shape:
-        # A scalar of numpy's has neither byte order nor padding.
-        dtype = np.dtype("f8") if dtype.kind in "SUV" else dtype.newbyteorder("=")
+        # What sources give without axes is a scalar, without byte order, padding or units.
+        dtype = np.dtype("f8") if dtype.kind in "SUVMm" else dtype.newbyteorder("=")
     n = math.prod(shape)
     numbers = np.random.default_rng(draw(st.integers(0, 5))).integers(-30, 100, n)
     if dtype.names:
