@@ -11,13 +11,13 @@ import posixpath
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from lazyio.arrange import Arranged, in_window, sharing_memory
+from lazyio.arrange import Arranged, in_window
 from lazyio.errors import TargetError
 from lazyio.grid import n_touched
 from lazyio.hdf5_existing import refuse_unusable
@@ -247,13 +247,13 @@ def _make(
     group: h5py.Group, items: Sequence[Hdf5Item], path: Path, *, replace_old: bool
 ) -> list[_Made]:
     """Make every dataset, its attributes and dimensions; nothing is computed yet."""
-    shared = sharing_memory([item.arranged for item in items])
     made = []
     uses: list[tuple[str, ScaleUse]] = []
-    for item, arranged in zip(items, shared, strict=True):
+    for item in items:
+        key = item.arranged.key
         if replace_old:
-            uses += [(arranged.key, use) for use in remove_dataset(group, arranged.key)]
-        made.append(_make_one(group, replace(item, arranged=arranged), path))
+            uses += [(key, use) for use in remove_dataset(group, key)]
+        made.append(_make_one(group, item, path))
     # Coordinates first: other arrays have them as their scales.
     named = [one for one in made if one.item.dims and one.dataset is not None]
     for one in sorted(named, key=lambda one: one.dataset.ndim):

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 
-from lazyio.arrange import items_of
+from lazyio.arrange import items_of, sharing_memory
 from lazyio.errors import OptionError, TargetError
 from lazyio.hdf5_existing import refuse_unusable
 from lazyio.hdf5_order import (
@@ -244,6 +244,8 @@ class _Call:
             dataset_item(key, one, settings)
             for (key, one), settings in zip(given, each, strict=True)
         )
+        shared = sharing_memory([item.arranged for item in items])
+        items = tuple(replace(item, arranged=one) for item, one in zip(items, shared, strict=True))
         running = replace(self.running, advice=advice_on(items))
         if isinstance(self.path, h5py.Group):
             self._refuse_for_handle()

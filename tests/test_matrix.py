@@ -81,9 +81,6 @@ def cases(draw):
     """Return an array with the blocks of its source, chunks and options to write it with."""
     dtype = np.dtype(draw(st.sampled_from([*DTYPES, RECORD])))
     shape = tuple(draw(st.lists(st.integers(0, 11), max_size=4)))
-    if not shape:
-        # What sources give without axes is a scalar, without byte order, padding or units.
-        dtype = np.dtype("f8") if dtype.kind in "SUVMm" else dtype.newbyteorder("=")
     n = math.prod(shape)
     numbers = np.random.default_rng(draw(st.integers(0, 5))).integers(-30, 100, n)
     if dtype.names:
