@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import lazyio
-from lazyio.arrange import Cutting, arrange, expanded, items_of, rows_of, sharing_memory
 from lazyio.inputs import recognise
+from lazyio.writing.arrange import Cutting, arrange, expanded, items_of, rows_of, sharing_memory
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])

@@ -11,11 +11,11 @@ import numpy as np
 
 from lazyio.elements import Stored, original
 from lazyio.errors import TargetError
-from lazyio.existing import Asked, Existing, refuse_differences
 from lazyio.inputs import Input
-from lazyio.places import file_to_replace, kind_at
 from lazyio.targets.hdf5 import element_dtype, filters_of, require_filters
-from lazyio.windows import Room
+from lazyio.writing.existing import Asked, Existing, refuse_differences
+from lazyio.writing.places import file_to_replace, kind_at
+from lazyio.writing.windows import Room
 
 
 def room_in(dataset: h5py.Dataset, name: str) -> Room:

@@ -8,14 +8,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lazyio.arrange import Arranged, Cutting, arrange, expanded, rows_of
 from lazyio.blocks import location_of, source_of
 from lazyio.codecs.filters import Filter, advice_on_filters, parse_filters
 from lazyio.elements import Stored, is_text
 from lazyio.errors import OptionError
-from lazyio.existing import Asked
-from lazyio.hdf5_existing import described, form_of, refuse_misfit, room_in
-from lazyio.hdf5_order import Hdf5Item
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
 from lazyio.planning import Facts
@@ -28,7 +24,11 @@ from lazyio.sources.hdf5 import Hdf5Source
 from lazyio.spec import Shape, as_dtype, is_integer
 from lazyio.targets.dimensions import check_dims
 from lazyio.targets.hdf5 import Hdf5Options
-from lazyio.windows import Window, whole, window_at, window_behind
+from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded, rows_of
+from lazyio.writing.existing import Asked
+from lazyio.writing.hdf5_existing import described, form_of, refuse_misfit, room_in
+from lazyio.writing.hdf5_order import Hdf5Item
+from lazyio.writing.windows import Window, whole, window_at, window_behind
 
 _CACHE_NBYTES = 2**20
 """Chunk cache that libhdf5 gives a dataset by default, before version 2."""

@@ -9,10 +9,16 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 
-from lazyio.arrange import items_of, sharing_memory
 from lazyio.errors import OptionError, TargetError
-from lazyio.hdf5_existing import refuse_unusable
-from lazyio.hdf5_order import (
+from lazyio.options import check_flags, refuse_unready
+from lazyio.run.progress import check_progress
+from lazyio.run.report import WriteReport
+from lazyio.run.schedulers import scheduler_for
+from lazyio.sources.hdf5 import open_hdf5
+from lazyio.targets.hdf5 import check_libver
+from lazyio.writing.arrange import items_of, sharing_memory
+from lazyio.writing.hdf5_existing import refuse_unusable
+from lazyio.writing.hdf5_order import (
     DatasetsInGroup,
     Hdf5Item,
     Hdf5Order,
@@ -20,16 +26,16 @@ from lazyio.hdf5_order import (
     PartOfDataset,
     PartOfFile,
 )
-from lazyio.hdf5_settings import Hdf5Settings, advice_on, dataset_item, part_of
-from lazyio.later import now_or_later
-from lazyio.options import check_flags, refuse_unready
-from lazyio.places import check_key, check_mode, check_open_file, refuse_own_source, target_path
-from lazyio.run.progress import check_progress
-from lazyio.run.report import WriteReport
-from lazyio.run.schedulers import scheduler_for
-from lazyio.running import Running
-from lazyio.sources.hdf5 import open_hdf5
-from lazyio.targets.hdf5 import check_libver
+from lazyio.writing.hdf5_settings import Hdf5Settings, advice_on, dataset_item, part_of
+from lazyio.writing.later import now_or_later
+from lazyio.writing.places import (
+    check_key,
+    check_mode,
+    check_open_file,
+    refuse_own_source,
+    target_path,
+)
+from lazyio.writing.running import Running
 
 _DEFAULT_KEY = "/data"
 

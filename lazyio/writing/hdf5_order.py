@@ -17,20 +17,10 @@ from typing import Any
 
 import h5py
 
-from lazyio.arrange import Arranged, in_window
 from lazyio.errors import TargetError
 from lazyio.grid import n_touched
-from lazyio.hdf5_existing import refuse_unusable
-from lazyio.places import (
-    check_hdf5_place,
-    check_key_is_free,
-    check_open_file,
-    refuse_own_source,
-)
-from lazyio.report import Outcome, report_on
 from lazyio.run.report import WriteReport
 from lazyio.run.write import Job
-from lazyio.running import OPEN_HANDLE, Running, scratch_beside
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.spec import Shape
 from lazyio.targets.dimensions import (
@@ -49,7 +39,17 @@ from lazyio.targets.hdf5 import (
     link_dataset,
 )
 from lazyio.targets.window import WindowTarget
-from lazyio.windows import Window
+from lazyio.writing.arrange import Arranged, in_window
+from lazyio.writing.hdf5_existing import refuse_unusable
+from lazyio.writing.places import (
+    check_hdf5_place,
+    check_key_is_free,
+    check_open_file,
+    refuse_own_source,
+)
+from lazyio.writing.report import Outcome, report_on
+from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
+from lazyio.writing.windows import Window
 
 
 @dataclass(frozen=True, kw_only=True)

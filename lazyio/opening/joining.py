@@ -9,7 +9,7 @@ import numpy as np
 
 from lazyio.blocks import source_of
 from lazyio.errors import OptionError
-from lazyio.lazily import lazily, lazy_array, require_known_shape
+from lazyio.opening.lazily import lazily, lazy_array, require_known_shape
 from lazyio.sources.agreement import common_axis, common_dtype
 from lazyio.sources.base import Source
 from lazyio.sources.joined import joined, stacked

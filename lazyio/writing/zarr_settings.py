@@ -7,10 +7,8 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 
-from lazyio.arrange import Arranged, Cutting, arrange, expanded
 from lazyio.elements import Stored, original, stored
 from lazyio.errors import OptionError, TargetError
-from lazyio.existing import Asked, Existing, refuse_differences
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags, plain_values
 from lazyio.planning import Plan
@@ -19,8 +17,10 @@ from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chu
 from lazyio.planning.window import cuts_chunks
 from lazyio.planning.wishes import chunk_wishes
 from lazyio.targets.zarr import ZarrOptions, codecs_of
-from lazyio.windows import Room, Window, whole, window_at, window_behind
-from lazyio.zarr_order import ZarrItem
+from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded
+from lazyio.writing.existing import Asked, Existing, refuse_differences
+from lazyio.writing.windows import Room, Window, whole, window_at, window_behind
+from lazyio.writing.zarr_order import ZarrItem
 
 V2_DIMS = "_ARRAY_DIMENSIONS"
 """Attribute in which xarray keeps the names of axes in v2, which has no place for them."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from lazyio.errors import OptionError
 from lazyio.grid import Region
-from lazyio.lazily import lazily, lazy_array
+from lazyio.opening.lazily import lazily, lazy_array
 from lazyio.planner import source_chunks_of
 from lazyio.sources.base import Array, Source
 from lazyio.sources.function import FunctionSource

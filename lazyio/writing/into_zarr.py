@@ -9,11 +9,13 @@ from typing import Any
 import numpy.typing as npt
 import zarr
 
-from lazyio.arrange import items_of
 from lazyio.errors import OptionError
-from lazyio.later import now_or_later
 from lazyio.options import check_flags, refuse_unready
-from lazyio.places import (
+from lazyio.run.report import WriteReport
+from lazyio.run.schedulers import scheduler_for
+from lazyio.writing.arrange import items_of
+from lazyio.writing.later import now_or_later
+from lazyio.writing.places import (
     array_path,
     check_mode,
     check_store,
@@ -23,10 +25,8 @@ from lazyio.places import (
     refuse_own_source,
     store_path,
 )
-from lazyio.run.report import WriteReport
-from lazyio.run.schedulers import scheduler_for
-from lazyio.running import Running
-from lazyio.zarr_order import (
+from lazyio.writing.running import Running
+from lazyio.writing.zarr_order import (
     ArraysInStore,
     NewArrays,
     NewZip,
@@ -35,7 +35,7 @@ from lazyio.zarr_order import (
     ZarrItem,
     ZarrOrder,
 )
-from lazyio.zarr_settings import ZarrSettings, array_item, existing_array, part_of_array
+from lazyio.writing.zarr_settings import ZarrSettings, array_item, existing_array, part_of_array
 
 
 def to_zarr(
