@@ -193,7 +193,13 @@ def store_name(store: Any) -> str:
     >>> store_name(one) == store_name(other)
     False
     """
-    return _root(store) or str(store)
+    if not isinstance(store, zarr.storage.FsspecStore):
+        return _root(store) or str(store)
+    known = store.fs.protocol
+    protocols = (known,) if isinstance(known, str) else tuple(known)
+    # dask opens folders this way, too.
+    is_local = "file" in protocols
+    return store.path if is_local else f"{protocols[0]}://{store.path.lstrip('/')}"
 
 
 def _root(store: Any) -> str:
