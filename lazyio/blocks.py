@@ -5,6 +5,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import zarr
 from dask.base import tokenize
 from dask.blockwise import Blockwise
 
@@ -12,6 +13,7 @@ from lazyio.errors import BlockError, LazyioError, SourceError
 from lazyio.grid import Region, as_region, format_region
 from lazyio.sources.base import Array, Source, Stored, fills_memory, parts_of
 from lazyio.sources.function import ArraySource, checked_part
+from lazyio.sources.zarr import store_name
 from lazyio.spec import Shape
 
 NAME = "lazyio-read"
@@ -215,11 +217,8 @@ def location_of(held: Any) -> tuple[str, str] | None:
             msg = "the array reads a dataset whose file has been closed; open it again"
             raise SourceError(msg)
         return str(held.file.filename), str(held.name)
-    store = getattr(held, "store", None)
-    # A store on a local disk has a root; fsspec's calls it path.
-    root = getattr(store, "root", None) or getattr(store, "path", None)
-    if root is not None:
-        return str(root), str(getattr(held, "path", ""))
+    if isinstance(held, zarr.Array):
+        return store_name(held.store), str(held.path)
     return None
 
 

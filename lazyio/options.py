@@ -137,21 +137,6 @@ def check_attributes(name: str, attributes: Any) -> None:
             raise OptionError(msg)
 
 
-def plain_values(value: Any) -> Any:
-    """Return nested attributes with numpy's numbers and arrays as Python's, for JSON.
-
-    Examples
-    --------
-    >>> plain_values({"gain": np.float32(2), "shape": np.arange(2)})
-    {'gain': 2.0, 'shape': [0, 1]}
-    """
-    if isinstance(value, Mapping):
-        return {key: plain_values(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_values(item) for item in value]
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-
-
 def as_fill_value(name: str, given: Any, dtype: np.dtype[Any]) -> Any:
     """Return a fill value as an element of a dtype; one that would change is refused.
 

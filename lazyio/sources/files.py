@@ -18,7 +18,7 @@ PAGE_NBYTES = 4096
 LONG_RUN_NBYTES = 64 * 2**10
 """From here on, a read costs little beside its bytes."""
 _STRIPE_NBYTES = 2**20
-_MOST_GAP_NBYTES = 16 * 2**10
+_MOST_GAP_NBYTES = 48 * 2**10
 """What is read for nothing in the time that another read takes to begin."""
 
 

@@ -15,6 +15,7 @@ import zarr
 import zarr.errors
 import zarr.storage
 
+from lazyio.elements import is_text
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
 from lazyio.grid import Region, box_shape, format_region, touched
 from lazyio.sources.base import Array, listed
@@ -54,8 +55,8 @@ class ZarrSource:
 
     @property
     def location(self) -> tuple[str, str]:
-        """Path of the store, empty for stores without one, and path inside it."""
-        return _root(self.array.store), self.array.path
+        """Path of the store, or zarr's name of one that has none, and path inside it."""
+        return store_name(self.array.store), self.array.path
 
     @cached_property
     def objects(self) -> ZarrObjects | None:
@@ -69,7 +70,7 @@ class ZarrSource:
     def __dask_tokenize__(self) -> Any:
         """Return what names the same array in any process."""
         # A replaced array is told by its folder; a chunk that was rewritten is not.
-        root, path = self.location
+        root, path = _root(self.array.store), self.array.path
         files = [root] if os.path.isfile(root) else [f"{root}/{path}/{name}" for name in METADATA]
         return (
             "lazyio.ZarrSource",
@@ -93,7 +94,7 @@ class ZarrSource:
         Files are read and decoded here where that is known how; zarr-python
         would decode ten chunks at once, in memory that nobody counts.
         """
-        root, path = self.location
+        root, path = _root(self.array.store), self.array.path
         if root and not (os.path.isfile(root) or os.path.isdir(Path(root, path))):
             msg = f"{root} is not there any more; a missing store would read as its fill value"
             raise SourceError(msg)
@@ -144,7 +145,7 @@ def zarr_source(
     SourceError
         When the store or array is missing, or its metadata cannot be read.
     UnsupportedDtypeError
-        When its elements have no fixed size.
+        When its elements are Python objects, such as bytes of any length.
     """
     if path is not None and not isinstance(path, str):
         msg = f"path={path!r} is no path inside a Zarr store; give a string"
@@ -169,15 +170,36 @@ def zarr_source(
 
 def describe_array(array: zarr.Array[Any]) -> ZarrSource:
     """Return the source for a zarr array that is open already."""
-    if np.dtype(array.dtype).hasobject or not np.dtype(array.dtype).itemsize:
+    dtype = np.dtype(array.dtype)
+    if (dtype.hasobject and not is_text(dtype)) or not dtype.itemsize:
         msg = (
-            f"{array.store_path} holds elements of type {array.dtype}, which have no fixed size; "
-            "arrays of fixed-size elements are read"
+            f"{array.store_path} holds elements of type {dtype}, which are Python objects or "
+            "nothing; arrays of numbers, text and records are read"
         )
         raise UnsupportedDtypeError(msg)
     # A store in memory has no lasting name: zarr's is an address, which another may have next.
     is_named = bool(_root(array.store)) or hasattr(array.store, "fs")
     return ZarrSource(array=array, token="" if is_named else uuid.uuid4().hex)
+
+
+def store_name(store: Any) -> str:
+    """Return what tells a store from any other that is there at the same time.
+
+    Examples
+    --------
+    >>> store_name(zarr.storage.LocalStore("/data/scan.zarr"))
+    '/data/scan.zarr'
+    >>> one, other = zarr.storage.MemoryStore(), zarr.storage.MemoryStore()
+    >>> store_name(one) == store_name(other)
+    False
+    """
+    if not isinstance(store, zarr.storage.FsspecStore):
+        return _root(store) or str(store)
+    known = store.fs.protocol
+    protocols = (known,) if isinstance(known, str) else tuple(known)
+    # dask opens folders this way, too.
+    is_local = "file" in protocols
+    return store.path if is_local else f"{protocols[0]}://{store.path.lstrip('/')}"
 
 
 def _root(store: Any) -> str:

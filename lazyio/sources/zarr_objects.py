@@ -17,6 +17,7 @@ import zarr.storage
 from lazyio.codecs.fill import Fill
 from lazyio.codecs.workspace import Bytes, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of
+from lazyio.elements import is_text
 from lazyio.errors import DamagedDataError, OptionError, SourceError
 from lazyio.grid import Region, box, format_region, touched
 from lazyio.sources.base import Array
@@ -101,6 +102,8 @@ def objects_of(array: zarr.Array[Any]) -> ZarrObjects | None:
     if not isinstance(array.store, zarr.storage.LocalStore):
         return None
     dtype = np.dtype(array.dtype)
+    if is_text(dtype):
+        return None
     fill = Fill(array.metadata.fill_value, dtype)
     try:
         chain = chain_of(array.metadata.to_dict(), dtype, fill)

@@ -148,16 +148,25 @@ class ZarrTarget:
             self._folders.add(folder)
         view = memoryview(as_bytes(payload))
         built = f"{name}.{threading.get_ident()}.partial" if self._replaces else name
-        descriptor = os.open(built, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
-            done = 0
-            while done < len(view):
-                done += os.write(descriptor, view[done:])
-        finally:
-            os.close(descriptor)
-        if self._replaces:
-            os.replace(built, name)
+            _write_file(built, view)
+            if self._replaces:
+                os.replace(built, name)
+        except BaseException:
+            # In an array that the caller has open nobody else would remove it.
+            Path(built).unlink(missing_ok=True)
+            raise
         return len(view)
+
+
+def _write_file(path: str, view: memoryview) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        done = 0
+        while done < len(view):
+            done += os.write(descriptor, view[done:])
+    finally:
+        os.close(descriptor)
 
 
 def local_folder(array: "zarr.Array[Any]") -> Path | None:
@@ -182,13 +191,12 @@ def create_array(
     options: ZarrOptions,
     shard_shape: Shape | None = None,
     overwrite: bool = False,
-    storage_options: Mapping[str, Any] | None = None,
 ) -> "zarr.Array[Any]":
     """Make an array that is still empty.
 
     Parameters
     ----------
-    store : path-like, URL or zarr store
+    store : path-like or zarr store
         As zarr-python takes it.
     path : str
         Path of the array inside it, empty for the store itself.
@@ -202,18 +210,15 @@ def create_array(
         Extents of a shard, multiples of those of a chunk.
     overwrite : bool
         Whether an array of that path may be replaced.
-    storage_options : mapping, optional
-        For a URL, as fsspec takes them.
 
     Raises
     ------
     OptionError, UnsupportedDtypeError, TargetExistsError, TargetError
         Before anything is computed.
     """
-    known: dict[str, Any] = {"storage_options": dict(storage_options)} if storage_options else {}
     try:
         if path:
-            zarr.open_group(store, mode="a", zarr_format=options.zarr_format, **known)
+            zarr.open_group(store, mode="a", zarr_format=options.zarr_format)
         return zarr.create_array(
             store,
             name=path or None,
@@ -229,7 +234,6 @@ def create_array(
             attributes=dict(options.attributes),
             overwrite=overwrite,
             config={"write_empty_chunks": bool(options.write_empty_chunks)},
-            **known,
         )
     except zarr.errors.ContainsArrayError as error:
         msg = f"{error}; pass overwrite=True to replace it, or another path"

@@ -119,6 +119,33 @@ def items_of(data: Any, prefix: str) -> list[tuple[str, Input]]:
     return _sharing(items)
 
 
+def refuse_clashes(keys: Sequence[str]) -> None:
+    """Refuse arrays of which one would lie at the path of another, or below it.
+
+    Raises
+    ------
+    OptionError
+        Naming both.
+
+    Examples
+    --------
+    >>> refuse_clashes(["a", "b/c", "b/d"])
+    """
+    seen = set()
+    for key in keys:
+        if key in seen:
+            msg = f"two arrays have the key {key!r}; give every array its own"
+            raise OptionError(msg)
+        seen.add(key)
+    for key in keys:
+        above = next((other for other in seen if key.startswith(f"{other}/")), None)
+        if above is not None:
+            msg = (
+                f"the key {key!r} lies below {above!r}, and an array holds no other; choose another"
+            )
+            raise OptionError(msg)
+
+
 def _sharing(items: list[tuple[str, Input]]) -> list[tuple[str, Input]]:
     """Take arrays that others are made of from the graph too, so that they are read once."""
 

@@ -13,7 +13,7 @@ from lazyio.errors import OptionError
 from lazyio.options import check_flags, refuse_unready
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
-from lazyio.writing.arrange import items_of
+from lazyio.writing.arrange import items_of, refuse_clashes
 from lazyio.writing.later import now_or_later
 from lazyio.writing.places import (
     array_path,
@@ -23,6 +23,7 @@ from lazyio.writing.places import (
     is_local,
     is_url,
     refuse_own_source,
+    refuse_zip,
     store_path,
 )
 from lazyio.writing.running import Running
@@ -35,7 +36,14 @@ from lazyio.writing.zarr_order import (
     ZarrItem,
     ZarrOrder,
 )
-from lazyio.writing.zarr_settings import ZarrSettings, array_item, existing_array, part_of_array
+from lazyio.writing.zarr_settings import (
+    ZarrSettings,
+    advice_on,
+    array_item,
+    existing_array,
+    part_of_array,
+)
+from lazyio.writing.zarr_stores import node_name, store_behind
 
 
 def to_zarr(
@@ -207,10 +215,7 @@ class _Call:
 
     def new(self, data: Any) -> ZarrOrder:
         """Return the order for arrays that are to be made."""
-        given = [(array_path(path), one) for path, one in items_of(data, self.path)]
-        items = tuple(
-            array_item(path, one, self.settings.for_key(path, self.path)) for path, one in given
-        )
+        items = self._items(data)
         if not is_local(self.store):
             check_store(self.store)
             inside = self._in_store(items)
@@ -225,7 +230,7 @@ class _Call:
             items=items,
             mode=self.mode,
             overwrite=self.overwrite,
-            running=self.running,
+            running=self._advised(items),
         )
         order.check()
         return order
@@ -242,7 +247,9 @@ class _Call:
             msg = f"mode={self.mode!r} is for new arrays, and this one is there; leave it out"
             raise OptionError(msg)
         ((_, given),) = items_of(data, self.path)
-        is_open = not is_local(self.store) or Path(str(self.store)).suffix == ".zip"
+        if is_local(self.store):
+            self._refuse_storage_options()
+            refuse_zip(store_path(self.store))
         array = existing_array(self.store, self.path, self.storage_options)
         arranged, window = part_of_array(
             array, self.path, given, self.settings, region=region, append_dim=append_dim
@@ -251,9 +258,10 @@ class _Call:
             "arranged": arranged,
             "window": window,
             "seen": array.shape,
+            "keeps_empty": self.settings.write_empty_chunks,
             "running": self.running,
         }
-        if is_open:
+        if not is_local(self.store):
             inside = PartOfArray(array=array, **facts)
             inside.check()
             return inside
@@ -261,21 +269,35 @@ class _Call:
         refuse_own_source(given, root, self.path)
         return PartOfStore(root=root, name=self.path, **facts)
 
+    def _items(self, data: Any) -> tuple[ZarrItem, ...]:
+        """Return the arrays, each with its plan and settings."""
+        given = [(array_path(path), one) for path, one in items_of(data, self.path)]
+        paths = [path for path, _ in given]
+        refuse_clashes(paths)
+        names = [path.removeprefix(self.path).strip("/") for path in paths]
+        each = self.settings.for_keys(names)
+        return tuple(
+            array_item(path, one, settings)
+            for (path, one), settings in zip(given, each, strict=True)
+        )
+
+    def _advised(self, items: tuple[ZarrItem, ...]) -> Running:
+        return replace(self.running, advice=advice_on(items))
+
     def _in_store(self, items: tuple[ZarrItem, ...]) -> ArraysInStore:
         """Return the order for a store or group that is open, or lies behind a URL."""
-        store, prefix = self.store, ""
-        if isinstance(store, zarr.Group):
-            store, prefix = self.store.store, self.store.path
-        if not is_url(store):
+        if not is_url(self.store):
             self._refuse_storage_options()
-        below = tuple(_below(item, prefix) for item in items) if prefix else items
+        store, inside = store_behind(self.store, self.storage_options)
+        below = tuple(_below(item, inside) for item in items) if inside else items
         return ArraysInStore(
             store=store,
-            name=str(getattr(self.store, "store_path", self.store)),
-            storage_options=dict(self.storage_options) if self.storage_options else None,
+            inside=inside,
+            name=str(self.store) if is_url(self.store) else node_name(store, inside),
             items=below,
-            overwrite=self.overwrite or self.mode == "w",
-            running=self.running,
+            mode=self.mode,
+            overwrite=self.overwrite,
+            running=self._advised(items),
         )
 
     def _in_zip(self, path: Path, items: tuple[ZarrItem, ...]) -> NewZip:
@@ -287,7 +309,7 @@ class _Call:
             replace=self.overwrite,
         )
         check()
-        return NewZip(path=path, items=items, check_place=check, running=self.running)
+        return NewZip(path=path, items=items, check_place=check, running=self._advised(items))
 
     def _refuse_storage_options(self) -> None:
         if self.storage_options:

@@ -17,8 +17,10 @@ from zarr.storage import StorePath
 
 from lazyio.errors import OptionError, TargetError, TargetExistsError
 from lazyio.inputs import Input
+from lazyio.targets.zarr import METADATA_FILES
 
 _MODES = ("a", "w", "w-", "x", "r+")
+_METADATA_FILES = frozenset(METADATA_FILES)
 
 
 def check_mode(mode: str) -> None:
@@ -107,6 +109,16 @@ def check_zip_place(given: Sequence[Input], path: Path, mode: str, *, replace: b
         refuse_own_source(one, path, None)
 
 
+def refuse_zip(path: Path) -> None:
+    """Refuse to write a part of what is in a ``.zip`` file."""
+    if path.suffix == ".zip":
+        msg = (
+            f"{path} is a .zip file, in which nothing can be changed; write a new one, or a "
+            "directory"
+        )
+        raise TargetError(errno.EROFS, msg)
+
+
 def array_path(path: str | None) -> str:
     """Return the path of an array inside its store, empty for the store itself."""
     is_text = path is None or isinstance(path, str)
@@ -116,8 +128,12 @@ def array_path(path: str | None) -> str:
         not is_text
         or "\0" in name
         or any(part in ("", ".", "..") or part.startswith("__") for part in parts)
+        or not _METADATA_FILES.isdisjoint(parts)
     ):
-        msg = f"path={path!r} is not a path inside a Zarr store; give names joined by '/'"
+        msg = (
+            f"path={path!r} is not a path inside a Zarr store; give names joined by '/', none of "
+            "them that of a metadata file"
+        )
         raise OptionError(msg)
     return name
 
@@ -314,7 +330,8 @@ def refuse_own_source(given: Input, target: Path, key: str | None) -> None:
     """
     wanted = os.path.normpath(f"{target}/{key or ''}")
     for location, inside in given.locations:
-        whole = os.path.realpath(location)
+        # A store may lie in memory, or behind a URL.
+        whole = os.path.realpath(location) if os.path.exists(location) else location
         is_same = whole == str(target) if key is None else False
         if is_same or os.path.normpath(f"{whole}/{inside}") == wanted:
             msg = (

@@ -11,13 +11,13 @@ import errno
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import zarr
+from zarr.storage import LocalStore
 
 from lazyio.errors import TargetError
 from lazyio.run.report import WriteReport
@@ -32,6 +32,15 @@ from lazyio.writing.places import check_zarr_place, make_groups, refuse_own_sour
 from lazyio.writing.report import Outcome, report_on
 from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
 from lazyio.writing.windows import Window
+from lazyio.writing.zarr_stores import (
+    check_mode_of,
+    check_open_array,
+    check_place_in,
+    node_name,
+    outermost,
+    renew_consolidated,
+    resolved_name,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +106,8 @@ class NewArrays:
                     _consolidate_new(work.built)
                 work.publish()
         if is_kept:
-            renew_consolidated(self.root)
+            for item in self.items:
+                _renew_above(self.root, item.arranged.key)
         return report_on(
             str(self.root), outcomes, n_blocks=n_blocks, began=began, advice=self.running.advice
         )
@@ -147,22 +157,29 @@ class ArraysInStore:
     """Arrays that go into a store or group that the caller has open, or one behind a URL."""
 
     store: Any
-    """As zarr-python takes it."""
+    """As zarr-python has it."""
+    inside: str
+    """Path of the group in it that the caller named."""
     name: str
     """What the report calls it."""
-    storage_options: dict[str, Any] | None
-    """For a URL, as fsspec takes them."""
     items: tuple[ZarrItem, ...]
     """The arrays, their keys counted from the root of the store."""
+    mode: str
+    """h5py's file mode; ``w`` replaces the named arrays only."""
     overwrite: bool
     """Whether arrays that are there may be replaced."""
     running: Running
     """The rest."""
 
     def check(self) -> None:
-        """Refuse to write over what is being read."""
+        """Refuse a store that may not be written, and to write over what is being read."""
+        check_mode_of(self.store, self.inside, self.mode)
+        root = resolved_name(self.store)
         for item in self.items:
-            refuse_own_source(item.arranged.given, _root_of(self.store), item.arranged.key)
+            key = item.arranged.key
+            refuse_own_source(item.arranged.given, root, key)
+            replace = self.overwrite or self.mode == "w"
+            check_place_in(self.store, key, item.options.zarr_format, replace=replace)
 
     def write(self) -> WriteReport:
         """Write the arrays where they are."""
@@ -174,13 +191,14 @@ class ArraysInStore:
                     self.store,
                     arranged.key,
                     replace(item, arranged=arranged),
-                    overwrite=self.overwrite,
-                    storage_options=self.storage_options,
+                    overwrite=self.overwrite or self.mode == "w",
                 )
                 for item, arranged in _sharing(self.items)
             ]
             n_blocks = self.running.write([one.job for one in made], scratch)
             outcomes = [one.finish() for one in made]
+        for item in self.items:
+            renew_consolidated(self.store, item.arranged.key)
         advice = (*self.running.advice, OPEN_HANDLE)
         return report_on(self.name, outcomes, n_blocks=n_blocks, began=began, advice=advice)
 
@@ -199,6 +217,8 @@ class PartOfStore:
     """The part, in the array as it was when the order was made."""
     seen: Shape
     """Its shape at that time."""
+    keeps_empty: bool | None
+    """Whether objects of fill value are stored; ``None`` leaves it to the array."""
     running: Running
     """The rest."""
 
@@ -210,11 +230,11 @@ class PartOfStore:
             with disk_errors(self.root.parent):
                 _link_tree(final, work.built)
             array = zarr.open_array(work.built, mode="r+")
-            part = _in_part(array, self.arranged, self.window, self.seen)
+            part = _in_part(array, self)
             n_blocks = self.running.write([part.job], work.scratch)
             outcome = part.finish()
             work.publish()
-        renew_consolidated(self.root)
+        _renew_above(self.root, self.name)
         advice = self.running.advice
         return report_on(str(self.root), [outcome], n_blocks=n_blocks, began=began, advice=advice)
 
@@ -231,23 +251,28 @@ class PartOfArray:
     """The part."""
     seen: Shape
     """The array's shape when the part was chosen."""
+    keeps_empty: bool | None
+    """Whether objects of fill value are stored; ``None`` leaves it to the array."""
     running: Running
     """The rest."""
 
     def check(self) -> None:
-        """Refuse to write over what is being read."""
-        refuse_own_source(self.arranged.given, _root_of(self.array.store), self.array.path)
+        """Refuse an array that cannot be written, and to write over what is being read."""
+        check_open_array(self.array, grows=self.window.shape != self.seen)
+        refuse_own_source(self.arranged.given, resolved_name(self.array.store), self.array.path)
 
     def write(self) -> WriteReport:
         """Write into the open array."""
         began = time.perf_counter()
         self.check()
         with scratch_beside(None) as scratch:
-            part = _in_part(self.array, self.arranged, self.window, self.seen)
+            part = _in_part(self.array, self)
             n_blocks = self.running.write([part.job], scratch)
             outcome = part.finish()
+        if self.window.shape != self.seen:
+            renew_consolidated(self.array.store, self.array.path)
         advice = (*self.running.advice, OPEN_HANDLE)
-        name = str(self.array.store_path)
+        name = node_name(self.array.store, self.array.path)
         return report_on(name, [outcome], n_blocks=n_blocks, began=began, advice=advice)
 
 
@@ -285,7 +310,6 @@ def _make(
     item: ZarrItem,
     *,
     overwrite: bool = False,
-    storage_options: dict[str, Any] | None = None,
 ) -> _Made:
     """Make an array, still empty, and the job that fills it."""
     arranged, options = item.arranged, item.options
@@ -298,24 +322,29 @@ def _make(
         dtype=arranged.plan.dtype,
         options=options,
         overwrite=overwrite,
-        storage_options=storage_options,
     )
     target = ZarrTarget(array, keeps_empty=bool(options.write_empty_chunks))
     return _Made(key=arranged.key, job=arranged.job(target))
 
 
-def _in_part(array: Any, arranged: Arranged, window: Window, seen: Shape) -> _Made:
+def _in_part(array: Any, order: PartOfStore | PartOfArray) -> _Made:
     """Return the job that writes a part of an array, which has grown for it."""
-    if array.shape != seen:
+    window = order.window
+    if array.shape != order.seen:
         msg = (
-            f"{array.store_path} has shape {array.shape} now and had {seen} when the part was "
-            "chosen; make the call again"
+            f"{array.store_path} has shape {array.shape} now and had {order.seen} when the part "
+            "was chosen; make the call again"
         )
         raise TargetError(errno.EBUSY, msg)
     if array.shape != window.shape:
         array.resize(window.shape)
-    target = ZarrTarget(array, replaces=True)
-    fitted = in_window(arranged, window.region)
+    keeps_empty = order.keeps_empty
+    if keeps_empty is None:
+        keeps_empty = array.config.write_empty_chunks
+    elif keeps_empty != array.config.write_empty_chunks:
+        array = array.with_config({"write_empty_chunks": keeps_empty})
+    target = ZarrTarget(array, keeps_empty=keeps_empty, replaces=True)
+    fitted = in_window(order.arranged, window.region)
     job = fitted.job(WindowTarget(target, window.region), window.region)
     return _Made(key=fitted.key, job=job)
 
@@ -327,7 +356,8 @@ def _link_tree(source: Path, copy: Path) -> None:
         if Path(one).name in METADATA_FILES:
             return str(shutil.copyfile(one, other))
         try:
-            os.link(one, other)
+            # What a symbolic link leads to: from the copy the way there would be another.
+            os.link(os.path.realpath(one), other)
         except OSError:  # A file system without links, or too many of one file.
             shutil.copyfile(one, other)
         return other
@@ -335,25 +365,13 @@ def _link_tree(source: Path, copy: Path) -> None:
     shutil.copytree(source, copy, copy_function=link)
 
 
-def _root_of(store: Any) -> Path:
-    root = getattr(getattr(store, "store", store), "root", None)
-    # What has no folder is no source that could be told by its path.
-    return Path(os.path.realpath(root)) if root else Path(os.devnull, "store")
+def _renew_above(root: Path, path: str) -> None:
+    """Renew consolidated metadata of a local store, which may be part of a larger one."""
+    whole, below = outermost(root, path)
+    renew_consolidated(LocalStore(whole), below)
 
 
 def _consolidate_new(built: Path) -> None:
     """Give a new group of v2 the metadata of its arrays in one file, as xarray expects it."""
     if (built / ".zgroup").is_file():
         zarr.consolidate_metadata(built, zarr_format=2)
-
-
-def renew_consolidated(root: Path) -> None:
-    """Bring consolidated metadata of a store up to date, where it has any."""
-    group = root / "zarr.json"
-    has_v3 = group.is_file() and b'"consolidated_metadata"' in group.read_bytes()
-    if not has_v3 and not (root / ".zmetadata").is_file():
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if zarr.open_group(root, mode="r").metadata.consolidated_metadata is not None:
-            zarr.consolidate_metadata(root)

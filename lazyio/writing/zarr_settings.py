@@ -1,27 +1,32 @@
 """What a user says of a Zarr array, and what it comes down to: shapes, codecs, names."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numcodecs.abc
 import numpy as np
 import zarr
 
 from lazyio.elements import Stored, original, stored
 from lazyio.errors import OptionError, TargetError
 from lazyio.inputs import Input
-from lazyio.options import as_fill_value, check_attributes, check_flags, plain_values
+from lazyio.options import as_fill_value, check_attributes, check_flags
 from lazyio.planning import Plan
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
 from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
 from lazyio.planning.window import cuts_chunks
 from lazyio.planning.wishes import chunk_wishes
-from lazyio.targets.zarr import ZarrOptions, codecs_of
+from lazyio.spec import is_integer
+from lazyio.targets.zarr import ZarrOptions, codecs_of, create_array
+from lazyio.targets.zarr_attributes import json_attributes, xarray_fill_value
 from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded
 from lazyio.writing.existing import Asked, Existing, refuse_differences
 from lazyio.writing.windows import Room, Window, whole, window_at, window_behind
 from lazyio.writing.zarr_order import ZarrItem
 
+_OF_HDF5 = ("compression", "compression_opts", "shuffle", "fletcher32", "maxshape", "links")
+"""Settings of an H5DataIO that say nothing of a Zarr array, all axes of which may grow."""
 V2_DIMS = "_ARRAY_DIMENSIONS"
 """Attribute in which xarray keeps the names of axes in v2, which has no place for them."""
 
@@ -40,7 +45,7 @@ class ZarrSettings:
     fill_value: Any = None
     zarr_format: Any = 3
     dimension_names: Any = None
-    attributes: Any = field(default=None)
+    attributes: Any = None
     write_empty_chunks: Any = None
     memory_limit: Any = None
     workers: Any = None
@@ -63,17 +68,49 @@ class ZarrSettings:
             msg = "chunks=None: a Zarr array always has chunks; give -1 for a single one"
             raise OptionError(msg)
         check_attributes("attributes", self.attributes)
+        if isinstance(self.attributes, Mapping) and V2_DIMS in self.attributes:
+            msg = (
+                f"attribute {V2_DIMS!r} is where names of axes are kept in v2; leave it out, and "
+                "give dimension_names= for them"
+            )
+            raise OptionError(msg)
 
-    def for_key(self, path: str, prefix: str) -> "ZarrSettings":
-        """Return the settings of one of several arrays, where they differ by path."""
-        name = path.removeprefix(prefix).strip("/") if prefix else path
-        found = self
+    def for_keys(self, names: Sequence[str]) -> "list[ZarrSettings]":
+        """Return the settings of each of several arrays, of which some may differ by key.
+
+        Raises
+        ------
+        OptionError
+            When names of axes are given for an array that there is not.
+        """
+        each = [self] * len(names)
         if isinstance(self.dimension_names, Mapping):
-            found = replace(found, dimension_names=self.dimension_names.get(name))
-        attributes = self.attributes
-        if name and isinstance(attributes, Mapping) and isinstance(attributes.get(name), Mapping):
-            found = replace(found, attributes=attributes[name])
-        return found
+            dims = {str(key).strip("/"): value for key, value in self.dimension_names.items()}
+            if unknown := dims.keys() - set(names):
+                msg = (
+                    f"dimension_names has the keys {sorted(unknown)}; the arrays have "
+                    f"{list(names)}, give those"
+                )
+                raise OptionError(msg)
+            each = [replace(self, dimension_names=dims.get(name)) for name in names]
+        if isinstance(self.attributes, Mapping) and self.attributes:
+            own = {str(key).strip("/"): value for key, value in self.attributes.items()}
+            is_by_key = all(isinstance(value, Mapping) for value in own.values())
+            if is_by_key and own.keys() <= set(names):
+                pairs = zip(each, names, strict=True)
+                each = [replace(one, attributes=own.get(name)) for one, name in pairs]
+        return each
+
+    def completed(self, wanted: Mapping[str, Any]) -> "ZarrSettings":
+        """Return the settings with what an array asks for itself, where nothing was given."""
+        chunks, fill_value, attributes = self.chunks, self.fill_value, self.attributes
+        if isinstance(chunks, str) and chunks == "auto" and wanted.get("chunks") is not True:
+            chunks = wanted.get("chunks", chunks)
+        if fill_value is None:
+            fill_value = wanted.get("fillvalue")
+        if attributes is None:
+            attributes = wanted.get("attrs")
+        return replace(self, chunks=chunks, fill_value=fill_value, attributes=attributes)
 
     def cutting(self) -> Cutting:
         """Return how the array is to be cut."""
@@ -97,7 +134,11 @@ def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
     PlanError, OptionError, UnsupportedDtypeError
         Before anything is read.
     """
+    settings = settings.completed(given.settings)
     settings.check()
+    names = _dimension_names(settings.dimension_names or given.dims or None, len(given.shape))
+    if names is not None:
+        given = replace(given, dims=tuple(name or "" for name in names))
     arranged = arrange(
         path,
         given,
@@ -106,27 +147,91 @@ def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
         fill_value=settings.fill_value,
     )
     arranged = _with_room(arranged, settings)
-    asked = settings.attributes if settings.attributes is not None else given.settings.get("attrs")
-    attributes = {**arranged.form.attrs, **plain_values(asked or {})}
-    if given.mask_fill is not None:
-        attributes["_FillValue"] = plain_values(np.asarray(arranged.fill_value))
-    names = settings.dimension_names
-    if names is None:
-        names = given.dims or None
     zarr_format: Literal[2, 3] = 2 if settings.zarr_format == 2 else 3
+    attributes = {**arranged.form.attrs, **json_attributes(settings.attributes or {})}
+    if given.mask_fill is not None and zarr_format == 3:
+        # In v2 readers take the fill value itself for gaps.
+        coded = xarray_fill_value(arranged.fill_value, arranged.form.dtype)
+        attributes |= {} if coded is None else {"_FillValue": coded}
     if names is not None and zarr_format == 2:
         attributes[V2_DIMS] = list(names)
-        names = None
     options = ZarrOptions(
-        compressors=settings.compressors,
+        compressors=_of_version(settings.compressors, zarr_format),
         filters=settings.filters,
         fill_value=arranged.fill_value,
         zarr_format=zarr_format,
-        dimension_names=names,
+        dimension_names=names if zarr_format == 3 else None,
         attributes=attributes,
         write_empty_chunks=settings.write_empty_chunks,
     )
+    _refuse_unstorable(arranged.plan, options)
     return ZarrItem(arranged=arranged, options=options)
+
+
+def advice_on(items: Sequence[ZarrItem]) -> tuple[tuple[str, str], ...]:
+    """Return hints on what arrays ask for themselves and Zarr has no use for."""
+    asked = (name for item in items for name in item.arranged.given.settings)
+    unused = dict.fromkeys(name for name in asked if name in _OF_HDF5)
+    if not unused:
+        return ()
+    text = (
+        f"{', '.join(unused)} of the H5DataIO {'is' if len(unused) == 1 else 'are'} for HDF5 and "
+        "not used; give compressors= and filters= for Zarr"
+    )
+    return (("hdf5-settings", text),)
+
+
+def _refuse_unstorable(plan: Plan, options: ZarrOptions) -> None:
+    """Let zarr-python judge an array before anything is made in its place."""
+    create_array(
+        zarr.storage.MemoryStore(),
+        "",
+        shape=plan.shape,
+        chunk_shape=plan.chunk_shape,
+        shard_shape=plan.shard_shape,
+        dtype=plan.dtype,
+        options=options,
+    )
+
+
+def _dimension_names(given: Any, ndim: int) -> tuple[str | None, ...] | None:
+    """Return names of axes, some of which may have none."""
+    if given is None:
+        return None
+    names = (given,) if isinstance(given, str) else given
+    is_list = isinstance(names, (tuple, list))
+    if not is_list or len(names) != ndim or not all(_is_name(name) for name in names):
+        msg = (
+            f'dimension_names={given!r}; give one name, such as "time", or None for each of the '
+            f"array's {ndim} axes"
+        )
+        raise OptionError(msg)
+    return tuple(names)
+
+
+def _is_name(name: Any) -> bool:
+    return name is None or (isinstance(name, str) and name != "")
+
+
+def _of_version(compressors: Any, zarr_format: int) -> Any:
+    """Return compressors as zarr-python takes them: one in v2, any number in v3.
+
+    Raises
+    ------
+    OptionError
+        When they are those of the other version.
+    """
+    is_list = isinstance(compressors, (tuple, list))
+    if zarr_format == 2 and is_list and len(compressors) < 2:
+        return compressors[0] if compressors else None
+    each = compressors if is_list else (compressors,)
+    if zarr_format == 3 and any(isinstance(one, numcodecs.abc.Codec) for one in each):
+        msg = (
+            f"compressors={compressors!r} is a codec of numcodecs, which Zarr v2 has; give one of "
+            "zarr.codecs, such as ZstdCodec or those in zarr.codecs.numcodecs, or zarr_format=2"
+        )
+        raise OptionError(msg)
+    return compressors
 
 
 def existing_array(store: Any, path: str, storage_options: Mapping[str, Any] | None) -> Any:
@@ -172,6 +277,7 @@ def part_of_array(
     OptionError
         Listing everything in which the array differs, or when the part is none.
     """
+    settings = settings.completed(given.settings)
     settings.check()
     name = f"array {array.store_path}"
     room = _room_in(array, name)
@@ -201,13 +307,15 @@ def part_of_array(
 
 
 def _room_in(array: Any, name: str) -> Room:
-    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get(V2_DIMS) or ()
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get(V2_DIMS)
+    # In v2 an attribute, which may hold anything.
+    is_list = isinstance(names, (tuple, list)) and len(names) == len(array.shape)
     return Room(
         name=name,
         shape=tuple(map(int, array.shape)),
         # Any axis of a Zarr array can grow.
         max_shape=(None,) * len(array.shape),
-        dims=tuple(names),
+        dims=tuple(names) if is_list else (),
     )
 
 
@@ -224,11 +332,11 @@ def _fitted_to(array: Any, name: str, settings: ZarrSettings, given: Input) -> S
         fill_value=array.fill_value,
         attrs=attributes,
     )
-    refuse_differences(existing, _asked(settings, given, array), given)
+    refuse_differences(existing, _asked(settings, given, array, form), given)
     return form
 
 
-def _asked(settings: ZarrSettings, given: Input, array: Any) -> Asked:
+def _asked(settings: ZarrSettings, given: Input, array: Any, form: Stored) -> Asked:
     """Return what the user said that an existing array may contradict."""
     chunk_shape = None
     is_open = isinstance(settings.chunks, str) and settings.chunks == "auto"
@@ -237,13 +345,14 @@ def _asked(settings: ZarrSettings, given: Input, array: Any) -> Asked:
         chunk_shape = chunk_wishes(settings.chunks, facts, given.dims)
     fill_value = settings.fill_value
     if fill_value is not None:
-        fill_value = as_fill_value("fill_value", fill_value, np.dtype(array.dtype))
+        element = as_fill_value("fill_value", fill_value, form.original)
+        fill_value = form.encode(np.asarray(element, form.original).reshape(1))[0]
     return Asked(
         dtype=settings.dtype,
         chunk_shape=chunk_shape,
         codec=_asked_codecs(settings, array),
         fill_value=fill_value,
-        attrs=plain_values(settings.attributes or {}),
+        attrs=json_attributes(settings.attributes or {}),
     )
 
 
@@ -251,7 +360,10 @@ def _asked_codecs(settings: ZarrSettings, array: Any) -> str | None:
     """Return the codecs that the user named, as zarr-python would keep them."""
     named = {
         name: value
-        for name, value in (("compressors", settings.compressors), ("filters", settings.filters))
+        for name, value in (
+            ("compressors", _of_version(settings.compressors, array.metadata.zarr_format)),
+            ("filters", settings.filters),
+        )
         if not (isinstance(value, str) and value == "auto")
     }
     if not named:
@@ -280,11 +392,18 @@ def _with_room(arranged: Arranged, settings: ZarrSettings) -> Arranged:
     Any axis of a Zarr array can grow; that one is meant to only shows there.
     """
     plan, chunks = arranged.plan, settings.chunks
-    if isinstance(chunks, (str, bool, int, Plan)) or plan.shard_shape or not plan.shape:
+    if isinstance(chunks, (bool, Plan)) or plan.shard_shape or not plan.shape:
         return arranged
-    asked = extents_asked(chunks, len(plan.shape), arranged.given.dims)
-    pairs = zip(asked, plan.shape, strict=True)
-    bounds = tuple(None if wish and wish > extent else extent for wish, extent in pairs)
+    # One number is for every axis, and no wish for more than there is of each.
+    is_wish = len(plan.shape) == 1 or not is_integer(chunks)
+    asked = extents_asked(chunks if is_wish else "auto", len(plan.shape), arranged.given.dims)
+    # What is empty by now is there to grow.
+    bounds = tuple(
+        None if not extent or (wish and wish > extent) else extent
+        for wish, extent in zip(asked, plan.shape, strict=True)
+    )
+    if None not in bounds:
+        return arranged
     upper = DEFAULT_CHUNK_NBYTES["zarr"]
     chunk_shape = growing_chunk_shape(plan, bounds, asked, upper)
     is_fixed = settings.workers is not None

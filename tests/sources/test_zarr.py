@@ -18,7 +18,9 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 import lazyio
 from lazyio.codecs.workspace import Workspace
 from lazyio.codecs.zarr_chain import Chain
+from lazyio.elements import TEXT
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
+from lazyio.sources import files
 from lazyio.sources.zarr import zarr_source
 
 MATRIX = np.arange(37 * 23, dtype="<i2").reshape(37, 23)
@@ -535,11 +537,52 @@ def test_metadata_that_is_no_object(path, text):
         lazyio.open(path)
 
 
-def test_variable_length_strings(path):
-    """What has no fixed size is refused."""
-    zarr.create_array(path, shape=(3,), dtype=str)
-    with pytest.raises(UnsupportedDtypeError, match=r"scan\.zarr.*no fixed size"):
-        lazyio.open(path)
+@pytest.mark.parametrize("version", [2, 3])
+def test_text_of_any_length(path, version):
+    """zarr-python reads it, a chunk at a time; it is numpy's own text in memory."""
+    values = np.array(["a", "", "日本語", "x" * 300, "b"] * 5).astype(TEXT).reshape(5, 5)
+    made = zarr.create_array(path, shape=(5, 5), chunks=(2, 3), dtype=str, zarr_format=version)
+    made[:4] = values[:4]
+    source = zarr_source(path, None)
+    assert source.dtype == TEXT
+    assert source.objects is None
+    wanted = values.copy()
+    wanted[4] = ""
+    np.testing.assert_array_equal(source.read((slice(0, 5), slice(0, 5))), wanted)
+    np.testing.assert_array_equal(source.read((slice(1, 4), slice(2, 4))), wanted[1:4, 2:4])
+    array = lazyio.open(path, chunks=(2, 5))
+    assert array.dtype == TEXT
+    np.testing.assert_array_equal(array.compute(scheduler="processes"), wanted)
+
+
+@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
+def test_python_objects_are_refused(path):
+    """Bytes of any length are objects, which no array of numpy's holds as values."""
+    zarr.create_array(path, shape=(3,), dtype=zarr.dtype.VariableLengthBytes())
+    with pytest.raises(UnsupportedDtypeError, match=r"scan\.zarr.*Python objects"):
+        zarr_source(path, None)
+
+
+@pytest.mark.parametrize(
+    ("row_nbytes", "most_reads"),
+    [(2**10, 1), (40 * 2**10, 20), (100 * 2**10, 256)],
+    ids=["short", "long", "too-long"],
+)
+def test_narrow_windows_of_plain_chunks(path, monkeypatch, row_nbytes, most_reads):
+    """Many short runs are one long read, as long as that is not slower."""
+    values = np.arange(256 * row_nbytes, dtype="u1").reshape(256, row_nbytes)
+    _create(path, values, {"chunks": values.shape, "compressors": None})
+    source, sizes = zarr_source(path, None), []
+    read = files.read_exactly
+
+    def note(file, offset, view):
+        sizes.append(len(view))
+        read(file, offset, view)
+
+    monkeypatch.setattr(files, "read_exactly", note)
+    region = (slice(0, 256), slice(7, 10))
+    np.testing.assert_array_equal(source.read(region), values[region])
+    assert 0 < len(sizes) <= most_reads
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,120 @@
+"""Attributes as Zarr keeps them: JSON that every reader takes, or a clear no.
+
+The policy, in one place. Numbers, text, booleans, ``None``, and lists and
+mappings of them are stored as they are; numpy's numbers and arrays as plain
+numbers and lists. Times become ISO 8601 text. What JSON has no form for is
+refused: bytes, complex numbers, objects, and numbers that are none or not
+finite, with which the metadata of the whole array would be no JSON any more.
+"""
+
+import base64
+import datetime as dt
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lazyio.errors import OptionError
+
+_REMEDY = "give numbers, text, or arrays, lists and dicts of them"
+
+
+def json_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes as JSON knows them.
+
+    Parameters
+    ----------
+    attributes : mapping
+        From names to values.
+
+    Raises
+    ------
+    OptionError
+        Naming the attribute that has no form in JSON.
+
+    Examples
+    --------
+    >>> json_attributes({"gain": np.float32(2), "probe": {"sites": np.arange(2)}})
+    {'gain': 2.0, 'probe': {'sites': [0, 1]}}
+    >>> json_attributes({"start": np.datetime64("2026-01-02")})
+    {'start': '2026-01-02'}
+    """
+    return {name: _plain(name, value) for name, value in attributes.items()}
+
+
+def xarray_fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
+    """Return the attribute ``_FillValue`` of a v3 array as xarray writes and reads it.
+
+    JSON has no NaN, so that floats are the base64 of their eight bytes.
+
+    Parameters
+    ----------
+    value : scalar
+        Of the array's dtype.
+    dtype : numpy.dtype
+        Type of an element.
+
+    Returns
+    -------
+    JSON value or None
+        ``None`` for dtypes in which xarray knows no gaps.
+
+    Examples
+    --------
+    >>> xarray_fill_value(-9, np.dtype("i2")), xarray_fill_value(1.0, np.dtype("f4"))
+    (-9, 'AAAAAAAA8D8=')
+    """
+    if dtype.kind in "biuU":
+        return np.asarray(value, dtype).item()
+    if dtype.kind == "f":
+        return _base64(struct.pack("<d", float(value)))
+    if dtype.kind == "c":
+        number = complex(value)
+        return [_base64(struct.pack("<d", part)) for part in (number.real, number.imag)]
+    return _base64(bytes(value)) if dtype.kind == "S" else None
+
+
+def _base64(raw: bytes) -> str:
+    return base64.standard_b64encode(raw).decode()
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        plain = {_text(name, key): _plain(name, item) for key, item in value.items()}
+        if len(plain) < len(value):
+            msg = f"attribute {name!r} has keys that are the same text: {list(value)}; rename them"
+            raise OptionError(msg)
+        return plain
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, item) for item in value]
+    if isinstance(value, np.ma.MaskedArray):
+        return _plain(name, value.tolist())
+    if isinstance(value, np.ndarray):
+        return [_plain(name, item) for item in value] if value.ndim else _plain(name, value[()])
+    if isinstance(value, np.datetime64):
+        return str(np.datetime_as_string(value))
+    if isinstance(value, (dt.datetime, dt.date, dt.time)):
+        return value.isoformat()
+    # Durations would become bare numbers, some of them; nothing says of what.
+    if isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        msg = f'attribute {name!r} holds {value}, which JSON has no form for; give None, or "NaN"'
+        raise OptionError(msg)
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    msg = (
+        f"attribute {name!r} holds {value!r} of type {type(value).__name__}, which JSON has no "
+        f"form for; {_REMEDY}"
+    )
+    raise OptionError(msg)
+
+
+def _text(name: str, key: Any) -> str:
+    """Return a key inside an attribute as text, where it is text or a number."""
+    if isinstance(key, (str, int, np.integer)) and not isinstance(key, bool):
+        return str(key)
+    msg = f"attribute {name!r} holds a dict with the key {key!r}; keys of JSON are text"
+    raise OptionError(msg)
