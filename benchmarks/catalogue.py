@@ -84,9 +84,11 @@ CATALOGUE = {
         make=_recording,
         rows=tuple(ROWS),
         default_rows=(
-            *_CORE,
+            "hdf5:none",
+            "hdf5:gzip-4",
+            "hdf5:zstd-1",
+            "zarr:zstd",
             "zarr:zstd-sharded",
-            "read-hdf5:none",
             "read-hdf5:gzip-4",
             "read-hdf5:zstd-1",
             "read-zarr:zstd",
@@ -95,7 +97,7 @@ CATALOGUE = {
     "cmip6": Entry(
         make=_climate,
         rows=_CORE,
-        default_rows=("hdf5:gzip-4", "hdf5:zstd-1", "zarr:zstd"),
+        default_rows=("hdf5:zstd-1",),
     ),
     "noise": Entry(
         make=partial(
@@ -191,7 +193,8 @@ def selection(
     Parameters
     ----------
     arrays, rows : list of str, optional
-        Those that are asked for.
+        Those that are asked for. With both, every such row of every such
+        array; rows alone are those of the arrays that are measured in them.
     is_all : bool
         Whether everything is, where those do not say otherwise.
 
@@ -202,17 +205,20 @@ def selection(
 
     Examples
     --------
-    >>> selection(["images"], ["hdf5:none"], is_all=False)
-    {'images': ('hdf5:none',)}
+    >>> selection(["images"], ["hdf5:gzip-9"], is_all=False)
+    {'images': ('hdf5:gzip-9',)}
     >>> list(selection(None, None, is_all=False))
     ['recording', 'cmip6']
     """
     found = {}
     for name in arrays or CATALOGUE:
         entry = CATALOGUE[name]
-        known = entry.rows if is_all or arrays else entry.default_rows
-        if rows is not None and (known or is_all):
+        is_whole = is_all or arrays is not None or (rows is not None and entry.default_rows)
+        known = entry.rows if is_whole else entry.default_rows
+        if arrays is not None and rows is not None:
             known = tuple(rows)
+        elif rows is not None:
+            known = tuple(row for row in rows if row in known)
         if known:
             found[name] = known
     return found

@@ -11,8 +11,8 @@ from benchmarks.cases import LIMIT, OURS
 from benchmarks.catalogue import CATALOGUE, selection
 from benchmarks.compare import Case, Contest, Timing
 from benchmarks.field import NAMES, contenders
-from benchmarks.options import add_shared, output_folder, save
-from benchmarks.rows import ROWS, subset
+from benchmarks.options import add_shared, chosen_from, output_folder, save
+from benchmarks.rows import ROWS
 from benchmarks.table import LEGEND, behind, ratios, render
 from benchmarks.versions import told
 
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     for what, known in (("rows", ROWS), ("arrays", CATALOGUE), ("contenders", NAMES)):
         parser.add_argument(
             f"--{what}",
-            type=_chosen_from(known),
+            type=chosen_from(known),
             help=f"comma-separated, name* for all that begin so, of {', '.join(known)}",
         )
     parser.add_argument("--repeats", type=int, default=3, help="runs of each (default: 3)")
@@ -76,16 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--docs", type=Path, help="file to rewrite with the tables")
     return parser
-
-
-def _chosen_from(known: Iterable[str]) -> Any:
-    def chosen(text: str) -> list[str]:
-        try:
-            return subset(text, known)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return chosen
 
 
 def _cases(given: argparse.Namespace) -> Iterable[Case]:
