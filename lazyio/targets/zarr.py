@@ -216,6 +216,12 @@ def create_array(
     OptionError, UnsupportedDtypeError, TargetExistsError, TargetError
         Before anything is computed.
     """
+    if any(field[0].subdtype for field in (dtype.fields or {}).values()):
+        msg = (
+            f"Zarr has no type for dtype {dtype}, a record with arrays as fields; write each "
+            "field as an array of its own"
+        )
+        raise UnsupportedDtypeError(msg)
     try:
         if path:
             zarr.open_group(store, mode="a", zarr_format=options.zarr_format)
