@@ -409,7 +409,8 @@ def _with_room(arranged: Arranged, settings: ZarrSettings) -> Arranged:
     )
     if None not in bounds:
         return arranged
-    upper = DEFAULT_CHUNK_NBYTES["zarr"]
+    # Several are held at once: read, merged and encoded.
+    upper = max(1, min(DEFAULT_CHUNK_NBYTES["zarr"], plan.memory_limit // 8))
     chunk_shape = growing_chunk_shape(plan, bounds, asked, upper)
     is_fixed = settings.workers is not None
     return replace(arranged, plan=with_chunks(plan, chunk_shape, workers_fixed=is_fixed))

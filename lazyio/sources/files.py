@@ -99,7 +99,7 @@ def read_region(file: FileIO, offset: int, shape: Shape, region: Region, out: Ar
         split -= 1
     inner = math.prod(shape[split + 1 :]) * itemsize
     if not shape:
-        read_exactly(file, offset, memoryview(out.reshape(1)).cast("B"))
+        read_exactly(file, offset, memoryview(out.reshape(1).view(np.uint8)))
         return
     strides = [math.prod(shape[axis + 1 :]) * itemsize for axis in range(len(shape))]
     run = wanted[split] * inner
