@@ -103,13 +103,14 @@ class ZarrTarget:
         if self._chain is None or self._folder is None:
             with disk_errors(self._where):
                 self._array[self._region(index) or ()] = chunk
+                self._add(self._nbytes_at(index))
             return
         whole = padded(chunk, self.chunk_shape, self.fill_value, workspace)
         if not whole.flags.c_contiguous:
             packed = workspace.array("packed", whole.shape, whole.dtype)
             np.copyto(packed, whole)
             whole = packed
-        name = f"{self._folder}/{self._array.metadata.encode_chunk_key(tuple(index))}"
+        name = self._name(index)
         if not self._keeps_empty and self._fill.is_all_of(whole):
             if self._replaces:
                 with disk_errors(self._folder):
@@ -118,8 +119,7 @@ class ZarrTarget:
         payload = self._chain.encode(whole, workspace)
         with disk_errors(self._folder):
             nbytes = self._write_object(name, payload)
-        with self._lock:
-            self._stored_nbytes += nbytes
+        self._add(nbytes)
 
     def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return a chunk's elements, cut at the end of the array."""
@@ -127,10 +127,26 @@ class ZarrTarget:
             return np.array(self._array[self._region(index) or ()], self.dtype)
 
     def finish(self) -> int:
-        """Return the bytes of all objects that were written."""
-        if self._chain is None:
+        """Return the bytes of all objects written; where the store is no folder, of all there."""
+        if self._folder is None:
             return int(self._array.nbytes_stored())
         return self._stored_nbytes
+
+    def _add(self, nbytes: int) -> None:
+        with self._lock:
+            self._stored_nbytes += nbytes
+
+    def _name(self, index: Sequence[int]) -> str:
+        return f"{self._folder}/{self._array.metadata.encode_chunk_key(tuple(index))}"
+
+    def _nbytes_at(self, index: Sequence[int]) -> int:
+        """Return what zarr-python has written, in a local folder."""
+        if self._folder is None:
+            return 0
+        try:
+            return os.stat(self._name(index)).st_size
+        except FileNotFoundError:
+            return 0  # It held the fill value only.
 
     @property
     def _where(self) -> Path:
@@ -216,6 +232,12 @@ def create_array(
     OptionError, UnsupportedDtypeError, TargetExistsError, TargetError
         Before anything is computed.
     """
+    if any(field[0].subdtype for field in (dtype.fields or {}).values()):
+        msg = (
+            f"Zarr has no type for dtype {dtype}, a record with arrays as fields; write each "
+            "field as an array of its own"
+        )
+        raise UnsupportedDtypeError(msg)
     try:
         if path:
             zarr.open_group(store, mode="a", zarr_format=options.zarr_format)

@@ -59,21 +59,21 @@ def xarray_fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
     Returns
     -------
     JSON value or None
-        ``None`` for dtypes in which xarray knows no gaps.
+        ``None`` for dtypes of which xarray reads none.
 
     Examples
     --------
     >>> xarray_fill_value(-9, np.dtype("i2")), xarray_fill_value(1.0, np.dtype("f4"))
     (-9, 'AAAAAAAA8D8=')
     """
-    if dtype.kind in "biuU":
+    if dtype.kind in "biu":
         return np.asarray(value, dtype).item()
     if dtype.kind == "f":
         return _base64(struct.pack("<d", float(value)))
     if dtype.kind == "c":
         number = complex(value)
         return [_base64(struct.pack("<d", part)) for part in (number.real, number.imag)]
-    return _base64(bytes(value)) if dtype.kind == "S" else None
+    return None
 
 
 def _base64(raw: bytes) -> str:

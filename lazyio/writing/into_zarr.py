@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 import zarr
+from zarr.storage import LocalStore
 
 from lazyio.errors import OptionError
 from lazyio.options import check_flags, refuse_unready
@@ -247,10 +248,7 @@ class _Call:
             msg = f"mode={self.mode!r} is for new arrays, and this one is there; leave it out"
             raise OptionError(msg)
         ((_, given),) = items_of(data, self.path)
-        if is_local(self.store):
-            self._refuse_storage_options()
-            refuse_zip(store_path(self.store))
-        array = existing_array(self.store, self.path, self.storage_options)
+        array = self._existing()
         arranged, window = part_of_array(
             array, self.path, given, self.settings, region=region, append_dim=append_dim
         )
@@ -268,6 +266,20 @@ class _Call:
         root = store_path(self.store)
         refuse_own_source(given, root, self.path)
         return PartOfStore(root=root, name=self.path, **facts)
+
+    def _existing(self) -> Any:
+        """Return the array of which a part is to be written."""
+        if not is_url(self.store):
+            self._refuse_storage_options()
+        if isinstance(self.store, zarr.Array):
+            return self.store
+        if is_local(self.store):
+            root = store_path(self.store)
+            refuse_zip(root)
+            return existing_array(LocalStore(root), self.path)
+        check_store(self.store)
+        store, inside = store_behind(self.store, self.storage_options)
+        return existing_array(store, f"{inside}/{self.path}".strip("/"))
 
     def _items(self, data: Any) -> tuple[ZarrItem, ...]:
         """Return the arrays, each with its plan and settings."""

@@ -1,5 +1,6 @@
 """What a user says of a Zarr array, and what it comes down to: shapes, codecs, names."""
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded
 from lazyio.writing.existing import Asked, Existing, refuse_differences
 from lazyio.writing.windows import Room, Window, whole, window_at, window_behind
 from lazyio.writing.zarr_order import ZarrItem
+from lazyio.writing.zarr_stores import node_at, node_name
 
 _OF_HDF5 = ("compression", "compression_opts", "shuffle", "fletcher32", "maxshape", "links")
 """Settings of an H5DataIO that say nothing of a Zarr array, all axes of which may grow."""
@@ -234,30 +236,33 @@ def _of_version(compressors: Any, zarr_format: int) -> Any:
     return compressors
 
 
-def existing_array(store: Any, path: str, storage_options: Mapping[str, Any] | None) -> Any:
-    """Return the array of which a part is to be written, open for writing.
+def existing_array(store: Any, path: str) -> Any:
+    """Return the array of which a part is to be written.
+
+    Parameters
+    ----------
+    store : zarr store
+        In which it lies.
+    path : str
+        Counted from the root of the store.
 
     Raises
     ------
     TargetError
         When there is none.
     """
-    if isinstance(store, zarr.Array):
-        return store
-    options: dict[str, Any] = {}
-    if storage_options:
-        options["storage_options"] = dict(storage_options)
+    name = node_name(store, path)
     try:
-        if isinstance(store, zarr.Group):
-            found = store[path] if path else None
-        else:
-            found = zarr.open_array(store, path=path, mode="r+", **options)
-    except (KeyError, ValueError, OSError, zarr.errors.BaseZarrError) as error:
-        msg = f"{store} has no array {path!r}, of which a part could be written: {error}"
-        raise TargetError(getattr(error, "errno", None) or 2, msg) from error
+        found = node_at(store, path)
+    except (KeyError, ValueError, TypeError, OSError) as error:
+        msg = f"{name} cannot be opened to write a part of it: {error}"
+        raise TargetError(getattr(error, "errno", None) or errno.EIO, msg) from error
+    if found is None:
+        msg = f"{name} does not exist; lazyio.allocate makes an empty array to write parts of"
+        raise TargetError(errno.ENOENT, msg)
     if not isinstance(found, zarr.Array):
-        msg = f"{store}: {path!r} is a group, of which no part can be written; name an array in it"
-        raise TargetError(2, msg)
+        msg = f"{name} is a group, of which no part can be written; name an array in it"
+        raise TargetError(errno.EISDIR, msg)
     return found
 
 
@@ -404,7 +409,8 @@ def _with_room(arranged: Arranged, settings: ZarrSettings) -> Arranged:
     )
     if None not in bounds:
         return arranged
-    upper = DEFAULT_CHUNK_NBYTES["zarr"]
+    # Several are held at once: read, merged and encoded.
+    upper = max(1, min(DEFAULT_CHUNK_NBYTES["zarr"], plan.memory_limit // 8))
     chunk_shape = growing_chunk_shape(plan, bounds, asked, upper)
     is_fixed = settings.workers is not None
     return replace(arranged, plan=with_chunks(plan, chunk_shape, workers_fixed=is_fixed))

@@ -129,6 +129,8 @@ def check_open_array(array: "zarr.Array[Any]", *, grows: bool) -> None:
 
 def node_at(store: Any, path: str) -> Node | None:
     """Return the array or group at a path, ``None`` where there is nothing."""
+    if isinstance(store, LocalStore) and not store.root.exists():
+        return None  # zarr would make the folder, to look into it.
     mode: Any = "r" if store.read_only else "r+"
     try:
         return zarr.open(store, path=path, mode=mode)
