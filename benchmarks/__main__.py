@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import chunks, memory, planning, reads, writing
+from benchmarks import chunks, comparison, memory, planning, reads
 
 _COMMANDS = {
     "planning": planning.main,
@@ -13,11 +13,11 @@ _COMMANDS = {
 
 
 def main() -> int:
-    """Run the command that the first argument names; by default time writing."""
+    """Run the command that the first argument names; by default compare writing and reading."""
     arguments = sys.argv[1:]
     if arguments and arguments[0] in _COMMANDS:
         return _COMMANDS[arguments[0]](arguments[1:])
-    return writing.main(arguments)
+    return comparison.main(arguments)
 
 
 if __name__ == "__main__":

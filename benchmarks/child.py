@@ -13,8 +13,8 @@ class ChildError(RuntimeError):
     """A measurement failed; the message is what its process said."""
 
 
-def run_child(module: str, argument: str) -> dict[str, Any]:
-    """Run a module of this package; return the JSON object it printed last.
+def run_child(module: str, argument: str) -> Any:
+    """Run a module of this package; return what it printed last, as JSON.
 
     Parameters
     ----------

@@ -2,10 +2,11 @@
 
 import argparse
 
-from benchmarks.cases import OURS, ROWS, Array
-from benchmarks.compare import Contest
+from benchmarks.cases import OURS, Array
+from benchmarks.compare import Case, Contest
 from benchmarks.options import add_shared, output_folder, save
 from benchmarks.recording import repeated_recording
+from benchmarks.rows import ROWS
 
 _CHUNK = 2048
 _FLOOR = "pieces"
@@ -37,7 +38,8 @@ def main(arguments: list[str]) -> int:
             chunks=(_CHUNK,),
         )
         contest = Contest(folder, repeats=given.repeats, threads=given.threads)
-        timings = contest.run(array, ROWS["hdf5:none"], [_FLOOR, OURS, "h5py"])
+        taking_part = (_FLOOR, OURS, "h5py")
+        timings = contest.run(Case(array=array, row=ROWS["hdf5:none"], contenders=taking_part))
     if contest.failed or contest.missing:
         return 1
     costs = {one.contender: 1e6 * one.median / n_chunks for one in timings}

@@ -4,8 +4,8 @@ import argparse
 import json
 
 from benchmarks.child import ChildError, run_child
-from benchmarks.memory_one import CASES
-from benchmarks.options import add_shared, output_folder, save
+from benchmarks.memory_one import CASES, removed
+from benchmarks.options import add_shared, chosen_from, output_folder, save
 from benchmarks.recording import repeated_recording
 
 _N_CHANNELS = 384
@@ -24,6 +24,12 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks memory", description=__doc__)
     add_shared(parser)
     parser.add_argument("--gib", type=float, default=4, help="size of the array (default: 4)")
+    parser.add_argument(
+        "--cases",
+        type=chosen_from(CASES),
+        default=list(CASES),
+        help=f"comma-separated, of {', '.join(CASES)} (default: all)",
+    )
     given = parser.parse_args(arguments)
     gib = 0.5 if given.short else given.gib
     results = []
@@ -32,20 +38,20 @@ def main(arguments: list[str]) -> int:
         large, small = folder / "large.raw", folder / "small.raw"
         repeated_recording(large, int(gib * 2**30), _N_CHANNELS)
         repeated_recording(small, 4 << 20, _N_CHANNELS)
-        for case in CASES:
+        for case in given.cases:
             for compression in (None, "zstd"):
                 job = {
                     "case": case,
                     "compression": compression,
                     "large": str(large),
                     "small": str(small),
-                    "output": str(folder / "output.h5"),
+                    "output": str(folder / "output"),
                     "n_channels": _N_CHANNELS,
                     "memory_limit": _LIMIT_MIB << 20,
                     "workers": _WORKERS,
                 }
                 results.append(_measure(job))
-                (folder / "output.h5").unlink(missing_ok=True)
+                removed(folder / "output")
     save(given.json, gib=gib, limit_mib=_LIMIT_MIB, workers=_WORKERS, results=results)
     return 0 if all(one["is_ok"] for one in results) else 1
 

@@ -4,10 +4,11 @@ import argparse
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rows import subset
 from benchmarks.versions import environment
 
 
@@ -27,6 +28,24 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, help="write the results there too")
     parser.add_argument("--short", action="store_true", help="small sizes: only whether it works")
+
+
+def chosen_from(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a type of arguments: names that are separated by commas.
+
+    Parameters
+    ----------
+    known : iterable of str
+        Names there are.
+    """
+
+    def chosen(text: str) -> list[str]:
+        try:
+            return subset(text, known)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return chosen
 
 
 @contextlib.contextmanager

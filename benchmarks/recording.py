@@ -2,17 +2,13 @@
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from benchmarks.cases import Array
-
-RECORDING_SHAPE = (700_000, 384)
-RECORDING_CHUNKS = (13_000, 96)
-SHORT_SHAPE = (7_000, 384)
-SHORT_CHUNKS = (1_300, 96)
 
 CMIP6 = Path(__file__).parents[2] / "shared" / "data" / "cmip6_tas.nc"
 
@@ -64,32 +60,46 @@ class Recording:
         return np.rint(signal, out=signal).astype("<i2")
 
 
-def recording(folder: Path, *, short: bool = False) -> Array:
-    """Return the recording, written to ``folder`` unless it is there already.
+def recording(
+    folder: Path, *, shape: tuple[int, int], chunks: tuple[int, int], name: str = "recording"
+) -> Array:
+    """Return a recording, written to ``folder`` unless it is there already.
 
     Parameters
     ----------
     folder : Path
         Where the raw file is kept.
-    short : bool
-        A hundredth of it, in smaller chunks.
+    shape, chunks : tuple of int
+        Rows and channels: of all, and of a chunk.
+    name : str
+        Of the array in tables; recordings of one shape have one file.
     """
-    shape = SHORT_SHAPE if short else RECORDING_SHAPE
-    path = folder / f"recording-{shape[0]}x{shape[1]}.raw"
-    if not path.exists():
-        unfinished = path.with_suffix(".unfinished")
+
+    def write(path: Path) -> None:
         source = Recording(shape[1])
-        with unfinished.open("wb") as file:
+        with path.open("wb") as file:
             for start in range(0, shape[0], _SLAB_ROWS):
                 source.slab(min(_SLAB_ROWS, shape[0] - start)).tofile(file)
+
+    path = kept(folder / f"recording-{shape[0]}x{shape[1]}.raw", write)
+    return Array(name=name, path=str(path), shape=shape, dtype="<i2", chunks=chunks)
+
+
+def kept(path: Path, write: Callable[[Path], None]) -> Path:
+    """Return a file, made unless it is there; one that was not finished is not there.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    write : callable
+        Makes it at the path that it is given.
+    """
+    if not path.exists():
+        unfinished = path.with_suffix(".unfinished")
+        write(unfinished)
         unfinished.replace(path)
-    return Array(
-        name="recording",
-        path=str(path),
-        shape=shape,
-        dtype="<i2",
-        chunks=SHORT_CHUNKS if short else RECORDING_CHUNKS,
-    )
+    return path
 
 
 def repeated_recording(path: Path, nbytes: int, n_channels: int, dtype: str = "<i2") -> int:
@@ -168,17 +178,20 @@ def small_netcdf(folder: Path, shape: tuple[int, int, int] = (100, 24, 32)) -> A
 
 
 def read_through(path: str) -> None:
-    """Read a file once, so that it is in the page cache before any clock starts.
+    """Read files once, so that they are in the page cache before any clock starts.
 
     Parameters
     ----------
     path : str
-        The file.
+        A file, or a folder all files of which are read.
     """
     buffer = bytearray(8 << 20)
-    file = os.open(path, os.O_RDONLY)
-    try:
-        while os.readv(file, [buffer]):
-            pass
-    finally:
-        os.close(file)
+    for one in [Path(path), *Path(path).rglob("*")]:
+        if one.is_dir():
+            continue
+        file = os.open(one, os.O_RDONLY)
+        try:
+            while os.readv(file, [buffer]):
+                pass
+        finally:
+            os.close(file)

@@ -14,8 +14,11 @@ _DISTRIBUTIONS = (
     "hdf5plugin",
     "dask",
     "hdmf",
+    "tables",
     "tensorstore",
+    "xarray",
     "zarr",
+    "zarrs",
     "numcodecs",
     "isal",
     "deflate",
@@ -36,6 +39,13 @@ def environment() -> dict[str, Any]:
             **{name: _version(name) for name in _DISTRIBUTIONS},
         },
     }
+
+
+def told() -> str:
+    """Return a sentence that says what was measured with."""
+    facts = environment()
+    listed = [f"{name} {version}" for name, version in facts["versions"].items() if version]
+    return f"Measured on {facts['cpu_count']} cores, {facts['platform']}, with {', '.join(listed)}."
 
 
 def _version(name: str) -> str | None:

@@ -1,12 +1,8 @@
 """Lazy arrays that do not fit in memory, to HDF5 and Zarr with chunks that match."""
 
-from lazyio.allocation import allocate
 from lazyio.errors import LazyioError
-from lazyio.into_hdf5 import to_hdf5
-from lazyio.into_zarr import to_zarr
-from lazyio.planning import Plan
-from lazyio.reading import (
-    concatenate,
+from lazyio.opening.joining import concatenate, stack
+from lazyio.opening.reading import (
     from_array,
     from_function,
     from_hdf5,
@@ -15,11 +11,14 @@ from lazyio.reading import (
     from_source,
     from_zarr,
     open,
-    plan,
-    stack,
 )
+from lazyio.planner import plan
+from lazyio.planning import Plan
 from lazyio.run.report import WriteReport
 from lazyio.sources.base import Source
+from lazyio.writing.allocation import allocate
+from lazyio.writing.into_hdf5 import to_hdf5
+from lazyio.writing.into_zarr import to_zarr
 
 __all__ = [
     "LazyioError",

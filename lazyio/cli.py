@@ -18,15 +18,15 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from lazyio.codecs.filters import NAMES
 from lazyio.errors import LazyioError, OptionError, UnknownFormatError
-from lazyio.into_hdf5 import to_hdf5
-from lazyio.into_zarr import to_zarr
-from lazyio.reading import open as open_lazily
-from lazyio.reading import plan
+from lazyio.opening.reading import open as open_lazily
+from lazyio.planner import plan
 from lazyio.sizes import format_size
 from lazyio.sources.files import existing
 from lazyio.sources.hdf5 import dataset_keys, open_hdf5
 from lazyio.sources.lookup import SUFFIXES, format_of
 from lazyio.sources.zarr import array_paths, zarr_source
+from lazyio.writing.into_hdf5 import to_hdf5
+from lazyio.writing.into_zarr import to_zarr
 
 DONE, FAILED, USAGE = 0, 1, 2
 INTERRUPTED, TERMINATED = 130, 143

@@ -178,7 +178,7 @@ def test_elements_without_a_place_are_refused(out, dtype, match):
         ("c8", 1j, 1j),
         ("S3", b"abc", b"abc"),
         ("M8[s]", np.datetime64("1970-01-02"), 86400),
-        ("M8[s]", np.datetime64("NaT"), np.iinfo("i8").min),
+        ("M8[s]", np.datetime64("NaT", "s"), np.iinfo("i8").min),
         ("m8[ms]", np.timedelta64(2, "s"), 2000),
         ([("a", "i2"), ("b", "f4")], (1, 2.0), (1, 2.0)),
     ],

@@ -50,6 +50,10 @@ def test_what_is_refused_is_refused_at_once(tmp_path):
     lazyio.to_hdf5(np.ones(3), path)
     with pytest.raises(TargetExistsError, match="overwrite=True"):
         lazyio.to_hdf5(np.ones(3), path, compute=False)
+    with pytest.raises(OptionError, match="progress="):
+        lazyio.to_hdf5(np.ones(3), path, "y", progress="yes", compute=False)
+    with pytest.raises(OptionError, match="libver="):
+        lazyio.to_hdf5(np.ones(3), path, "y", libver="latest", compute=False)
     for compute in (None, 1, "no"):
         with pytest.raises(OptionError, match="compute="):
             lazyio.to_hdf5(np.ones(3), path, "y", compute=compute)

@@ -78,6 +78,22 @@ def test_what_does_not_fit_a_dataset(file):
         lazyio.to_hdf5(VALUES, dataset, compression="gzip")
 
 
+def test_dasks_order_of_arguments(file, tmp_path):
+    """An open group is a place to write to, and not a mapping of arrays."""
+    lazyio.to_hdf5(file, "a", VALUES)
+    lazyio.to_hdf5(file, {"b": VALUES * 2})
+    np.save(tmp_path / "source.npy", VALUES)
+    lazyio.to_hdf5(tmp_path / "source.npy", file, "c")
+    lazyio.to_hdf5({"d": VALUES}, file, "/")
+    assert sorted(file) == ["a", "b", "c", "d"]
+    assert (file["b"][:] == VALUES * 2).all()
+    assert (file["c"][:] == VALUES).all()
+    for arguments in ((VALUES, file, 5), ({"a": VALUES}, file, VALUES), (VALUES, file, None)):
+        with pytest.raises(OptionError, match="does not name a dataset") as caught:
+            lazyio.to_hdf5(*arguments)
+        assert len(str(caught.value)) < 200
+
+
 @pytest.mark.parametrize("mode", ["w", "x"])
 def test_modes_are_for_paths(file, mode):
     with pytest.raises(OptionError, match="is there already"):

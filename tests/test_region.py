@@ -252,11 +252,24 @@ def test_what_is_not_there(tmp_path):
     with h5py.File(path, "w") as file:
         file.create_group("group")
         file["link"] = h5py.ExternalLink("other.h5", "x")
+        file["folder"] = h5py.ExternalLink("other.h5", "/")
+        file["empty"] = h5py.Empty("f4")
+        layout = h5py.VirtualLayout((3,), "f8")
+        layout[:] = h5py.VirtualSource("other.h5", "x", (3,))
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("outside", (3,), "f8", external=[(str(tmp_path / "raw"), 0, 24)])
     for key in ("missing", "group"):
         with pytest.raises(TargetError, match="is no dataset"):
             lazyio.to_hdf5(np.ones(3), path, key, region=...)
-    with pytest.raises(TargetError, match="leads out of the file"):
-        lazyio.to_hdf5(np.ones(3), path, "link", region=...)
+    for key in ("link", "folder/x"):
+        with pytest.raises(TargetError, match="leads out of the file"):
+            lazyio.to_hdf5(np.ones(3), path, key, region=...)
+    for key in ("virtual", "outside"):
+        with pytest.raises(TargetError, match="lie in other files"):
+            lazyio.to_hdf5(np.ones(3), path, key, region=...)
+    with pytest.raises(TargetError, match="null dataspace"):
+        lazyio.to_hdf5(np.ones(3), path, "empty", region=...)
+    assert (read(tmp_path / "other.h5") == 0).all()
     path.write_bytes(b"not HDF5")
     with pytest.raises(TargetError, match="is no HDF5 file"):
         lazyio.to_hdf5(np.ones(3), path, "x", region=...)
@@ -450,3 +463,15 @@ def test_filters_that_are_not_to_be_had_are_named(tmp_path):
             h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_INT32, space, properties)
     with pytest.raises(OptionError, match="32999"):
         lazyio.to_hdf5(np.ones(5, "i4"), tmp_path / "x.h5", "x", region=np.s_[:5])
+
+
+@pytest.mark.parametrize("chunks", [(300, 8), {0: 300}, {"time": 300}, (300, -1), [300, None]])
+def test_the_chunks_of_a_dataset_may_be_said_again(tmp_path, chunks):
+    """Whatever the extents of the part, and of the dataset, are by now."""
+    path = tmp_path / "x.h5"
+    options = {"dims": ("time", "channel"), "maxshape": (None, 8)}
+    lazyio.to_hdf5(np.ones((10, 8)), path, "x", chunks=(300, 8), **options)
+    lazyio.to_hdf5(np.ones((5, 8)), path, "x", append_dim=0, chunks=chunks)
+    lazyio.to_hdf5(np.ones(8), path, "x", region=3, chunks=chunks)
+    with pytest.raises(OptionError, match=r"chunks are \(300, 8\), not \(7, None\)"):
+        lazyio.to_hdf5(np.ones((5, 8)), path, "x", append_dim=0, chunks=(7, -1))

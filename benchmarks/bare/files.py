@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -9,12 +10,8 @@ from typing import Any, Protocol, Self
 class Sink(Protocol):
     """Takes payloads from several threads."""
 
-    def put(self, number: int, payload: Any) -> int:
-        """Write a chunk's payload; return its position."""
-        ...
-
-    def get(self, position: int, nbytes: int) -> bytes:
-        """Return a payload."""
+    def put(self, number: int, payloads: Sequence[Any]) -> tuple[str, int]:
+        """Write a unit's payloads, one after the other; return the file and where they begin."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -28,27 +25,23 @@ class SoleFile:
     Parameters
     ----------
     path : str
-        The file.
-    mode : {"w", "r"}
-        Whether to make it.
+        The file, which is made.
     """
 
-    def __init__(self, path: str, mode: str) -> None:
-        self._file = os.open(path, os.O_RDWR | (os.O_CREAT | os.O_EXCL if mode == "w" else 0))
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         self._end = 0
         self._lock = threading.Lock()
 
-    def put(self, number: int, payload: Any) -> int:  # noqa: ARG002 - the order is the position
-        """Append a payload; return where it begins."""
+    def put(self, number: int, payloads: Sequence[Any]) -> tuple[str, int]:  # noqa: ARG002 - appended
+        """Append payloads."""
+        nbytes = sum(map(len, payloads))
         with self._lock:
             position = self._end
-            self._end += len(payload)
-        _write_all(os.pwrite(self._file, payload, position), payload)
-        return position
-
-    def get(self, position: int, nbytes: int) -> bytes:
-        """Return the payload that begins at a position."""
-        return os.pread(self._file, nbytes, position)
+            self._end += nbytes
+        _require(os.pwritev(self._file, payloads, position), nbytes)
+        return self._path, position
 
     def __enter__(self) -> Self:
         return self
@@ -58,33 +51,27 @@ class SoleFile:
 
 
 class Folder:
-    """One folder with a file per payload.
+    """One folder with a file per unit.
 
     Parameters
     ----------
     path : str
-        The folder.
-    mode : {"w", "r"}
-        Whether to make it.
+        The folder, which is made.
     """
 
-    def __init__(self, path: str, mode: str) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
-        if mode == "w":
-            Path(path).mkdir()
+        Path(path).mkdir()
 
-    def put(self, number: int, payload: Any) -> int:
-        """Write a payload to a file of that number."""
-        file = os.open(f"{self._path}/{number}", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    def put(self, number: int, payloads: Sequence[Any]) -> tuple[str, int]:
+        """Write payloads to a file of that number."""
+        path = f"{self._path}/{number}"
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            _write_all(os.write(file, payload), payload)
+            _require(os.writev(file, payloads), sum(map(len, payloads)))
         finally:
             os.close(file)
-        return number
-
-    def get(self, position: int, nbytes: int) -> bytes:  # noqa: ARG002 - it is the whole file
-        """Return the payload of a number."""
-        return Path(self._path, str(position)).read_bytes()
+        return path, 0
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +80,23 @@ class Folder:
         pass
 
 
-def _write_all(written: int, payload: Any) -> None:
-    if written != len(payload):
-        msg = f"only {written} of {len(payload)} bytes were written; is the disk full?"
+def sync(path: str) -> None:
+    """Force a file, or all files and folders below a folder, to the disk.
+
+    Parameters
+    ----------
+    path : str
+        The file or folder.
+    """
+    for one in [Path(path), *Path(path).rglob("*")]:
+        file = os.open(one, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def _require(written: int, nbytes: int) -> None:
+    if written != nbytes:
+        msg = f"only {written} of {nbytes} bytes were written; is the disk full?"
         raise OSError(msg)

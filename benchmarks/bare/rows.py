@@ -1,4 +1,4 @@
-"""Rows of chunks of a source, read into one buffer per thread."""
+"""Rows of a source, read into one buffer per thread."""
 
 import os
 from collections.abc import Callable
@@ -14,15 +14,17 @@ Read = Callable[[slice], np.ndarray]
 """Rows to their data, which stand until the next call."""
 
 
-def open_rows(array: Array) -> Read:
+def open_rows(array: Array, n_rows: int) -> Read:
     """Return what reads rows, for one thread.
 
     Parameters
     ----------
     array : Array
         Which one.
+    n_rows : int
+        As many at once at most.
     """
-    buffer = np.empty((array.chunks[0], *array.shape[1:]), array.dtype)
+    buffer = np.empty((n_rows, *array.shape[1:]), array.dtype)
     if array.key is None:
         return _raw_rows(array, buffer)
     return _deflated_rows(array, buffer)

@@ -12,18 +12,19 @@ class Shuffle:
     Parameters
     ----------
     dtype : dtype
-        Type of an element, 2 or 4 bytes.
+        Type of an element, of 2, 4 or 8 bytes.
     chunk : tuple of int
         Chunk shape; smaller edge chunks are padded with zeros.
     """
 
     def __init__(self, dtype: np.dtype, chunk: tuple[int, ...]) -> None:
-        if dtype.itemsize not in (2, 4):
-            msg = f"the limit shuffles elements of 2 or 4 bytes, not {dtype}"
+        if dtype.itemsize not in (2, 4, 8):
+            msg = f"the limit shuffles elements of 2, 4 or 8 bytes, not {dtype}"
             raise ValueError(msg)
         self._bits = np.dtype(f"u{dtype.itemsize}")
         self._planes = np.zeros((dtype.itemsize, *chunk), "u1")
-        self._halves = np.empty(chunk, "u2") if dtype.itemsize == 4 else None
+        sizes = [size for size in (4, 2) if size < dtype.itemsize]
+        self._halves = [np.empty(chunk, f"u{size}") for size in sizes]
 
     def __call__(self, chunk: np.ndarray) -> np.ndarray:
         """Return the planes of a chunk, one after the other, until the next call."""
@@ -31,15 +32,7 @@ class Shuffle:
         planes = self._planes[(slice(None), *edge)]
         if planes.shape != self._planes.shape:
             self._planes[...] = 0
-        bits = chunk.view(self._bits)
-        if self._halves is None:
-            _split(bits, planes)
-        else:
-            halves = self._halves[edge]
-            np.copyto(halves, bits, casting="unsafe")
-            _split(halves, planes[:2])
-            np.right_shift(bits, 16, out=halves, casting="unsafe")
-            _split(halves, planes[2:])
+        _split(chunk.view(self._bits), planes, [half[edge] for half in self._halves])
         return self._planes.reshape(-1)
 
 
@@ -86,6 +79,16 @@ def unshuffle(planes: bytes | bytearray, out: np.ndarray) -> None:
     blosc.decompress(b"".join((header, planes)), out)
 
 
-def _split(halves: np.ndarray, planes: np.ndarray) -> None:
-    np.copyto(planes[0], halves, casting="unsafe")
-    np.right_shift(halves, 8, out=planes[1], casting="unsafe")
+def _split(bits: np.ndarray, planes: np.ndarray, halves: list[np.ndarray]) -> None:
+    """Write the bytes of elements to their planes, halving wide elements first."""
+    middle = len(planes) // 2
+    width = 8 * middle
+    if not halves:
+        np.copyto(planes[0], bits, casting="unsafe")
+        np.right_shift(bits, width, out=planes[1], casting="unsafe")
+        return
+    half, *rest = halves
+    np.copyto(half, bits, casting="unsafe")
+    _split(half, planes[:middle], rest)
+    np.right_shift(bits, width, out=half, casting="unsafe")
+    _split(half, planes[middle:], rest)

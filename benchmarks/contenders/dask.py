@@ -1,40 +1,15 @@
-"""``da.to_hdf5`` and ``da.to_zarr``; a block is a row of chunks."""
+"""``da.to_hdf5``, or ``da.store`` to Zarr arrays; a block is whole rows of chunks."""
 
 from collections.abc import Callable
 from typing import Any
 
 import dask
 import dask.array as da
-import numpy as np
 
-from benchmarks.cases import Array, Job
-from benchmarks.contenders.opened import KEY, hdf5_filters, open_source
-from benchmarks.contenders.zarr_codecs import zarr_compressors
-
-
-class RawReader:
-    """A raw file as dask likes it best.
-
-    ``from_array`` would copy a memmap into memory and hash it; a reader that
-    holds one would be hashed as well.
-
-    Parameters
-    ----------
-    array : Array
-        Which one.
-    """
-
-    def __init__(self, array: Array) -> None:
-        self._array = array
-        self.shape = array.shape
-        self.ndim = len(array.shape)
-        self.dtype = np.dtype(array.dtype)
-
-    def __getitem__(self, region: Any) -> np.ndarray:
-        return np.asarray(open_source(self._array)[region])
-
-    def __dask_tokenize__(self) -> str:
-        return repr(self._array)
+from benchmarks.cases import Job
+from benchmarks.contenders.opened import hdf5_filters, open_graph
+from benchmarks.contenders.zarr_arrays import create_arrays, use_threads
+from benchmarks.outputs import OUTPUTS
 
 
 def prepare(job: Job) -> Callable[[], Any]:
@@ -45,12 +20,31 @@ def prepare(job: Job) -> Callable[[], Any]:
     job : Job
         What to write.
     """
-    dask.config.set(num_workers=job.threads)
-    array = job.array
-    source = RawReader(array) if array.key is None else open_source(array)
-    data = da.from_array(source, chunks=(array.chunks[0], *array.shape[1:]))
     if job.row.format == "zarr":
-        compressors = zarr_compressors(job.row)
-        return lambda: da.to_zarr(data, job.output, chunks=array.chunks, compressors=compressors)
+        use_threads(job.threads)
+        return prepare_zarr(job)
+    dask.config.set(num_workers=job.threads)
+    data = open_graph(job)
+    arrays = {name: OUTPUTS[name](data) for name in job.array.outputs}
     filters = hdf5_filters(job.row)
-    return lambda: da.to_hdf5(job.output, KEY, data, chunks=array.chunks, **filters)
+    return lambda: da.to_hdf5(job.output, arrays, chunks=job.array.chunks, **filters)
+
+
+def prepare_zarr(job: Job) -> Callable[[], Any]:
+    """Return what writes with dask and whoever encodes for zarr-python.
+
+    Parameters
+    ----------
+    job : Job
+        What to write.
+    """
+    dask.config.set(num_workers=job.threads)
+    data = open_graph(job)
+
+    def write() -> None:
+        targets = create_arrays(job)
+        sources = [OUTPUTS[name](data) for name in targets]
+        # No lock: blocks are whole chunks and shards.
+        da.store(sources, list(targets.values()), lock=False)
+
+    return write

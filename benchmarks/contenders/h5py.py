@@ -5,7 +5,8 @@ from collections.abc import Callable
 import h5py
 
 from benchmarks.cases import Job
-from benchmarks.contenders.opened import KEY, hdf5_filters, open_source
+from benchmarks.contenders.opened import hdf5_filters, open_source
+from benchmarks.outputs import OUTPUTS
 
 
 def prepare(job: Job) -> Callable[[], None]:
@@ -18,15 +19,16 @@ def prepare(job: Job) -> Callable[[], None]:
     """
     source = open_source(job.array)
     filters = hdf5_filters(job.row)
-    step = job.array.chunks[0]
+    made = {name: OUTPUTS[name] for name in job.array.outputs}
 
     def write() -> None:
         with h5py.File(job.output, "w") as file:
-            dataset = file.create_dataset(
-                KEY, source.shape, source.dtype, chunks=job.array.chunks, **filters
-            )
-            for start in range(0, source.shape[0], step):
-                rows = slice(start, start + step)
-                dataset[rows] = source[rows]
+            for name, make in made.items():
+                shape = (len(source), *make(source[:1]).shape[1:])
+                file.create_dataset(name, shape, source.dtype, chunks=job.array.chunks, **filters)
+            for rows in job.blocks():
+                block = source[rows]
+                for name, make in made.items():
+                    file[name][rows] = make(block)
 
     return write

@@ -9,7 +9,8 @@ from hdmf.common import SimpleMultiContainer, VectorData, get_manager
 from hdmf.data_utils import GenericDataChunkIterator
 
 from benchmarks.cases import Job
-from benchmarks.contenders.opened import KEY, hdf5_filters, open_source
+from benchmarks.contenders.opened import hdf5_filters, open_source
+from benchmarks.outputs import KEY
 
 
 class Slices(GenericDataChunkIterator):
@@ -38,7 +39,7 @@ class Slices(GenericDataChunkIterator):
 
 
 def prepare(job: Job) -> Callable[[], None]:
-    """Return what writes with HDMF; a buffer is a row of chunks.
+    """Return what writes with HDMF; a buffer is whole rows of chunks.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def prepare(job: Job) -> Callable[[], None]:
     """
     source = open_source(job.array)
     chunks = job.array.chunks
-    buffer = tuple(map(min, (chunks[0], *source.shape[1:]), source.shape))
+    buffer = (job.block_rows, *source.shape[1:])
 
     def write() -> None:
         slices = Slices(source, chunk_shape=chunks, buffer_shape=buffer)

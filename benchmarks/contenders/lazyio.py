@@ -4,10 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import dask
+import dask.array as da
 
 import lazyio
-from benchmarks.cases import Job, Row
-from benchmarks.contenders.zarr_codecs import zarr_compressors
+from benchmarks.cases import Array, Job, Row
+from benchmarks.contenders.opened import as_it_is
+from benchmarks.contenders.zarr_arrays import zarr_settings
+from benchmarks.outputs import KEY, OUTPUTS
 
 
 def prepare(job: Job) -> Callable[[], Any]:
@@ -19,23 +22,31 @@ def prepare(job: Job) -> Callable[[], Any]:
         What to write.
     """
     dask.config.set(num_workers=job.threads)
-    array = job.array
-    if array.key is None:
-        data = lazyio.from_raw(array.path, array.shape, array.dtype)
-    else:
-        data = lazyio.open(array.path, array.key)
+    data: Any = _opened(job.array)
+    is_sole = job.array.outputs == (KEY,)
+    if not is_sole:
+        data = {name: OUTPUTS[name](data) for name in job.array.outputs}
     if job.row.format == "zarr":
-        compressors = zarr_compressors(job.row)
-        return lambda: lazyio.to_zarr(
-            data, job.output, chunks=array.chunks, compressors=compressors
-        )
-    filters = _filters(job.row)
-    return lambda: lazyio.to_hdf5(data, job.output, "/data", chunks=array.chunks, **filters)
+        settings = zarr_settings(job)
+        return lambda: lazyio.to_zarr(data, job.output, **settings)
+    settings = {"chunks": job.array.chunks, **_filters(job.row)}
+    return lambda: lazyio.to_hdf5(data, job.output, **settings)
+
+
+def _opened(array: Array) -> da.Array:
+    if array.key is not None:
+        return lazyio.open(array.path, array.key)
+    if array.graph_blocks is None:
+        return lazyio.from_raw(array.path, array.shape, array.dtype)
+    blocks = lazyio.from_raw(array.path, array.shape, array.dtype, chunks=array.graph_blocks)
+    return blocks.map_blocks(as_it_is)
 
 
 def _filters(row: Row) -> dict[str, Any]:
     if row.family == "none":
         return {}
-    if row.family == "blosc":
-        return {"compression": "blosc", "compression_opts": ("zstd", row.level, "byte")}
-    return {"compression": row.family, "compression_opts": row.level, "shuffle": row.shuffle}
+    if row.family in ("blosc", "blosc2"):
+        options: Any = (row.cname, row.level, "byte")
+    else:
+        options = row.level if row.family in ("gzip", "zstd") else None
+    return {"compression": row.family, "compression_opts": options, "shuffle": row.shuffle}

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
+from benchmarks.bare.turns import Turns, run_threads
 from benchmarks.cases import Job
-from benchmarks.contenders.limit import Turns
 
 _READ_NBYTES = 1 << 20
 
@@ -24,15 +24,10 @@ def prepare(job: Job) -> Callable[[], None]:
     stride = max(1, _READ_NBYTES // piece) * piece
 
     def write() -> None:
-        turns = Turns(-(-job.array.nbytes // stride))
+        turns = Turns(range(-(-job.array.nbytes // stride)))
         source = os.open(job.array.path, os.O_RDONLY)
         target = os.open(job.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        with ThreadPoolExecutor(job.threads) as pool:
-            runs = [
-                pool.submit(_copy, source, target, turns, stride, piece) for _ in range(job.threads)
-            ]
-            for run in runs:
-                run.result()
+        run_threads(job.threads, partial(_copy, source, target, turns, stride, piece))
         os.close(source)
         os.close(target)
 

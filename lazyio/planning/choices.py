@@ -9,6 +9,7 @@ from lazyio.planning.factors import divisors
 
 _ALL_BELOW = 4
 _WHOLE_PARTS = (1, 2, 3, 4)
+_PADDED_PART = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,16 @@ class Choice:
             n = min(n_units, max(1, math.ceil(target / self.unit - 1e-9)))
             even = n_along(n_units, n_along(n_units, n))
             found.update((min(n * self.unit, self.extent), min(even * self.unit, self.extent)))
-        return found
+        return {edge for edge in found if not self.is_free or self.pads_little(edge)}
+
+    def pads_little(self, edge: int) -> bool:
+        """Return whether chunks of an extent reach at most an eighth beyond the axis.
+
+        What is padded is stored, too. Pieces that are as even as can be always do.
+        """
+        n_pieces = n_along(self.extent, edge)
+        is_even = edge <= n_along(self.extent, n_pieces)
+        return is_even or n_pieces * edge * _PADDED_PART <= self.extent * (_PADDED_PART + 1)
 
 
 def _thinned(extents: list[int], most: int) -> list[int]:

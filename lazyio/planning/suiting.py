@@ -63,7 +63,7 @@ def suit_windows(
     ... )
     >>> choices = [Choice(extent=700000), Choice(extent=384)]
     >>> suit_windows(cost, choices, Bounds(lower=2**17, upper=2**19), (4000, 128))
-    (131072, 1)
+    (140000, 1)
     """
     prices = Prices(cost, bounds)
     n_active = sum(len(choice.between(1, choice.most, 2)) > 1 for choice in choices)
@@ -178,6 +178,7 @@ def _nice_extents(choice: Choice, extent: int, count: int) -> list[int]:
         round_numbers = (power, 2 * power, extent // 8 * 8, (extent // 8 + 1) * 8)
         around.update(n for n in round_numbers if low <= n <= min(high, choice.most))
         around.update(d for d in nearest(divisors(choice.extent), extent) if low <= d <= high)
+        around = {edge for edge in around if choice.pads_little(edge)} or {extent}
     ranked = sorted(around, key=lambda edge: (-niceness(edge, choice.extent), abs(edge - extent)))
     return sorted({extent, *ranked[: count - 1]})
 

@@ -37,6 +37,19 @@ class Step:
 Callback = Callable[[Step], object]
 
 
+def check_progress(wanted: Any) -> None:
+    """Refuse what can be told nothing.
+
+    Raises
+    ------
+    OptionError
+        When it is neither a flag nor a function.
+    """
+    if not (callable(wanted) or isinstance(wanted, bool)):
+        msg = f"progress={wanted!r}; give True for a bar, or a function that takes a step"
+        raise OptionError(msg)
+
+
 class Progress:
     """Counts blocks and tells whoever wants to know; a context manager.
 
@@ -51,9 +64,7 @@ class Progress:
     """
 
     def __init__(self, wanted: Any, *, n_total: int, total_nbytes: int) -> None:
-        if not (callable(wanted) or isinstance(wanted, bool)):
-            msg = f"progress={wanted!r}; give True for a bar, or a function that takes a step"
-            raise OptionError(msg)
+        check_progress(wanted)
         self._n_total = n_total
         self._n_done = 0
         self._nbytes = 0

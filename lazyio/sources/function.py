@@ -48,7 +48,8 @@ class ArraySource:
 
     def read(self, region: Region) -> Array:
         """Return a part; of an ndarray a view that cannot be written to."""
-        part = self.array[region] if region else self.array[()]
+        # With an ellipsis a single element keeps its byte order and its length.
+        part = self.array[region or ...]
         checked = checked_part(_as_ndarray(part), region, self.dtype, self.kind)
         if checked.flags.owndata:
             return checked
@@ -62,6 +63,17 @@ def _as_ndarray(part: Any) -> Any:
     return part if isinstance(part, np.ma.MaskedArray) else np.asarray(part)
 
 
+def _element(part: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a single element as an array of its dtype, if it is one of that kind.
+
+    numpy's scalars know neither byte order nor the length that text may have.
+    """
+    found = np.asarray(part)
+    is_text = found.dtype.kind == "U" and dtype.kind == "T"
+    is_same = found.dtype.kind == dtype.kind and np.can_cast(found.dtype, dtype, "safe")
+    return found.astype(dtype) if is_same or is_text else found
+
+
 def checked_part(part: Any, region: Region, dtype: np.dtype[Any], who: str) -> Array:
     """Return a part that has the shape and dtype that were asked for.
 
@@ -71,6 +83,8 @@ def checked_part(part: Any, region: Region, dtype: np.dtype[Any], who: str) -> A
         When it has not; it would be broadcast or cast in silence otherwise.
     """
     wanted = box_shape(region)
+    if not wanted and isinstance(part, (np.generic, str)):
+        part = _element(part, dtype)
     if not isinstance(part, (np.ndarray, np.generic)) or isinstance(part, np.ma.MaskedArray):
         got = f"a {type(part).__name__}"
     elif part.shape != wanted or part.dtype != dtype:

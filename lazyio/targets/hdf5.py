@@ -285,13 +285,24 @@ def require_filters(filters: tuple[Filter, ...]) -> None:
         raise OptionError(msg)
 
 
-def _open(path: Path, libver: Any) -> h5py.File:
+def check_libver(libver: Any) -> None:
+    """Refuse file format bounds with which others cannot read the file.
+
+    Raises
+    ------
+    OptionError
+        When the lower bound is ``"latest"``.
+    """
     if libver == "latest" or (isinstance(libver, (tuple, list)) and "latest" in libver[:1]):
         msg = (
             'libver="latest" makes files that HDF5 1.10 and PyTables cannot read; leave it out, '
             'or give ("earliest", "v114")'
         )
         raise OptionError(msg)
+
+
+def _open(path: Path, libver: Any) -> h5py.File:
+    check_libver(libver)
     try:
         # The lock of a file that only we know keeps nobody out, and would stay with the
         # processes of a pool that were forked meanwhile, after the file is published.

@@ -30,11 +30,17 @@ def test_extents_keep_to_the_rule(extent, step, unit, low, span):
 @given(extent=st.integers(1, 300), low=st.integers(1, 300), count=st.integers(2, 20))
 @settings(max_examples=200, deadline=None)
 def test_bounds_are_among_free_extents(extent, low, count):
-    """Any extent will do where nothing forbids it, both bounds too."""
+    """Any extent will do where nothing forbids it, both bounds too, but those that pad much."""
     low = min(low, extent)
     found = Choice(extent=extent).between(low, extent, count)
-    assert found[0] == low
     assert found[-1] == extent
+    n_pieces = -(-extent // low)
+    pads_much = low > -(-extent // n_pieces) and n_pieces * low > extent * 9 / 8
+    assert (found[0] == low) != pads_much
+    assert all(
+        edge == -(-extent // -(-extent // edge)) or -(-extent // edge) * edge <= extent * 9 / 8
+        for edge in found
+    )
 
 
 def test_a_fixed_extent_is_the_only_one():

@@ -39,14 +39,18 @@ def random_case(rng, longest, ndims, overheads):
     return cost, Bounds(lower=-(-upper // 4), upper=upper), solve_chunk_shape(shape, 2, 2 * upper)
 
 
-def cheapest_of_all(cost, bounds):
-    """Return the lowest mean cost of every chunk shape within bounds."""
-    factors = [cost.factors(a, range(1, n + 1)) for a, n in enumerate(cost.shape)]
+def cheapest_of_all(cost, bounds, known):
+    """Return the lowest mean cost of all chunk shapes within bounds that pad little, and of one."""
+    extents = [
+        [edge for edge in range(1, n + 1) if Choice(extent=n).pads_little(edge) or edge == also]
+        for n, also in zip(cost.shape, known, strict=True)
+    ]
+    factors = [cost.factors(axis, edges) for axis, edges in enumerate(extents)]
     prices, sizes = cost.weights(), np.ones(1)
     prices = prices[:, None]
-    for extent, each in zip(cost.shape, factors, strict=True):
+    for edges, each in zip(extents, factors, strict=True):
         prices = (prices[:, :, None] * each[:, None, :]).reshape(len(prices), -1)
-        sizes = np.multiply.outer(sizes, np.arange(1, extent + 1)).ravel()
+        sizes = np.multiply.outer(sizes, np.array(edges, float)).ravel()
     fits = (sizes >= bounds.lower) & (sizes <= bounds.upper)
     return prices.sum(axis=0)[fits].min()
 
@@ -62,7 +66,7 @@ def test_near_the_best_there_is(ndims, overheads):
         cost, bounds, known = random_case(rng, longest, ndims, overheads)
         choices = [Choice(extent=extent) for extent in cost.shape]
         prices = Prices(cost, bounds)
-        best = cheapest_of_all(cost, bounds)
+        best = cheapest_of_all(cost, bounds, known)
         found = best_shape(prices, choices, len(choices), known)
         nice = suit_windows(cost, choices, bounds, known)
         gaps.append(cost.mean(found) / best - 1)

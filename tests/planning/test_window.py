@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 import lazyio
 from lazyio.grid import boxes
+from lazyio.planning.growing import with_chunks
 from lazyio.planning.window import cuts_chunks, within
 
 
@@ -17,7 +18,8 @@ def test_no_chunk_lies_in_two_blocks(data):
     start = tuple(data.draw(st.integers(0, 20)) for _ in range(ndim))
     inner = tuple(map(min, chunks, shape))
     block = tuple(chunk * data.draw(st.integers(1, 3)) for chunk in inner)
-    plan = within(lazyio.plan(shape, "i2", chunks=inner, block_shape=block), start, chunks)
+    alone = lazyio.plan(shape, "i2", chunks=inner, block_shape=block)
+    plan = within(with_chunks(alone, chunks), start)
     owners: dict[tuple[int, ...], int] = {}
     n_elements = 0
     for number, region in enumerate(plan.regions()):

@@ -295,3 +295,26 @@ def test_lists_and_numbers(given):
 def test_empty_list():
     """An empty list is an array of no elements."""
     assert lazyio.from_array([]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.array(5, ">i4"),
+        np.array(b"abc", "S5"),
+        np.array("ab", "U5"),
+        np.array("2020-01-01", "M8[ns]"),
+        np.array((1, 2.0), [("a", "i2"), ("b", "f8")]),
+        np.array("any length", np.dtypes.StringDType()),
+    ],
+    ids=lambda value: str(value.dtype),
+)
+def test_single_elements_keep_their_dtype(value):
+    """Numpy's scalars have lost byte order and length; an array of one element has not."""
+    for lazy in (
+        lazyio.from_array(value),
+        lazyio.from_function(lambda _: value[()], (), value.dtype),
+    ):
+        found = lazy.compute()
+        assert found == value
+        assert np.asarray(found, value.dtype) == value

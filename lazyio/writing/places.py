@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import posixpath
+import reprlib
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,14 +34,16 @@ def check_key(key: Any) -> None:
     """Refuse a key that names no dataset."""
     is_path = isinstance(key, str) and "\0" not in key
     if not is_path or not key.strip("/") or "." in key.split("/"):
-        msg = f"key={key!r} does not name a dataset; give a path inside the file, such as '/data'"
+        given = reprlib.repr(key)
+        msg = f"key={given} does not name a dataset; give a path inside the file, such as '/data'"
         raise OptionError(msg)
 
 
 def target_path(path: Any) -> Path:
     """Return the absolute path of a file to write, links resolved."""
     if not isinstance(path, (str, os.PathLike)):
-        msg = f"path={path!r} is not a path; give the name of a file, or an open h5py object"
+        given = reprlib.repr(path)
+        msg = f"path={given} is not a path; give the name of a file, or an open h5py object"
         raise OptionError(msg)
     return _resolved(path)
 
@@ -191,7 +194,7 @@ def file_to_replace(path: Path) -> Iterator[h5py.File]:
 
 def check_key_is_free(group: h5py.Group, key: str, *, replace: bool) -> None:
     """Refuse what may not be replaced, before anything is copied or computed."""
-    where, kind = group.file.filename, _kind_at(group, key)
+    where, kind = group.file.filename, kind_at(group, key)
     if kind == "below a link":
         msg = f"{where} has an external link on the way to {key!r}; write to that file itself"
         raise TargetError(errno.EXDEV, msg)
@@ -213,7 +216,7 @@ def check_key_is_free(group: h5py.Group, key: str, *, replace: bool) -> None:
         raise TargetExistsError(errno.EEXIST, msg)
 
 
-def _kind_at(group: h5py.Group, key: str) -> str | None:
+def kind_at(group: h5py.Group, key: str) -> str | None:
     """Return what lies at a key: a dataset or link to one, a group, what bars the way, or nothing.
 
     Keys count from the group, also those that begin with a slash.

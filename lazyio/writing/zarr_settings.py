@@ -9,10 +9,8 @@ import numcodecs.abc
 import numpy as np
 import zarr
 
-from lazyio.arrange import Arranged, Cutting, arrange, expanded
 from lazyio.elements import Stored, original, stored
 from lazyio.errors import OptionError, TargetError
-from lazyio.existing import Asked, Existing, refuse_differences
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
 from lazyio.planning import Plan
@@ -20,12 +18,14 @@ from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
 from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
 from lazyio.planning.window import cuts_chunks
 from lazyio.planning.wishes import chunk_wishes
-from lazyio.spec import is_integer
+from lazyio.spec import as_dtype, is_integer
 from lazyio.targets.zarr import ZarrOptions, codecs_of, create_array
 from lazyio.targets.zarr_attributes import json_attributes, xarray_fill_value
-from lazyio.windows import Room, Window, whole, window_at, window_behind
-from lazyio.zarr_order import ZarrItem
-from lazyio.zarr_stores import node_at, node_name
+from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded
+from lazyio.writing.existing import Asked, Existing, refuse_differences
+from lazyio.writing.windows import Room, Window, whole, window_at, window_behind
+from lazyio.writing.zarr_order import ZarrItem
+from lazyio.writing.zarr_stores import node_at, node_name
 
 _OF_HDF5 = ("compression", "compression_opts", "shuffle", "fletcher32", "maxshape", "links")
 """Settings of an H5DataIO that say nothing of a Zarr array, all axes of which may grow."""
@@ -145,7 +145,7 @@ def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
         path,
         given,
         settings.cutting(),
-        dtype=settings.dtype,
+        dtype=_element(settings, given),
         fill_value=settings.fill_value,
     )
     arranged = _with_room(arranged, settings)
@@ -181,6 +181,15 @@ def advice_on(items: Sequence[ZarrItem]) -> tuple[tuple[str, str], ...]:
         "not used; give compressors= and filters= for Zarr"
     )
     return (("hdf5-settings", text),)
+
+
+def _element(settings: ZarrSettings, given: Input) -> Any:
+    """Return the dtype to cast to, ``None`` for none."""
+    dtype = given.dtype if settings.dtype is None else as_dtype(settings.dtype)
+    if settings.zarr_format == 3 and dtype.fields is not None:
+        # v3 keeps no byte order of fields: others would be read as something else.
+        return dtype.newbyteorder("<")
+    return settings.dtype
 
 
 def _refuse_unstorable(plan: Plan, options: ZarrOptions) -> None:

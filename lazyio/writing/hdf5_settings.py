@@ -8,15 +8,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lazyio.arrange import Arranged, Cutting, arrange, expanded, rows_of
 from lazyio.blocks import location_of, source_of
 from lazyio.codecs.filters import Filter, advice_on_filters, parse_filters
 from lazyio.elements import Stored, is_text
 from lazyio.errors import OptionError
-from lazyio.existing import Asked
-from lazyio.hdf5_order import Hdf5Item, described, form_of, refuse_misfit, room_in
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
+from lazyio.planning import Facts
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
 from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
 from lazyio.planning.window import cuts_chunks
@@ -26,7 +24,11 @@ from lazyio.sources.hdf5 import Hdf5Source
 from lazyio.spec import Shape, as_dtype, is_integer
 from lazyio.targets.dimensions import check_dims
 from lazyio.targets.hdf5 import Hdf5Options
-from lazyio.windows import Window, whole, window_at, window_behind
+from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded, rows_of
+from lazyio.writing.existing import Asked
+from lazyio.writing.hdf5_existing import described, form_of, refuse_misfit, room_in
+from lazyio.writing.hdf5_order import Hdf5Item
+from lazyio.writing.windows import Window, whole, window_at, window_behind
 
 _CACHE_NBYTES = 2**20
 """Chunk cache that libhdf5 gives a dataset by default, before version 2."""
@@ -213,7 +215,7 @@ def part_of(
     else:
         window = whole(room, given.shape)
     dtype, form = form_of(dataset)
-    refuse_misfit(dataset, name, form, _asked(settings, given, dataset, form), given)
+    refuse_misfit(dataset, name, form, _asked(settings, dataset, form), given)
     given = expanded(given, window.new_axes)
     chunk_shape = dataset.chunks or rows_of(
         dataset.shape, dtype.itemsize, DEFAULT_CHUNK_NBYTES["hdf5"]
@@ -273,13 +275,8 @@ def _arranged_in(
     return replace(arranged, form=form)
 
 
-def _asked(settings: Hdf5Settings, given: Input, dataset: h5py.Dataset, form: Stored) -> Asked:
+def _asked(settings: Hdf5Settings, dataset: h5py.Dataset, form: Stored) -> Asked:
     """Return what the user said that an existing dataset may contradict."""
-    chunk_shape = None
-    is_open = isinstance(settings.chunks, str) and settings.chunks == "auto"
-    if not is_open and settings.chunks is not None:
-        facts = given.facts(given.dtype, own_blocks=False)
-        chunk_shape = chunk_wishes(settings.chunks, facts, given.dims)
     codec = None
     if settings.compression is not None or settings.shuffle or settings.fletcher32:
         nbytes = int(np.prod(dataset.chunks or (1,), dtype=object)) * dataset.dtype.itemsize
@@ -290,11 +287,26 @@ def _asked(settings: Hdf5Settings, given: Input, dataset: h5py.Dataset, form: St
         fill_value = form.encode(np.asarray(element, form.original).reshape(1))[0]
     return Asked(
         dtype=settings.dtype,
-        chunk_shape=chunk_shape,
+        chunk_shape=_chunks_asked(settings, dataset),
         codec=codec,
         fill_value=fill_value,
         attrs=settings.attrs or {},
     )
+
+
+def _chunks_asked(settings: Hdf5Settings, dataset: h5py.Dataset) -> list[int | None] | None:
+    """Return chunk extents that a dataset may contradict, as it would have been made with them."""
+    chunks = settings.chunks
+    if chunks is None or isinstance(chunks, (str, bool)):
+        return None
+    dims = tuple(name or "" for name in room_in(dataset, dataset.name).dims)
+    # Refuses what is none; it cuts the rest down to extents that the dataset may outgrow.
+    chunk_wishes(chunks, Facts(shape=dataset.shape, dtype=dataset.dtype), dims)
+    asked = extents_asked(chunks, dataset.ndim, dims)
+    return [
+        wish if wish is None or bound is None else min(wish, max(1, bound))
+        for wish, bound in zip(asked, dataset.maxshape, strict=True)
+    ]
 
 
 def _linked(given: Input) -> tuple[str, str] | None:

@@ -9,25 +9,33 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 
-from lazyio.arrange import items_of
 from lazyio.errors import OptionError, TargetError
-from lazyio.hdf5_order import (
+from lazyio.options import check_flags, refuse_unready
+from lazyio.run.progress import check_progress
+from lazyio.run.report import WriteReport
+from lazyio.run.schedulers import scheduler_for
+from lazyio.sources.hdf5 import open_hdf5
+from lazyio.targets.hdf5 import check_libver
+from lazyio.writing.arrange import items_of, sharing_memory
+from lazyio.writing.hdf5_existing import refuse_unusable
+from lazyio.writing.hdf5_order import (
     DatasetsInGroup,
     Hdf5Item,
     Hdf5Order,
     NewDatasets,
     PartOfDataset,
     PartOfFile,
-    refuse_unusable,
 )
-from lazyio.hdf5_settings import Hdf5Settings, advice_on, dataset_item, part_of
-from lazyio.later import now_or_later
-from lazyio.options import check_flags, refuse_unready
-from lazyio.places import check_key, check_mode, check_open_file, refuse_own_source, target_path
-from lazyio.run.report import WriteReport
-from lazyio.run.schedulers import scheduler_for
-from lazyio.running import Running
-from lazyio.sources.hdf5 import open_hdf5
+from lazyio.writing.hdf5_settings import Hdf5Settings, advice_on, dataset_item, part_of
+from lazyio.writing.later import now_or_later
+from lazyio.writing.places import (
+    check_key,
+    check_mode,
+    check_open_file,
+    refuse_own_source,
+    target_path,
+)
+from lazyio.writing.running import Running
 
 _DEFAULT_KEY = "/data"
 
@@ -162,6 +170,8 @@ def to_hdf5(
     refuse_unready(resume=(resume, False), comm=(comm, None))
     check_flags(overwrite=overwrite, digests=digests, compute=compute)
     check_mode(mode)
+    check_libver(libver)
+    check_progress(progress)
     scheduler_for(scheduler)
     settings = Hdf5Settings(
         chunks=chunks,
@@ -201,10 +211,12 @@ def to_hdf5(
 
 def _in_order(data: Any, path: Any, key: Any) -> tuple[Any, Any, Any]:
     """Return data, path and key, which dask's own to_hdf5 takes in another order."""
-    if isinstance(data, (str, os.PathLike)) and isinstance(path, Mapping):
-        data, path = path, data
-    if not isinstance(key, str) and isinstance(data, (str, os.PathLike)):
-        data, path, key = key, data, path
+    if isinstance(data, (str, os.PathLike, h5py.Group)):
+        # An open group is a mapping as well, but of what is there already.
+        if isinstance(path, Mapping) and not isinstance(path, h5py.Group):
+            return path, data, key
+        if not isinstance(key, str):
+            return key, data, path
     return data, path, key
 
 
@@ -223,7 +235,7 @@ class _Call:
     def new(self, data: Any) -> Hdf5Order:
         """Return the order for datasets that are to be made."""
         prefix = self.key
-        if isinstance(data, Mapping):
+        if isinstance(data, Mapping) and isinstance(self.key, str):
             prefix = "" if self.key == _DEFAULT_KEY else self.key
         else:
             check_key(self.key)
@@ -238,6 +250,8 @@ class _Call:
             dataset_item(key, one, settings)
             for (key, one), settings in zip(given, each, strict=True)
         )
+        shared = sharing_memory([item.arranged for item in items])
+        items = tuple(replace(item, arranged=one) for item, one in zip(items, shared, strict=True))
         running = replace(self.running, advice=advice_on(items))
         if isinstance(self.path, h5py.Group):
             self._refuse_for_handle()

@@ -19,20 +19,20 @@ from typing import Any
 import zarr
 from zarr.storage import LocalStore
 
-from lazyio.arrange import Arranged, in_window, sharing_memory
 from lazyio.errors import TargetError
-from lazyio.places import check_zarr_place, make_groups, refuse_own_source
-from lazyio.report import Outcome, report_on
 from lazyio.run.report import WriteReport
 from lazyio.run.write import Job
-from lazyio.running import OPEN_HANDLE, Running, scratch_beside
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.spec import Shape
 from lazyio.targets.disk import disk_errors
 from lazyio.targets.window import WindowTarget
 from lazyio.targets.zarr import METADATA_FILES, ZarrOptions, ZarrTarget, create_array
-from lazyio.windows import Window
-from lazyio.zarr_stores import (
+from lazyio.writing.arrange import Arranged, in_window, sharing_memory
+from lazyio.writing.places import check_zarr_place, make_groups, refuse_own_source
+from lazyio.writing.report import Outcome, report_on
+from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
+from lazyio.writing.windows import Window
+from lazyio.writing.zarr_stores import (
     check_mode_of,
     check_open_array,
     check_place_in,

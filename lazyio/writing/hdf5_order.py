@@ -11,30 +11,16 @@ import posixpath
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
-from lazyio.arrange import Arranged, in_window, sharing_memory
-from lazyio.elements import Stored, original
 from lazyio.errors import TargetError
-from lazyio.existing import Asked, Existing, refuse_differences
 from lazyio.grid import n_touched
-from lazyio.inputs import Input
-from lazyio.places import (
-    check_hdf5_place,
-    check_key_is_free,
-    check_open_file,
-    file_to_replace,
-    refuse_own_source,
-)
-from lazyio.report import Outcome, report_on
 from lazyio.run.report import WriteReport
 from lazyio.run.write import Job
-from lazyio.running import OPEN_HANDLE, Running, scratch_beside
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.spec import Shape
 from lazyio.targets.dimensions import (
@@ -49,14 +35,21 @@ from lazyio.targets.hdf5 import (
     Hdf5Options,
     Hdf5Target,
     create_dataset,
-    element_dtype,
-    filters_of,
     hidden_file,
     link_dataset,
-    require_filters,
 )
 from lazyio.targets.window import WindowTarget
-from lazyio.windows import Room, Window
+from lazyio.writing.arrange import Arranged, in_window
+from lazyio.writing.hdf5_existing import refuse_unusable
+from lazyio.writing.places import (
+    check_hdf5_place,
+    check_key_is_free,
+    check_open_file,
+    refuse_own_source,
+)
+from lazyio.writing.report import Outcome, report_on
+from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
+from lazyio.writing.windows import Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,13 +247,13 @@ def _make(
     group: h5py.Group, items: Sequence[Hdf5Item], path: Path, *, replace_old: bool
 ) -> list[_Made]:
     """Make every dataset, its attributes and dimensions; nothing is computed yet."""
-    shared = sharing_memory([item.arranged for item in items])
     made = []
     uses: list[tuple[str, ScaleUse]] = []
-    for item, arranged in zip(items, shared, strict=True):
+    for item in items:
+        key = item.arranged.key
         if replace_old:
-            uses += [(arranged.key, use) for use in remove_dataset(group, arranged.key)]
-        made.append(_make_one(group, replace(item, arranged=arranged), path))
+            uses += [(key, use) for use in remove_dataset(group, key)]
+        made.append(_make_one(group, item, path))
     # Coordinates first: other arrays have them as their scales.
     named = [one for one in made if one.item.dims and one.dataset is not None]
     for one in sorted(named, key=lambda one: one.dataset.ndim):
@@ -317,61 +310,3 @@ def _path_of(item: h5py.Group | h5py.Dataset) -> Path:
     """Return the path of an open file, links resolved; what names it where it lies in memory."""
     name = item.file.filename
     return Path(os.path.realpath(name)) if os.path.exists(name) else Path(name)
-
-
-def room_in(dataset: h5py.Dataset, name: str) -> Room:
-    """Return the extents of an existing dataset, and how far they go."""
-    labels: list[str | None] = []
-    for dimension in dataset.dims:
-        scale = posixpath.basename(dimension[0].name) if len(dimension) else None
-        labels.append(dimension.label or scale)
-    if dataset.ndim == 1 and not any(labels) and dataset.is_scale:
-        # A coordinate has the name of its only axis.
-        labels = [posixpath.basename(dataset.name)]
-    return Room(
-        name=name,
-        shape=tuple(map(int, dataset.shape)),
-        max_shape=tuple(None if n is None else int(n) for n in dataset.maxshape),
-        dims=tuple(labels),
-    )
-
-
-def form_of(dataset: h5py.Dataset) -> tuple[np.dtype[Any], Stored]:
-    """Return the dtype of a dataset's elements, and what they are made of."""
-    dtype = element_dtype(dataset)
-    return dtype, original(dtype, dataset.attrs) or Stored(original=dtype, dtype=dtype)
-
-
-def refuse_misfit(
-    dataset: h5py.Dataset, name: str, form: Stored, asked: Asked, given: Input
-) -> None:
-    """Refuse a dataset that is not what was asked for, or that cannot be written here."""
-    require_filters(filters_of(dataset))
-    existing = Existing(
-        name=name,
-        dtype=form.original,
-        chunk_shape=dataset.chunks,
-        codec=described(filters_of(dataset)),
-        fill_value=np.asarray(dataset.fillvalue)[()],
-        attrs=dict(dataset.attrs),
-    )
-    refuse_differences(existing, asked, given)
-
-
-def described(filters: Sequence[Any]) -> str:
-    """Return filters as a person reads them, with those options that a user gives."""
-    return " + ".join(f"{step.name}{list(step.options)}" for step in filters) or "none"
-
-
-def refuse_unusable(path: Path, key: str) -> None:
-    """Refuse a file that has no dataset to write a part of."""
-    if not path.exists():
-        msg = f"{path} does not exist; lazyio.allocate makes a dataset to be filled by region"
-        raise TargetError(errno.ENOENT, msg)
-    with file_to_replace(path) as file:
-        is_there = isinstance(file.get(key), h5py.Dataset)
-        is_link = isinstance(file.get(key, getlink=True), h5py.ExternalLink)
-    if is_link or not is_there:
-        what = "leads out of the file" if is_link else "is no dataset"
-        msg = f"{path}: {key!r} {what}, of which a part could be written; lazyio.allocate makes one"
-        raise TargetError(errno.ENOENT, msg)

@@ -11,13 +11,15 @@ import numpy.typing as npt
 
 from lazyio.blocks import as_blocks
 from lazyio.elements import Stored, stored
-from lazyio.errors import OptionError
+from lazyio.errors import OptionError, PlanError
 from lazyio.grid import Region
 from lazyio.inputs import Input, recognise
 from lazyio.options import as_fill_value, wishes_for
 from lazyio.planning import Plan, solve
+from lazyio.planning.budget import COPIES
 from lazyio.planning.window import within
 from lazyio.run.write import Job
+from lazyio.sizes import format_size
 from lazyio.spec import Shape, as_dtype
 from lazyio.targets.base import Target
 
@@ -241,25 +243,55 @@ def expanded(given: Input, axes: Sequence[int]) -> Input:
 
 
 def sharing_memory(several: Sequence[Arranged]) -> list[Arranged]:
-    """Return arrays whose parts of chunks share the memory that one run has.
+    """Return arrays with plans for one run, of which each was made as if it were alone.
 
-    Each was planned as if it were alone; graphs run in one pass.
+    Parts of chunks share the memory that is left. What graphs have in common
+    is held until the last of them has had it: one more copy of a block.
+
+    Raises
+    ------
+    PlanError
+        When that does not fit; names the smallest limit that would do.
     """
     graphs = [one for one in several if one.given.source is None and one.given.array is not None]
     if len(graphs) < 2:
         return list(several)
-    peak = max(one.plan.peak_nbytes - one.plan.gather_nbytes for one in graphs)
     limit = min(one.plan.memory_limit for one in graphs)
-    each = max(0, limit - peak) // (2 * len(graphs))
-    return [
-        replace(one, plan=_with_gather(one.plan, min(each, one.plan.gather_nbytes)))
-        for one in several
-    ]
+    workers = min(one.plan.workers for one in graphs)
+    each = max(map(_beside_gathering, graphs))
+    if _have_something_in_common(graphs):
+        each += each // COPIES
+        workers = max(1, min(workers, limit // max(1, each)))
+    if workers * each > limit:
+        msg = (
+            f"memory_limit={format_size(limit)} ({limit} bytes) is too small for {len(graphs)} "
+            "arrays that have blocks in common, which are held for all of them; the smallest "
+            f"limit that would do is memory_limit={workers * each}, or write one at a time"
+        )
+        raise PlanError(msg)
+    gather = (limit - workers * each) // (2 * len(graphs))
+    shared = {one.key: _in_one_run(one, workers, workers * each, gather) for one in graphs}
+    return [shared.get(one.key, one) for one in several]
 
 
-def _with_gather(plan: Plan, gather_nbytes: int) -> Plan:
-    peak = plan.peak_nbytes - plan.gather_nbytes + gather_nbytes
-    return replace(plan, gather_nbytes=gather_nbytes, peak_nbytes=peak)
+def _beside_gathering(one: Arranged) -> int:
+    """Return the bytes that each worker holds beside parts of chunks that wait."""
+    plan = one.plan
+    return -(-(plan.peak_nbytes - plan.gather_nbytes) // plan.workers)
+
+
+def _have_something_in_common(graphs: Sequence[Arranged]) -> bool:
+    """Return whether any two arrays are made of the same."""
+    layers = [set(one.given.array.dask.layers) for one in graphs if one.given.array is not None]
+    return len(set().union(*layers)) < sum(map(len, layers))
+
+
+def _in_one_run(one: Arranged, workers: int, beside: int, gather_nbytes: int) -> Arranged:
+    """Return an array with its share of the memory of a run."""
+    plan = one.plan
+    gather = min(gather_nbytes, plan.gather_nbytes)
+    peak = beside + gather
+    return replace(one, plan=replace(plan, workers=workers, gather_nbytes=gather, peak_nbytes=peak))
 
 
 def rows_of(shape: Shape, itemsize: int, nbytes: int) -> Shape:

@@ -8,12 +8,12 @@ import numpy.typing as npt
 
 from lazyio.errors import OptionError
 from lazyio.inputs import Input
-from lazyio.into_hdf5 import to_hdf5
-from lazyio.into_zarr import to_zarr
-from lazyio.places import is_local
 from lazyio.run.report import WriteReport
 from lazyio.sources.lookup import format_of
 from lazyio.spec import as_dtype, as_shape
+from lazyio.writing.into_hdf5 import to_hdf5
+from lazyio.writing.into_zarr import to_zarr
+from lazyio.writing.places import is_local
 
 _FORMATS = ("hdf5", "zarr")
 _DEFAULT_KEY = "/data"

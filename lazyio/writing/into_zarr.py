@@ -10,11 +10,13 @@ import numpy.typing as npt
 import zarr
 from zarr.storage import LocalStore
 
-from lazyio.arrange import items_of, refuse_clashes
 from lazyio.errors import OptionError
-from lazyio.later import now_or_later
 from lazyio.options import check_flags, refuse_unready
-from lazyio.places import (
+from lazyio.run.report import WriteReport
+from lazyio.run.schedulers import scheduler_for
+from lazyio.writing.arrange import items_of, refuse_clashes
+from lazyio.writing.later import now_or_later
+from lazyio.writing.places import (
     array_path,
     check_mode,
     check_store,
@@ -25,10 +27,8 @@ from lazyio.places import (
     refuse_zip,
     store_path,
 )
-from lazyio.run.report import WriteReport
-from lazyio.run.schedulers import scheduler_for
-from lazyio.running import Running
-from lazyio.zarr_order import (
+from lazyio.writing.running import Running
+from lazyio.writing.zarr_order import (
     ArraysInStore,
     NewArrays,
     NewZip,
@@ -37,14 +37,14 @@ from lazyio.zarr_order import (
     ZarrItem,
     ZarrOrder,
 )
-from lazyio.zarr_settings import (
+from lazyio.writing.zarr_settings import (
     ZarrSettings,
     advice_on,
     array_item,
     existing_array,
     part_of_array,
 )
-from lazyio.zarr_stores import node_name, store_behind
+from lazyio.writing.zarr_stores import node_name, store_behind
 
 
 def to_zarr(

@@ -1,6 +1,7 @@
 """What every order has beside its arrays: how it runs, and where parts of chunks wait."""
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,5 +39,7 @@ class Running:
 def scratch_beside(path: Path | None) -> Iterator[Path]:
     """Yield where parts of chunks may wait: beside an open file, where it has a folder."""
     folder = path.parent if path is not None and path.exists() else None
+    if folder is not None and not os.access(folder, os.W_OK):
+        folder = None
     with tempfile.TemporaryDirectory(prefix=".lazyio-", dir=folder) as made:
         yield Path(made, "scratch")

@@ -1,0 +1,132 @@
+"""A source as a dask array: in the blocks that were asked for, or those of a plan."""
+
+import math
+from contextlib import suppress
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from lazyio.blocks import as_blocks, masked_blocks
+from lazyio.errors import OptionError, PlanError
+from lazyio.options import wishes_for
+from lazyio.planning import Facts, Plan, solve, suit_blocks
+from lazyio.planning.access_windows import Window, as_windows
+from lazyio.sources.base import Source, lies_in_rows, reading_unit
+from lazyio.sources.lookup import array_source
+from lazyio.spec import as_dtype, is_integer
+
+
+def lazily(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Array:
+    """Return a source as blocks: the user's own, or the plan's along its chunks."""
+    windows = as_windows(access, source.shape)
+    block_shape = None
+    if isinstance(chunks, Plan):
+        block_shape = chunks.block_shape
+        if len(block_shape) != len(source.shape):
+            msg = f"the plan is for shape {chunks.shape}, the source has shape {source.shape}"
+            raise OptionError(msg)
+    elif not (isinstance(chunks, str) and chunks == "auto"):
+        if chunks is None or chunks is True:
+            msg = f'chunks={chunks!r}; give "auto", a block shape, an integer, -1 or a Plan'
+            raise OptionError(msg)
+        block_shape = given_blocks(chunks, source)
+    if block_shape is not None:
+        return as_blocks(source, block_shape)
+    return as_blocks(source, _reading_block(source, memory_limit, windows))
+
+
+def lazy_array(given: Any, chunks: Any, memory_limit: Any, access: Any) -> da.Array:
+    """Return an array-like as blocks; one of dask keeps its own unless others are asked for."""
+    if isinstance(given, np.ma.MaskedArray):
+        planned = lazily(array_source(np.asarray(given.data)), chunks, memory_limit, access)
+        return masked_blocks(given, tuple(map(int, planned.chunksize)))
+    if not isinstance(given, da.Array):
+        return lazily(array_source(given), chunks, memory_limit, access)
+    if access is not None:
+        msg = (
+            f"access={access!r} suits the blocks of what is read; a dask array has its blocks "
+            "already, give chunks= to change them"
+        )
+        raise OptionError(msg)
+    if isinstance(chunks, str) and chunks == "auto":
+        return given
+    require_known_shape(given)
+    block_shape = chunks.block_shape if isinstance(chunks, Plan) else given_blocks(chunks, given)
+    reblocked: da.Array = given.rechunk(block_shape)
+    return reblocked
+
+
+def given_blocks(chunks: Any, source: Source | da.Array) -> tuple[int, ...]:
+    """Return the block shape that the user gave in any of dask's forms."""
+    sizes = chunks if isinstance(chunks, (tuple, list)) else (chunks,) * len(source.shape)
+    try:
+        edges = da.core.normalize_chunks(sizes, shape=source.shape, dtype=source.dtype)
+    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
+        msg = f"chunks={chunks!r} does not cut shape {source.shape} into blocks: {error}"
+        raise OptionError(msg) from error
+    fits = len(edges) == len(source.shape) and all(
+        all(is_integer(n) and n >= 0 for n in axis) for axis in edges
+    )
+    if not fits:
+        msg = f"chunks={chunks!r} does not cut shape {source.shape}; give one extent per axis"
+        raise OptionError(msg)
+    return tuple(max((1, *axis)) for axis in edges)
+
+
+def _reading_block(
+    source: Source, memory_limit: Any, windows: tuple[Window, ...]
+) -> tuple[int, ...]:
+    """Return the block of a plan whose chunks are the source's own, or long runs of it."""
+    run_shape = reading_unit(source)
+    if run_shape != source.chunk_shape:
+        # A limit too small for long runs may do for short ones.
+        with suppress(PlanError):
+            return _block_of(source, run_shape, memory_limit, windows)
+    try:
+        return _block_of(source, source.chunk_shape, memory_limit, windows)
+    except PlanError as error:
+        if source.chunk_shape is None:
+            raise
+        msg = f"{error}. The chunks are the source's own: reading less decodes a whole one"
+        raise PlanError(msg) from error
+
+
+def _block_of(
+    source: Source,
+    unit: tuple[int, ...] | None,
+    memory_limit: Any,
+    windows: tuple[Window, ...],
+) -> tuple[int, ...]:
+    """Return the block of a plan in chunks of some unit, suited to windows."""
+    facts = Facts(
+        shape=source.shape,
+        dtype=as_dtype(source.dtype),
+        source_chunk_shape=source.chunk_shape,
+        in_rows=lies_in_rows(source),
+    )
+    wishes = wishes_for(
+        memory_limit=memory_limit,
+        workers=None,
+        chunks=unit or "auto",
+        chunk_nbytes=None,
+        access=[(window.shape, window.weight) for window in windows] or None,
+        format="hdf5",
+    )
+    return suit_blocks(solve(facts, wishes))
+
+
+def require_known_shape(array: da.Array) -> None:
+    """Refuse an array of which dask does not know the extents.
+
+    Raises
+    ------
+    PlanError
+        Naming what makes them known.
+    """
+    if any(math.isnan(extent) for extent in array.shape):
+        msg = (
+            f"the array's chunks {array.chunks} are not known (NaN); call .compute_chunk_sizes() "
+            "first, which computes it once"
+        )
+        raise PlanError(msg)
