@@ -333,6 +333,21 @@ class TestXarray:
         with xr.open_zarr(tmp_path / "s.zarr") as found:
             assert np.isnan(found.a.values).tolist() == [False, True, False]
 
+    @pytest.mark.filterwarnings("ignore:.*consolidated:RuntimeWarning")
+    def test_gaps_that_an_attribute_names(self, tmp_path):
+        """As netCDF keeps it; v3 has a form of its own for it, also of NaN."""
+        for at, value in enumerate((np.float32(2), 2.0, np.nan)):
+            named = {"_FillValue": value}
+            values = np.array([1, value, 3], "f4")
+            data = {"a": values}
+            path = tmp_path / f"{at}.zarr"
+            lazyio.to_zarr(data, path, dimension_names=("x",), attributes=named)
+            with xr.open_zarr(tmp_path / f"{at}.zarr") as found:
+                np.testing.assert_array_equal(found.a, [1, np.nan, 3])
+            lazyio.to_zarr(values, tmp_path / f"{at}.zarr", "a", region=..., attributes=named)
+        with pytest.raises(OptionError, match=r"_FillValue=0\.5 is no value of dtype int16"):
+            lazyio.to_zarr(np.ones(3, "i2"), tmp_path / "x.zarr", attributes={"_FillValue": 0.5})
+
     def test_what_xarray_wrote_takes_more_arrays(self, tmp_path):
         """In v2, where the store has consolidated metadata."""
         dataset = xr.Dataset({"x": (("time", "channel"), VALUES)})

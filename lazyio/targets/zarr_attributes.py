@@ -101,7 +101,10 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
-        msg = f'attribute {name!r} holds {value}, which JSON has no form for; give None, or "NaN"'
+        msg = (
+            f"attribute {name!r} holds {value}, which JSON has no form for; give None, or text "
+            'such as "NaN"'
+        )
         raise OptionError(msg)
     if value is None or isinstance(value, (str, bool, int, float)):
         return value

@@ -18,7 +18,7 @@ from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
 from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
 from lazyio.planning.window import cuts_chunks
 from lazyio.planning.wishes import chunk_wishes
-from lazyio.spec import is_integer
+from lazyio.spec import as_dtype, is_integer
 from lazyio.targets.zarr import ZarrOptions, codecs_of, create_array
 from lazyio.targets.zarr_attributes import json_attributes, xarray_fill_value
 from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded
@@ -145,16 +145,16 @@ def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
         path,
         given,
         settings.cutting(),
-        dtype=settings.dtype,
+        dtype=_element(settings, given),
         fill_value=settings.fill_value,
     )
     arranged = _with_room(arranged, settings)
     zarr_format: Literal[2, 3] = 2 if settings.zarr_format == 2 else 3
-    attributes = {**arranged.form.attrs, **json_attributes(settings.attributes or {})}
-    if given.mask_fill is not None and zarr_format == 3:
-        # In v2 readers take the fill value itself for gaps.
-        coded = xarray_fill_value(arranged.fill_value, arranged.form.dtype)
-        attributes |= {} if coded is None else {"_FillValue": coded}
+    attributes = {
+        **arranged.form.attrs,
+        **_gap_attribute(arranged, zarr_format),
+        **_as_stored(settings.attributes or {}, arranged.form.dtype, zarr_format),
+    }
     if names is not None and zarr_format == 2:
         attributes[V2_DIMS] = list(names)
     options = ZarrOptions(
@@ -181,6 +181,35 @@ def advice_on(items: Sequence[ZarrItem]) -> tuple[tuple[str, str], ...]:
         "not used; give compressors= and filters= for Zarr"
     )
     return (("hdf5-settings", text),)
+
+
+def _gap_attribute(arranged: Arranged, zarr_format: int) -> dict[str, Any]:
+    """Return the attribute that tells the gaps of a masked array; in v2 the fill value does."""
+    if arranged.given.mask_fill is None or zarr_format == 2:
+        return {}
+    coded = xarray_fill_value(arranged.fill_value, arranged.form.dtype)
+    return {} if coded is None else {"_FillValue": coded}
+
+
+def _as_stored(
+    attributes: Mapping[str, Any], dtype: np.dtype[Any], zarr_format: int
+) -> dict[str, Any]:
+    """Return attributes as JSON, the value of gaps in v3 as xarray has it there."""
+    value = attributes.get("_FillValue")
+    if zarr_format == 2 or not isinstance(value, (int, float, complex, np.number)):
+        return json_attributes(attributes)
+    element = as_fill_value("attribute _FillValue", value, dtype)
+    others = {name: value for name, value in attributes.items() if name != "_FillValue"}
+    return {**json_attributes(others), "_FillValue": xarray_fill_value(element, dtype)}
+
+
+def _element(settings: ZarrSettings, given: Input) -> Any:
+    """Return the dtype to cast to, ``None`` for none."""
+    dtype = given.dtype if settings.dtype is None else as_dtype(settings.dtype)
+    if settings.zarr_format == 3 and dtype.fields is not None:
+        # v3 keeps no byte order of fields: others would be read as something else.
+        return dtype.newbyteorder("<")
+    return settings.dtype
 
 
 def _refuse_unstorable(plan: Plan, options: ZarrOptions) -> None:
@@ -357,7 +386,7 @@ def _asked(settings: ZarrSettings, given: Input, array: Any, form: Stored) -> As
         chunk_shape=chunk_shape,
         codec=_asked_codecs(settings, array),
         fill_value=fill_value,
-        attrs=json_attributes(settings.attributes or {}),
+        attrs=_as_stored(settings.attributes or {}, form.dtype, array.metadata.zarr_format),
     )
 
 

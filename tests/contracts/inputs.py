@@ -56,9 +56,6 @@ def arrays(draw):
     """Return an array, the blocks of its source, and chunks to write it in."""
     dtype = np.dtype(draw(st.sampled_from([*DTYPES, RECORD])))
     shape = tuple(draw(st.lists(st.integers(0, 11), max_size=4)))
-    if not shape:
-        # A scalar of numpy's has neither byte order nor padding.
-        dtype = np.dtype("f8") if dtype.kind in "SUV" else dtype.newbyteorder("=")
     n = math.prod(shape)
     numbers = np.random.default_rng(draw(st.integers(0, 5))).integers(-30, 100, n)
     if dtype.names:
