@@ -225,7 +225,8 @@ def _convert(arguments: argparse.Namespace) -> None:
         report = to_hdf5(array, arguments.target, key, **common, **_hdf5_codec(codec, arguments))
     else:
         name = arguments.key or None
-        compressors = _zarr_codec(arguments.compression, arguments, array.dtype)
+        stored = np.dtype(arguments.dtype or array.dtype)
+        compressors = _zarr_codec(arguments.compression, arguments, stored)
         shards = _shards(arguments.shards)
         report = to_zarr(
             array, arguments.target, name, **common, compressors=compressors, shards=shards

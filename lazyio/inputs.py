@@ -7,16 +7,21 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.array.core import normalize_chunks
 from dask.base import is_dask_collection
 
-from lazyio.blocks import locations_in, locations_of, source_of
+from lazyio.blocks import locations_in, locations_of, masked_blocks, source_of
 from lazyio.elements import is_text
 from lazyio.errors import OptionError, UnsupportedDtypeError
 from lazyio.planning import Facts
 from lazyio.run.graph import as_dask_array
 from lazyio.sources.base import Source, lies_in_rows
 from lazyio.sources.lookup import array_source, source_for
+from lazyio.sources.wrapped import VariableReader, is_xarray
 from lazyio.spec import Shape, as_dtype
+
+_MASKED_NBYTES = 4 * 2**20
+"""Blocks of a masked array in memory: small, for a mask and a filled copy come with each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,20 +103,22 @@ def recognise(data: Any) -> Input:
     """
     if isinstance(data, Input):
         return data
-    if _is_xarray(data, "Dataset"):
+    if is_xarray(data, "Dataset"):
         msg = (
             "an xarray Dataset holds several arrays with coordinates, which cannot be written as "
             "one yet; give {name: dataset[name].data}, or one of them"
         )
         raise OptionError(msg)
-    if _is_xarray(data, "DataArray") or _is_xarray(data, "Variable"):
+    if is_xarray(data, "DataArray") or is_xarray(data, "Variable"):
         if len(getattr(data, "coords", ())):
             msg = (
                 "coordinates of xarray objects cannot be written yet; give .variable, the array "
                 "with its attributes and dimensions alone"
             )
             raise OptionError(msg)
-        given = recognise(getattr(data, "variable", data).data)
+        variable = getattr(data, "variable", data)
+        # What dask does not hold is read in parts: .data would load it whole.
+        given = recognise(VariableReader(variable) if variable.chunks is None else variable.data)
         dims = tuple(map(str, data.dims))
         return replace(given, dims=dims, settings={"attrs": dict(data.attrs)})
     # First: without data it raises when asked for anything that it has not itself.
@@ -123,21 +130,14 @@ def recognise(data: Any) -> Input:
         msg = "a mapping holds several arrays, of which none is meant yet; give one of them"
         raise OptionError(msg)
     if isinstance(data, np.ma.MaskedArray):
-        return _from_dask(da.from_array(data, asarray=False, name=False))
+        block = normalize_chunks("auto", data.shape, limit=_MASKED_NBYTES, dtype=data.dtype)
+        return _from_dask(masked_blocks(data, tuple(max(sizes, default=1) for sizes in block)))
     if isinstance(data, (str, os.PathLike)):
         source = source_for(data)
         return Input(shape=source.shape, dtype=source.dtype, source=source)
     source = array_source(data)
     dtype = as_dtype(source.dtype)
     return Input(shape=source.shape, dtype=dtype, source=source)
-
-
-def _is_xarray(data: Any, name: str) -> bool:
-    """Return whether an object is of an xarray class, without importing xarray."""
-    return any(
-        kind.__name__ == name and kind.__module__.partition(".")[0] == "xarray"
-        for kind in type(data).__mro__
-    )
 
 
 def _from_wrapper(wrapper: Any) -> Input:

@@ -94,6 +94,22 @@ def decompress(buffer: Bytes, out: Bytes) -> None:
         raise ValueError(str(error)) from error
 
 
+def check_size(buffer: Bytes) -> None:
+    """Raise where a buffer is not as long as it says: the library would read beyond it.
+
+    Raises
+    ------
+    ValueError
+        When it is cut short, or longer.
+    """
+    header = buffer[:_HEADER_NBYTES].tobytes()
+    claimed = int.from_bytes(header[4:8], "little")
+    if claimed > MAX_NBYTES:
+        msg = f"its header speaks of {claimed} bytes, more than blosc has"
+        raise ValueError(msg)
+    _check_header(header, len(buffer), claimed)
+
+
 def _check_header(header: bytes, size: int, nbytes: int) -> None:
     """Compare what the header claims with what is there: the library believes it."""
     if len(header) < _HEADER_NBYTES:

@@ -204,6 +204,9 @@ def parse_filters(
     if fletcher32 and step is not None and step.filter_id == SCALEOFFSET:
         msg = "fletcher32=True with scaleoffset, which HDF5 does not check; drop one of them"
         raise OptionError(msg)
+    if step is not None and step.filter_id == NBIT and (shuffle or fletcher32):
+        msg = "nbit with shuffle or fletcher32, of which libhdf5 makes wrong values; drop those"
+        raise OptionError(msg)
     if fletcher32:
         filters.append(Filter(filter_id=FLETCHER32))
     return tuple(filters)

@@ -112,6 +112,8 @@ def _sized(
 
     def decode(data: Bytes, out: Bytes | None) -> Bytes:
         if out is None:
+            if decompress is blosc.decompress:
+                blosc.check_size(data)
             return as_bytes(codec.decode(data))
         decompress(data, out)
         return out

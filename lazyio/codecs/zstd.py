@@ -13,6 +13,10 @@ Compress = Callable[[Bytes], bytes]
 
 LEVELS = range(-131072, 23)
 DEFAULT_LEVEL = 3
+_RAW, _RUN = 0, 1
+_MOST_IN_BLOCK = 128 * 2**10
+_MOST_GROWTH, _LEAST_ROOM = 16, 16 * 2**20
+"""How much more than it should a frame without a size may seem to hold, before it is a bomb."""
 _MAGIC = bytes.fromhex("28b52ffd")
 _HEADER_NBYTES = 18
 
@@ -58,6 +62,9 @@ def decompress(frame: Bytes, out: Bytes) -> None:
     if claimed not in (None, out.size):
         msg = f"its frame holds {claimed} bytes instead of {out.size}"
         raise ValueError(msg)
+    if claimed is None and most_content(frame) > max(_MOST_GROWTH * out.size, _LEAST_ROOM):
+        msg = f"its frame may hold {most_content(frame)} bytes instead of {out.size}"
+        raise ValueError(msg)
     try:
         # A frame that does not say its size is not decoded into memory that it may exceed.
         content = numcodecs.Zstd().decode(frame, out=out if claimed is not None else None)
@@ -68,6 +75,30 @@ def decompress(frame: Bytes, out: Bytes) -> None:
             msg = f"it decodes to {len(content)} bytes instead of {out.size}"
             raise ValueError(msg)
         out[:] = memoryview(content)
+
+
+def most_content(frame: Bytes) -> int:
+    """Return the most bytes that a frame can hold, from the headers of its blocks.
+
+    A block holds at most 128 KiB (RFC 8878, 3.1.1.2).
+
+    Parameters
+    ----------
+    frame : ndarray of uint8
+        One frame that does not say its size.
+    """
+    header = frame[:_HEADER_NBYTES].tobytes()
+    at = 5 + (not header[4] & 0x20) + (0, 1, 2, 4)[header[4] & 3]
+    most = 0
+    while at + 3 <= len(frame):
+        block = int.from_bytes(frame[at : at + 3].tobytes(), "little")
+        size, kind = block >> 3, block >> 1 & 3
+        # A run is one byte, of which the size says how often.
+        at += 3 + (1 if kind == _RUN else size)
+        most += size if kind in (_RAW, _RUN) else _MOST_IN_BLOCK
+        if block & 1:
+            break
+    return most
 
 
 def content_size(header: bytes) -> int | None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lazyio.elements import stored
 from lazyio.grid import Region, boxes, cuts, n_boxes
 from lazyio.planning.access import WindowCost
 from lazyio.planning.boundaries import Edges
@@ -149,13 +150,13 @@ class Plan:
         Returns
         -------
         dict
-            ``shape``, ``dtype``, ``chunks`` and ``maxshape``. ``chunks`` is
+            ``shape``, ``dtype`` as it is stored, ``chunks`` and ``maxshape``. ``chunks`` is
             ``None`` where HDF5 has none: arrays of no axis or no elements.
         """
         chunked = bool(self.shape) and all(self.shape)
         return {
             "shape": self.shape,
-            "dtype": self.dtype,
+            "dtype": stored(self.dtype, "hdf5").dtype,
             "chunks": self.chunk_shape if chunked else None,
             "maxshape": self.shape or None,
         }

@@ -231,7 +231,7 @@ def _reached(graph: Graph, keys: Iterable[Any]) -> set[Any]:
     waiting = list(keys)
     while waiting:
         key = waiting.pop()
-        if key not in found:
+        if key not in found and key in graph:
             found.add(key)
             waiting.extend(get_dependencies(graph, key))
     return found

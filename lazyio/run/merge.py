@@ -33,10 +33,12 @@ def merged_graph(arrays: Sequence[da.Array]) -> Graph:
     dict
         From keys to tasks, optimised.
     """
+    keys = [key for array in arrays for key in flatten([array.__dask_keys__()])]
     if len(arrays) == 1:
         (optimized,) = optimize(*arrays)
-        return dict(ensure_dict(optimized.__dask_graph__()))
-    keys = [key for array in arrays for key in flatten(array.__dask_keys__())]
+        found = dict(ensure_dict(optimized.__dask_graph__()))
+        # Of blocks that a cluster holds already nothing is left to optimise, nor to find.
+        return found if found.keys() >= set(keys) else dict(ensure_dict(arrays[0].dask))
     graph = HighLevelGraph.merge(*(array.dask for array in arrays))
     graph = optimize_blockwise(graph, keys=keys)
     graph = _reading_apart(graph)

@@ -8,7 +8,7 @@ from lazyio.planning.describe import plural
 from lazyio.sizes import format_size
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class WriteReport:
     """What was written, how, and how long it took; ``str()`` is two lines."""
 
@@ -41,6 +41,10 @@ class WriteReport:
     def plan(self) -> Plan:
         """How the array was cut; of several the first."""
         return next(iter(self.plans.values()))
+
+    def __repr__(self) -> str:
+        """Return the same as ``str()``: the plans would fill a screen."""
+        return str(self)
 
     def __str__(self) -> str:
         """Return two lines: what and where, then how much and how fast; then any advice."""

@@ -108,10 +108,11 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
                 _from_source(part, part.job.source)
         _from_graphs([part for part in parts if part.job.source is None], scheduler)
         for part in parts:
+            spilled = list(part.gatherer.spilled())
             pull(
-                part.gatherer.spilled(),
+                spilled,
                 part.gatherer.commit_spilled,
-                n_threads=part.job.plan.workers,
+                n_threads=min(len(spilled), part.job.plan.workers),
                 on_done=_ignore,
             )
     return n_blocks

@@ -90,4 +90,6 @@ def _holder(descriptor: int) -> str:
         facts = json.loads(os.read(descriptor, 4096))
     if not facts:
         return "another process"
+    if facts["pid"] == os.getpid() and facts["host"] == socket.gethostname():
+        return "another call of this process; several arrays, {key: array}, go into one call"
     return f"process {facts['pid']} on {facts['host']} since {facts['since']}"

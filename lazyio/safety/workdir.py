@@ -25,6 +25,8 @@ from lazyio.safety import lock
 logger = logging.getLogger("lazyio")
 
 _NAME_MAX = 255
+_MOST_TRIES = 1000
+"""Writers that may come and go between two steps, before the file system is to blame."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -125,7 +127,7 @@ class WorkDirectory:
         logger.info("removed %s", self.path)
 
     def _enter(self) -> int:
-        while True:
+        for _ in range(_MOST_TRIES):
             try:
                 self.path.mkdir(exist_ok=True)
                 if self.path.is_symlink():
@@ -146,6 +148,8 @@ class WorkDirectory:
             if _is_same_file(descriptor, self.path / "lock"):
                 return descriptor
             os.close(descriptor)
+        msg = f"{self._folder} takes no folder for the work, or loses it at once; write elsewhere"
+        raise TargetError(errno.ENOENT, msg)
 
     def _clear(self) -> None:
         """Remove what a run leaves; put back an old target that has no successor."""

@@ -24,8 +24,14 @@ from lazyio.codecs.filters import FLETCHER32, SHUFFLE, SZIP, Filter, as_given
 from lazyio.codecs.libraries import optional
 from lazyio.codecs.workspace import Workspace
 from lazyio.elements import TEXT, is_text
-from lazyio.errors import OptionError, TargetError, TargetExistsError, UnsupportedDtypeError
-from lazyio.grid import box
+from lazyio.errors import (
+    DamagedDataError,
+    OptionError,
+    TargetError,
+    TargetExistsError,
+    UnsupportedDtypeError,
+)
+from lazyio.grid import box, format_region
 from lazyio.spec import Shape
 from lazyio.targets.attributes import write_attributes
 from lazyio.targets.base import padded
@@ -113,8 +119,12 @@ class Hdf5Target:
         """Return a chunk's elements, cut at the end of the dataset."""
         region = box(self.shape, self.chunk_shape, index)
         dataset = self._dataset.astype(TEXT) if is_text(self.dtype) else self._dataset
-        with self._lock, disk_errors(self._folder):
-            return np.asarray(dataset[region])
+        try:
+            with self._lock:
+                return np.asarray(dataset[region])
+        except OSError as error:
+            msg = f"the chunk {format_region(region)} of {self._dataset.name!r} is damaged: {error}"
+            raise DamagedDataError(msg) from error
 
     def finish(self) -> int:
         """Return the bytes that the chunks written take."""

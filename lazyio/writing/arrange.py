@@ -20,6 +20,7 @@ from lazyio.planning.budget import COPIES
 from lazyio.planning.window import within
 from lazyio.run.write import Job
 from lazyio.sizes import format_size
+from lazyio.sources.wrapped import is_xarray
 from lazyio.spec import Shape, as_dtype
 from lazyio.targets.base import Target
 
@@ -106,7 +107,7 @@ def items_of(data: Any, prefix: str) -> list[tuple[str, Input]]:
     OptionError
         When a mapping is empty or has a key that is no text.
     """
-    if not isinstance(data, Mapping):
+    if not isinstance(data, Mapping) or is_xarray(data, "Dataset"):
         return [(prefix, recognise(data))]
     if not data or not all(isinstance(key, str) for key in data):
         msg = f"a mapping with the keys {list(data)}; give at least one, each of them text"

@@ -365,6 +365,9 @@ def _for_each(settings: Hdf5Settings, names: Sequence[str]) -> list[Hdf5Settings
     if isinstance(settings.attrs, Mapping) and settings.attrs:
         attrs = {str(key).strip("/"): value for key, value in settings.attrs.items()}
         is_by_key = all(isinstance(value, Mapping) for value in attrs.values())
+        if is_by_key and attrs.keys() & set(names) and (unknown := attrs.keys() - set(names)):
+            msg = f"attrs has the keys {sorted(unknown)}; the arrays have {list(names)}, give those"
+            raise OptionError(msg)
         if is_by_key and attrs.keys() <= set(names):
             pairs = zip(each, names, strict=True)
             each = [replace(one, attrs=attrs.get(name)) for one, name in pairs]

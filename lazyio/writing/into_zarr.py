@@ -12,6 +12,7 @@ from zarr.storage import LocalStore
 
 from lazyio.errors import OptionError
 from lazyio.options import check_flags, refuse_unready
+from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
 from lazyio.writing.arrange import items_of, refuse_clashes
@@ -167,6 +168,7 @@ def to_zarr(
     check_flags(overwrite=overwrite, digests=digests, compute=compute)
     check_mode(mode)
     scheduler_for(scheduler)
+    check_progress(progress)
     settings = ZarrSettings(
         chunks=chunks,
         chunk_nbytes=chunk_nbytes,

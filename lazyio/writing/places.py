@@ -241,6 +241,9 @@ def check_place(root: Path, name: str, zarr_format: int, *, replace: bool) -> No
     What is replaced is removed, so a folder of other things never is.
     """
     final = root / name if name else root
+    if name and os.path.realpath(final) != os.path.join(os.path.realpath(root), name):
+        msg = f"{final} is or lies behind a link; write to what it leads to, by its own path"
+        raise TargetError(errno.ELOOP, msg)
     for place in {root, final}:
         if place.is_dir() and any(place.iterdir()) and zarr_kind(place) is None:
             msg = f"{place} is a folder of other things, no Zarr store; choose another path"

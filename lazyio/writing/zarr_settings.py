@@ -98,6 +98,12 @@ class ZarrSettings:
         if isinstance(self.attributes, Mapping) and self.attributes:
             own = {str(key).strip("/"): value for key, value in self.attributes.items()}
             is_by_key = all(isinstance(value, Mapping) for value in own.values())
+            if is_by_key and own.keys() & set(names) and (unknown := own.keys() - set(names)):
+                msg = (
+                    f"attributes has the keys {sorted(unknown)}; the arrays have {list(names)}, "
+                    "give those"
+                )
+                raise OptionError(msg)
             if is_by_key and own.keys() <= set(names):
                 pairs = zip(each, names, strict=True)
                 each = [replace(one, attributes=own.get(name)) for one, name in pairs]
