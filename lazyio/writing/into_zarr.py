@@ -29,6 +29,7 @@ from lazyio.writing.places import (
     store_path,
 )
 from lazyio.writing.running import Running
+from lazyio.writing.zarr_existing import existing_array, part_of_array
 from lazyio.writing.zarr_order import (
     ArraysInStore,
     NewArrays,
@@ -38,13 +39,7 @@ from lazyio.writing.zarr_order import (
     ZarrItem,
     ZarrOrder,
 )
-from lazyio.writing.zarr_settings import (
-    ZarrSettings,
-    advice_on,
-    array_item,
-    existing_array,
-    part_of_array,
-)
+from lazyio.writing.zarr_settings import ZarrSettings, advice_on, array_item
 from lazyio.writing.zarr_stores import node_name, store_behind
 
 

@@ -1,6 +1,5 @@
 """What a user says of a Zarr array, and what it comes down to: shapes, codecs, names."""
 
-import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -9,23 +8,17 @@ import numcodecs.abc
 import numpy as np
 import zarr
 
-from lazyio.elements import Stored, original, stored
-from lazyio.errors import OptionError, TargetError
+from lazyio.errors import OptionError
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
 from lazyio.planning import Plan
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
 from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
-from lazyio.planning.window import cuts_chunks
-from lazyio.planning.wishes import chunk_wishes
 from lazyio.spec import as_dtype, is_integer
-from lazyio.targets.zarr import ZarrOptions, codecs_of, create_array
+from lazyio.targets.zarr import ZarrOptions, create_array
 from lazyio.targets.zarr_attributes import json_attributes, xarray_fill_value
-from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded
-from lazyio.writing.existing import Asked, Existing, refuse_differences
-from lazyio.writing.windows import Room, Window, whole, window_at, window_behind
+from lazyio.writing.arrange import Arranged, Cutting, arrange
 from lazyio.writing.zarr_order import ZarrItem
-from lazyio.writing.zarr_stores import node_at, node_name
 
 _OF_HDF5 = ("compression", "compression_opts", "shuffle", "fletcher32", "maxshape", "links")
 """Settings of an H5DataIO that say nothing of a Zarr array, all axes of which may grow."""
@@ -159,12 +152,12 @@ def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
     attributes = {
         **arranged.form.attrs,
         **_gap_attribute(arranged, zarr_format),
-        **_as_stored(settings.attributes or {}, arranged.form.dtype, zarr_format),
+        **attributes_as_stored(settings.attributes or {}, arranged.form.dtype, zarr_format),
     }
     if names is not None and zarr_format == 2:
         attributes[V2_DIMS] = list(names)
     options = ZarrOptions(
-        compressors=_of_version(settings.compressors, zarr_format),
+        compressors=compressors_of_version(settings.compressors, zarr_format),
         filters=settings.filters,
         fill_value=arranged.fill_value,
         zarr_format=zarr_format,
@@ -197,7 +190,7 @@ def _gap_attribute(arranged: Arranged, zarr_format: int) -> dict[str, Any]:
     return {} if coded is None else {"_FillValue": coded}
 
 
-def _as_stored(
+def attributes_as_stored(
     attributes: Mapping[str, Any], dtype: np.dtype[Any], zarr_format: int
 ) -> dict[str, Any]:
     """Return attributes as JSON, the value of gaps in v3 as xarray has it there."""
@@ -250,7 +243,7 @@ def _is_name(name: Any) -> bool:
     return name is None or (isinstance(name, str) and name != "")
 
 
-def _of_version(compressors: Any, zarr_format: int) -> Any:
+def compressors_of_version(compressors: Any, zarr_format: int) -> Any:
     """Return compressors as zarr-python takes them: one in v2, any number in v3.
 
     Raises
@@ -269,161 +262,6 @@ def _of_version(compressors: Any, zarr_format: int) -> Any:
         )
         raise OptionError(msg)
     return compressors
-
-
-def existing_array(store: Any, path: str) -> Any:
-    """Return the array of which a part is to be written.
-
-    Parameters
-    ----------
-    store : zarr store
-        In which it lies.
-    path : str
-        Counted from the root of the store.
-
-    Raises
-    ------
-    TargetError
-        When there is none.
-    """
-    name = node_name(store, path)
-    try:
-        found = node_at(store, path)
-    except (KeyError, ValueError, TypeError, OSError) as error:
-        msg = f"{name} cannot be opened to write a part of it: {error}"
-        raise TargetError(getattr(error, "errno", None) or errno.EIO, msg) from error
-    if found is None:
-        msg = f"{name} does not exist; lazyio.allocate makes an empty array to write parts of"
-        raise TargetError(errno.ENOENT, msg)
-    if not isinstance(found, zarr.Array):
-        msg = f"{name} is a group, of which no part can be written; name an array in it"
-        raise TargetError(errno.EISDIR, msg)
-    return found
-
-
-def part_of_array(
-    array: Any,
-    path: str,
-    given: Input,
-    settings: ZarrSettings,
-    *,
-    region: Any = None,
-    append_dim: Any = None,
-) -> tuple[Arranged, Window]:
-    """Return the plan for a part of an existing array, and which part it is.
-
-    Raises
-    ------
-    OptionError
-        Listing everything in which the array differs, or when the part is none.
-    """
-    settings = settings.completed(given.settings)
-    settings.check()
-    name = f"array {array.store_path}"
-    room = _room_in(array, name)
-    if region is not None:
-        window = window_at(region, room, given.shape)
-    elif append_dim is not None:
-        window = window_behind(append_dim, room, given.shape)
-    else:
-        window = whole(room, given.shape)
-    form = _fitted_to(array, name, settings, given)
-    given = expanded(given, window.new_axes)
-    # What is written whole, be it a chunk or a shard.
-    unit = tuple(map(int, array.shards or array.chunks))
-    cutting = replace(settings.cutting(), chunks=unit, shards=None, chunk_nbytes=None)
-    arranged = arrange(path, given, cutting, dtype=form.original)
-    plan = with_chunks(
-        arranged.plan,
-        unit,
-        # A chunk at the rim is read, and its compressed form with it.
-        n_copies=2 if cuts_chunks(window.region, window.shape, unit) else 0,
-        workers_fixed=settings.workers is not None,
-    )
-    if array.shards:
-        layout = replace(plan.layout, chunk_shape=tuple(map(int, array.chunks)), shard_shape=unit)
-        plan = replace(plan, layout=layout)
-    return replace(arranged, form=form, plan=plan), window
-
-
-def _room_in(array: Any, name: str) -> Room:
-    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get(V2_DIMS)
-    # In v2 an attribute, which may hold anything.
-    is_list = isinstance(names, (tuple, list)) and len(names) == len(array.shape)
-    return Room(
-        name=name,
-        shape=tuple(map(int, array.shape)),
-        # Any axis of a Zarr array can grow.
-        max_shape=(None,) * len(array.shape),
-        dims=tuple(names) if is_list else (),
-    )
-
-
-def _fitted_to(array: Any, name: str, settings: ZarrSettings, given: Input) -> Stored:
-    """Return the form of an array's elements, once nothing else differs."""
-    dtype = np.dtype(array.dtype)
-    attributes = dict(array.attrs)
-    form = original(dtype, attributes) or replace(stored(dtype, "zarr"), original=dtype)
-    existing = Existing(
-        name=name,
-        dtype=form.original,
-        chunk_shape=tuple(map(int, array.chunks)),
-        codec=str(codecs_of(array)),
-        fill_value=array.fill_value,
-        attrs=attributes,
-    )
-    refuse_differences(existing, _asked(settings, given, array, form), given)
-    return form
-
-
-def _asked(settings: ZarrSettings, given: Input, array: Any, form: Stored) -> Asked:
-    """Return what the user said that an existing array may contradict."""
-    chunk_shape = None
-    is_open = isinstance(settings.chunks, str) and settings.chunks == "auto"
-    if not is_open:
-        facts = given.facts(given.dtype, own_blocks=False)
-        chunk_shape = chunk_wishes(settings.chunks, facts, given.dims)
-    fill_value = settings.fill_value
-    if fill_value is not None:
-        element = as_fill_value("fill_value", fill_value, form.original)
-        fill_value = form.encode(np.asarray(element, form.original).reshape(1))[0]
-    return Asked(
-        dtype=settings.dtype,
-        chunk_shape=chunk_shape,
-        codec=_asked_codecs(settings, array),
-        fill_value=fill_value,
-        attrs=_as_stored(settings.attributes or {}, form.dtype, array.metadata.zarr_format),
-    )
-
-
-def _asked_codecs(settings: ZarrSettings, array: Any) -> str | None:
-    """Return the codecs that the user named, as zarr-python would keep them."""
-    named = {
-        name: value
-        for name, value in (
-            ("compressors", _of_version(settings.compressors, array.metadata.zarr_format)),
-            ("filters", settings.filters),
-        )
-        if not (isinstance(value, str) and value == "auto")
-    }
-    if not named:
-        return None
-    try:
-        like = zarr.create_array(
-            zarr.storage.MemoryStore(),
-            shape=array.shape,
-            chunks=array.chunks,
-            shards=array.shards,
-            dtype=array.dtype,
-            zarr_format=array.metadata.zarr_format,
-            **named,
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        msg = f"{', '.join(named)} are no codecs of Zarr: {error}"
-        raise OptionError(msg) from error
-    wanted, there = codecs_of(like), codecs_of(array)
-    # What was not named may be anything.
-    return str({**there, **{name: wanted[name] for name in named}})
 
 
 def _with_room(arranged: Arranged, settings: ZarrSettings) -> Arranged:
