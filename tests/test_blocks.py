@@ -462,7 +462,8 @@ def test_masked_blocks(index):
     got = array[index].compute(scheduler="sync")
     np.testing.assert_array_equal(got.mask, values[index].mask)
     np.testing.assert_array_equal(got.filled(-1), values[index].filled(-1))
-    assert array.name == masked_blocks(values.copy(), (8, 23, 5)).name
+    # To name it by its content would read all of it.
+    assert array.name != masked_blocks(values, (8, 23, 5)).name
     assert source_of(array) is None
 
 

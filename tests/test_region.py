@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from parts import cases, expected
 
 import lazyio
-from lazyio.errors import OptionError, PlanError, TargetError
+from lazyio.errors import BlockError, OptionError, PlanError, TargetError
 from lazyio.targets.hdf5 import Hdf5Target
 
 CODECS = {
@@ -475,3 +475,45 @@ def test_the_chunks_of_a_dataset_may_be_said_again(tmp_path, chunks):
     lazyio.to_hdf5(np.ones(8), path, "x", region=3, chunks=chunks)
     with pytest.raises(OptionError, match=r"chunks are \(300, 8\), not \(7, None\)"):
         lazyio.to_hdf5(np.ones((5, 8)), path, "x", append_dim=0, chunks=(7, -1))
+
+
+@pytest.mark.parametrize(
+    ("given", "there"),
+    [
+        (np.array([2**53 + 1]), "f8"),
+        (np.array(["9999-01-01"], "M8[D]"), "M8[ns]"),
+        (np.array([12]), "S8"),
+    ],
+    ids=["large-integer", "far-time", "number-as-text"],
+)
+def test_what_numpy_calls_safe_and_is_not(tmp_path, given, there):
+    """Values that would become others are refused, before or when they are met."""
+    path = tmp_path / "x.h5"
+    lazyio.to_hdf5(np.zeros(1, there), path, "x")
+    before = path.read_bytes()
+    with pytest.raises((OptionError, BlockError), match=r"not every|outside of what"):
+        lazyio.to_hdf5(given, path, "x", region=slice(0, 1))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("option", [{"overwrite": True}, {"links": "link"}], ids=str)
+def test_options_of_whole_datasets(tmp_path, option):
+    """A part takes none of them, and says so."""
+    lazyio.to_hdf5(np.zeros(4), tmp_path / "x.h5", "x")
+    with pytest.raises(OptionError, match="for whole datasets"):
+        lazyio.to_hdf5(np.ones(2), tmp_path / "x.h5", "x", region=slice(0, 2), **option)
+
+
+def test_a_value_that_would_become_a_gap(tmp_path):
+    """Masked data that holds its own fill value is refused; another fill value does it."""
+    data = np.ma.array(np.arange(6), mask=[0, 0, 1, 0, 0, 0])
+    with pytest.raises(BlockError, match="with which gaps are filled"):
+        lazyio.to_hdf5(data, tmp_path / "x.h5", "x", fillvalue=4)
+    lazyio.to_hdf5(data, tmp_path / "x.h5", "x", fillvalue=-1)
+    assert lazyio.open(tmp_path / "x.h5").compute().tolist() == [0, 1, -1, 3, 4, 5]
+
+
+def test_a_folder_that_takes_nothing_is_an_error():
+    """Not an endless wait."""
+    with pytest.raises(TargetError, match="takes no folder"):
+        lazyio.to_hdf5(np.ones(3), "/proc/lazyio.h5")

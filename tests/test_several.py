@@ -230,3 +230,12 @@ def test_growth_stays_within_the_limit(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["growth"] <= 48 * 2**20
+
+
+def test_attributes_of_an_array_that_there_is_not(tmp_path):
+    """A misspelled key is an error, as it is for dims."""
+    attrs = {"a": {"units": "V"}, "bb": {"units": "V"}}
+    for to in (lazyio.to_hdf5, lazyio.to_zarr):
+        name = "attrs" if to is lazyio.to_hdf5 else "attributes"
+        with pytest.raises(OptionError, match="has the keys"):
+            to({"a": np.ones(3), "b": np.ones(3)}, tmp_path / "x", **{name: attrs})

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import lazyio
-from lazyio.errors import BlockError, TargetExistsError
+from lazyio.errors import BlockError, OptionError, TargetExistsError
 from lazyio.targets.hdf5 import Hdf5Target
 
 CODECS = {
@@ -518,3 +518,42 @@ def test_incompressible_chunks_are_stored_as_they_are(out) -> None:
     report = lazyio.to_hdf5(noise, out, compression="gzip", shuffle=True, chunks=(100, 100))
     assert report.stored_nbytes == noise.nbytes
     assert (read(out) == noise).all()
+
+
+def test_a_masked_array_in_memory_is_not_copied_as_a_whole(out):
+    """Its blocks are small, whatever dask would choose, so small limits do."""
+    data = np.ma.masked_less(np.arange(4_000_000, dtype="f8"), 5)
+    report = lazyio.to_hdf5(data, out, memory_limit="24 MiB", fillvalue=-1)
+    assert report.n_blocks > 4
+    assert (read(out)[:6] == [-1, -1, -1, -1, -1, 5]).all()
+
+
+def test_a_variable_of_xarray_that_lies_in_a_file_is_read_in_parts(tmp_path, out):
+    """It is not loaded to be written."""
+    import xarray as xr
+
+    xr.Dataset({"v": (("t", "x"), np.arange(40_000.0).reshape(200, 200))}).to_netcdf(
+        tmp_path / "v.nc", engine="h5netcdf"
+    )
+    with xr.open_dataset(tmp_path / "v.nc", engine="h5netcdf") as dataset:
+        lazyio.to_hdf5(dataset["v"].variable, out)
+        assert not dataset["v"].variable._in_memory
+    assert read(out)[3, 4] == 604
+
+
+def test_what_a_cluster_holds_already_is_written(out):
+    """A persisted array has nothing left to optimise."""
+    from dask.distributed import Client
+
+    with Client(n_workers=1, processes=False, dashboard_address=":0"):
+        x = da.arange(400, chunks=100).reshape(20, 20).persist()
+        lazyio.to_hdf5(x, out)
+        lazyio.to_zarr(x, out.with_suffix(".zarr"))
+    assert (read(out) == np.arange(400).reshape(20, 20)).all()
+
+
+@pytest.mark.parametrize("options", [{"shuffle": True}, {"fletcher32": True}], ids=str)
+def test_what_libhdf5_gets_wrong_is_refused(out, options):
+    """nbit, followed by filters that take its bytes for elements."""
+    with pytest.raises(OptionError, match="makes wrong values"):
+        lazyio.to_hdf5(np.arange(9), out, compression="nbit", **options)

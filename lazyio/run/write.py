@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from lazyio.blocks import read_block
 from lazyio.codecs.workspace import Workspace
-from lazyio.grid import Region, box_shape, boxes
+from lazyio.errors import BlockError
+from lazyio.grid import Region, box_shape, boxes, format_region
 from lazyio.planning import Plan
 from lazyio.run.elsewhere import run_elsewhere
 from lazyio.run.gather import Gatherer, Waiting
@@ -61,7 +62,12 @@ class _Part:
     progress: Progress
 
     def accept(self, region: Region, block: npt.NDArray[Any], workspace: Workspace) -> None:
-        self.gatherer.accept(region, self.job.convert(block), workspace)
+        try:
+            elements = self.job.convert(block)
+        except (ValueError, TypeError, OverflowError) as error:
+            msg = f"block {format_region(region)} of {self.job.key!r} cannot be stored: {error}"
+            raise BlockError(msg) from error
+        self.gatherer.accept(region, elements, workspace)
 
     def advance(self, region: Region) -> None:
         nbytes = nbytes_of(box_shape(region), self.job.plan.dtype)

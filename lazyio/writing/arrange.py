@@ -83,13 +83,51 @@ class Arranged:
         form = self.form
 
         def convert(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            if isinstance(block, np.ma.MaskedArray):
-                gap = np.asarray(target.fill_value, form.dtype).reshape(1)
-                block = np.ma.filled(block, form.decode(gap)[0])
-            elements = form.encode(block.astype(form.original, copy=False))
+            if isinstance(block, np.ma.MaskedArray) or self.given.mask_fill is not None:
+                gap = form.decode(np.asarray(target.fill_value, form.dtype).reshape(1))[0]
+                block = _filled(block, gap)
+            elements = form.encode(_cast(block, form.original))
             return elements.astype(target.dtype, copy=False)
 
         return convert
+
+
+def _cast(block: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return a block as another dtype; numpy lets times that do not fit turn into others.
+
+    Raises
+    ------
+    OverflowError
+        When a time lies outside of what a finer unit reaches.
+    """
+    found = block.astype(dtype, copy=False)
+    is_finer = dtype.kind in "mM" and dtype != block.dtype and block.dtype.kind == dtype.kind
+    if is_finer and np.can_cast(block.dtype, dtype, "safe"):
+        back = found.astype(block.dtype)
+        if bool(((back != block) & ~np.isnat(block)).any()):
+            msg = f"a time lies outside of what {dtype} reaches; give dtype= with a coarser unit"
+            raise OverflowError(msg)
+    return found
+
+
+def _filled(block: npt.NDArray[Any], gap: Any) -> npt.NDArray[Any]:
+    """Return a masked block with its gaps filled, if no value of it would be taken for one.
+
+    Raises
+    ------
+    ValueError
+        When a value that is there is the one that fills gaps.
+    """
+    values = np.ma.getdata(block)
+    is_there = ~np.ma.getmaskarray(block)
+    # What is not a number is no value that gaps could be confused with.
+    if bool((is_there & (values == gap)).any()):
+        msg = (
+            f"a value that is there is {gap!r}, with which gaps are filled, and would become one; "
+            "give a fill value that the data does not have"
+        )
+        raise ValueError(msg)
+    return np.ma.filled(block, gap)
 
 
 def items_of(data: Any, prefix: str) -> list[tuple[str, Input]]:

@@ -71,15 +71,38 @@ def _dtype_differences(existing: Existing, asked: Asked, given: Input) -> list[s
         if wanted != existing.dtype:
             return [f"its dtype is {existing.dtype}, not {wanted}"]
         return []
-    # Text of any length holds every other; numpy does not count that as safe.
-    is_held = is_text(existing.dtype) and given.dtype.kind in "UT"
-    if not is_held and not np.can_cast(given.dtype, existing.dtype, "safe"):
+    if not _holds_all(existing.dtype, given.dtype):
+        if given.dtype.kind in "mM":
+            text = (
+                f"its dtype is {existing.dtype}, in which not every {given.dtype} of the data has "
+                "a value; bring the times to the units of the dataset, then pass "
+                f"dtype={str(existing.dtype)!r} or use .astype"
+            )
+            return [text]
         text = (
             f"its dtype is {existing.dtype}, which not every {given.dtype} of the data has a "
             f"value in; pass dtype={str(existing.dtype)!r} or use .astype to cast all the same"
         )
         return [text]
     return []
+
+
+def _holds_all(stored: np.dtype[Any], given: np.dtype[Any]) -> bool:
+    """Return whether every value of one dtype has one in another.
+
+    numpy calls more than that safe: large integers as floats, numbers as text.
+    """
+    if given.kind in "SUT" or stored.kind in "SUT":
+        # Text of any length holds every other.
+        if is_text(stored):
+            return given.kind in "UT"
+        return given.kind == stored.kind and given.itemsize <= stored.itemsize
+    if given.kind in "mM":
+        return stored.kind == given.kind and np.can_cast(given, stored, "safe")
+    if given.kind in "iu" and stored.kind in "fc":
+        part = np.dtype(f"f{stored.itemsize // 2}") if stored.kind == "c" else stored
+        return 8 * given.itemsize - (given.kind == "i") <= np.finfo(part).nmant + 1
+    return np.can_cast(given, stored, "safe")
 
 
 def _other_differences(existing: Existing, asked: Asked) -> list[str]:

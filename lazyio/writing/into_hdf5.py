@@ -276,6 +276,10 @@ class _Call:
 
     def part(self, data: Any, region: Any, append_dim: Any) -> Hdf5Order:
         """Return the order for a part of a dataset that is there."""
+        if self.overwrite or self.settings.links != "copy":
+            what = "overwrite=True" if self.overwrite else f"links={self.settings.links!r}"
+            msg = f"{what} is for whole datasets, and this is a part of one; leave it out"
+            raise OptionError(msg)
         if region is not None and append_dim is not None:
             msg = "region and append_dim both say where the data goes; give one of them"
             raise OptionError(msg)

@@ -235,6 +235,9 @@ class _Call:
 
     def part(self, data: Any, region: Any, append_dim: Any) -> ZarrOrder:
         """Return the order for a part of an array that is there."""
+        if self.overwrite:
+            msg = "overwrite=True is for whole arrays, and this is a part of one; leave it out"
+            raise OptionError(msg)
         if region is not None and append_dim is not None:
             msg = "region and append_dim both say where the data goes; give one of them"
             raise OptionError(msg)

@@ -45,6 +45,9 @@ def target_path(path: Any) -> Path:
         given = reprlib.repr(path)
         msg = f"path={given} is not a path; give the name of a file, or an open h5py object"
         raise OptionError(msg)
+    if is_url(path):
+        msg = f"{path} is a URL, and HDF5 is written to files only; write here, then copy it"
+        raise OptionError(msg)
     return _resolved(path)
 
 

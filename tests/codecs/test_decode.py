@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lazyio.codecs import zstd
 from lazyio.codecs.decode import decoder_for
 from lazyio.codecs.encode import encoder_for
 from lazyio.codecs.filters import Filter, parse_filters
@@ -325,3 +326,11 @@ def test_undone_here(steps):
     """Shuffle, checksums and each codec of ours are undone outside libhdf5."""
     filters = tuple(Filter(filter_id=number, options=opts) for number, opts in steps.items())
     assert decoder_for(filters, 2) is not None
+
+
+def test_a_zstd_frame_that_hides_its_size_is_no_bomb():
+    """Runs of 128 KiB in four bytes each are refused before they are decoded."""
+    block = (128 * 2**10 << 3 | 1 << 1).to_bytes(3, "little") + b"\0"
+    frame = b"\x28\xb5\x2f\xfd\x00\x58" + 8000 * block
+    with pytest.raises(ValueError, match="may hold"):
+        zstd.decompress(np.frombuffer(frame, np.uint8), np.empty(1000, np.uint8))
