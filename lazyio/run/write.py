@@ -158,7 +158,7 @@ def _from_source(part: _Part, source: Source) -> None:
 
 
 def _stripes(region: Region, source: Source, job: Job) -> Iterator[Region]:
-    """Cut a block of a plain file into rows of chunks, to encode from the cache.
+    """Cut a block of a plain file into rows of chunks or shards, to encode from the cache.
 
     A source with chunks of its own is read by whole blocks: a cut would
     decode the chunks on it twice.
@@ -168,8 +168,9 @@ def _stripes(region: Region, source: Source, job: Job) -> Iterator[Region]:
     if not is_plain or not region or job.window is not None:
         return iter((region,))
     shape = box_shape(region)
-    row_nbytes = max(1, nbytes_of((plan.chunk_shape[0], *shape[1:]), plan.dtype))
-    rows = plan.chunk_shape[0] * max(1, _STRIPE_NBYTES // row_nbytes)
+    unit = plan.layout.unit_shape[0]
+    row_nbytes = max(1, nbytes_of((unit, *shape[1:]), plan.dtype))
+    rows = unit * max(1, _STRIPE_NBYTES // row_nbytes)
     first = region[0]
     starts = range(first.start, first.stop, rows)
     return ((slice(at, min(at + rows, first.stop)), *region[1:]) for at in starts)

@@ -106,20 +106,34 @@ class ZarrTarget:
                 self._add(self._nbytes_at(index))
             return
         whole = padded(chunk, self.chunk_shape, self.fill_value, workspace)
-        if not whole.flags.c_contiguous:
+        # A shard is cut into its inner chunks from any strides.
+        if not whole.flags.c_contiguous and self._chain.shard is None:
             packed = workspace.array("packed", whole.shape, whole.dtype)
             np.copyto(packed, whole)
             whole = packed
         name = self._name(index)
-        if not self._keeps_empty and self._fill.is_all_of(whole):
+        payload = self._encode(whole, workspace)
+        if payload is None:
             if self._replaces:
                 with disk_errors(self._folder):
                     Path(name).unlink(missing_ok=True)
             return
-        payload = self._chain.encode(whole, workspace)
         with disk_errors(self._folder):
             nbytes = self._write_object(name, payload)
         self._add(nbytes)
+
+    def _encode(self, whole: npt.NDArray[Any], workspace: Workspace) -> Payload | None:
+        """Return the object of a chunk or shard, ``None`` where it need not be stored."""
+        chain = self._chain
+        if chain is None:
+            return None
+        shard = chain.shard
+        if shard is None and not self._keeps_empty and self._fill.is_all_of(whole):
+            return None
+        payload = chain.encode(whole, workspace)
+        # Of a shard that holds the fill value only nothing but its index is left.
+        is_empty = shard is not None and as_bytes(payload).size == shard.index.nbytes
+        return None if is_empty and not self._keeps_empty else payload
 
     def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return a chunk's elements, cut at the end of the array."""
