@@ -17,6 +17,7 @@ import zarr
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from lazyio.codecs.filters import NAMES
+from lazyio.elements import DTYPE_ATTRIBUTE
 from lazyio.errors import LazyioError, OptionError, UnknownFormatError
 from lazyio.opening.reading import open as open_lazily
 from lazyio.planner import plan
@@ -30,6 +31,17 @@ from lazyio.writing.into_zarr import to_zarr
 
 DONE, FAILED, USAGE = 0, 1, 2
 INTERRUPTED, TERMINATED = 130, 143
+_OF_THE_FILE = {
+    "CLASS",
+    "NAME",
+    "DIMENSION_LIST",
+    "REFERENCE_LIST",
+    "_NCProperties",
+    "_Netcdf4Coordinates",
+    "_Netcdf4Dimid",
+    "_nc3_strict",
+}
+"""Attributes by which netCDF ties a dataset to others of its file."""
 _EXTENTS = ("--shape", "--chunks", "--access", "--shards")
 """Options whose values may begin with a minus."""
 _TARGET_SUFFIXES = {suffix: name for suffix, name in SUFFIXES.items() if name != "npy"}
@@ -133,6 +145,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--no-shuffle", action="store_true", help="leave the byte shuffle out")
     command.add_argument("--workers", type=int, help="blocks in flight")
     command.add_argument(
+        "--no-attributes", action="store_true", help="leave the attributes of the source out"
+    )
+    command.add_argument(
         "--overwrite", action="store_true", help="replace an array of that key (overwrite=True)"
     )
     command.set_defaults(run=_convert)
@@ -217,21 +232,58 @@ def _convert(arguments: argparse.Namespace) -> None:
         "progress": sys.stderr.isatty(),
     }
     codec = arguments.compression or "gzip"
+    attributes = None if arguments.no_attributes else _attributes(arguments)
     if kind == "hdf5" and arguments.shards is not None:
         msg = f"--shards {arguments.shards}: HDF5 has no shards; leave it out, or write Zarr"
         raise OptionError(msg)
     if kind == "hdf5":
         key = arguments.key or source_key or "/data"
-        report = to_hdf5(array, arguments.target, key, **common, **_hdf5_codec(codec, arguments))
+        filters = _hdf5_codec(codec, arguments)
+        report = to_hdf5(array, arguments.target, key, **common, **filters, attrs=attributes)
     else:
         name = arguments.key or None
         stored = np.dtype(arguments.dtype or array.dtype)
         compressors = _zarr_codec(arguments.compression, arguments, stored)
         shards = _shards(arguments.shards)
         report = to_zarr(
-            array, arguments.target, name, **common, compressors=compressors, shards=shards
+            array,
+            arguments.target,
+            name,
+            **common,
+            compressors=compressors,
+            shards=shards,
+            attributes=attributes,
         )
     print(report)
+
+
+def _attributes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what the source says of its array, but for what only its own file can mean."""
+    path, _, key = arguments.source.partition("::")
+    kind = None if arguments.shape is not None else format_of(existing(path))
+    if kind == "zarr":
+        found = dict(zarr_source(path, key or None).array.attrs)
+    elif kind == "hdf5":
+        with open_hdf5(path) as file:
+            attrs = file[key or dataset_keys(file)[0]].attrs
+            found = {name: _plain(attrs[name]) for name in attrs if name not in _OF_THE_FILE}
+    else:
+        found = {}
+    if DTYPE_ATTRIBUTE in found:
+        # Times come back as times, of which the writer says anew how they lie there.
+        for name in (DTYPE_ATTRIBUTE, "units", "calendar"):
+            found.pop(name, None)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Return an attribute of HDF5 as one that either format takes."""
+    if isinstance(value, h5py.Empty):
+        return None
+    if isinstance(value, np.ndarray) and value.shape == (1,):
+        # netCDF keeps single values as lists of one.
+        value = value[0]
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _info(arguments: argparse.Namespace) -> None:

@@ -226,3 +226,19 @@ def test_windows_and_shards(tmp_path, capsys):
     assert zarr.open_array(target).shards == (1000, 64)
     assert cli.main(["convert", source, str(tmp_path / "x.h5"), "--shards", "auto"]) == 2
     assert "HDF5 has no shards" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["out.h5", "out.zarr"])
+def test_attributes_come_along(tmp_path, target):
+    """What gives the numbers their meaning is written too, unless it is left out."""
+    with h5py.File(tmp_path / "x.nc", "w") as file:
+        file["t"] = np.arange(6, dtype="i2")
+        file["t"].attrs.update({"scale_factor": 0.5, "units": b"K", "valid": np.array([3])})
+        file["t"].make_scale("t")
+    source, out = f"{tmp_path / 'x.nc'}::t", str(tmp_path / target)
+    assert cli.main(["convert", source, out]) == 0
+    found = h5py.File(out)["t"].attrs if target == "out.h5" else zarr.open_array(out).attrs
+    assert {**found} == {"scale_factor": 0.5, "units": "K", "valid": 3}
+    assert cli.main(["convert", source, out, "--overwrite", "--no-attributes"]) == 0
+    found = h5py.File(out)["t"].attrs if target == "out.h5" else zarr.open_array(out).attrs
+    assert {**found} == {}
