@@ -106,8 +106,8 @@ class NewArrays:
                     _consolidate_new(work.built)
                 work.publish()
         if is_kept:
-            for item in self.items:
-                _renew_above(self.root, item.arranged.key)
+            for path in _one_a_group(self.items):
+                _renew_above(self.root, path)
         return report_on(
             str(self.root), outcomes, n_blocks=n_blocks, began=began, advice=self.running.advice
         )
@@ -185,7 +185,7 @@ class ArraysInStore:
         """Write the arrays where they are."""
         began = time.perf_counter()
         self.check()
-        with scratch_beside(None) as scratch:
+        with scratch_beside(_folder_of(self.store)) as scratch:
             made = [
                 _make(
                     self.store,
@@ -197,8 +197,8 @@ class ArraysInStore:
             ]
             n_blocks = self.running.write([one.job for one in made], scratch)
             outcomes = [one.finish() for one in made]
-        for item in self.items:
-            renew_consolidated(self.store, item.arranged.key)
+        for path in _one_a_group(self.items):
+            renew_consolidated(self.store, path)
         advice = (*self.running.advice, OPEN_HANDLE)
         return report_on(self.name, outcomes, n_blocks=n_blocks, began=began, advice=advice)
 
@@ -265,7 +265,7 @@ class PartOfArray:
         """Write into the open array."""
         began = time.perf_counter()
         self.check()
-        with scratch_beside(None) as scratch:
+        with scratch_beside(_folder_of(self.array.store)) as scratch:
             part = _in_part(self.array, self)
             n_blocks = self.running.write([part.job], scratch)
             outcome = part.finish()
@@ -364,6 +364,17 @@ def _link_tree(source: Path, copy: Path) -> None:
         return other
 
     shutil.copytree(source, copy, copy_function=link)
+
+
+def _one_a_group(items: Sequence[ZarrItem]) -> list[str]:
+    """Return the path of one array in each group: its metadata are renewed once for all."""
+    paths = [item.arranged.key for item in items]
+    return list({path.rpartition("/")[0]: path for path in paths}.values())
+
+
+def _folder_of(store: Any) -> Path | None:
+    """Return the folder of a local store, beside which parts of chunks may wait."""
+    return Path(store.root) if isinstance(store, LocalStore) else None
 
 
 def _renew_above(root: Path, path: str) -> None:
