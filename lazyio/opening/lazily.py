@@ -83,11 +83,14 @@ def _reading_block(
         # A limit too small for long runs may do for short ones.
         with suppress(PlanError):
             return _block_of(source, run_shape, memory_limit, windows)
-    try:
+    if source.chunk_shape is None:
+        return _block_of(source, None, memory_limit, windows)
+    with suppress(PlanError):
         return _block_of(source, source.chunk_shape, memory_limit, windows)
+    try:
+        # Nothing is encoded in chunks of the source's size where it is only read.
+        return _block_of(source, None, memory_limit, (), block_shape=source.chunk_shape)
     except PlanError as error:
-        if source.chunk_shape is None:
-            raise
         msg = f"{error}. The chunks are the source's own: reading less decodes a whole one"
         raise PlanError(msg) from error
 
@@ -97,6 +100,8 @@ def _block_of(
     unit: tuple[int, ...] | None,
     memory_limit: Any,
     windows: tuple[Window, ...],
+    *,
+    block_shape: tuple[int, ...] | None = None,
 ) -> tuple[int, ...]:
     """Return the block of a plan in chunks of some unit, suited to windows."""
     facts = Facts(
@@ -110,6 +115,7 @@ def _block_of(
         workers=None,
         chunks=unit or "auto",
         chunk_nbytes=None,
+        block_shape=block_shape,
         access=[(window.shape, window.weight) for window in windows] or None,
         format="hdf5",
     )
