@@ -491,7 +491,7 @@ def test_what_numpy_calls_safe_and_is_not(tmp_path, given, there):
     path = tmp_path / "x.h5"
     lazyio.to_hdf5(np.zeros(1, there), path, "x")
     before = path.read_bytes()
-    with pytest.raises((OptionError, BlockError), match=r"not every|outside of what"):
+    with pytest.raises((OptionError, BlockError), match=r"not every|outside of what|Overflow"):
         lazyio.to_hdf5(given, path, "x", region=slice(0, 1))
     assert path.read_bytes() == before
 
@@ -517,3 +517,18 @@ def test_a_folder_that_takes_nothing_is_an_error():
     """Not an endless wait."""
     with pytest.raises(TargetError, match="takes no folder"):
         lazyio.to_hdf5(np.ones(3), "/proc/lazyio.h5")
+
+
+def test_blocks_leave_room_for_the_chunks_at_the_rim(tmp_path):
+    """Where a block would fill the limit it is made smaller; workers that are fixed stay."""
+    path = tmp_path / "x.h5"
+    lazyio.allocate(path, "x", shape=(100_000, 100), dtype="i2", chunks=(500, 100))
+    values = np.ones((90_001, 100), "i2")
+    for limit in ("4 MiB", "2500 kB"):
+        report = lazyio.to_hdf5(
+            values, path, "x", region=slice(7, 90_008), memory_limit=limit, workers=2
+        )
+        assert report.peak_nbytes <= report.plan.memory_limit
+        assert report.plan.workers == 2
+    with h5py.File(path) as file:
+        assert file["x"][:].sum() == values.size

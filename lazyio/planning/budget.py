@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 COPIES = 2
 _DECODE_COPIES = 2
-_ENCODE_COPIES = 4
+ENCODE_COPIES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Budget:
         ``in_shards`` leaves room for a shard of that one chunk.
         """
         held = COPIES * block_nbytes + _beside(0, source_chunk_nbytes, shard_nbytes)
-        return (self._each_nbytes - held) // (_ENCODE_COPIES + in_shards)
+        return (self._each_nbytes - held) // (ENCODE_COPIES + in_shards)
 
     def chunk_room_nbytes(
         self,
@@ -90,7 +90,7 @@ class Budget:
         Elements of a block may be wider in memory than on disk. ``in_shards``
         leaves room for a shard of that one chunk.
         """
-        element = COPIES * held_itemsize + (_ENCODE_COPIES + in_shards) * itemsize
+        element = COPIES * held_itemsize + (ENCODE_COPIES + in_shards) * itemsize
         beside = _beside(0, source_chunk_nbytes, 0)
         return (self._each_nbytes - beside) // element * itemsize
 
@@ -113,4 +113,4 @@ class Budget:
 
 def _beside(chunk_nbytes: int, source_chunk_nbytes: int, shard_nbytes: int) -> int:
     """Return the bytes that a worker holds beside its block."""
-    return _DECODE_COPIES * source_chunk_nbytes + _ENCODE_COPIES * chunk_nbytes + shard_nbytes
+    return _DECODE_COPIES * source_chunk_nbytes + ENCODE_COPIES * chunk_nbytes + shard_nbytes

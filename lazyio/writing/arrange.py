@@ -16,12 +16,13 @@ from lazyio.grid import Region
 from lazyio.inputs import Input, recognise
 from lazyio.options import as_fill_value, wishes_for
 from lazyio.planning import Plan, solve
-from lazyio.planning.budget import COPIES
+from lazyio.planning.budget import COPIES, ENCODE_COPIES
+from lazyio.planning.growing import with_chunks
 from lazyio.planning.window import within
 from lazyio.run.write import Job
 from lazyio.sizes import format_size
 from lazyio.sources.wrapped import is_xarray
-from lazyio.spec import Shape, as_dtype
+from lazyio.spec import Shape, as_dtype, nbytes_of
 from lazyio.targets.base import Target
 
 
@@ -257,6 +258,48 @@ def arrange(
     facts = given.facts(form.dtype, own_blocks=cutting.chunks is True)
     plan = solve(facts, wishes)
     return Arranged(key=key, given=given, plan=plan, form=form, fill_value=value)
+
+
+def in_whole_chunks(
+    make: Callable[[int | None], Arranged],
+    chunk_shape: Shape,
+    *,
+    n_copies: int,
+    workers_fixed: bool,
+) -> Arranged:
+    """Return an array planned for chunks that are there, and may reach beyond it.
+
+    Parameters
+    ----------
+    make : callable
+        Plans the array under a memory limit, ``None`` for the user's.
+    chunk_shape : tuple of int
+        What is written whole.
+    n_copies : int
+        Chunks that each worker holds beside those that encoding takes.
+    workers_fixed : bool
+        Whether there must not be fewer workers.
+
+    Raises
+    ------
+    PlanError
+        When the smallest blocks leave them no room.
+    """
+    arranged = make(None)
+    plan = arranged.plan
+    options: dict[str, Any] = {"n_copies": n_copies, "workers_fixed": workers_fixed}
+    try:
+        return replace(arranged, plan=with_chunks(plan, chunk_shape, **options))
+    except PlanError:
+        # Blocks as large as the limit allows leave no room: they are made smaller.
+        nbytes = nbytes_of(chunk_shape, plan.dtype)
+        longer = ENCODE_COPIES * max(0, nbytes - plan.chunk_nbytes)
+        beside = plan.workers * (n_copies * nbytes + longer)
+        limit = plan.memory_limit - -(-beside * 9 // 8)
+        if limit <= 0:
+            raise
+    smaller = replace(make(limit).plan, memory_limit=plan.memory_limit)
+    return replace(arranged, plan=with_chunks(smaller, chunk_shape, **options))
 
 
 def in_window(arranged: Arranged, region: Region) -> Arranged:

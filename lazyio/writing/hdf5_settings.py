@@ -24,7 +24,7 @@ from lazyio.sources.hdf5 import Hdf5Source
 from lazyio.spec import Shape, as_dtype, is_integer
 from lazyio.targets.dimensions import check_dims
 from lazyio.targets.hdf5 import Hdf5Options
-from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded, rows_of
+from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded, in_whole_chunks, rows_of
 from lazyio.writing.existing import Asked
 from lazyio.writing.hdf5_existing import described, form_of, refuse_misfit, room_in
 from lazyio.writing.hdf5_order import Hdf5Item
@@ -220,16 +220,20 @@ def part_of(
     chunk_shape = dataset.chunks or rows_of(
         dataset.shape, dtype.itemsize, DEFAULT_CHUNK_NBYTES["hdf5"]
     )
-    arranged = _arranged_in(key, given, settings, form, chunk_shape)
+
+    def make(memory_limit: int | None) -> Arranged:
+        limited = settings if memory_limit is None else replace(settings, memory_limit=memory_limit)
+        return _arranged_in(key, given, limited, form, chunk_shape)
+
     is_cut = cuts_chunks(window.region, window.shape, chunk_shape)
-    plan = with_chunks(
-        arranged.plan,
+    arranged = in_whole_chunks(
+        make,
         chunk_shape,
         # A chunk at the rim is read, and its compressed form with it.
         n_copies=2 if is_cut else 0,
         workers_fixed=settings.workers is not None,
     )
-    return replace(arranged, plan=plan), window
+    return arranged, window
 
 
 def advice_on(items: tuple[Hdf5Item, ...]) -> tuple[tuple[str, str], ...]:

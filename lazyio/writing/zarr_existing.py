@@ -11,11 +11,10 @@ from lazyio.elements import Stored, original, stored
 from lazyio.errors import OptionError, TargetError
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value
-from lazyio.planning.growing import with_chunks
 from lazyio.planning.window import cuts_chunks
 from lazyio.planning.wishes import chunk_wishes
 from lazyio.targets.zarr import codecs_of
-from lazyio.writing.arrange import Arranged, arrange, expanded
+from lazyio.writing.arrange import Arranged, arrange, expanded, in_whole_chunks
 from lazyio.writing.existing import Asked, Existing, refuse_differences
 from lazyio.writing.windows import Room, Window, whole, window_at, window_behind
 from lazyio.writing.zarr_settings import (
@@ -88,14 +87,19 @@ def part_of_array(
     # What is written whole, be it a chunk or a shard.
     unit = tuple(map(int, array.shards or array.chunks))
     cutting = replace(settings.cutting(), chunks=unit, shards=None, chunk_nbytes=None)
-    arranged = arrange(path, given, cutting, dtype=form.original)
-    plan = with_chunks(
-        arranged.plan,
+
+    def make(memory_limit: int | None) -> Arranged:
+        limited = cutting if memory_limit is None else replace(cutting, memory_limit=memory_limit)
+        return arrange(path, given, limited, dtype=form.original)
+
+    arranged = in_whole_chunks(
+        make,
         unit,
         # A chunk at the rim is read, and its compressed form with it.
         n_copies=2 if cuts_chunks(window.region, window.shape, unit) else 0,
         workers_fixed=settings.workers is not None,
     )
+    plan = arranged.plan
     if array.shards:
         layout = replace(plan.layout, chunk_shape=tuple(map(int, array.chunks)), shard_shape=unit)
         plan = replace(plan, layout=layout)
