@@ -338,11 +338,10 @@ def _in_part(array: Any, order: PartOfStore | PartOfArray) -> _Made:
         raise TargetError(errno.EBUSY, msg)
     if array.shape != window.shape:
         array.resize(window.shape)
-    # Before zarr 3.1.6 an open array did not tell, and followed zarr's own configuration.
-    config = getattr(array, "config", None)
-    is_kept = bool(config is not None and config.write_empty_chunks)
-    keeps_empty = is_kept if order.keeps_empty is None else order.keeps_empty
-    if config is not None and keeps_empty != is_kept:
+    keeps_empty = order.keeps_empty
+    if keeps_empty is None:
+        keeps_empty = array.config.write_empty_chunks
+    elif keeps_empty != array.config.write_empty_chunks:
         array = array.with_config({"write_empty_chunks": keeps_empty})
     target = ZarrTarget(array, keeps_empty=keeps_empty, replaces=True)
     fitted = in_window(order.arranged, window.region)
