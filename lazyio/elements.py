@@ -53,6 +53,10 @@ class Stored:
     decode: Callable[[Array], Array] = _as_it_is
     """From disk to memory."""
 
+    def encode_one(self, element: Any) -> Any:
+        """Return a single element, such as a fill value, as it is on disk."""
+        return self.encode(np.asarray(element, self.original).reshape(1))[0]
+
 
 def stored(dtype: np.dtype[Any], format: str) -> Stored:
     """Return how elements of a dtype are stored.

@@ -1,38 +1,11 @@
-"""Arrays on their way to a target: under which key, read how, and what each may hold."""
+"""An array on its way to a target: read how, and cut how."""
 
 import dask.array as da
 import numpy as np
 import pytest
 
-import lazyio
 from lazyio.inputs import recognise
-from lazyio.writing.arrange import Cutting, arrange, expanded, items_of, rows_of, sharing_memory
-
-
-@pytest.mark.parametrize("n", [1, 2, 5])
-def test_graphs_share_what_may_wait(n):
-    """Each was planned for itself; together they stay within the limit."""
-    x = da.ones((400, 400), chunks=(70, 70)) + 1
-    cutting = Cutting(format="hdf5", chunks=(100, 33), memory_limit="2 MB", workers=2)
-    alone = [arrange(f"{at}", recognise(x * at), cutting) for at in range(n)]
-    assert all(one.plan.gather_nbytes for one in alone)
-    source = arrange("source", recognise(np.ones((5, 5))), cutting)
-    shared = sharing_memory([*alone, source])
-    waiting = sum(one.plan.gather_nbytes for one in shared)
-    held = max(one.plan.peak_nbytes - one.plan.gather_nbytes for one in shared)
-    assert held + waiting <= 2_000_000
-    assert all(one.plan.gather_nbytes for one in shared[:n])
-
-
-def test_a_source_that_others_are_made_of_is_read_with_them():
-    """From the graph, so that its blocks are shared; alone it is read straight."""
-    x = lazyio.from_function(np.ones, (10, 10), "f8")
-    alone, other = lazyio.from_function(np.ones, (5, 5), "f8"), np.ones(3)
-    items = dict(items_of({"x": x, "y": x + 1, "alone": alone, "other": other}, ""))
-    assert items["x"].source is None
-    assert items["x"].array is x
-    assert items["alone"].source is not None
-    assert items["other"].source is not None
+from lazyio.writing.arrange import expanded, rows_of
 
 
 def test_axes_that_are_put_in():

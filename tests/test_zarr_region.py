@@ -553,3 +553,12 @@ def test_a_part_of_an_array_that_changed_meanwhile(tmp_path):
     with pytest.raises(TargetError, match=r"has shape \(9, 10\) now and had \(8, 10\)"):
         later.compute(scheduler="sync")
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("codec", ["zstd", "shards"])
+def test_chunks_that_are_counted(tmp_path, codec):
+    """Those of the array that the part touches, which begin elsewhere than the data's own."""
+    path = tmp_path / "x.zarr"
+    make(path, np.zeros((20, 20), "i4"), (4, 4), codec)
+    report = lazyio.to_zarr(np.ones((6, 4), "i4"), path, region=np.s_[3:9, 2:6])
+    assert report.n_chunks == 3 * 2

@@ -11,17 +11,16 @@ from lazyio.inputs import Input
 from lazyio.run.report import WriteReport
 from lazyio.sources.lookup import format_of
 from lazyio.spec import as_dtype, as_shape
-from lazyio.writing.into_hdf5 import to_hdf5
+from lazyio.writing.into_hdf5 import DEFAULT_KEY, to_hdf5
 from lazyio.writing.into_zarr import to_zarr
 from lazyio.writing.places import is_local
 
 _FORMATS = ("hdf5", "zarr")
-_DEFAULT_KEY = "/data"
 
 
 def allocate(
     path: Any,
-    key: str = _DEFAULT_KEY,
+    key: str = DEFAULT_KEY,
     *,
     shape: int | Sequence[int],
     dtype: npt.DTypeLike,
@@ -134,7 +133,7 @@ def allocate(
     return to_zarr(
         empty,
         path,
-        None if key == _DEFAULT_KEY else key,
+        None if key == DEFAULT_KEY else key,
         **common,
         **own,
         fill_value=fillvalue,

@@ -1,7 +1,7 @@
-"""Arrays on their way to a target: under which key, how cut, and what is stored of them."""
+"""One array on its way to a target: under which key, how cut, and what is stored of it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,17 +11,15 @@ import numpy.typing as npt
 
 from lazyio.blocks import as_blocks
 from lazyio.elements import Stored, stored
-from lazyio.errors import OptionError, PlanError
+from lazyio.errors import PlanError
 from lazyio.grid import Region
-from lazyio.inputs import Input, recognise
+from lazyio.inputs import Input
 from lazyio.options import as_fill_value, wishes_for
 from lazyio.planning import Plan, solve
-from lazyio.planning.budget import COPIES, ENCODE_COPIES
+from lazyio.planning.budget import ENCODE_COPIES
 from lazyio.planning.growing import with_chunks
 from lazyio.planning.window import within
 from lazyio.run.write import Job
-from lazyio.sizes import format_size
-from lazyio.sources.wrapped import is_xarray
 from lazyio.spec import Shape, as_dtype, nbytes_of
 from lazyio.targets.base import Target
 
@@ -131,77 +129,6 @@ def _filled(block: npt.NDArray[Any], gap: Any) -> npt.NDArray[Any]:
     return np.ma.filled(block, gap)
 
 
-def items_of(data: Any, prefix: str) -> list[tuple[str, Input]]:
-    """Return what is to be written, each under its key.
-
-    Parameters
-    ----------
-    data : mapping or array
-        One array, or several by key.
-    prefix : str
-        The key of one array; of several the group that they go to.
-
-    Raises
-    ------
-    OptionError
-        When a mapping is empty or has a key that is no text.
-    """
-    if not isinstance(data, Mapping) or is_xarray(data, "Dataset"):
-        return [(prefix, recognise(data))]
-    if not data or not all(isinstance(key, str) for key in data):
-        msg = f"a mapping with the keys {list(data)}; give at least one, each of them text"
-        raise OptionError(msg)
-    group = prefix.strip("/")
-    items = [
-        (f"{group}/{key.strip('/')}" if group else key, recognise(value))
-        for key, value in data.items()
-    ]
-    return _sharing(items)
-
-
-def refuse_clashes(keys: Sequence[str]) -> None:
-    """Refuse arrays of which one would lie at the path of another, or below it.
-
-    Raises
-    ------
-    OptionError
-        Naming both.
-
-    Examples
-    --------
-    >>> refuse_clashes(["a", "b/c", "b/d"])
-    """
-    seen = set()
-    for key in keys:
-        if key in seen:
-            msg = f"two arrays have the key {key!r}; give every array its own"
-            raise OptionError(msg)
-        seen.add(key)
-    for key in keys:
-        above = next((other for other in seen if key.startswith(f"{other}/")), None)
-        if above is not None:
-            msg = (
-                f"the key {key!r} lies below {above!r}, and an array holds no other; choose another"
-            )
-            raise OptionError(msg)
-
-
-def _sharing(items: list[tuple[str, Input]]) -> list[tuple[str, Input]]:
-    """Take arrays that others are made of from the graph too, so that they are read once."""
-
-    def is_shared(at: int, given: Input) -> bool:
-        return given.array is not None and any(
-            other.array is not None and given.array.name in other.array.dask.layers
-            for position, (_, other) in enumerate(items)
-            if position != at
-        )
-
-    return [
-        (key, replace(given, source=None) if is_shared(at, given) else given)
-        for at, (key, given) in enumerate(items)
-    ]
-
-
 def arrange(
     key: str,
     given: Input,
@@ -241,7 +168,7 @@ def arrange(
         with np.errstate(all="ignore"):
             value = np.asarray(given.mask_fill).astype(element)[()]
     if value is not None:
-        value = form.encode(np.asarray(value, element).reshape(1))[0]
+        value = form.encode_one(value)
     wishes = wishes_for(
         memory_limit=cutting.memory_limit,
         workers=cutting.workers,
@@ -322,58 +249,6 @@ def expanded(given: Input, axes: Sequence[int]) -> Input:
     for axis in axes:
         grown = da.expand_dims(grown, axis)
     return replace(given, shape=tuple(map(int, grown.shape)), array=grown, source=None, dims=())
-
-
-def sharing_memory(several: Sequence[Arranged]) -> list[Arranged]:
-    """Return arrays with plans for one run, of which each was made as if it were alone.
-
-    Parts of chunks share the memory that is left. What graphs have in common
-    is held until the last of them has had it: one more copy of a block.
-
-    Raises
-    ------
-    PlanError
-        When that does not fit; names the smallest limit that would do.
-    """
-    graphs = [one for one in several if one.given.source is None and one.given.array is not None]
-    if len(graphs) < 2:
-        return list(several)
-    limit = min(one.plan.memory_limit for one in graphs)
-    workers = min(one.plan.workers for one in graphs)
-    each = max(map(_beside_gathering, graphs))
-    if _have_something_in_common(graphs):
-        each += each // COPIES
-        workers = max(1, min(workers, limit // max(1, each)))
-    if workers * each > limit:
-        msg = (
-            f"memory_limit={format_size(limit)} ({limit} bytes) is too small for {len(graphs)} "
-            "arrays that have blocks in common, which are held for all of them; the smallest "
-            f"limit that would do is memory_limit={workers * each}, or write one at a time"
-        )
-        raise PlanError(msg)
-    gather = (limit - workers * each) // (2 * len(graphs))
-    shared = {one.key: _in_one_run(one, workers, workers * each, gather) for one in graphs}
-    return [shared.get(one.key, one) for one in several]
-
-
-def _beside_gathering(one: Arranged) -> int:
-    """Return the bytes that each worker holds beside parts of chunks that wait."""
-    plan = one.plan
-    return -(-(plan.peak_nbytes - plan.gather_nbytes) // plan.workers)
-
-
-def _have_something_in_common(graphs: Sequence[Arranged]) -> bool:
-    """Return whether any two arrays are made of the same."""
-    layers = [set(one.given.array.dask.layers) for one in graphs if one.given.array is not None]
-    return len(set().union(*layers)) < sum(map(len, layers))
-
-
-def _in_one_run(one: Arranged, workers: int, beside: int, gather_nbytes: int) -> Arranged:
-    """Return an array with its share of the memory of a run."""
-    plan = one.plan
-    gather = min(gather_nbytes, plan.gather_nbytes)
-    peak = beside + gather
-    return replace(one, plan=replace(plan, workers=workers, gather_nbytes=gather, peak_nbytes=peak))
 
 
 def rows_of(shape: Shape, itemsize: int, nbytes: int) -> Shape:

@@ -18,7 +18,6 @@ from typing import Any
 import h5py
 
 from lazyio.errors import TargetError
-from lazyio.grid import n_touched
 from lazyio.run.report import WriteReport
 from lazyio.run.write import Job
 from lazyio.safety.workdir import WorkDirectory
@@ -47,7 +46,7 @@ from lazyio.writing.places import (
     check_open_file,
     refuse_own_source,
 )
-from lazyio.writing.report import Outcome, report_on
+from lazyio.writing.report import Outcome, outcome_of, report_on
 from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
 from lazyio.writing.windows import Window
 
@@ -85,13 +84,8 @@ class NewDatasets:
 
     def check(self) -> bool:
         """Refuse a place that may not be written, and return whether it is added to."""
-        kept = False
-        for item in self.items:
-            arranged = item.arranged
-            kept = check_hdf5_place(
-                arranged.given, self.path, arranged.key, self.mode, replace=self.overwrite
-            )
-        return kept
+        given = {item.arranged.key: item.arranged.given for item in self.items}
+        return check_hdf5_place(given, self.path, self.mode, replace=self.overwrite)
 
     def write(self) -> WriteReport:
         """Write the file and give it its name, or leave what was there."""
@@ -229,18 +223,8 @@ class _Made:
         """Return what has become of it, once the job is done."""
         arranged = self.item.arranged
         if self.job is None:
-            return Outcome(
-                key=arranged.key, plan=arranged.plan, nbytes=0, engine="link", n_chunks=0
-            )
-        window = self.job.window
-        return Outcome(
-            key=arranged.key,
-            n_chunks=None if window is None else n_touched(window, self.job.target.chunk_shape),
-            plan=self.job.plan,
-            nbytes=self.job.plan.nbytes,
-            stored_nbytes=self.job.target.finish(),
-            engine=self.job.target.engine,
-        )
+            return Outcome(key=arranged.key, plan=arranged.plan, engine="link")
+        return outcome_of(arranged.key, self.job, self.job.target.chunk_shape)
 
 
 def _make(

@@ -28,7 +28,7 @@ from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded, in_whol
 from lazyio.writing.existing import Asked
 from lazyio.writing.hdf5_existing import described, form_of, refuse_misfit, room_in
 from lazyio.writing.hdf5_order import Hdf5Item
-from lazyio.writing.windows import Window, whole, window_at, window_behind
+from lazyio.writing.windows import Window, window_for
 
 _CACHE_NBYTES = 2**20
 """Chunk cache that libhdf5 gives a dataset by default, before version 2."""
@@ -181,8 +181,8 @@ def part_of(
     given: Input,
     settings: Hdf5Settings,
     *,
-    region: Any = None,
-    append_dim: Any = None,
+    region: Any,
+    append_dim: Any,
 ) -> tuple[Arranged, Window]:
     """Return the plan for a part of an existing dataset, and which part it is.
 
@@ -208,12 +208,7 @@ def part_of(
     settings.check()
     name = f"dataset {dataset.name!r}"
     room = room_in(dataset, name)
-    if region is not None:
-        window = window_at(region, room, given.shape)
-    elif append_dim is not None:
-        window = window_behind(append_dim, room, given.shape)
-    else:
-        window = whole(room, given.shape)
+    window = window_for(room, given.shape, region, append_dim)
     dtype, form = form_of(dataset)
     refuse_misfit(dataset, name, form, _asked(settings, dataset, form), given)
     given = expanded(given, window.new_axes)
@@ -288,7 +283,7 @@ def _asked(settings: Hdf5Settings, dataset: h5py.Dataset, form: Stored) -> Asked
     fill_value = settings.fillvalue
     if fill_value is not None:
         element = as_fill_value("fillvalue", fill_value, form.original)
-        fill_value = form.encode(np.asarray(element, form.original).reshape(1))[0]
+        fill_value = form.encode_one(element)
     return Asked(
         dtype=settings.dtype,
         chunk_shape=_chunks_asked(settings, dataset),

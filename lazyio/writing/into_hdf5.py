@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,6 @@ from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
 from lazyio.sources.hdf5 import open_hdf5
 from lazyio.targets.hdf5 import check_libver
-from lazyio.writing.arrange import items_of, sharing_memory
 from lazyio.writing.hdf5_existing import refuse_unusable
 from lazyio.writing.hdf5_order import (
     DatasetsInGroup,
@@ -36,8 +35,16 @@ from lazyio.writing.places import (
     target_path,
 )
 from lazyio.writing.running import Running
+from lazyio.writing.several import (
+    for_each,
+    items_of,
+    only_item,
+    refuse_clashes,
+    sharing_memory,
+)
 
-_DEFAULT_KEY = "/data"
+DEFAULT_KEY = "/data"
+"""Of one array for which none is given."""
 
 
 def to_hdf5(
@@ -236,16 +243,16 @@ class _Call:
         """Return the order for datasets that are to be made."""
         prefix = self.key
         if isinstance(data, Mapping) and isinstance(self.key, str):
-            prefix = "" if self.key == _DEFAULT_KEY else self.key
+            prefix = "" if self.key == DEFAULT_KEY else self.key
         else:
             check_key(self.key)
         given = items_of(data, prefix)
         for key, _ in given:
             check_key(key)
-        _refuse_clashes([key for key, _ in given])
+        refuse_clashes([key for key, _ in given])
         each = [self.settings]
         if isinstance(data, Mapping):
-            each = _for_each(self.settings, [key.strip("/") for key in data])
+            each = for_each(self.settings, list(data), dims="dims", attrs="attrs")
         items = tuple(
             dataset_item(key, one, settings)
             for (key, one), settings in zip(given, each, strict=True)
@@ -280,10 +287,7 @@ class _Call:
             what = "overwrite=True" if self.overwrite else f"links={self.settings.links!r}"
             msg = f"{what} is for whole datasets, and this is a part of one; leave it out"
             raise OptionError(msg)
-        if region is not None and append_dim is not None:
-            msg = "region and append_dim both say where the data goes; give one of them"
-            raise OptionError(msg)
-        ((_, given),) = items_of(_alone(data), self.key)
+        given = only_item(data)
         self._refuse_for_handle()
         where = {"region": region, "append_dim": append_dim}
         if isinstance(self.path, (h5py.Dataset, h5py.Group)):
@@ -329,53 +333,6 @@ class _Call:
             what = f"libver={self.libver!r}" if self.libver is not None else f"mode={self.mode!r}"
             msg = f"{what} is for new files, and this one is there already; leave it out"
             raise OptionError(msg)
-
-
-def _alone(data: Any) -> Any:
-    """Return data that is one array; a part of a dataset takes no more."""
-    if isinstance(data, Mapping):
-        msg = "several arrays do not go into one dataset; write them one at a time"
-        raise OptionError(msg)
-    return data
-
-
-def _refuse_clashes(keys: Sequence[str]) -> None:
-    """Refuse arrays of which one would lie at the key of another, or below it."""
-    seen: dict[str, str] = {}
-    for key in keys:
-        name = "/".join(filter(None, key.split("/")))
-        if name in seen:
-            msg = f"the keys {seen[name]!r} and {key!r} are the same; give every array its own"
-            raise OptionError(msg)
-        seen[name] = key
-    for name, key in seen.items():
-        parents = [name[:at] for at, letter in enumerate(name) if letter == "/"]
-        if above := next((seen[parent] for parent in parents if parent in seen), None):
-            msg = (
-                f"the key {key!r} lies below {above!r}, and an array holds no other; choose another"
-            )
-            raise OptionError(msg)
-
-
-def _for_each(settings: Hdf5Settings, names: Sequence[str]) -> list[Hdf5Settings]:
-    """Return the settings of each of several arrays, of which dims and attrs may differ by key."""
-    each = [settings] * len(names)
-    if isinstance(settings.dims, Mapping):
-        dims = {str(key).strip("/"): value for key, value in settings.dims.items()}
-        if unknown := dims.keys() - set(names):
-            msg = f"dims has the keys {sorted(unknown)}; the arrays have {list(names)}, give those"
-            raise OptionError(msg)
-        each = [replace(one, dims=dims.get(name)) for one, name in zip(each, names, strict=True)]
-    if isinstance(settings.attrs, Mapping) and settings.attrs:
-        attrs = {str(key).strip("/"): value for key, value in settings.attrs.items()}
-        is_by_key = all(isinstance(value, Mapping) for value in attrs.values())
-        if is_by_key and attrs.keys() & set(names) and (unknown := attrs.keys() - set(names)):
-            msg = f"attrs has the keys {sorted(unknown)}; the arrays have {list(names)}, give those"
-            raise OptionError(msg)
-        if is_by_key and attrs.keys() <= set(names):
-            pairs = zip(each, names, strict=True)
-            each = [replace(one, attrs=attrs.get(name)) for one, name in pairs]
-    return each
 
 
 def _below(item: Hdf5Item) -> Hdf5Item:

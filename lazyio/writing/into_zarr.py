@@ -15,7 +15,6 @@ from lazyio.options import check_flags, refuse_unready
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
-from lazyio.writing.arrange import items_of, refuse_clashes
 from lazyio.writing.later import now_or_later
 from lazyio.writing.places import (
     array_path,
@@ -29,6 +28,13 @@ from lazyio.writing.places import (
     store_path,
 )
 from lazyio.writing.running import Running
+from lazyio.writing.several import (
+    for_each,
+    items_of,
+    only_item,
+    refuse_clashes,
+    sharing_memory,
+)
 from lazyio.writing.zarr_existing import existing_array, part_of_array
 from lazyio.writing.zarr_order import (
     ArraysInStore,
@@ -238,16 +244,10 @@ class _Call:
         if self.overwrite:
             msg = "overwrite=True is for whole arrays, and this is a part of one; leave it out"
             raise OptionError(msg)
-        if region is not None and append_dim is not None:
-            msg = "region and append_dim both say where the data goes; give one of them"
-            raise OptionError(msg)
-        if isinstance(data, Mapping):
-            msg = "several arrays do not go into one; write them one at a time"
-            raise OptionError(msg)
         if self.mode not in ("a", "r+"):
             msg = f"mode={self.mode!r} is for new arrays, and this one is there; leave it out"
             raise OptionError(msg)
-        ((_, given),) = items_of(data, self.path)
+        given = only_item(data)
         array = self._existing()
         arranged, window = part_of_array(
             array, self.path, given, self.settings, region=region, append_dim=append_dim
@@ -286,12 +286,15 @@ class _Call:
         given = [(array_path(path), one) for path, one in items_of(data, self.path)]
         paths = [path for path, _ in given]
         refuse_clashes(paths)
-        names = [path.removeprefix(self.path).strip("/") for path in paths]
-        each = self.settings.for_keys(names)
-        return tuple(
+        each = [self.settings]
+        if isinstance(data, Mapping):
+            each = for_each(self.settings, list(data), dims="dimension_names", attrs="attributes")
+        items = tuple(
             array_item(path, one, settings)
             for (path, one), settings in zip(given, each, strict=True)
         )
+        shared = sharing_memory([item.arranged for item in items])
+        return tuple(replace(item, arranged=one) for item, one in zip(items, shared, strict=True))
 
     def _advised(self, items: tuple[ZarrItem, ...]) -> Running:
         return replace(self.running, advice=advice_on(items))

@@ -5,7 +5,7 @@ import json
 import os
 import posixpath
 import reprlib
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -272,8 +272,19 @@ def check_place(root: Path, name: str, zarr_format: int, *, replace: bool) -> No
         raise TargetExistsError(errno.EEXIST, msg)
 
 
-def check_hdf5_place(given: Input, path: Path, key: str, mode: str, *, replace: bool) -> bool:
+def check_hdf5_place(given: Mapping[str, Input], path: Path, mode: str, *, replace: bool) -> bool:
     """Refuse a file that may not be written, and return whether it is added to.
+
+    Parameters
+    ----------
+    given : mapping of str to Input
+        What goes into it, by key.
+    path : Path
+        The file.
+    mode : str
+        h5py's file mode.
+    replace : bool
+        Whether datasets that are there may be replaced.
 
     Raises
     ------
@@ -282,10 +293,12 @@ def check_hdf5_place(given: Input, path: Path, key: str, mode: str, *, replace: 
     """
     check_file(path, mode, is_file=True)
     is_kept = mode in ("a", "r+") and path.exists()
-    refuse_own_source(given, path, key if is_kept else None)
+    for key, one in given.items():
+        refuse_own_source(one, path, key if is_kept else None)
     if is_kept:
         with file_to_replace(path) as file:
-            check_key_is_free(file, key, replace=replace)
+            for key in given:
+                check_key_is_free(file, key, replace=replace)
     return is_kept
 
 

@@ -5,9 +5,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lazyio.grid import n_touched
 from lazyio.planning import Plan
 from lazyio.planning.plan import Advice
 from lazyio.run.report import WriteReport
+from lazyio.run.write import Job
+from lazyio.spec import Shape
 
 logger = logging.getLogger("lazyio")
 
@@ -20,19 +23,31 @@ class Outcome:
     """Under which it was written."""
     plan: Plan
     """How it was cut."""
-    nbytes: int
+    nbytes: int = 0
     """Bytes that were written, before encoding."""
     stored_nbytes: int = 0
     """Bytes of its payloads."""
+    n_chunks: int = 0
+    """Chunks that were written."""
     engine: str
     """How they got there."""
-    n_chunks: int | None = None
-    """Chunks that were written, where those are not the plan's."""
 
-    @property
-    def written_chunks(self) -> int:
-        """Chunks that were written."""
-        return self.plan.n_chunks if self.n_chunks is None else self.n_chunks
+
+def outcome_of(key: str, job: Job, chunk_shape: Shape) -> Outcome:
+    """Return what has become of an array, once its job is done; finishes its target.
+
+    A plan counts the chunks of its own array: of a part these are not the
+    target's, which begin elsewhere.
+    """
+    plan, window = job.plan, job.window
+    return Outcome(
+        key=key,
+        plan=plan,
+        nbytes=plan.nbytes,
+        stored_nbytes=job.target.finish(),
+        n_chunks=plan.n_chunks if window is None else n_touched(window, chunk_shape),
+        engine=job.target.engine,
+    )
 
 
 def report_on(
@@ -49,7 +64,7 @@ def report_on(
         stored_nbytes=sum(outcome.stored_nbytes for outcome in outcomes),
         seconds=time.perf_counter() - began,
         n_blocks=n_blocks,
-        n_chunks=sum(outcome.written_chunks for outcome in outcomes),
+        n_chunks=sum(outcome.n_chunks for outcome in outcomes),
         n_resumed=0,
         peak_nbytes=max((plan.peak_nbytes for plan in plans.values()), default=0),
         engine=", ".join(engines),

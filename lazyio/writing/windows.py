@@ -35,6 +35,24 @@ class Room:
     """Names of its axes, where it has them."""
 
 
+def window_for(room: Room, data_shape: Shape, region: Any, append_dim: Any) -> Window:
+    """Return where data goes: into a region, behind what is there, or over all of it.
+
+    Raises
+    ------
+    OptionError
+        When both are given, or the data does not go there.
+    """
+    if region is not None and append_dim is not None:
+        msg = "region and append_dim both say where the data goes; give one of them"
+        raise OptionError(msg)
+    if region is not None:
+        return window_at(region, room, data_shape)
+    if append_dim is not None:
+        return window_behind(append_dim, room, data_shape)
+    return whole(room, data_shape)
+
+
 def whole(room: Room, data_shape: Shape) -> Window:
     """Return the window that is all of an array.
 

@@ -16,7 +16,7 @@ from lazyio.planning.wishes import chunk_wishes
 from lazyio.targets.zarr import codecs_of
 from lazyio.writing.arrange import Arranged, arrange, expanded, in_whole_chunks
 from lazyio.writing.existing import Asked, Existing, refuse_differences
-from lazyio.writing.windows import Room, Window, whole, window_at, window_behind
+from lazyio.writing.windows import Room, Window, window_for
 from lazyio.writing.zarr_settings import (
     V2_DIMS,
     ZarrSettings,
@@ -62,8 +62,8 @@ def part_of_array(
     given: Input,
     settings: ZarrSettings,
     *,
-    region: Any = None,
-    append_dim: Any = None,
+    region: Any,
+    append_dim: Any,
 ) -> tuple[Arranged, Window]:
     """Return the plan for a part of an existing array, and which part it is.
 
@@ -76,12 +76,7 @@ def part_of_array(
     settings.check()
     name = f"array {array.store_path}"
     room = _room_in(array, name)
-    if region is not None:
-        window = window_at(region, room, given.shape)
-    elif append_dim is not None:
-        window = window_behind(append_dim, room, given.shape)
-    else:
-        window = whole(room, given.shape)
+    window = window_for(room, given.shape, region, append_dim)
     form = _fitted_to(array, name, settings, given)
     given = expanded(given, window.new_axes)
     # What is written whole, be it a chunk or a shard.
@@ -146,7 +141,7 @@ def _asked(settings: ZarrSettings, given: Input, array: Any, form: Stored) -> As
     fill_value = settings.fill_value
     if fill_value is not None:
         element = as_fill_value("fill_value", fill_value, form.original)
-        fill_value = form.encode(np.asarray(element, form.original).reshape(1))[0]
+        fill_value = form.encode_one(element)
     return Asked(
         dtype=settings.dtype,
         chunk_shape=chunk_shape,

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ from lazyio.spec import Shape
 from lazyio.targets.disk import disk_errors
 from lazyio.targets.window import WindowTarget
 from lazyio.targets.zarr import METADATA_FILES, ZarrOptions, ZarrTarget, create_array
-from lazyio.writing.arrange import Arranged, in_window, sharing_memory
+from lazyio.writing.arrange import Arranged, in_window
 from lazyio.writing.places import check_zarr_place, make_groups, refuse_own_source
-from lazyio.writing.report import Outcome, report_on
+from lazyio.writing.report import Outcome, outcome_of, report_on
 from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
 from lazyio.writing.windows import Window
 from lazyio.writing.zarr_stores import (
@@ -92,11 +92,10 @@ class NewArrays:
                 msg = f"{self.root} was made or removed by another program just now; run it again"
                 raise TargetError(errno.EBUSY, msg)
             made = []
-            for at, (item, arranged) in enumerate(_sharing(self.items)):
+            for at, item in enumerate(self.items):
                 # In a store that is there every array has a hidden folder of its own.
                 built = works[at if is_kept else 0].built
-                path = "" if is_kept else arranged.key
-                made.append(_make(built, path, replace(item, arranged=arranged)))
+                made.append(_make(built, "" if is_kept else item.arranged.key, item))
             n_blocks = self.running.write([one.job for one in made], works[0].scratch)
             outcomes = [one.finish() for one in made]
             for work, item in zip(works, self.items, strict=False):
@@ -141,10 +140,7 @@ class NewZip:
         with WorkDirectory(self.path) as work:
             self.check_place()
             with contextlib.closing(zarr.storage.ZipStore(work.built, mode="w")) as store:
-                made = [
-                    _make(store, arranged.key, replace(item, arranged=arranged))
-                    for item, arranged in _sharing(self.items)
-                ]
+                made = [_make(store, item.arranged.key, item) for item in self.items]
                 n_blocks = self.running.write([one.job for one in made], work.scratch)
                 outcomes = [one.finish() for one in made]
             work.publish()
@@ -178,22 +174,18 @@ class ArraysInStore:
         for item in self.items:
             key = item.arranged.key
             refuse_own_source(item.arranged.given, root, key)
-            replace = self.overwrite or self.mode == "w"
-            check_place_in(self.store, key, item.options.zarr_format, replace=replace)
+            replaces = self.overwrite or self.mode == "w"
+            check_place_in(self.store, key, item.options.zarr_format, replace=replaces)
 
     def write(self) -> WriteReport:
         """Write the arrays where they are."""
         began = time.perf_counter()
         self.check()
         with scratch_beside(_folder_of(self.store)) as scratch:
+            replaces = self.overwrite or self.mode == "w"
             made = [
-                _make(
-                    self.store,
-                    arranged.key,
-                    replace(item, arranged=arranged),
-                    overwrite=self.overwrite or self.mode == "w",
-                )
-                for item, arranged in _sharing(self.items)
+                _make(self.store, item.arranged.key, item, overwrite=replaces)
+                for item in self.items
             ]
             n_blocks = self.running.write([one.job for one in made], scratch)
             outcomes = [one.finish() for one in made]
@@ -285,23 +277,11 @@ class _Made:
 
     key: str
     job: Job
+    chunk_shape: Shape
 
     def finish(self) -> Outcome:
         """Return what has become of it, once the job is done."""
-        plan, target = self.job.plan, self.job.target
-        return Outcome(
-            key=self.key,
-            plan=plan,
-            nbytes=plan.nbytes,
-            stored_nbytes=target.finish(),
-            engine=target.engine,
-        )
-
-
-def _sharing(items: Sequence[ZarrItem]) -> Iterator[tuple[ZarrItem, Arranged]]:
-    """Yield items with plans that share the memory of one run."""
-    shared = sharing_memory([item.arranged for item in items])
-    return zip(items, shared, strict=True)
+        return outcome_of(self.key, self.job, self.chunk_shape)
 
 
 def _make(
@@ -324,7 +304,7 @@ def _make(
         overwrite=overwrite,
     )
     target = ZarrTarget(array, keeps_empty=bool(options.write_empty_chunks))
-    return _Made(key=arranged.key, job=arranged.job(target))
+    return _Made(key=arranged.key, job=arranged.job(target), chunk_shape=array.chunks)
 
 
 def _in_part(array: Any, order: PartOfStore | PartOfArray) -> _Made:
@@ -332,8 +312,8 @@ def _in_part(array: Any, order: PartOfStore | PartOfArray) -> _Made:
     window = order.window
     if array.shape != order.seen:
         msg = (
-            f"{array.store_path} has shape {array.shape} now and had {order.seen} when the part "
-            "was chosen; make the call again"
+            f"array {order.arranged.key!r} has shape {array.shape} now and had {order.seen} when "
+            "the part was chosen; make the call again"
         )
         raise TargetError(errno.EBUSY, msg)
     if array.shape != window.shape:
@@ -346,7 +326,7 @@ def _in_part(array: Any, order: PartOfStore | PartOfArray) -> _Made:
     target = ZarrTarget(array, keeps_empty=keeps_empty, replaces=True)
     fitted = in_window(order.arranged, window.region)
     job = fitted.job(WindowTarget(target, window.region), window.region)
-    return _Made(key=fitted.key, job=job)
+    return _Made(key=fitted.key, job=job, chunk_shape=array.chunks)
 
 
 def _link_tree(source: Path, copy: Path) -> None:

@@ -70,38 +70,6 @@ class ZarrSettings:
             )
             raise OptionError(msg)
 
-    def for_keys(self, names: Sequence[str]) -> "list[ZarrSettings]":
-        """Return the settings of each of several arrays, of which some may differ by key.
-
-        Raises
-        ------
-        OptionError
-            When names of axes are given for an array that there is not.
-        """
-        each = [self] * len(names)
-        if isinstance(self.dimension_names, Mapping):
-            dims = {str(key).strip("/"): value for key, value in self.dimension_names.items()}
-            if unknown := dims.keys() - set(names):
-                msg = (
-                    f"dimension_names has the keys {sorted(unknown)}; the arrays have "
-                    f"{list(names)}, give those"
-                )
-                raise OptionError(msg)
-            each = [replace(self, dimension_names=dims.get(name)) for name in names]
-        if isinstance(self.attributes, Mapping) and self.attributes:
-            own = {str(key).strip("/"): value for key, value in self.attributes.items()}
-            is_by_key = all(isinstance(value, Mapping) for value in own.values())
-            if is_by_key and own.keys() & set(names) and (unknown := own.keys() - set(names)):
-                msg = (
-                    f"attributes has the keys {sorted(unknown)}; the arrays have {list(names)}, "
-                    "give those"
-                )
-                raise OptionError(msg)
-            if is_by_key and own.keys() <= set(names):
-                pairs = zip(each, names, strict=True)
-                each = [replace(one, attributes=own.get(name)) for one, name in pairs]
-        return each
-
     def completed(self, wanted: Mapping[str, Any]) -> "ZarrSettings":
         """Return the settings with what an array asks for itself, where nothing was given."""
         chunks, fill_value, attributes = self.chunks, self.fill_value, self.attributes

@@ -25,9 +25,10 @@ KINDS = {
     dask.multiprocessing.get: "processes",
     print: "other",
 }
+IDS = [given.__module__ if callable(given) else str(given) for given in KINDS]
 
 
-@pytest.mark.parametrize(("given", "kind"), KINDS.items(), ids=map(str, KINDS))
+@pytest.mark.parametrize(("given", "kind"), KINDS.items(), ids=IDS)
 def test_names_and_functions(given, kind):
     """As an argument, and where dask was configured so."""
     assert scheduler_for(given).kind == kind
