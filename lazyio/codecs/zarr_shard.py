@@ -5,7 +5,7 @@ for one that is not stored. It stands at the end or at the start.
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -93,8 +93,11 @@ class Shard:
     keep_empty: bool
     """Whether inner chunks that hold only the fill value are stored."""
 
-    def encode(self, shard: Array, workspace: Workspace) -> bytearray:
-        """Return the bytes of a whole shard.
+    def pieces(self, shard: Array, workspace: Workspace) -> Iterator[Bytes]:
+        """Yield the bytes of a whole shard, each piece good until the next.
+
+        An inner chunk can be written before the next is encoded: a shard takes
+        no more memory than one of them beside its elements.
 
         Parameters
         ----------
@@ -102,23 +105,48 @@ class Shard:
             Any strides.
         workspace : Workspace
             The calling thread's own.
+
+        Yields
+        ------
+        ndarray of uint8
+            Nothing at all where no inner chunk is stored.
         """
-        body = bytearray(self.index.nbytes if self.index.is_first else 0)
         entries = np.full((self.index.n_chunks, 2), _MISSING, np.uint64)
-        chunk = workspace.array(f"inner{self.chunk_shape}", self.chunk_shape, shard.dtype)
+        payloads = self._payloads(shard, entries, workspace)
+        if self.index.is_first:
+            # It says how long each is: they are to be kept till all are known.
+            payloads = iter([payload.copy() for payload in payloads])
+            if (entries != _MISSING).any():
+                yield as_bytes(self.index.encode(entries))
+        yield from payloads
+        if not self.index.is_first and (entries != _MISSING).any():
+            yield as_bytes(self.index.encode(entries))
+
+    def encode(self, shard: Array, workspace: Workspace) -> bytearray:
+        """Return the bytes of a whole shard; where nothing is stored, those of its index."""
+        body = bytearray()
+        for piece in self.pieces(shard, workspace):
+            body += memoryview(piece)
+        nothing = np.full((self.index.n_chunks, 2), _MISSING, np.uint64)
+        return body or bytearray(self.index.encode(nothing))
+
+    def _payloads(
+        self, shard: Array, entries: npt.NDArray[np.uint64], workspace: Workspace
+    ) -> Iterator[Bytes]:
+        """Yield what is stored of each inner chunk, and note where it will lie."""
+        offset = self.index.nbytes if self.index.is_first else 0
+        held = workspace.array(f"inner{self.chunk_shape}", self.chunk_shape, shard.dtype)
         for at, region in enumerate(boxes(self.shape, self.chunk_shape)):
-            np.copyto(chunk, shard[region])
+            chunk = shard[region]
+            if not chunk.flags.c_contiguous:
+                np.copyto(held, chunk)
+                chunk = held
             if not self.keep_empty and self.fill.is_all_of(chunk):
                 continue
             payload = as_bytes(self.inner.encode(chunk, workspace))
-            entries[at] = len(body), payload.size
-            body += memoryview(payload)
-        index = self.index.encode(entries)
-        if self.index.is_first:
-            body[: len(index)] = index
-        else:
-            body += index
-        return body
+            entries[at] = offset, payload.size
+            offset += payload.size
+            yield payload
 
     def decode(self, payload: Bytes, out: Array, workspace: Workspace) -> None:
         """Fill a whole shard from its bytes."""

@@ -7,9 +7,10 @@ zarr-python.
 """
 
 import errno
+import itertools
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +21,9 @@ import zarr
 from zarr.storage import LocalStore
 
 from lazyio.codecs.fill import Fill
-from lazyio.codecs.workspace import Workspace
-from lazyio.codecs.zarr_bytes import Payload, as_bytes
-from lazyio.codecs.zarr_chain import chain_of
+from lazyio.codecs.workspace import Bytes, Workspace
+from lazyio.codecs.zarr_bytes import as_bytes
+from lazyio.codecs.zarr_chain import Chain, chain_of
 from lazyio.elements import is_text
 from lazyio.errors import OptionError, TargetError, TargetExistsError, UnsupportedDtypeError
 from lazyio.grid import Region, box
@@ -32,6 +33,9 @@ from lazyio.targets.disk import disk_errors
 
 METADATA_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 """Files of a local store that hold no elements."""
+
+# Inner chunks of a shard may be tiny, and a write for each would cost more than encoding it.
+_BUFFER_NBYTES = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,28 +116,22 @@ class ZarrTarget:
             np.copyto(packed, whole)
             whole = packed
         name = self._name(index)
-        payload = self._encode(whole, workspace)
-        if payload is None:
-            if self._replaces:
-                with disk_errors(self._folder):
-                    Path(name).unlink(missing_ok=True)
-            return
+        pieces = self._pieces(self._chain, whole, workspace)
+        first = next(pieces, None)
         with disk_errors(self._folder):
-            nbytes = self._write_object(name, payload)
-        self._add(nbytes)
+            if first is not None:
+                self._add(self._write_object(name, itertools.chain([first], pieces)))
+            elif self._replaces:
+                Path(name).unlink(missing_ok=True)
 
-    def _encode(self, whole: npt.NDArray[Any], workspace: Workspace) -> Payload | None:
-        """Return the object of a chunk or shard, ``None`` where it need not be stored."""
-        chain = self._chain
-        if chain is None:
-            return None
-        shard = chain.shard
-        if shard is None and not self._keeps_empty and self._fill.is_all_of(whole):
-            return None
-        payload = chain.encode(whole, workspace)
-        # Of a shard that holds the fill value only nothing but its index is left.
-        is_empty = shard is not None and as_bytes(payload).size == shard.index.nbytes
-        return None if is_empty and not self._keeps_empty else payload
+    def _pieces(
+        self, chain: Chain, whole: npt.NDArray[Any], workspace: Workspace
+    ) -> Iterator[Bytes]:
+        """Yield the object of a chunk or shard, nothing where it need not be stored."""
+        if chain.shard is not None:
+            yield from chain.shard.pieces(whole, workspace)
+        elif self._keeps_empty or not self._fill.is_all_of(whole):
+            yield as_bytes(chain.encode(whole, workspace))
 
     def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return a chunk's elements, cut at the end of the array."""
@@ -170,33 +168,28 @@ class ZarrTarget:
     def _region(self, index: Sequence[int]) -> Region:
         return box(self.shape, self.chunk_shape, index)
 
-    def _write_object(self, name: str, payload: Payload) -> int:
+    def _write_object(self, name: str, pieces: Iterable[Bytes]) -> int:
         folder = name.rpartition("/")[0]
         # A directory costs more than a small chunk: each is made once.
         if folder not in self._folders:
             os.makedirs(folder, exist_ok=True)
             self._folders.add(folder)
-        view = memoryview(as_bytes(payload))
         built = f"{name}.{threading.get_ident()}.partial" if self._replaces else name
         try:
-            _write_file(built, view)
+            nbytes = _write_file(built, pieces)
             if self._replaces:
                 os.replace(built, name)
         except BaseException:
             # In an array that the caller has open nobody else would remove it.
             Path(built).unlink(missing_ok=True)
             raise
-        return len(view)
+        return nbytes
 
 
-def _write_file(path: str, view: memoryview) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    try:
-        done = 0
-        while done < len(view):
-            done += os.write(descriptor, view[done:])
-    finally:
-        os.close(descriptor)
+def _write_file(path: str, pieces: Iterable[Bytes]) -> int:
+    """Write a file and return its bytes; what is larger than the buffer is not copied."""
+    with open(path, "wb", buffering=_BUFFER_NBYTES) as file:
+        return sum(file.write(memoryview(piece)) for piece in pieces)
 
 
 def local_folder(array: "zarr.Array[Any]") -> Path | None:

@@ -388,6 +388,18 @@ def test_inner_chunks_of_fill_value(keep_empty, index_location):
     assert n_missing == (0 if keep_empty else 3)
 
 
+@pytest.mark.parametrize("index_location", ["start", "end"])
+def test_pieces_of_a_shard(index_location):
+    """One for each inner chunk and the index, in the order of the file; none if all is fill."""
+    array, store = make("<i4", sharded(index_location=index_location))
+    chain, values = chain_for(array), values_of("<i4")
+    pieces = [piece.copy() for piece in chain.shard.pieces(values, Workspace())]
+    assert len(pieces) == 5
+    put(store, array, np.concatenate(pieces))
+    np.testing.assert_array_equal(array[...], values)
+    assert not [*chain.shard.pieces(np.zeros_like(values), Workspace())]
+
+
 @pytest.mark.parametrize("name", [*(name for name in CASES if name.startswith("sharded-"))])
 def test_parts_of_a_shard(name):
     """Any part of a shard is read by its index; where it is not, the chain says so."""
