@@ -36,6 +36,8 @@ class BytesStep:
 
     Raises whatever the library does of damaged bytes.
     """
+    trailer: Callable[[Bytes], bytes] | None = None
+    """From bytes to what follows them, where the codec leaves them as they are."""
 
 
 def bytes_step(name: str, settings: Described) -> BytesStep | None:
@@ -152,18 +154,21 @@ def _crc32c() -> BytesStep | None:
     if library is None:
         return None
 
-    def encode(data: Any) -> bytes:
-        raw = bytes(data)
-        return raw + struct.pack("<I", library.value(raw))
+    def trailer(data: Bytes) -> bytes:
+        return struct.pack("<I", library.value(data))
+
+    def encode(data: Any) -> Payload:
+        raw = as_bytes(data)
+        return np.concatenate([raw, as_bytes(trailer(raw))])
 
     def decode(data: Bytes, _: Bytes | None) -> Bytes:
         content, stored = data[:-4], int.from_bytes(data[-4:].tobytes(), "little")
-        if data.size < 4 or library.value(content.tobytes()) != stored:
+        if data.size < 4 or library.value(content) != stored:
             msg = "its CRC32C checksum is wrong"
             raise ValueError(msg)
         return content
 
-    return BytesStep(encode=encode, decode=decode)
+    return BytesStep(encode=encode, decode=decode, trailer=trailer)
 
 
 def plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ array made bytes by a chain of its own for each inner chunk. What is not known
 here is zarr-python's to do.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from lazyio.codecs.zarr_bytes import (
     BytesStep,
     Described,
     Payload,
+    as_bytes,
     bytes_step,
     numcodecs_step,
     plain,
@@ -111,12 +112,41 @@ class Chain:
         bytes-like
             Contiguous; the chunk itself where nothing is to be done.
         """
-        for step in self.arrays:
-            chunk = step.encode(chunk)
-        payload: Payload = self.content.encode(chunk, workspace)
+        payload = self._content(chunk, workspace)
         for codec in self.after:
             payload = codec.encode(payload)
         return payload
+
+    def pieces(self, chunk: Array, workspace: Workspace) -> Iterator[Bytes]:
+        """Yield the same bytes in pieces, each good until the next.
+
+        What only adds to them takes no copy, and of a shard no more is in
+        memory than one inner chunk.
+
+        Yields
+        ------
+        ndarray of uint8
+            Of a shard of which no inner chunk is stored nothing at all.
+        """
+        if self.shard is not None:
+            yield from self.shard.pieces(chunk, workspace)
+            return
+        payload = self._content(chunk, workspace)
+        for codec in self.after[:-1]:
+            payload = codec.encode(payload)
+        for last in self.after[-1:]:
+            if last.trailer is None:
+                payload = last.encode(payload)
+            else:
+                raw = as_bytes(payload)
+                yield raw
+                payload = last.trailer(raw)
+        yield as_bytes(payload)
+
+    def _content(self, chunk: Array, workspace: Workspace) -> Payload:
+        for step in self.arrays:
+            chunk = step.encode(chunk)
+        return self.content.encode(chunk, workspace)
 
     def decode(self, payload: Bytes, out: Array, workspace: Workspace) -> None:
         """Fill a whole chunk from its bytes.

@@ -22,7 +22,6 @@ from zarr.storage import LocalStore
 
 from lazyio.codecs.fill import Fill
 from lazyio.codecs.workspace import Bytes, Workspace
-from lazyio.codecs.zarr_bytes import as_bytes
 from lazyio.codecs.zarr_chain import Chain, chain_of
 from lazyio.elements import is_text
 from lazyio.errors import OptionError, TargetError, TargetExistsError, UnsupportedDtypeError
@@ -127,11 +126,10 @@ class ZarrTarget:
     def _pieces(
         self, chain: Chain, whole: npt.NDArray[Any], workspace: Workspace
     ) -> Iterator[Bytes]:
-        """Yield the object of a chunk or shard, nothing where it need not be stored."""
-        if chain.shard is not None:
-            yield from chain.shard.pieces(whole, workspace)
-        elif self._keeps_empty or not self._fill.is_all_of(whole):
-            yield as_bytes(chain.encode(whole, workspace))
+        """Return the object of a chunk or shard in pieces, none where it need not be stored."""
+        if chain.shard is None and not self._keeps_empty and self._fill.is_all_of(whole):
+            return iter(())
+        return chain.pieces(whole, workspace)
 
     def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return a chunk's elements, cut at the end of the array."""

@@ -254,6 +254,8 @@ def test_round_trip(case, kind, seed):
         values[:3] = np.zeros((), values.dtype)
     chain, workspace = chain_for(array), Workspace()
     payload = as_bytes(chain.encode(values, workspace)).copy()
+    pieces = [piece.tobytes() for piece in chain.pieces(values, workspace)]
+    assert b"".join(pieces) == payload.tobytes() or (chain.shard and not pieces)
     out = np.empty_like(values, order="C")
     chain.decode(payload, out, workspace)
     assert out.tobytes() == values.tobytes()
