@@ -224,6 +224,17 @@ class TestArrays:
         assert contents(tmp_path) == before
 
 
+def test_a_file_url_is_a_path(tmp_path):
+    """It is locked and built under a hidden name as any other path is."""
+    path = tmp_path / "with a space.zarr"
+    report = lazyio.to_zarr(VALUES, path.as_uri())
+    assert report.path == str(path)
+    assert not report.advice
+    np.testing.assert_array_equal(zarr.open_array(path)[...], VALUES)
+    with pytest.raises(TargetExistsError):
+        lazyio.to_zarr(VALUES, path.as_uri())
+
+
 class TestOwnSource:
     """What is read is never what is written, however either was opened."""
 

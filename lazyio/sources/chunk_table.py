@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from lazyio.codecs.dataset_filters import filters_of
 from lazyio.codecs.decode import Decoder, decoder_for
-from lazyio.codecs.filters import Filter
 from lazyio.errors import SourceError
 from lazyio.grid import grid_shape
 from lazyio.sources.files import fingerprint
@@ -92,7 +92,7 @@ def _look_up(path: str, key: str) -> Placement | None:
 def _place(dataset: h5py.Dataset) -> Placement | None:
     if dataset.is_virtual or dataset.external or not dataset.shape or not dataset.size:
         return None
-    filters = _filters(dataset)
+    filters = filters_of(dataset)
     decoder = decoder_for(filters, dataset.dtype.itemsize)
     if decoder is None or not _is_plain(dataset):
         return None
@@ -118,12 +118,6 @@ def _place(dataset: h5py.Dataset) -> Placement | None:
     order = np.argsort(keys)
     places = np.array([chunk[1:] for chunk in stored], np.int64)[order]
     return Placement(offset=None, keys=keys[order], places=places, **found)
-
-
-def _filters(dataset: h5py.Dataset) -> tuple[Filter, ...]:
-    properties = dataset.id.get_create_plist()
-    described = [properties.get_filter(at) for at in range(properties.get_nfilters())]
-    return tuple(Filter(filter_id=number, options=tuple(opts)) for number, _, opts, _ in described)
 
 
 def _is_plain(dataset: h5py.Dataset) -> bool:

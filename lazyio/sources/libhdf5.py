@@ -2,12 +2,11 @@
 
 import h5py
 
+from lazyio.codecs.dataset_filters import filters_of, labels_of, libhdf5_has, remedy_for
 from lazyio.elements import is_text
 from lazyio.errors import DamagedDataError, SourceError
 from lazyio.grid import Region, format_region
 from lazyio.sources.base import Array
-
-_BUILT_IN_FILTERS = range(1, 32)
 
 
 def read_dataset(dataset: h5py.Dataset, region: Region, out: Array, name: str) -> None:
@@ -54,29 +53,14 @@ def require_filters(dataset: h5py.Dataset, name: str) -> None:
     SourceError
         Naming the filter, and how to get it where that is known.
     """
-    properties = dataset.id.get_create_plist()
-    for at in range(properties.get_nfilters()):
-        number, _, _, label = properties.get_filter(at)
-        if _is_available(number):
+    for step, label in zip(filters_of(dataset), labels_of(dataset), strict=True):
+        number = step.filter_id
+        if libhdf5_has(number):
             continue
-        label = label.decode(errors="replace").strip() or "no name"
-        remedy = "ask the maker of the file for its plugin and set HDF5_PLUGIN_PATH to its folder"
-        if not _has_plugins():
-            remedy = 'run pip install "lazyio[plugins]", or ' + remedy
-        msg = f"{name} needs HDF5 filter {number} ({label}), which is not to be had here; {remedy}"
+        remedy = remedy_for(
+            number,
+            "ask the maker of the file for its plugin and set HDF5_PLUGIN_PATH to its folder",
+        )
+        named = f"{number} ({label or 'no name'})"
+        msg = f"{name} needs HDF5 filter {named}, which is not to be had here; {remedy}"
         raise SourceError(msg)
-
-
-def _is_available(number: int) -> bool:
-    if h5py.h5z.filter_avail(number):
-        return True
-    # Importing hdf5plugin registers its filters with libhdf5; only now is it needed.
-    return number not in _BUILT_IN_FILTERS and _has_plugins() and h5py.h5z.filter_avail(number)
-
-
-def _has_plugins() -> bool:
-    try:
-        import hdf5plugin  # noqa: F401
-    except ImportError:
-        return False
-    return True

@@ -19,9 +19,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from lazyio.codecs.dataset_filters import filters_of, libhdf5_has, remedy_for
 from lazyio.codecs.encode import Encoder, encoder_for
 from lazyio.codecs.filters import FLETCHER32, SHUFFLE, SZIP, Filter, as_given
-from lazyio.codecs.libraries import optional
 from lazyio.codecs.workspace import Workspace
 from lazyio.elements import TEXT, is_text
 from lazyio.errors import (
@@ -36,8 +36,6 @@ from lazyio.spec import Shape
 from lazyio.targets.attributes import write_attributes
 from lazyio.targets.base import padded
 from lazyio.targets.disk import disk_errors, target_error
-
-_PLUGIN_FILTERS = range(32000, 32768)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,13 +145,6 @@ def element_dtype(dataset: h5py.Dataset) -> np.dtype[Any]:
         return TEXT
     dtype: np.dtype[Any] = dataset.dtype
     return dtype
-
-
-def filters_of(dataset: h5py.Dataset) -> tuple[Filter, ...]:
-    """Return the filters of a dataset in the order in which they are applied."""
-    properties = dataset.id.get_create_plist()
-    described = [properties.get_filter(at) for at in range(properties.get_nfilters())]
-    return tuple(Filter(filter_id=number, options=tuple(opts)) for number, _, opts, _ in described)
 
 
 @contextlib.contextmanager
@@ -282,15 +273,9 @@ def require_filters(filters: tuple[Filter, ...]) -> None:
     if encoder_for(filters, 2) is not None:
         return
     for step in filters:
-        if h5py.h5z.filter_avail(step.filter_id):
+        if libhdf5_has(step.filter_id):
             continue
-        plugins = optional("hdf5plugin") if step.filter_id in _PLUGIN_FILTERS else None
-        # Importing hdf5plugin registers its filters with libhdf5.
-        if plugins is not None and h5py.h5z.filter_avail(step.filter_id):
-            continue
-        remedy = "set HDF5_PLUGIN_PATH to the folder of its plugin"
-        if step.filter_id in _PLUGIN_FILTERS and plugins is None:
-            remedy = 'run pip install "lazyio[plugins]", or ' + remedy
+        remedy = remedy_for(step.filter_id, "set HDF5_PLUGIN_PATH to the folder of its plugin")
         msg = f"HDF5 filter {step.name} ({step.filter_id}) is not to be had here; {remedy}"
         raise OptionError(msg)
 

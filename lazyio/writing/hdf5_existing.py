@@ -9,10 +9,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lazyio.codecs.dataset_filters import filters_of
 from lazyio.elements import Stored, original
 from lazyio.errors import TargetError
 from lazyio.inputs import Input
-from lazyio.targets.hdf5 import element_dtype, filters_of, require_filters
+from lazyio.targets.hdf5 import element_dtype, require_filters
 from lazyio.writing.existing import Asked, Existing, refuse_differences
 from lazyio.writing.places import file_to_replace, kind_at
 from lazyio.writing.windows import Room

@@ -26,6 +26,7 @@ from lazyio.writing.places import (
     refuse_own_source,
     refuse_zip,
     store_path,
+    without_scheme,
 )
 from lazyio.writing.running import Running
 from lazyio.writing.several import (
@@ -188,7 +189,7 @@ def to_zarr(
         scheduler=scheduler,
     )
     call = _Call(
-        store=store,
+        store=without_scheme(store),
         path=array_path(path),
         mode=mode,
         overwrite=overwrite,

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import h5py
 import zarr
@@ -70,6 +72,19 @@ def _resolved(path: str | os.PathLike[str]) -> Path:
 def is_url(store: Any) -> bool:
     """Return whether a store is named by a URL."""
     return isinstance(store, (str, os.PathLike)) and "://" in str(store)
+
+
+def without_scheme(store: Any) -> Any:
+    """Return the path that a ``file://`` URL stands for, anything else as it is.
+
+    Examples
+    --------
+    >>> without_scheme("file:///data/a%20b.zarr"), without_scheme("s3://bucket/a.zarr")
+    ('/data/a b.zarr', 's3://bucket/a.zarr')
+    """
+    if is_url(store) and str(store).startswith("file://"):
+        return url2pathname(urlsplit(str(store)).path)
+    return store
 
 
 def is_local(store: Any) -> bool:

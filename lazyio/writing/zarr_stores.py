@@ -42,8 +42,6 @@ def store_behind(store: Any, storage_options: Mapping[str, Any] | None) -> tuple
 
 
 def _behind_url(url: str, storage_options: Mapping[str, Any] | None) -> Any:
-    if url.startswith("file://"):
-        return LocalStore(url.removeprefix("file://"))
     options = dict(storage_options) if storage_options else None
     try:
         return FsspecStore.from_url(url, storage_options=options)
