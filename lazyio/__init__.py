@@ -16,6 +16,8 @@ from lazyio.planner import plan
 from lazyio.planning import Plan
 from lazyio.run.report import WriteReport
 from lazyio.sources.base import Source
+from lazyio.verifying.findings import VerifyReport
+from lazyio.verifying.verify import verify
 from lazyio.writing.allocation import allocate
 from lazyio.writing.into_hdf5 import to_hdf5
 from lazyio.writing.into_zarr import to_zarr
@@ -24,6 +26,7 @@ __all__ = [
     "LazyioError",
     "Plan",
     "Source",
+    "VerifyReport",
     "WriteReport",
     "allocate",
     "concatenate",
@@ -39,4 +42,5 @@ __all__ = [
     "stack",
     "to_hdf5",
     "to_zarr",
+    "verify",
 ]

@@ -1,6 +1,7 @@
-"""The command line: plan, convert, info."""
+"""The command line: plan, convert, info, verify, clean."""
 
 import argparse
+import json
 import logging
 import os
 import signal
@@ -21,16 +22,20 @@ from lazyio.elements import DTYPE_ATTRIBUTE
 from lazyio.errors import LazyioError, OptionError, UnknownFormatError
 from lazyio.opening.reading import open as open_lazily
 from lazyio.planner import plan
+from lazyio.safety.workdir import clean, leftovers
 from lazyio.sizes import format_size
 from lazyio.sources.files import existing
 from lazyio.sources.hdf5 import dataset_keys, open_hdf5
 from lazyio.sources.lookup import SUFFIXES, format_of
 from lazyio.sources.zarr import array_paths, zarr_source
+from lazyio.verifying.findings import DAMAGED, INCOMPLETE, OK, UNVERIFIABLE
+from lazyio.verifying.verify import verify
 from lazyio.writing.into_hdf5 import to_hdf5
 from lazyio.writing.into_zarr import to_zarr
 
 DONE, FAILED, USAGE = 0, 1, 2
 INTERRUPTED, TERMINATED = 130, 143
+_OF_STATUS = {OK: DONE, DAMAGED: 3, INCOMPLETE: 4, UNVERIFIABLE: 5}
 _OF_THE_FILE = {
     "CLASS",
     "NAME",
@@ -62,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done, 1 failed, 2 usage, 130 after Ctrl-C, 143 after SIGTERM.
+        0 done, 1 failed, 2 usage; 3 damaged, 4 incomplete, 5 unverifiable;
+        130 after Ctrl-C, 143 after SIGTERM.
     """
     parser = _parser()
     arguments = parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
@@ -70,14 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        run: Callable[[argparse.Namespace], None] = arguments.run
-        run(arguments)
+        run: Callable[[argparse.Namespace], int | None] = arguments.run
+        status = run(arguments)
     except KeyboardInterrupt:
-        return _fail(
-            "interrupted; nothing was left behind, run the same command again", INTERRUPTED
-        )
+        return _fail(f"interrupted; {_what_is_left(arguments)}", INTERRUPTED)
     except _Terminated:
-        return _fail("terminated; nothing was left behind, run the same command again", TERMINATED)
+        return _fail(f"terminated; {_what_is_left(arguments)}", TERMINATED)
     except BrokenPipeError:
         # The reader of our output has gone, as with `lazyio info x | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,7 +92,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), FAILED)
     finally:
         signal.signal(signal.SIGTERM, previous)
-    return DONE
+    return DONE if status is None else status
+
+
+def _what_is_left(arguments: argparse.Namespace) -> str:
+    if getattr(arguments, "resume", False):
+        return "what was written is kept, run the same command again to go on"
+    return "nothing was left behind, run the same command again"
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
@@ -150,11 +160,24 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--overwrite", action="store_true", help="replace an array of that key (overwrite=True)"
     )
+    command.add_argument(
+        "--resume", action="store_true", help="keep a journal, and go on where a run was killed"
+    )
     command.set_defaults(run=_convert)
 
     command = commands.add_parser("info", help="list the arrays of a file or store")
     command.add_argument("path", metavar="PATH", help="file or store")
     command.set_defaults(run=_info)
+
+    command = commands.add_parser("clean", help="remove what killed runs have left of a target")
+    command.add_argument("path", metavar="PATH", help="file or store that was to be written")
+    command.set_defaults(run=_clean)
+
+    command = commands.add_parser("verify", help="check a file or store for damage")
+    command.add_argument("path", metavar="PATH", help="file or store, as path or path::key")
+    command.add_argument("--quick", action="store_true", help="read no chunks")
+    command.add_argument("--json", action="store_true", help="print the report as JSON")
+    command.set_defaults(run=_verify)
     return parser
 
 
@@ -229,6 +252,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         "memory_limit": arguments.memory_limit,
         "workers": arguments.workers,
         "overwrite": arguments.overwrite,
+        "resume": arguments.resume,
         "progress": sys.stderr.isatty(),
     }
     codec = arguments.compression or "gzip"
@@ -287,6 +311,11 @@ def _plain(value: Any) -> Any:
 
 
 def _info(arguments: argparse.Namespace) -> None:
+    left = leftovers(Path(os.path.realpath(arguments.path)))
+    for one in left:
+        print(one)
+    if left and not os.path.exists(arguments.path):
+        return
     path = existing(arguments.path)
     kind = format_of(path)
     if kind == "hdf5":
@@ -304,6 +333,21 @@ def _info(arguments: argparse.Namespace) -> None:
         cut = f"chunks {chunks}" if chunks else "contiguous"
         sizes = f"{format_size(nbytes)} as {format_size(stored)}{ratio}"
         print(f"{key or path.name}: {shape} {dtype}, {cut}, {codecs}, {sizes}")
+
+
+def _clean(arguments: argparse.Namespace) -> None:
+    removed = clean(Path(os.path.realpath(arguments.path)))
+    for path in removed:
+        print(f"removed {path}")
+    if not removed:
+        print(f"{arguments.path}: nothing was left to remove")
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    path, _, key = arguments.path.partition("::")
+    report = verify(path, key or None, deep=not arguments.quick)
+    print(json.dumps(report.to_dict()) if arguments.json else report)
+    return _OF_STATUS[report.status]
 
 
 def _hdf5_rows(path: str) -> list[tuple[Any, ...]]:

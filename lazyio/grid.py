@@ -92,6 +92,54 @@ def cuts(edges: Sequence[Sequence[int]]) -> Iterator[Region]:
     return itertools.product(*axes)
 
 
+def rows_of(shape: Shape, itemsize: int, nbytes: int) -> Shape:
+    """Return the longest run of an array in C order of at most some bytes, as a box.
+
+    Examples
+    --------
+    >>> rows_of((1000, 64), 2, 2**14)
+    (128, 64)
+    >>> rows_of((1000, 100000), 2, 2**14)
+    (1, 8192)
+    """
+    room = max(1, nbytes // max(1, itemsize))
+    found = [1] * len(shape)
+    for axis in reversed(range(len(shape))):
+        found[axis] = max(1, min(shape[axis], room // math.prod(found)))
+        if found[axis] < shape[axis]:
+            break
+    return tuple(found)
+
+
+def flat_index(index: Sequence[int], grid: Shape) -> int:
+    """Return the position of a box in C order.
+
+    Examples
+    --------
+    >>> flat_index((1, 2), (4, 5)), flat_index((), ())
+    (7, 0)
+    """
+    found = 0
+    for at, count in zip(index, grid, strict=True):
+        found = found * count + at
+    return found
+
+
+def index_at(position: int, grid: Shape) -> tuple[int, ...]:
+    """Return the box that lies at a position in C order.
+
+    Examples
+    --------
+    >>> index_at(7, (4, 5)), index_at(0, ())
+    ((1, 2), ())
+    """
+    index = []
+    for count in reversed(grid):
+        position, at = divmod(position, count)
+        index.append(at)
+    return tuple(reversed(index))
+
+
 def box_shape(region: Region) -> Shape:
     """Return the number of elements of a box along each axis."""
     return tuple(part.stop - part.start for part in region)

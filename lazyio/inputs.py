@@ -50,6 +50,11 @@ class Input:
             return locations_of(self.source)
         return locations_in(self.array) if self.array is not None else set()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is only a shape, and nothing to write."""
+        return self.source is None and self.array is None
+
     def _held_itemsize(self, dtype: np.dtype[Any]) -> int:
         """Return the bytes of an element in memory; a cast keeps both forms."""
         if dtype == self.dtype:

@@ -1232,8 +1232,7 @@ class TestValues:
             write(blocks, tmp_path, progress=progress)
 
 
-HDF5_LATER = {"resume": True, "comm": object()}
-ZARR_LATER = {"resume": True}
+HDF5_LATER = {"comm": object()}
 
 
 class TestNotYet:
@@ -1244,12 +1243,6 @@ class TestNotYet:
         """An option that does not work yet is refused, not ignored."""
         with refused(files, OptionError, f"^{name}=.*does not work yet"):
             write_hdf5(blocks, files, **{name: value})
-
-    @pytest.mark.parametrize(("name", "value"), ZARR_LATER.items(), ids=ZARR_LATER)
-    def test_zarr_options(self, files, blocks, name, value):
-        """An option that does not work yet is refused, not ignored."""
-        with refused(files, OptionError, f"^{name}=.*does not work yet"):
-            write_zarr(blocks, files, **{name: value})
 
     def test_xarray(self, tmp_path):
         """Coordinates are to come; they are not stripped."""

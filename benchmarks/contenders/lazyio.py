@@ -1,5 +1,6 @@
-"""lazyio with its defaults."""
+"""lazyio with its defaults; where nobody syncs, it does not either."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from benchmarks.contenders.opened import as_it_is
 from benchmarks.contenders.zarr_arrays import zarr_settings
 from benchmarks.outputs import KEY, OUTPUTS
 
+SYNCS_ITSELF = True
+
 
 def prepare(job: Job) -> Callable[[], Any]:
     """Return what writes with lazyio.
@@ -22,6 +25,9 @@ def prepare(job: Job) -> Callable[[], Any]:
         What to write.
     """
     dask.config.set(num_workers=job.threads)
+    if not job.is_synced:
+        # It always does, and has no option for it: here it would be alone with that.
+        os.fsync = lambda _: None
     data: Any = _opened(job.array)
     is_sole = job.array.outputs == (KEY,)
     if not is_sole:

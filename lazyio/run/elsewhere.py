@@ -17,7 +17,7 @@ from typing import Any
 
 import dask.multiprocessing
 from dask.callbacks import Callback
-from dask.core import flatten, get_dependencies
+from dask.core import get_dependencies
 
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import LazyioError
@@ -48,12 +48,11 @@ def run_elsewhere(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_wor
     BlockError
         When a block raises, or is not what its array promised.
     """
-    graph = merged_graph([delivery.array for delivery in deliveries])
     places: Places = {}
     for delivery in deliveries:
-        keys = flatten([delivery.array.__dask_keys__()])
-        for key, region in zip(keys, delivery.regions().values(), strict=True):
-            places.setdefault(key, []).append((delivery, region))
+        for at, region in delivery.regions().items():
+            places.setdefault((delivery.array.name, *at), []).append((delivery, region))
+    graph = merged_graph([delivery.array for delivery in deliveries], list(places))
 
     def consume(block: Block, workspace: Workspace) -> None:
         delivery, region, result = block

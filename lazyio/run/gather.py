@@ -10,7 +10,7 @@ import itertools
 import math
 import threading
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +62,9 @@ class Gatherer:
     window : tuple of slice, optional
         The part of the target that is written; by default all of it. Chunks
         at its rim are handed over as far as they lie inside.
+    waits_for : callable, optional
+        Whether parts of a chunk are to be put together; one that is there
+        already may never be complete.
     """
 
     def __init__(
@@ -71,9 +74,11 @@ class Gatherer:
         memory_nbytes: int,
         scratch: Scratch,
         window: Region | None = None,
+        waits_for: Callable[[Index], bool] | None = None,
     ) -> None:
         self._target = target
         self._window = window or tuple(slice(0, extent) for extent in target.shape)
+        self._waits_for = waits_for
         self._free_nbytes = memory_nbytes
         self._scratch = scratch
         self._lock = threading.Lock()
@@ -111,6 +116,8 @@ class Gatherer:
             piece = block[tuple([part.in_block for part in parts])]
             if all_whole or all(part.is_whole for part in parts):
                 self._target.write_chunk(index, piece, workspace)
+                continue
+            if self._waits_for is not None and not self._waits_for(index):
                 continue
             corner = tuple(part.in_chunk for part in parts)
             waiting = self._waiting_at(index)

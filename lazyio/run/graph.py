@@ -32,10 +32,13 @@ class Delivery:
     """Given a region, its block and a thread's own workspace."""
     on_done: Done
     """Given each region after it was consumed, on the thread that waits."""
+    is_kept: Callable[[Region], bool] | None = None
+    """Whether a block is not wanted, because it is there already."""
 
     def regions(self) -> dict[tuple[int, ...], Region]:
-        """Return where each block lies, by its position in the grid of blocks."""
-        return dict(zip(np.ndindex(*self.array.numblocks), cuts(self.array.chunks), strict=True))
+        """Return where each block lies that is wanted, by its position in the grid of blocks."""
+        places = zip(np.ndindex(*self.array.numblocks), cuts(self.array.chunks), strict=True)
+        return {at: region for at, region in places if not (self.is_kept and self.is_kept(region))}
 
     def check(self, block: Any, region: Region) -> npt.NDArray[Any]:
         """Return a block that is what the array promised, so that nothing is broadcast.

@@ -18,7 +18,6 @@ import dask.threaded
 import numpy as np
 import numpy.typing as npt
 from dask.callbacks import Callback
-from dask.core import flatten
 
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import BlockError, LazyioError
@@ -51,9 +50,8 @@ def run_here(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_workers:
             except Exception as error:
                 raise _CallbackFailed from error
 
-    arrays = [one.array for one in fused.values()]
-    graph = merged_graph(arrays)
-    keys = [key for array in arrays for key in flatten([array.__dask_keys__()])]
+    keys = [(one.array.name, *at) for one in fused.values() for at in one.regions]
+    graph = merged_graph([one.array for one in fused.values()], keys)
     # dask calls back on the thread that waits for the run, as `on_done` may expect;
     # the callback is for this run alone, other runs of this process have their own.
     callbacks = [*Callback.active, (None, None, None, note, None)]

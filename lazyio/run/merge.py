@@ -13,32 +13,34 @@ from typing import Any
 import dask.array as da
 from dask.base import optimize
 from dask.blockwise import Blockwise, optimize_blockwise
-from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
+from dask.optimization import cull
 from dask.utils import ensure_dict
 
 Graph = dict[Any, Any]
 
 
-def merged_graph(arrays: Sequence[da.Array]) -> Graph:
-    """Return the tasks that compute all blocks of some arrays.
+def merged_graph(arrays: Sequence[da.Array], keys: Sequence[Any]) -> Graph:
+    """Return the tasks that compute blocks of some arrays.
 
     Parameters
     ----------
     arrays : sequence of dask.array.Array
-        Each of their keys is in the graph.
+        What is computed.
+    keys : sequence
+        The blocks of them that are wanted; each is in the graph.
 
     Returns
     -------
     dict
         From keys to tasks, optimised.
     """
-    keys = [key for array in arrays for key in flatten([array.__dask_keys__()])]
     if len(arrays) == 1:
         (optimized,) = optimize(*arrays)
         found = dict(ensure_dict(optimized.__dask_graph__()))
         # Of blocks that a cluster holds already nothing is left to optimise, nor to find.
-        return found if found.keys() >= set(keys) else dict(ensure_dict(arrays[0].dask))
+        whole = found if found.keys() >= set(keys) else dict(ensure_dict(arrays[0].dask))
+        return whole if len(keys) == arrays[0].npartitions else dict(cull(whole, keys)[0])
     graph = HighLevelGraph.merge(*(array.dask for array in arrays))
     graph = optimize_blockwise(graph, keys=keys)
     graph = _reading_apart(graph)

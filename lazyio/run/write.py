@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lazyio.blocks import read_block
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import BlockError
-from lazyio.grid import Region, box_shape, boxes, format_region
+from lazyio.grid import Region, box_shape, boxes, cuts, format_region
 from lazyio.planning import Plan
 from lazyio.run.elsewhere import run_elsewhere
 from lazyio.run.gather import Gatherer, Waiting
@@ -23,6 +23,7 @@ from lazyio.run.progress import Progress
 from lazyio.run.pull import pull
 from lazyio.run.schedulers import Scheduler
 from lazyio.run.scratch import Scratch
+from lazyio.safety.keeping import Keeping
 from lazyio.sources.base import Source, fills_memory, lies_in_rows
 from lazyio.spec import nbytes_of
 from lazyio.targets.base import Target
@@ -51,6 +52,43 @@ class Job:
     """The part of the target that is written; by default all of it."""
     convert: Convert
     """From a block to elements as they are stored."""
+    keeping: Keeping | None = None
+    """What is there already, from a run that was killed."""
+
+    only: int | None = None
+    """The one chunk to compute, and to compare with what is kept of it."""
+
+    def is_kept(self, region: Region) -> bool:
+        """Return whether a block need not be computed."""
+        if self.keeping is None:
+            return False
+        if self.only is not None:
+            return self.only not in self.keeping.chunks_in(region)
+        return self.keeping.covers(region)
+
+    def waits_for(self, index: Sequence[int]) -> bool:
+        """Return whether parts of a chunk are to be put together."""
+        if self.keeping is None:
+            return True
+        chunk = self.keeping.number(index)
+        return chunk == self.only if self.only is not None else chunk not in self.keeping.kept
+
+    def regions(self) -> Iterator[Region]:
+        """Yield where its blocks lie."""
+        if self.source is None and self.array is not None:
+            return cuts(self.array.chunks)
+        plan = self.plan
+        return plan.regions() if plan.read_shape is None else boxes(plan.shape, plan.read_shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """What a run came to."""
+
+    n_blocks: int
+    """Blocks of all arrays."""
+    n_kept: int = 0
+    """Those of them that were there already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +113,8 @@ class _Part:
             self.progress.advance(self.job.key, region, nbytes)
 
 
-def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Scheduler) -> int:
-    """Write every block of some jobs and return their number.
+def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Scheduler) -> Ran:
+    """Write every block of some jobs that is not there already.
 
     Jobs that read from a source do so one after the other, each in the
     blocks that suit it; those that have graphs are one graph.
@@ -91,6 +129,11 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
         As the user gave it.
     scheduler : Scheduler
         What computes graphs.
+
+    Returns
+    -------
+    Ran
+        How many blocks there are, and how many of them were kept.
 
     Raises
     ------
@@ -109,6 +152,7 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
             Progress(progress, n_total=n_blocks, total_nbytes=sum(job.plan.nbytes for job in busy))
         )
         parts = [_begin(job, pieces, told) for job in busy]
+        n_kept = sum(map(_tell_kept, parts))
         for part in parts:
             if part.job.source is not None:
                 _from_source(part, part.job.source)
@@ -121,12 +165,26 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
                 n_threads=min(len(spilled), part.job.plan.workers),
                 on_done=_ignore,
             )
-    return n_blocks
+    return Ran(n_blocks=n_blocks, n_kept=n_kept)
+
+
+def _tell_kept(part: _Part) -> int:
+    """Count the blocks that are there already, and return their number."""
+    if part.job.keeping is None or part.job.only is not None:
+        return 0
+    kept = [region for region in part.job.regions() if part.job.is_kept(region)]
+    for region in kept:
+        part.advance(region)
+    return len(kept)
 
 
 def _begin(job: Job, scratch: Scratch, progress: Progress) -> _Part:
     gatherer = Gatherer(
-        job.target, memory_nbytes=job.plan.gather_nbytes, scratch=scratch, window=job.window
+        job.target,
+        memory_nbytes=job.plan.gather_nbytes,
+        scratch=scratch,
+        window=job.window,
+        waits_for=job.waits_for,
     )
     return _Part(job=job, gatherer=gatherer, progress=progress)
 
@@ -154,7 +212,8 @@ def _from_source(part: _Part, source: Source) -> None:
             part.accept(stripe, read_block(source, stripe, out), workspace)
 
     n_threads = max(1, min(plan.workers, plan.n_tasks))
-    pull(_read_regions(plan), work, n_threads=n_threads, on_done=part.advance)
+    wanted = (region for region in part.job.regions() if not part.job.is_kept(region))
+    pull(wanted, work, n_threads=n_threads, on_done=part.advance)
 
 
 def _stripes(region: Region, source: Source, job: Job) -> Iterator[Region]:
@@ -179,7 +238,12 @@ def _stripes(region: Region, source: Source, job: Job) -> Iterator[Region]:
 def _from_graphs(parts: Sequence[_Part], scheduler: Scheduler) -> None:
     """Compute the blocks of all graphs in one pass."""
     deliveries = [
-        Delivery(array=part.job.array, consume=part.accept, on_done=part.advance)
+        Delivery(
+            array=part.job.array,
+            consume=part.accept,
+            on_done=part.advance,
+            is_kept=part.job.is_kept,
+        )
         for part in parts
         if part.job.array is not None and (part.job.array.size or not part.job.array.ndim)
     ]
@@ -190,10 +254,6 @@ def _from_graphs(parts: Sequence[_Part], scheduler: Scheduler) -> None:
         run_here(deliveries, scheduler, n_workers=n_workers)
     else:
         run_elsewhere(deliveries, scheduler, n_workers=n_workers)
-
-
-def _read_regions(plan: Plan) -> Iterator[Region]:
-    return plan.regions() if plan.read_shape is None else boxes(plan.shape, plan.read_shape)
 
 
 def _ignore(chunk: Waiting) -> None:

@@ -70,6 +70,21 @@ def acquire(path: Path, target: Path) -> int:
     return descriptor
 
 
+def is_held(path: Path) -> bool:
+    """Return whether a lock file is held by anybody."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        _lock(descriptor)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _write_holder(descriptor: int) -> None:
     """Say in the lock file who holds it, for the message that others get."""
     facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}

@@ -3,7 +3,7 @@
 ``.<name>.lazyio/`` lies beside the target, on the same file system. While it
 exists, the job is not complete; the final name is old or complete at any time.
 A directory left by a killed run is cleared by the next one, once its lock is
-free.
+free, unless it holds a job that can be gone on with.
 """
 
 import contextlib
@@ -15,14 +15,22 @@ import os
 import shutil
 import stat
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lazyio.errors import TargetError, TargetLockedError
-from lazyio.safety import lock
+from lazyio.errors import ResumeError, TargetError, TargetLockedError
+from lazyio.safety import job, lock
+from lazyio.safety.journal import last_of_each, records_in
+from lazyio.safety.sync import sync_file, sync_folder, sync_tree
 
 logger = logging.getLogger("lazyio")
+
+JOB = "job.json"
+"""In a hidden folder: what the job is that was interrupted."""
+JOURNAL = "journal"
+"""In a hidden folder: the chunks that it has written."""
 
 _NAME_MAX = 255
 _MOST_TRIES = 1000
@@ -43,30 +51,49 @@ class WorkDirectory:
     folder : Path, optional
         Where to work, on the same file system; by default the target's own
         folder. For targets whose folder is to be made when they are published.
+    facts : mapping, optional
+        What the job is, where it may be gone on with after a kill. Leaving
+        the context then keeps what is not published, once the job is saved.
 
     Raises
     ------
+    ResumeError
+        When an interrupted job is there, and is another one; or there is one
+        and this one cannot be gone on with.
     TargetError
         When the folder is missing or cannot be written.
     TargetLockedError
         When another writer is at work on the target.
     """
 
-    def __init__(self, target: Path, *, folder: Path | None = None) -> None:
+    def __init__(
+        self, target: Path, *, folder: Path | None = None, facts: job.Facts | None = None
+    ) -> None:
         self.target = target
         self._folder = folder or target.parent
-        name = str(target.relative_to(self._folder)).replace(os.sep, "%2F")
-        self.path = self._folder / _hidden_name(name)
+        self.path = hidden_path(target, self._folder)
         if not self._folder.is_dir():
             msg = f"the folder {self._folder} does not exist; create it first"
             raise TargetError(errno.ENOENT, msg)
+        # What is there already is part of what a job is: its result holds it.
+        self._facts = None if facts is None else {**facts, "target": _signature(target)}
+        self._is_published = False
+        self.is_resumed = False
+        """Whether there is a job that this one goes on with."""
+        self.unsure: set[str] = set()
+        """Keys of arrays that may be others than those of that job."""
         self._descriptor = self._enter()
         try:
-            self._clear()
+            self._look_for_job()
+            if not self.is_resumed:
+                self._clear()
         except OSError as error:
             os.close(self._descriptor)
             msg = f"{self.path}, left by a killed run, cannot be cleared: {error.strerror}"
             raise TargetError(error.errno, msg) from error
+        except BaseException:
+            os.close(self._descriptor)
+            raise
         self._seen = _signature(target)
 
     @property
@@ -78,6 +105,16 @@ class WorkDirectory:
     def scratch(self) -> Path:
         """Where parts of chunks wait that do not fit in memory."""
         return self.path / "scratch"
+
+    @property
+    def journal(self) -> Path:
+        """Where the chunks of the job are noted."""
+        return self.path / JOURNAL
+
+    def save_job(self) -> None:
+        """Say what the job is; from now on it is kept until it is published."""
+        if self._facts is not None:
+            job.save(self.path / JOB, self._facts)
 
     def publish(self) -> None:
         """Give what was built its final name, replacing what had it.
@@ -95,6 +132,17 @@ class WorkDirectory:
             )
             raise TargetError(errno.EBUSY, msg)
         try:
+            # On the disk before it has the name, so that a power cut leaves old or new.
+            if self.built.is_dir():
+                sync_tree(self.built)
+            else:
+                sync_file(self.built)
+        except OSError as error:
+            msg = (
+                f"{self.path} could not be put on the disk: {error.strerror}; nothing is published"
+            )
+            raise TargetError(error.errno, msg) from error
+        try:
             if self.target.is_dir():
                 _exchange(self.built, self.target, self.path / "old")
             else:
@@ -103,6 +151,15 @@ class WorkDirectory:
                 self.built.replace(self.target)
         except OSError as error:
             msg = f"{self.target} could not be replaced: {error.strerror}; it is as it was"
+            raise TargetError(error.errno, msg) from error
+        self._is_published = True
+        try:
+            sync_folder(self.target.parent)
+        except OSError as error:
+            msg = (
+                f"{self.target} is complete, but its name could not be put on the disk: "
+                f"{error.strerror}; a power cut might take it back"
+            )
             raise TargetError(error.errno, msg) from error
 
     def __enter__(self) -> Self:
@@ -115,6 +172,10 @@ class WorkDirectory:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not self._is_published and (self.path / JOB).exists():
+            os.close(self._descriptor)
+            logger.info("kept %s, to be gone on with", self.path)
+            return
         # The lock file goes last: until then no other writer may take this place.
         # From then on the folder may be theirs, so only an empty one is removed.
         try:
@@ -151,16 +212,133 @@ class WorkDirectory:
         msg = f"{self._folder} takes no folder for the work, or loses it at once; write elsewhere"
         raise TargetError(errno.ENOENT, msg)
 
+    def _look_for_job(self) -> None:
+        """Take up an interrupted job, if it is the same one."""
+        if not (self.path / JOB).exists():
+            return
+        there = job.load(self.path / JOB)
+        if self._facts is None:
+            msg = (
+                f"{self.path} holds an interrupted job; pass resume=True to go on with it, or "
+                f"remove it with: lazyio clean {self.target}"
+            )
+            raise ResumeError(msg)
+        if there is None:
+            logger.warning("%s is damaged; the job begins anew", self.path / JOB)
+            return
+        found, self.unsure = job.compared(there, self._facts)
+        if found:
+            job.refuse(self.path, self.target, found)
+        self.is_resumed = True
+
     def _clear(self) -> None:
         """Remove what a run leaves; put back an old target that has no successor."""
-        old = self.path / "old"
-        if old.exists() and not self.target.exists():
-            old.rename(self.target)
-        for item in (self.built, self.scratch, old):
-            if item.is_dir() and not item.is_symlink():
-                shutil.rmtree(item, ignore_errors=True)
-            else:
-                item.unlink(missing_ok=True)
+        _remove(self.path, self.target)
+
+
+def hidden_path(target: Path, folder: Path | None = None) -> Path:
+    """Return where a target is built; see :class:`WorkDirectory`."""
+    folder = folder or target.parent
+    return folder / _hidden_name(str(target.relative_to(folder)).replace(os.sep, "%2F"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """A hidden folder, of a run that is at work or was killed."""
+
+    path: Path
+    """The folder."""
+    target: Path
+    """What was to be written."""
+    is_resumable: bool
+    """Whether it holds a job that can be gone on with."""
+    n_chunks: int
+    """Chunks of that job that are noted as written."""
+    is_locked: bool
+    """Whether a run is at work on it."""
+
+    def __str__(self) -> str:
+        """Return what it is, and what to do with it."""
+        if self.is_locked:
+            return f"{self.target}: is being written"
+        if self.is_resumable:
+            return (
+                f"{self.target}: an interrupted job, {self.n_chunks} chunks written; go on by the "
+                f"same call with resume=True, or remove it with: lazyio clean {self.target}"
+            )
+        return f"{self.target}: left by a killed run; the next one removes it, or lazyio clean"
+
+
+def leftovers(target: Path) -> list[Leftover]:
+    """Return the hidden folders of a target, and of the arrays in it where it is a store."""
+    found = [(hidden_path(target), target)]
+    if target.is_dir():
+        found += [
+            (Path(entry.path), target / _name_of(entry.name))
+            for entry in os.scandir(target)
+            if entry.name.startswith(".") and entry.name.endswith(".lazyio")
+        ]
+    return [_leftover(path, of) for path, of in found if path.is_dir()]
+
+
+def clean(target: Path) -> list[Path]:
+    """Remove what killed runs have left of a target, jobs that could be gone on with too.
+
+    Returns
+    -------
+    list of Path
+        The folders that were removed.
+
+    Raises
+    ------
+    TargetLockedError
+        When a run is at work.
+    """
+    removed = []
+    for left in leftovers(target):
+        descriptor = lock.acquire(left.path / "lock", left.target)
+        try:
+            _remove(left.path, left.target)
+            (left.path / "lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                left.path.rmdir()
+        finally:
+            os.close(descriptor)
+        removed.append(left.path)
+    return removed
+
+
+def _leftover(path: Path, target: Path) -> Leftover:
+    is_resumable = (path / JOB).exists()
+    records, _ = records_in(path / JOURNAL)
+    return Leftover(
+        path=path,
+        target=target,
+        is_resumable=is_resumable,
+        n_chunks=len(last_of_each(records)),
+        is_locked=lock.is_held(path / "lock"),
+    )
+
+
+def _name_of(hidden: str) -> str:
+    return hidden.removeprefix(".").removesuffix(".lazyio").replace("%2F", os.sep)
+
+
+def _remove(path: Path, target: Path) -> None:
+    """Remove all but the lock from a hidden folder; put back what has no successor."""
+    # First, so that nothing is ever taken for a job that is not all there.
+    (path / JOB).unlink(missing_ok=True)
+    old = path / "old"
+    if old.exists() and not target.exists():
+        old.rename(target)
+    for name in os.listdir(path):
+        item = path / name
+        if name == "lock":
+            continue
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item, ignore_errors=True)
+        else:
+            item.unlink(missing_ok=True)
 
 
 def _signature(target: Path) -> tuple[int, ...] | None:

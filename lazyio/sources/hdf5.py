@@ -13,7 +13,8 @@ import numpy as np
 from lazyio.codecs.workspace import Workspace
 from lazyio.elements import TEXT
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
-from lazyio.grid import Region, box, box_shape, format_region, grid_shape, touched
+from lazyio.grid import Region, box, box_shape, flat_index, format_region, grid_shape, touched
+from lazyio.safety.hdf5_digests import GROUP
 from lazyio.sources.base import Array, Source, listed
 from lazyio.sources.chunk_table import Placement, PlacementCache
 from lazyio.sources.confine import allowed_folders, refuse_links, refuse_storage
@@ -88,10 +89,7 @@ class Hdf5Source:
         grid = grid_shape(self.shape, chunk_shape)
         workspace = Workspace()
         for index, inside, outside in touched(region, chunk_shape):
-            flat_index = 0
-            for at, count in zip(index, grid, strict=True):
-                flat_index = flat_index * count + at
-            place = placement.find(flat_index)
+            place = placement.find(flat_index(index, grid))
             if place is None:
                 out[outside] = placement.fill_value
                 continue
@@ -206,7 +204,7 @@ def dataset_keys(group: h5py.Group) -> list[str]:
     keys: list[str] = []
 
     def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset) and not name.startswith(f"{GROUP}/"):
             keys.append(name)
 
     group.visititems(visit)

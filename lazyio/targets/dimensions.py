@@ -155,7 +155,7 @@ def _scale(dataset: h5py.Dataset, axis: int, name: str) -> h5py.Dataset:
     group, extent = dataset.parent, dataset.shape[axis]
     is_growing = dataset.maxshape[axis] is None
     scale = group.get(name)
-    if _has_no_values(scale):
+    if has_no_values(scale):
         _grow(scale, extent)
         if scale.shape[0] != extent and not _uses(scale):
             # Left by a dataset that was replaced: nobody else is named by it.
@@ -183,7 +183,8 @@ def _scale(dataset: h5py.Dataset, axis: int, name: str) -> h5py.Dataset:
     return scale
 
 
-def _has_no_values(scale: object) -> bool:
+def has_no_values(scale: object) -> bool:
+    """Return whether a dataset only names an axis and says how long it is."""
     if not isinstance(scale, h5py.Dataset) or not scale.is_scale:
         return False
     name = scale.attrs.get("NAME", b"")
@@ -192,7 +193,7 @@ def _has_no_values(scale: object) -> bool:
 
 def _grow(scale: h5py.Dataset, extent: int) -> None:
     """Lengthen a scale without values; coordinates are for their owner to write."""
-    if _has_no_values(scale) and scale.shape[0] < extent and scale.maxshape[0] is None:
+    if has_no_values(scale) and scale.shape[0] < extent and scale.maxshape[0] is None:
         scale.resize((extent,))
         _name_size(scale, extent)
 

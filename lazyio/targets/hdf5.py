@@ -10,7 +10,7 @@ import errno
 import operator
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyio.codecs.dataset_filters import filters_of, libhdf5_has, remedy_for
-from lazyio.codecs.encode import Encoder, encoder_for
+from lazyio.codecs.encode import Encoder, Payload, encoder_for
 from lazyio.codecs.filters import FLETCHER32, SHUFFLE, SZIP, Filter, as_given
 from lazyio.codecs.workspace import Workspace
 from lazyio.elements import TEXT, is_text
@@ -31,11 +31,16 @@ from lazyio.errors import (
     TargetExistsError,
     UnsupportedDtypeError,
 )
-from lazyio.grid import box, format_region
+from lazyio.grid import Region, box, box_shape, flat_index, format_region, grid_shape, index_at
+from lazyio.safety.digests import Noted, digest_of
+from lazyio.safety.hdf5_digests import digest_of_piece, pieces_in
+from lazyio.safety.journal import Record
+from lazyio.safety.keeping import Keeping
 from lazyio.spec import Shape
 from lazyio.targets.attributes import write_attributes
 from lazyio.targets.base import padded
 from lazyio.targets.disk import disk_errors, target_error
+from lazyio.targets.payloads import Payloads, as_bytes, as_elements
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +70,22 @@ class Hdf5Target:
         What is written at once: its chunks, or any grid where it has none.
     folder : Path
         Whose disk the file fills, named when it is full.
+    noted : Noted, optional
+        Takes the digests of what is written.
+    old : callable, optional
+        From a region to its elements as they were, where the dataset itself
+        cannot be asked while it is written.
     """
 
-    def __init__(self, dataset: h5py.Dataset, chunk_shape: Shape, *, folder: Path) -> None:
+    def __init__(
+        self,
+        dataset: h5py.Dataset,
+        chunk_shape: Shape,
+        *,
+        folder: Path,
+        noted: Noted | None = None,
+        old: Callable[[Region], npt.NDArray[Any]] | None = None,
+    ) -> None:
         self.shape: Shape = tuple(map(int, dataset.shape))
         self.chunk_shape = chunk_shape
         self.dtype = element_dtype(dataset)
@@ -79,13 +97,32 @@ class Hdf5Target:
         self._filters = filters_of(dataset)
         self._encoder = self._find_encoder()
         self._write_direct_chunk = dataset.id.write_direct_chunk
+        self._noted = noted
+        self.payloads: Payloads | None = None
+        """Takes the chunks of a job that can be gone on with; else they go into the file at once.
+        """
+        self._old = old
+        self.keeping: Keeping | None = None
+        """Chunks that are there from a run that was killed, and the journal."""
+        self._grid = grid_shape(self.shape, chunk_shape)
+        # What libhdf5 has encoded: the digests are those of what it made of that.
+        self._to_read_back: set[int] = set()
 
     @property
     def engine(self) -> str:
         """How chunks get into the file."""
-        if self._encoder is not None:
-            return "direct"
-        return "libhdf5"
+        if self._encoder is None:
+            return "libhdf5"
+        return "direct" if self.payloads is None else self.payloads.engine
+
+    @property
+    def encodes(self) -> bool:
+        """Whether chunks are encoded outside libhdf5."""
+        return self._encoder is not None
+
+    def corner_of(self, chunk: int) -> Shape:
+        """Return where a chunk begins, from its position in the grid."""
+        return tuple(map(operator.mul, index_at(chunk, self._grid), self.chunk_shape))
 
     def write_chunk(
         self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace
@@ -93,12 +130,10 @@ class Hdf5Target:
         """Encode a chunk and commit it."""
         corner = tuple(map(operator.mul, index, self.chunk_shape))
         if self._encoder is None:
-            region = tuple(slice(at, at + n) for at, n in zip(corner, chunk.shape, strict=True))
-            if self.dtype.metadata:
-                # Says what the bytes are: text in UTF-8, or an enumeration.
-                chunk = chunk.view(self.dtype)
-            with self._lock, disk_errors(self._folder):
-                self._dataset[region or ()] = chunk
+            if self.payloads is not None:
+                self._put(index, corner, as_bytes(chunk), 0)
+            else:
+                self._write_elements(index, chunk)
             return
         whole = padded(chunk, self.chunk_shape, self.fill_value, workspace)
         payload, mask = self._encoder.encode(whole, workspace)
@@ -106,16 +141,68 @@ class Hdf5Target:
             # HDF5 takes a short payload of an unfiltered chunk without a word.
             msg = f"chunk {tuple(index)}: {len(payload)} bytes instead of {whole.nbytes}"
             raise TargetError(errno.EIO, msg)
+        if self.payloads is not None:
+            self._put(index, corner, payload, mask)
+            return
         try:
             self._write_direct_chunk(corner, payload, mask)
         except (OSError, RuntimeError) as error:
             raise target_error(error, self._folder) from error
+        if self._noted is not None:
+            self._noted.note(flat_index(index, self._grid), digest_of(payload, seed=mask))
         with self._lock:
             self._stored_nbytes += len(payload)
+
+    def _put(self, index: Sequence[int], corner: Shape, payload: Payload, mask: int) -> None:
+        """Write a payload down in the journal, and to where it can be found again."""
+        keeping, payloads = self.keeping, self.payloads
+        if keeping is None or payloads is None:
+            return
+        chunk, nbytes = flat_index(index, self._grid), len(payload)
+        digest = digest_of(payload, seed=mask)
+        if keeping.has(chunk, digest):
+            return
+        record = keeping.record(chunk, nbytes=nbytes, digest=digest, mask=mask)
+        with disk_errors(self._folder):
+            payloads.put(keeping, corner, record, payload)
+        if self._noted is not None and self._encoder is not None:
+            self._noted.note(chunk, digest)
+        with self._lock:
+            self._stored_nbytes += nbytes
+
+    def _write_elements(self, index: Sequence[int], chunk: npt.NDArray[Any]) -> None:
+        """Let libhdf5 encode a chunk, or whatever part there is of one."""
+        corner = tuple(map(operator.mul, index, self.chunk_shape))
+        region = tuple(slice(at, at + n) for at, n in zip(corner, chunk.shape, strict=True))
+        if self.dtype.metadata:
+            # Says what the bytes are: text in UTF-8, or an enumeration.
+            chunk = chunk.view(self.dtype)
+        with self._lock, disk_errors(self._folder):
+            self._dataset[region or ()] = chunk
+            if self._noted is not None:
+                self._to_read_back |= pieces_in(self._dataset, region)
+
+    def _put_waiting(self) -> None:
+        """Put the payloads into the file that have waited beside it."""
+        if self.payloads is None or self.keeping is None:
+            return
+        for record, payload in self.payloads.waiting(self.keeping):
+            index = index_at(record.chunk, self._grid)
+            if self._encoder is not None:
+                self._write_direct_chunk(self.corner_of(record.chunk), payload, record.mask)
+                continue
+            shape = box_shape(box(self.shape, self.chunk_shape, index))
+            self._write_elements(index, as_elements(payload, shape, self.dtype))
+
+    def is_whole(self, record: Record) -> bool:
+        """Return whether a payload is there as its record says."""
+        return self.payloads is not None and self.payloads.is_whole(record)
 
     def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return a chunk's elements, cut at the end of the dataset."""
         region = box(self.shape, self.chunk_shape, index)
+        if self._old is not None:
+            return self._old(region)
         dataset = self._dataset.astype(TEXT) if is_text(self.dtype) else self._dataset
         try:
             with self._lock:
@@ -127,7 +214,14 @@ class Hdf5Target:
     def finish(self) -> int:
         """Return the bytes that the chunks written take."""
         with disk_errors(self._folder):
-            return self._stored_nbytes or int(self._dataset.id.get_storage_size())
+            self._put_waiting()
+            if self._noted is not None:
+                for piece in sorted(self._to_read_back):
+                    self._noted.note(piece, digest_of_piece(self._dataset, piece))
+            kept = 0
+            if self.keeping is not None:
+                kept = sum(record.nbytes for record in self.keeping.kept.values())
+            return self._stored_nbytes + kept or int(self._dataset.id.get_storage_size())
 
     def _find_encoder(self) -> Encoder | None:
         dataset = self._dataset

@@ -25,12 +25,16 @@ from lazyio.codecs.workspace import Bytes, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of
 from lazyio.elements import is_text
 from lazyio.errors import OptionError, TargetError, TargetExistsError, UnsupportedDtypeError
-from lazyio.grid import Region, box
+from lazyio.grid import Region, box, flat_index, grid_shape, index_at
+from lazyio.safety.digests import Hash, Noted
+from lazyio.safety.journal import Record
+from lazyio.safety.keeping import Keeping
+from lazyio.safety.zarr_digests import NAME, digest_of_file
 from lazyio.spec import Shape
 from lazyio.targets.base import padded
 from lazyio.targets.disk import disk_errors
 
-METADATA_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+METADATA_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", NAME)
 """Files of a local store that hold no elements."""
 
 # Inner chunks of a shard may be tiny, and a write for each would cost more than encoding it.
@@ -70,10 +74,17 @@ class ZarrTarget:
     replaces : bool
         Whether there may be objects, which readers have open or links lead to:
         they are replaced as a whole, and never changed.
+    noted : Noted, optional
+        Takes the digests of objects in a local folder.
     """
 
     def __init__(
-        self, array: "zarr.Array[Any]", *, keeps_empty: bool = False, replaces: bool = False
+        self,
+        array: "zarr.Array[Any]",
+        *,
+        keeps_empty: bool = False,
+        replaces: bool = False,
+        noted: Noted | None = None,
     ) -> None:
         self.shape: Shape = tuple(map(int, array.shape))
         self.chunk_shape: Shape = tuple(map(int, array.shards or array.chunks))
@@ -93,6 +104,10 @@ class ZarrTarget:
         self._folders: set[str] = set()
         self._lock = threading.Lock()
         self._stored_nbytes = 0
+        self._noted = noted
+        self.keeping: Keeping | None = None
+        """Chunks that are there from a run that was killed, and the journal."""
+        self._grid = grid_shape(self.shape, self.chunk_shape)
 
     @property
     def engine(self) -> str:
@@ -104,9 +119,11 @@ class ZarrTarget:
     ) -> None:
         """Encode a chunk and commit it, unless it holds the fill value only."""
         if self._chain is None or self._folder is None:
+            if self.keeping is not None and self.keeping.number(index) in self.keeping.kept:
+                return  # zarr-python would have to write it, to be compared.
             with disk_errors(self._where):
                 self._array[self._region(index) or ()] = chunk
-                self._add(self._nbytes_at(index))
+                self._look_at(index)
             return
         whole = padded(chunk, self.chunk_shape, self.fill_value, workspace)
         # A shard is cut into its inner chunks from any strides.
@@ -116,12 +133,19 @@ class ZarrTarget:
             whole = packed
         name = self._name(index)
         pieces = self._pieces(self._chain, whole, workspace)
+        if self._is_there(index, pieces):
+            return
         first = next(pieces, None)
         with disk_errors(self._folder):
             if first is not None:
-                self._add(self._write_object(name, itertools.chain([first], pieces)))
+                hash_ = Hash() if self._noted is not None else None
+                pieces = _hashed(itertools.chain([first], pieces), hash_)
+                nbytes = self._write_object(name, pieces)
+                self._add(nbytes)
+                self._note(index, hash_.value if hash_ is not None else None, nbytes)
             elif self._replaces:
                 Path(name).unlink(missing_ok=True)
+                self._note(index, None)
 
     def _pieces(
         self, chain: Chain, whole: npt.NDArray[Any], workspace: Workspace
@@ -136,11 +160,24 @@ class ZarrTarget:
         with disk_errors(self._where):
             return np.array(self._array[self._region(index) or ()], self.dtype)
 
+    def is_whole(self, record: Record) -> bool:
+        """Return whether an object is there as its record says, or not there if that says so."""
+        name = self._name(index_at(record.chunk, self._grid))
+        try:
+            return bool(record.nbytes) and digest_of_file(name) == record.digest
+        except FileNotFoundError:
+            return not record.nbytes
+        except OSError:
+            return False
+
     def finish(self) -> int:
         """Return the bytes of all objects written; where the store is no folder, of all there."""
         if self._folder is None:
             return int(self._array.nbytes_stored())
-        return self._stored_nbytes
+        kept = 0
+        if self.keeping is not None:
+            kept = sum(record.nbytes for record in self.keeping.kept.values())
+        return self._stored_nbytes + kept
 
     def _add(self, nbytes: int) -> None:
         with self._lock:
@@ -149,14 +186,33 @@ class ZarrTarget:
     def _name(self, index: Sequence[int]) -> str:
         return f"{self._folder}/{self._array.metadata.encode_chunk_key(tuple(index))}"
 
-    def _nbytes_at(self, index: Sequence[int]) -> int:
-        """Return what zarr-python has written, in a local folder."""
+    def _is_there(self, index: Sequence[int], pieces: Iterator[Bytes]) -> bool:
+        """Return whether an object is kept from a run that was killed, after comparing it."""
+        if self.keeping is None or self.keeping.number(index) not in self.keeping.kept:
+            return False
+        hash_ = Hash()
+        nbytes = sum(_counted(piece, hash_) for piece in pieces)
+        return self.keeping.has(self.keeping.number(index), hash_.value if nbytes else 0)
+
+    def _note(self, index: Sequence[int], digest: int | None, nbytes: int = 0) -> None:
+        chunk = flat_index(index, self._grid)
+        if self._noted is not None:
+            self._noted.note(chunk, digest)
+        if self.keeping is not None:
+            self.keeping.note(self.keeping.record(chunk, nbytes=nbytes, digest=digest or 0))
+
+    def _look_at(self, index: Sequence[int]) -> None:
+        """Count and note what zarr-python has written, in a local folder."""
         if self._folder is None:
-            return 0
-        try:
-            return os.stat(self._name(index)).st_size
-        except FileNotFoundError:
-            return 0  # It held the fill value only.
+            return
+        name = self._name(index)
+        if not os.path.exists(name):  # It held the fill value only.
+            self._note(index, None)
+            return
+        nbytes = os.stat(name).st_size
+        self._add(nbytes)
+        if self._noted is not None:
+            self._note(index, digest_of_file(name), nbytes)
 
     @property
     def _where(self) -> Path:
@@ -182,6 +238,19 @@ class ZarrTarget:
             Path(built).unlink(missing_ok=True)
             raise
         return nbytes
+
+
+def _counted(piece: Bytes, hash_: Hash) -> int:
+    hash_.update(piece)
+    return piece.size
+
+
+def _hashed(pieces: Iterator[Bytes], hash_: Hash | None) -> Iterator[Bytes]:
+    """Yield pieces, and hash each while it is in the cache."""
+    for piece in pieces:
+        if hash_ is not None:
+            hash_.update(piece)
+        yield piece
 
 
 def _write_file(path: str, pieces: Iterable[Bytes]) -> int:

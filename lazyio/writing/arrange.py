@@ -1,6 +1,5 @@
 """One array on its way to a target: under which key, how cut, and what is stored of it."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +19,7 @@ from lazyio.planning.budget import ENCODE_COPIES
 from lazyio.planning.growing import with_chunks
 from lazyio.planning.window import within
 from lazyio.run.write import Job
+from lazyio.safety.keeping import Keeping
 from lazyio.spec import Shape, as_dtype, nbytes_of
 from lazyio.targets.base import Target
 
@@ -65,7 +65,9 @@ class Arranged:
     fill_value: Any = None
     """As it is stored; ``None`` leaves it to the format."""
 
-    def job(self, target: Target, window: Region | None = None) -> Job:
+    def job(
+        self, target: Target, window: Region | None = None, keeping: Keeping | None = None
+    ) -> Job:
         """Return what runs it to a target, or to a part of one."""
         return Job(
             plan=self.plan,
@@ -74,6 +76,7 @@ class Arranged:
             array=self.given.array,
             key=self.key,
             window=window,
+            keeping=keeping,
             convert=self._to(target),
         )
 
@@ -249,22 +252,3 @@ def expanded(given: Input, axes: Sequence[int]) -> Input:
     for axis in axes:
         grown = da.expand_dims(grown, axis)
     return replace(given, shape=tuple(map(int, grown.shape)), array=grown, source=None, dims=())
-
-
-def rows_of(shape: Shape, itemsize: int, nbytes: int) -> Shape:
-    """Return the longest run of an array in C order of at most some bytes, as a box.
-
-    Examples
-    --------
-    >>> rows_of((1000, 64), 2, 2**14)
-    (128, 64)
-    >>> rows_of((1000, 100000), 2, 2**14)
-    (1, 8192)
-    """
-    room = max(1, nbytes // max(1, itemsize))
-    found = [1] * len(shape)
-    for axis in reversed(range(len(shape))):
-        found[axis] = max(1, min(shape[axis], room // math.prod(found)))
-        if found[axis] < shape[axis]:
-            break
-    return tuple(found)

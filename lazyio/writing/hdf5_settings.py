@@ -12,6 +12,7 @@ from lazyio.blocks import location_of, source_of
 from lazyio.codecs.filters import Filter, advice_on_filters, parse_filters
 from lazyio.elements import Stored, is_text
 from lazyio.errors import OptionError
+from lazyio.grid import rows_of
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
 from lazyio.planning import Facts
@@ -24,7 +25,7 @@ from lazyio.sources.hdf5 import Hdf5Source
 from lazyio.spec import Shape, as_dtype, is_integer
 from lazyio.targets.dimensions import check_dims
 from lazyio.targets.hdf5 import Hdf5Options
-from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded, in_whole_chunks, rows_of
+from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded, in_whole_chunks
 from lazyio.writing.existing import Asked
 from lazyio.writing.hdf5_existing import described, form_of, refuse_misfit, room_in
 from lazyio.writing.hdf5_order import Hdf5Item

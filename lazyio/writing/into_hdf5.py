@@ -138,13 +138,16 @@ def to_hdf5(
     progress : bool or callable
         ``True`` draws a bar; a callable is given a step for every block.
     digests : bool
-        Accepted; stores nothing yet.
+        Whether to store digests of chunks and of what describes them, by which
+        :func:`lazyio.verify` finds damage.
     compute : bool
         ``False`` returns a ``dask.delayed.Delayed`` that gives the report;
         nothing is on disk or locked until it is computed.
     scheduler : optional
         What computes graphs, as in dask's ``compute``.
-    resume, comm
+    resume : bool
+        Whether to keep a journal, by which the same call goes on after a kill.
+    comm
         Not yet: anything but the default raises :class:`OptionError`.
 
     Returns
@@ -174,8 +177,8 @@ def to_hdf5(
     ((1000, 64), 'gzip')
     """
     data, path, key = _in_order(data, path, key)
-    refuse_unready(resume=(resume, False), comm=(comm, None))
-    check_flags(overwrite=overwrite, digests=digests, compute=compute)
+    refuse_unready(comm=(comm, None))
+    check_flags(overwrite=overwrite, digests=digests, compute=compute, resume=resume)
     check_mode(mode)
     check_libver(libver)
     check_progress(progress)
@@ -205,7 +208,7 @@ def to_hdf5(
         overwrite=overwrite,
         libver=libver,
         settings=settings,
-        running=Running(progress=progress, scheduler=scheduler),
+        running=Running(progress=progress, scheduler=scheduler, digests=digests, resume=resume),
     )
     order: Hdf5Order
     if isinstance(path, h5py.Dataset) or region is not None or append_dim is not None:
@@ -310,7 +313,12 @@ class _Call:
             seen = file[self.key].shape
             arranged, window = part_of(file[self.key], self.key, given, self.settings, **where)
         return PartOfFile(
-            path=path, arranged=arranged, window=window, seen=seen, running=self.running
+            path=path,
+            arranged=arranged,
+            window=window,
+            seen=seen,
+            appends=append_dim is not None,
+            running=self.running,
         )
 
     def _open_dataset(self) -> h5py.Dataset:
@@ -329,6 +337,10 @@ class _Call:
 
     def _refuse_for_handle(self) -> None:
         """Refuse what is settled where a file or dataset is there already."""
+        is_open = isinstance(self.path, (h5py.Dataset, h5py.Group))
+        if is_open and self.running.resume:
+            msg = "resume=True: in a file that is open there is no journal to go on by; give a path"
+            raise OptionError(msg)
         if self.mode not in ("a", "r+") or self.libver is not None:
             what = f"libver={self.libver!r}" if self.libver is not None else f"mode={self.mode!r}"
             msg = f"{what} is for new files, and this one is there already; leave it out"

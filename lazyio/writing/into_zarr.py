@@ -11,7 +11,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from lazyio.errors import OptionError
-from lazyio.options import check_flags, refuse_unready
+from lazyio.options import check_flags
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
@@ -132,14 +132,15 @@ def to_zarr(
     progress : bool or callable
         ``True`` draws a bar; a callable is given a step for every block.
     digests : bool
-        Accepted; stores nothing yet.
+        Whether to store digests of chunks and of what describes them, by which
+        :func:`lazyio.verify` finds damage.
     compute : bool
         ``False`` returns a ``dask.delayed.Delayed`` that gives the report;
         nothing is on disk or locked until it is computed.
     scheduler : optional
         What computes graphs, as in dask's ``compute``.
-    resume
-        Not yet: anything but the default raises :class:`OptionError`.
+    resume : bool
+        Whether to keep a journal, by which the same call goes on after a kill.
 
     Returns
     -------
@@ -166,8 +167,7 @@ def to_zarr(
     >>> zarr.open_array("ones.zarr").shape
     (1000, 64)
     """
-    refuse_unready(resume=(resume, False))
-    check_flags(overwrite=overwrite, digests=digests, compute=compute)
+    check_flags(overwrite=overwrite, digests=digests, compute=compute, resume=resume)
     check_mode(mode)
     scheduler_for(scheduler)
     check_progress(progress)
@@ -195,7 +195,7 @@ def to_zarr(
         overwrite=overwrite,
         storage_options=storage_options,
         settings=settings,
-        running=Running(progress=progress, scheduler=scheduler),
+        running=Running(progress=progress, scheduler=scheduler, digests=digests, resume=resume),
     )
     order: ZarrOrder
     if isinstance(store, zarr.Array) or region is not None or append_dim is not None:
@@ -223,12 +223,14 @@ class _Call:
         items = self._items(data)
         if not is_local(self.store):
             check_store(self.store)
+            self._refuse_resume("in a store that is no local folder, or is open already")
             inside = self._in_store(items)
             inside.check()
             return inside
         self._refuse_storage_options()
         root = store_path(self.store)
         if root.suffix == ".zip":
+            self._refuse_resume("in a .zip file")
             return self._in_zip(root, items)
         order = NewArrays(
             root=root,
@@ -261,12 +263,19 @@ class _Call:
             "running": self.running,
         }
         if not is_local(self.store):
+            self._refuse_resume("in a store that is no local folder, or is open already")
             inside = PartOfArray(array=array, **facts)
             inside.check()
             return inside
         root = store_path(self.store)
         refuse_own_source(given, root, self.path)
-        return PartOfStore(root=root, name=self.path, **facts)
+        appends = append_dim is not None
+        return PartOfStore(root=root, name=self.path, appends=appends, **facts)
+
+    def _refuse_resume(self, where: str) -> None:
+        if self.running.resume:
+            msg = f"resume=True: {where} there is no journal to go on by; write to a local folder"
+            raise OptionError(msg)
 
     def _existing(self) -> Any:
         """Return the array of which a part is to be written."""

@@ -9,8 +9,9 @@ from lazyio.grid import n_touched
 from lazyio.planning import Plan
 from lazyio.planning.plan import Advice
 from lazyio.run.report import WriteReport
-from lazyio.run.write import Job
+from lazyio.run.write import Job, Ran
 from lazyio.spec import Shape
+from lazyio.writing.arrange import Arranged
 
 logger = logging.getLogger("lazyio")
 
@@ -50,8 +51,16 @@ def outcome_of(key: str, job: Job, chunk_shape: Shape) -> Outcome:
     )
 
 
+def done_before(arranged: Arranged) -> Outcome:
+    """Return what became of an array that an earlier call of the same job has written."""
+    plan = arranged.plan
+    return Outcome(
+        key=arranged.key, plan=plan, nbytes=plan.nbytes, n_chunks=plan.n_chunks, engine="kept"
+    )
+
+
 def report_on(
-    path: str, outcomes: Sequence[Outcome], *, n_blocks: int, began: float, advice: Advice
+    path: str, outcomes: Sequence[Outcome], *, ran: Ran, began: float, advice: Advice
 ) -> WriteReport:
     """Return the report of a write that is done."""
     plans = {outcome.key: outcome.plan for outcome in outcomes}
@@ -63,9 +72,9 @@ def report_on(
         nbytes=sum(outcome.nbytes for outcome in outcomes),
         stored_nbytes=sum(outcome.stored_nbytes for outcome in outcomes),
         seconds=time.perf_counter() - began,
-        n_blocks=n_blocks,
+        n_blocks=ran.n_blocks,
         n_chunks=sum(outcome.n_chunks for outcome in outcomes),
-        n_resumed=0,
+        n_resumed=ran.n_kept,
         peak_nbytes=max((plan.peak_nbytes for plan in plans.values()), default=0),
         engine=", ".join(engines),
         advice=tuple(found),

@@ -3,13 +3,16 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lazyio.errors import BlockError, ResumeError
 from lazyio.run.schedulers import scheduler_for
-from lazyio.run.write import Job, run
+from lazyio.run.write import Job, Ran, run
+from lazyio.safety.digests import Noted
+from lazyio.writing.unchanged import Unchanged
 
 OPEN_HANDLE = (
     "open-handle",
@@ -26,13 +29,75 @@ class Running:
     """As the user gave it."""
     scheduler: Any
     """As the user gave it."""
+    digests: bool = True
+    """Whether digests of what is written are stored with it."""
+    resume: bool = False
+    """Whether a job that was killed is gone on with."""
+    watches_sources: bool = True
+    """Whether files that are read must stay as they are."""
     advice: tuple[tuple[str, str], ...] = ()
     """On what no plan knows of."""
 
-    def write(self, jobs: Sequence[Job], scratch: Path) -> int:
-        """Run jobs and return the number of their blocks."""
+    def for_handle(self) -> "Running":
+        """Return how to write into what the caller has open, which others may be at work on.
+
+        Digests are not ours to renew, and a file that is read may be the one
+        that is written.
+        """
+        return replace(self, digests=False, watches_sources=False)
+
+    def noted(self) -> Noted | None:
+        """Return what takes the digests of one array, ``None`` where none are wanted.
+
+        A job that can be gone on with has them anyway, and by them it is
+        known again once it is done.
+        """
+        return Noted() if self.digests or self.resume else None
+
+    def write(self, jobs: Sequence[Job], scratch: Path, unsure: Container[str] = ()) -> Ran:
+        """Run jobs, and return how many blocks they have.
+
+        Raises
+        ------
+        ResumeError
+            When an array of which that is not sure is not the one that was
+            begun: before anything more of it is written.
+        SourceChangedError
+            When a file was changed while it was read.
+        """
+        doubtful = [job for job in jobs if job.key in unsure]
+        try:
+            self.compare(doubtful)
+        except BlockError as error:
+            names = ", ".join(job.key for job in doubtful)
+            msg = (
+                f"{names}: the data is not that of the interrupted job ({error}); make the same "
+                "call again, or remove the job with: lazyio clean"
+            )
+            raise ResumeError(msg) from error
+        sources = Unchanged(jobs) if self.watches_sources else None
         scheduler = scheduler_for(self.scheduler)
-        return run(jobs, scratch=scratch, progress=self.progress, scheduler=scheduler)
+        ran = run(jobs, scratch=scratch, progress=self.progress, scheduler=scheduler)
+        if sources is not None:
+            sources.check()
+        return ran
+
+    def compare(self, jobs: Sequence[Job]) -> None:
+        """Compute a chunk of each array again that is there, and compare the two.
+
+        Raises
+        ------
+        BlockError
+            When it comes out otherwise.
+        """
+        again = [
+            replace(job, only=min(job.keeping.kept))
+            for job in jobs
+            if job.keeping is not None and job.keeping.kept
+        ]
+        scheduler = scheduler_for(self.scheduler)
+        with tempfile.TemporaryDirectory(prefix="lazyio-") as folder:
+            run(again, scratch=Path(folder, "scratch"), progress=False, scheduler=scheduler)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,10 @@ STEPS = {
 }
 
 
+def keys_of(arrays):
+    return [key for array in arrays for key in flatten([array.__dask_keys__()])]
+
+
 @settings(max_examples=60)
 @given(
     st.lists(st.sampled_from(list(STEPS)), min_size=1, max_size=5),
@@ -38,7 +42,7 @@ def test_values_are_those_that_each_array_has_alone(names, shape, chunks):
     values = np.arange(np.prod(shape), dtype=float).reshape(shape)
     x = da.from_array(values, chunks=chunks).map_blocks(lambda block: block)
     arrays = [STEPS[name](x) for name in names]
-    graph = merged_graph(arrays)
+    graph = merged_graph(arrays, keys_of(arrays))
     for array in arrays:
         keys = list(flatten([array.__dask_keys__()]))
         alone = np.asarray(array.compute(scheduler="sync"))
@@ -66,6 +70,6 @@ def test_how_often_the_source_is_read(names, n_reads):
     x = da.map_blocks(read, chunks=((5,) * 6, (4, 4)), dtype=float, meta=np.empty((0, 0)))
     reads.clear()
     arrays = [STEPS[name](x) for name in names]
-    graph = merged_graph(arrays)
-    dask.get(graph, [key for array in arrays for key in flatten([array.__dask_keys__()])])
+    keys = keys_of(arrays)
+    dask.get(merged_graph(arrays, keys), keys)
     assert len(reads) <= n_reads * 12

@@ -1,0 +1,216 @@
+"""Digests of what is stored: short numbers by which damage is found, and where it is.
+
+Each stored chunk has one, over its bytes as they lie in the file, so that a
+check needs no decoding; and so has everything else that says what the bytes
+mean. XXH3 with 128 bits runs at the speed of memory. It finds accidents, all
+but one in 2^128, and is no signature against who means harm.
+"""
+
+import json
+import threading
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from lazyio.spec import Shape
+
+Rows = npt.NDArray[np.uint64]
+
+PAYLOADS, ELEMENTS = "payloads", "elements"
+"""What rows are digests of: chunks as they are stored, or elements without a place of their own."""
+
+FORMAT = 1
+"""Version of the tables, in case there will be others."""
+
+_HALF = 64
+_LOW = 2**_HALF - 1
+
+
+class Hash:
+    """The digest of bytes that come in pieces.
+
+    Examples
+    --------
+    >>> hash = Hash(seed=3)
+    >>> hash.update(b"ab")
+    >>> hash.update(b"c")
+    >>> hash.value == digest_of(b"abc", seed=3)
+    True
+    """
+
+    def __init__(self, *, seed: int = 0) -> None:
+        self._state = xxhash.xxh3_128(seed=seed)
+
+    def update(self, piece: Any) -> None:
+        """Take the next bytes."""
+        self._state.update(piece)
+
+    @property
+    def value(self) -> int:
+        """Return the digest of all bytes so far."""
+        return int(self._state.intdigest())
+
+
+def digest_of(data: Any, *, seed: int = 0) -> int:
+    """Return the digest of contiguous bytes; ``seed`` is what else makes them what they are."""
+    return int(xxhash.xxh3_128_intdigest(data, seed=seed))
+
+
+def digest_of_value(value: Any) -> str:
+    """Return the digest of anything that JSON can hold, as text.
+
+    Examples
+    --------
+    >>> digest_of_value({"a": 1, "b": 2}) == digest_of_value({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return f"{digest_of(text.encode()):032x}"
+
+
+class Noted:
+    """Digests of chunks, noted by any thread as they are written."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers = array("Q")
+        self._dropped: set[int] = set()
+
+    def note(self, chunk: int, digest: int | None) -> None:
+        """Note the digest of a chunk, by its position in the grid; ``None`` if it is not stored."""
+        with self._lock:
+            if digest is None:
+                self._dropped.add(chunk)
+            else:
+                self._numbers.extend((chunk, digest >> _HALF, digest & _LOW))
+
+    def rows(self, old: Rows | None = None) -> Rows:
+        """Return the rows of a :class:`Table`: what was noted, and else what is known already."""
+        with self._lock:
+            found = np.array(self._numbers, np.uint64).reshape(-1, 3)
+        if old is None:
+            old = np.empty((0, 3), np.uint64)
+        if self._dropped:
+            old = old[~np.isin(old[:, 0], np.array(sorted(self._dropped), np.uint64))]
+        return merged(old, found)
+
+
+def renumbered(rows: Rows, old: Shape, new: Shape) -> Rows:
+    """Return rows of a grid that has grown, with the positions that its chunks have now.
+
+    Examples
+    --------
+    >>> renumbered(np.array([[3, 0, 7]], np.uint64), (2, 2), (2, 5)).tolist()
+    [[6, 0, 7]]
+    """
+    if old == new or not len(rows):
+        return rows
+    left = rows[:, 0].copy()
+    positions = np.zeros(len(rows), np.uint64)
+    weight = 1
+    for count, grown in zip(reversed(old), reversed(new), strict=True):
+        positions += left % np.uint64(count) * np.uint64(weight)
+        left //= np.uint64(count)
+        weight *= grown
+    return np.column_stack([positions, rows[:, 1:]])
+
+
+def merged(old: Rows, new: Rows) -> Rows:
+    """Return rows in the order of their chunks, later ones instead of earlier ones.
+
+    Examples
+    --------
+    >>> old = np.array([[1, 0, 7], [4, 0, 8]], np.uint64)
+    >>> merged(old, np.array([[1, 0, 9], [0, 0, 5]], np.uint64))[:, [0, 2]].tolist()
+    [[0, 5], [1, 9], [4, 8]]
+    """
+    # From the last row on, of which `unique` keeps the first.
+    rows = np.concatenate([old, new])[::-1]
+    _, first = np.unique(rows[:, 0], return_index=True)
+    return np.ascontiguousarray(rows[first])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """All that is known of one array."""
+
+    facts: Mapping[str, str]
+    """Digests of what the array's bytes mean, by what each is a fact of."""
+    rows: Rows
+    """Position in the grid, upper and lower half of the digest, of each stored chunk."""
+    of: str
+    """:data:`PAYLOADS` or :data:`ELEMENTS`."""
+    job: Mapping[str, str] = field(default_factory=dict)
+    """By what the job that wrote them is known again."""
+
+    def find(self, chunk: int) -> int | None:
+        """Return the digest of a chunk, ``None`` where it was not stored."""
+        at = int(np.searchsorted(self.rows[:, 0], np.uint64(chunk)))
+        if at == len(self.rows) or self.rows[at, 0] != chunk:
+            return None
+        _, high, low = self.rows[at].tolist()
+        return int(high) << _HALF | int(low)
+
+    def renewed(self, before: Mapping[str, str], now: "Table", part: Mapping[str, str]) -> "Table":
+        """Return the table after a part was written: what did not hold before is not to hold now.
+
+        Parameters
+        ----------
+        before : mapping
+            Facts as they were found before.
+        now : Table
+            As if it had been written anew.
+        part : mapping
+            By what the job is known that wrote the part.
+        """
+        held = {name: digest for name, digest in self.facts.items() if before.get(name) != digest}
+        lost = {name for name in before if name not in self.facts}
+        facts = {name: held.get(name, now.facts[name]) for name in now.facts if name not in lost}
+        facts |= {name: digest for name, digest in held.items() if name not in now.facts}
+        # The job that wrote all of it did not write what is there now.
+        job = {f"part {name}": value for name, value in part.items()}
+        return replace(now, facts=facts, job=job)
+
+    def head(self) -> str:
+        """Return everything but the rows as text, with a digest over both."""
+        held = {"format": FORMAT, "of": self.of, "facts": dict(self.facts), "job": dict(self.job)}
+        return json.dumps(held | {"digest": self._digest(held)}, sort_keys=True)
+
+    def _digest(self, held: Mapping[str, Any]) -> str:
+        hash_ = Hash()
+        hash_.update(json.dumps(held, sort_keys=True).encode())
+        hash_.update(np.ascontiguousarray(self.rows, "<u8").tobytes())
+        return f"{hash_.value:032x}"
+
+    @classmethod
+    def read(cls, head: str, rows: Rows) -> "Table":
+        """Return the table that was written as a head and rows.
+
+        Raises
+        ------
+        ValueError
+            When it is damaged itself, or of a later format.
+        """
+        damaged = "its digests are damaged themselves"
+        try:
+            held = dict(json.loads(head))
+            digest, number = held.pop("digest"), held["format"]
+            table = cls(
+                facts=dict(held["facts"]),
+                rows=rows.astype(np.uint64),
+                of=str(held["of"]),
+                job=dict(held["job"]),
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(damaged) from error
+        if number != FORMAT:
+            msg = f"its digests have format {number}, and this lazyio reads {FORMAT}"
+            raise ValueError(msg)
+        if table._digest(held) != digest:
+            raise ValueError(damaged)
+        return table

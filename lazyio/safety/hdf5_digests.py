@@ -1,0 +1,254 @@
+"""Digests in an HDF5 file: the group ``/_lazyio``, and what of a dataset they cover.
+
+Below it lies one group for each dataset, by its path with ``/`` as ``%2F``. In
+it are ``head``, JSON text as bytes, and ``rows``, three 64-bit integers for
+each stored chunk.
+"""
+
+import contextlib
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.recfunctions import repack_fields
+
+from lazyio.codecs.dataset_filters import filters_of
+from lazyio.grid import Region, box, flat_index, grid_shape, index_at, rows_of, touched
+from lazyio.safety.digests import (
+    ELEMENTS,
+    PAYLOADS,
+    Hash,
+    Noted,
+    Rows,
+    Table,
+    digest_of,
+    digest_of_value,
+    renumbered,
+)
+from lazyio.spec import Shape
+
+GROUP = "_lazyio"
+
+_ABOUT = "Digests by which lazyio verifies the datasets of this file; it may be deleted"
+_RUN_NBYTES = 1 << 20
+_NOT_OURS = {"REFERENCE_LIST"}
+"""Attributes that change when other datasets come and go."""
+
+
+def store(file: h5py.File, key: str, table: Table) -> None:
+    """Put the digests of a dataset into its file, in place of those that are there."""
+    forget(file, key)
+    group = file.require_group(GROUP)
+    group.attrs["about"] = _ABOUT
+    held = group.create_group(_escaped(key))
+    held.create_dataset("head", data=np.frombuffer(table.head().encode(), np.uint8))
+    held.create_dataset("rows", data=np.ascontiguousarray(table.rows, "<u8"))
+
+
+def forget(file: h5py.File, key: str) -> None:
+    """Remove the digests of a dataset, and of all below it, where there are any."""
+    if GROUP not in file:
+        return
+    name = _escaped(key)
+    for there in list(file[GROUP]):
+        if there == name or there.startswith(f"{name}%2F"):
+            del file[GROUP][there]
+
+
+def load(file: h5py.File, key: str) -> Table | None:
+    """Return the digests of a dataset, ``None`` where there are none.
+
+    Raises
+    ------
+    ValueError
+        When they are damaged.
+    """
+    group = file.get(f"{GROUP}/{_escaped(key)}")
+    if group is None:
+        return None
+    try:
+        head = group["head"][...].tobytes().decode()
+        rows = group["rows"][...]
+    except (KeyError, OSError, RuntimeError, UnicodeDecodeError, AttributeError) as error:
+        msg = f"its digests cannot be read: {error}"
+        raise ValueError(msg) from error
+    if rows.ndim != 2 or rows.shape[1] != 3 or rows.dtype.kind != "u":
+        msg = "its digests are damaged themselves"
+        raise ValueError(msg)
+    return Table.read(head, rows)
+
+
+def keys_with_digests(file: h5py.File) -> list[str]:
+    """Return the paths of all datasets that have digests, from the root of the file."""
+    group = file.get(GROUP)
+    if not isinstance(group, h5py.Group):
+        return []
+    return [name.replace("%2F", "/").replace("%25", "%") for name in group]
+
+
+def table_of(dataset: h5py.Dataset, rows: Rows, job: Mapping[str, str] | None = None) -> Table:
+    """Return the digests of a dataset as it is now, with those of its chunks."""
+    of = PAYLOADS if has_payloads(dataset) else ELEMENTS
+    return Table(facts=facts_of(dataset), rows=rows, of=of, job=job or {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """The digests of a dataset before a part of it is written.
+
+    What did not match them before must not match them afterwards either, or
+    damage would be hidden by writing beside it.
+    """
+
+    table: Table | None
+    """As stored; ``None`` where there is none, or a damaged one."""
+    facts: dict[str, str]
+    """As they were found."""
+    grid: Shape
+    """Pieces along each axis."""
+
+    @classmethod
+    def of(cls, dataset: h5py.Dataset) -> "Known":
+        """Return what is known of a dataset."""
+        table = None
+        with contextlib.suppress(ValueError):
+            table = load(dataset.file, dataset.name)
+        grid = grid_shape(dataset.shape, piece_shape(dataset))
+        return cls(table=table, facts=facts_of(dataset), grid=grid)
+
+    def renew(self, dataset: h5py.Dataset, noted: Noted, head: Mapping[str, str]) -> None:
+        """Store digests of a dataset of which a part has been written, where it had any."""
+        if self.table is None:
+            return
+        grid = grid_shape(dataset.shape, piece_shape(dataset))
+        now = table_of(dataset, noted.rows(renumbered(self.table.rows, self.grid, grid)))
+        store(dataset.file, dataset.name, self.table.renewed(self.facts, now, head))
+
+
+def has_payloads(dataset: h5py.Dataset) -> bool:
+    """Return whether elements are stored in chunks, as bytes that are all there is of them."""
+    return dataset.chunks is not None and not dataset.dtype.hasobject
+
+
+def piece_shape(dataset: h5py.Dataset) -> Shape:
+    """Return the extents of what has one digest: a chunk, else a run of about a megabyte."""
+    chunks: Shape | None = dataset.chunks
+    return chunks or rows_of(dataset.shape, dataset.dtype.itemsize, _RUN_NBYTES)
+
+
+def pieces_in(dataset: h5py.Dataset, region: Region) -> set[int]:
+    """Return the numbers of the pieces that a region touches."""
+    step = piece_shape(dataset)
+    grid = grid_shape(dataset.shape, step)
+    return {flat_index(index, grid) for index, _, _ in touched(region, step)}
+
+
+def digest_of_piece(dataset: h5py.Dataset, number: int) -> int:
+    """Return the digest of a piece as it is stored, read back by libhdf5.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        When it is not there, or does not decode.
+    """
+    step = piece_shape(dataset)
+    index = index_at(number, grid_shape(dataset.shape, step))
+    if has_payloads(dataset):
+        corner = tuple(at * extent for at, extent in zip(index, step, strict=True))
+        mask, payload = dataset.id.read_direct_chunk(corner)
+        return digest_of(payload, seed=mask)
+    return digest_of_elements(np.asarray(dataset[box(dataset.shape, step, index)]))
+
+
+def digest_of_elements(elements: npt.NDArray[Any]) -> int:
+    """Return the digest of elements that have no payload of their own."""
+    if not elements.dtype.hasobject:
+        packed = repack_fields(elements) if elements.dtype.fields is not None else elements
+        return digest_of(np.ascontiguousarray(packed).tobytes())
+    hash_ = Hash()
+    for element in elements.ravel().tolist():
+        raw = element if isinstance(element, bytes) else str(element).encode()
+        hash_.update(len(raw).to_bytes(8, "little") + raw)
+    return hash_.value
+
+
+def facts_of(dataset: h5py.Dataset) -> dict[str, str]:
+    """Return digests of everything beside a dataset's elements that a reader gets."""
+    properties = dataset.id.get_create_plist()
+    fill = None
+    if properties.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED:
+        fill = _plain(np.asarray(dataset.fillvalue))
+    found: dict[str, Any] = {
+        "name": dataset.name,
+        "dtype": _type(dataset.dtype),
+        "shape": dataset.shape,
+        "maxshape": dataset.maxshape,
+        "chunks": dataset.chunks,
+        "filters": [(step.filter_id, [*map(int, step.options)]) for step in filters_of(dataset)],
+        "fill value": fill,
+    }
+    facts = {name: digest_of_value(value) for name, value in found.items()}
+    return facts | dict(_attributes(dataset))
+
+
+def _attributes(dataset: h5py.Dataset) -> Iterator[tuple[str, str]]:
+    for name in dataset.attrs:
+        if name in _NOT_OURS:
+            continue
+        described: Any = "unreadable"
+        with contextlib.suppress(OSError, TypeError, ValueError, RuntimeError, KeyError):
+            described = _attribute(dataset, name)
+        yield f"attribute {name!r}", digest_of_value(described)
+
+
+def _attribute(dataset: h5py.Dataset, name: str) -> Any:
+    identifier = dataset.attrs.get_id(name)
+    value = dataset.attrs[name]
+    if isinstance(value, h5py.Empty):
+        return ["empty", _type(value.dtype)]
+    return [_type(identifier.dtype), identifier.shape, _plain(np.asarray(value), dataset.file)]
+
+
+def _type(dtype: np.dtype[Any]) -> Any:
+    """Return all that makes a type what it is, as JSON holds it."""
+    if dtype.fields is not None:
+        names = dtype.names or ()
+        fields = [[name, _type(dtype.fields[name][0]), dtype.fields[name][1]] for name in names]
+        return ["record", fields, dtype.itemsize]
+    if dtype.subdtype is not None:
+        return ["array", _type(dtype.subdtype[0]), list(dtype.subdtype[1])]
+    text = h5py.check_string_dtype(dtype)
+    if text is not None:
+        return ["text", text.encoding, text.length]
+    enumeration = h5py.check_enum_dtype(dtype)
+    if enumeration is not None:
+        return ["enum", dtype.str, sorted((name, int(at)) for name, at in enumeration.items())]
+    return dtype.str
+
+
+def _plain(value: Any, file: h5py.File | None = None) -> Any:
+    """Return elements as JSON holds them: bytes in hexadecimal, references by what they name."""
+    if not value.dtype.hasobject:
+        return np.ascontiguousarray(value).tobytes().hex()
+    return [_element(element, file) for element in value.ravel().tolist()]
+
+
+def _element(element: Any, file: h5py.File | None) -> Any:
+    if isinstance(element, bytes):
+        return element.hex()
+    if isinstance(element, h5py.Reference):
+        is_there = file is not None and bool(element)
+        return ["reference", file[element].name if is_there and file is not None else None]
+    if isinstance(element, np.ndarray):
+        return [_element(part, file) for part in element.tolist()]
+    if isinstance(element, (tuple, list)):
+        return [_element(part, file) for part in element]
+    return element if isinstance(element, (str, int, float, type(None))) else str(element)
+
+
+def _escaped(key: str) -> str:
+    return posixpath.normpath(key.strip("/")).replace("%", "%25").replace("/", "%2F")

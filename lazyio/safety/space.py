@@ -1,0 +1,34 @@
+"""Whether there is room on a disk, before anything is computed."""
+
+import errno
+import shutil
+from pathlib import Path
+
+from lazyio.errors import TargetError
+from lazyio.sizes import format_size
+
+
+def require_space(folder: Path, nbytes: int, target: Path) -> None:
+    """Refuse to begin what cannot end.
+
+    Parameters
+    ----------
+    folder : Path
+        On the disk that is written to.
+    nbytes : int
+        Bytes that are known to be needed; what compression leaves is not known.
+    target : Path
+        What is written.
+
+    Raises
+    ------
+    TargetError
+        With ``ENOSPC``; says how much is needed and how much there is.
+    """
+    free = shutil.disk_usage(folder).free
+    if nbytes > free:
+        msg = (
+            f"{target} needs {format_size(nbytes)}, and {format_size(free)} are free at {folder}; "
+            "free space, choose another disk, or compress"
+        )
+        raise TargetError(errno.ENOSPC, msg)

@@ -1,0 +1,74 @@
+"""Onto the disk, so that a power cut takes nothing back: files first, then what names them.
+
+A failed fsync is never tried again: the kernel may have dropped the pages, and
+would then say of a second one that all is well.
+"""
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+_AT_ONCE = 8
+_MANY = 2000
+"""Files beyond which one call for the whole file system is quicker."""
+
+
+def sync_file(path: Path) -> None:
+    """Have a file's content on the disk.
+
+    Raises
+    ------
+    OSError
+        When the disk fails; what was written is then not to be relied on.
+    """
+    _sync(path, os.O_RDONLY)
+
+
+def sync_folder(path: Path) -> None:
+    """Have the names in a folder on the disk, where the system can do that."""
+    if sys.platform != "win32":
+        _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def sync_tree(root: Path) -> None:
+    """Have all below a folder on the disk."""
+    files, folders = [], []
+    for folder, _, names in os.walk(root):
+        folders.append(Path(folder))
+        files += [Path(folder, name) for name in names]
+    if len(files) > _MANY and _sync_file_system(root):
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        _drain(pool.map(sync_file, files))
+        _drain(pool.map(sync_folder, folders))
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file_system(root: Path) -> bool:
+    """Have a whole file system on the disk, and return whether there is such a call."""
+    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+    syncfs = getattr(libc, "syncfs", None)
+    if syncfs is None:
+        return False
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        if syncfs(descriptor):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _drain(results: Iterable[object]) -> None:
+    for _ in results:
+        pass

@@ -1,0 +1,202 @@
+"""An HDF5 file under its hidden name: how chunks get into it, and who may call h5py."""
+
+import contextlib
+import functools
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+
+from lazyio.errors import ResumeError
+from lazyio.safety.journal import Record
+from lazyio.targets.disk import disk_errors
+from lazyio.targets.hdf5 import Hdf5Target, hidden_file
+from lazyio.targets.layout_engine import EngineError, LayoutEngine
+from lazyio.targets.payloads import InPlace, Spool
+
+logger = logging.getLogger("lazyio")
+
+Result = TypeVar("Result")
+
+Filled = tuple[Hdf5Target, h5py.Dataset]
+"""A target, and the dataset that it fills."""
+
+PAYLOADS = "payloads"
+"""In a hidden folder: what waits to be put into the file at the end."""
+
+
+class Building:
+    """A file that is being built; a job on it cannot be gone on with.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for writing.
+    """
+
+    def __init__(self, file: h5py.File) -> None:
+        self.file = file
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Call something that uses the file."""
+        return function()
+
+    def prepare(self, target: Hdf5Target, dataset: h5py.Dataset) -> None:
+        """Tell a target where its payloads go."""
+
+    def replay(self, records: Sequence[Record], targets: Sequence[Filled]) -> None:
+        """Give chunks the places that they had, in the same order."""
+
+    def finishing(self) -> None:
+        """Say that all payloads have landed."""
+
+
+class Resumable(Building):
+    """A file on which a job can be gone on with.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for writing.
+    spool : Spool
+        Where payloads wait that have no place yet.
+    engine : LayoutEngine, optional
+        What gives them their places at once.
+    """
+
+    def __init__(self, file: h5py.File, spool: Spool, engine: LayoutEngine | None) -> None:
+        super().__init__(file)
+        self._spool = spool
+        self._engine = engine
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Call something that uses the file, on the thread that may."""
+        return function() if self._engine is None else self._engine.call(function)
+
+    def prepare(self, target: Hdf5Target, dataset: h5py.Dataset) -> None:
+        """Tell a target where its payloads go."""
+        if self._engine is None or not target.encodes:
+            target.payloads = self._spool
+        else:
+            target.payloads = InPlace(self._engine, dataset)
+
+    def replay(self, records: Sequence[Record], targets: Sequence[Filled]) -> None:
+        """Give chunks the places that they had, in the same order.
+
+        Raises
+        ------
+        ResumeError
+            When they come out otherwise.
+        """
+        self._spool.places = {}
+        if self._engine is None:
+            return
+        engine = self._engine
+        engine.settle()
+        engine.call(lambda: self._replay(engine, records, targets))
+
+    def _replay(
+        self, engine: LayoutEngine, records: Sequence[Record], targets: Sequence[Filled]
+    ) -> None:
+        for record in records:
+            target, dataset = targets[record.array]
+            if not target.encodes:
+                continue
+            corner = target.corner_of(record.chunk)
+            found = engine.reserve(dataset, corner, record.nbytes, record.mask, lambda _: None)
+            if found != record.offset:
+                msg = (
+                    "libhdf5 gives chunks other places than before, so that the interrupted job "
+                    "cannot be gone on with; remove it with: lazyio clean"
+                )
+                raise ResumeError(msg)
+
+    def finishing(self) -> None:
+        """Say that all payloads have landed."""
+        if self._engine is not None:
+            self._engine.finishing()
+
+
+@contextlib.contextmanager
+def building(path: Path, libver: Any) -> Iterator[Building]:
+    """Open a hidden file, and close it whatever happens; see :func:`hidden_file`."""
+    with hidden_file(path, libver) as file:
+        yield Building(file)
+
+
+@contextlib.contextmanager
+def resumable(path: Path, libver: Any, *, nbytes: int) -> Iterator[Building]:
+    """Open a hidden file on which a job can be gone on with.
+
+    Parameters
+    ----------
+    path : Path
+        The hidden file; made if it is not there.
+    libver : optional
+        File format bounds, as in h5py.
+    nbytes : int
+        Bytes of it that are those of a file that is added to, 0 for a new one.
+    """
+    with contextlib.ExitStack() as stack:
+        spool = Spool(path.parent / PAYLOADS)
+        stack.callback(spool.close)
+        if not engine_works():
+            if not nbytes:
+                path.unlink(missing_ok=True)
+            file = stack.enter_context(hidden_file(path, libver))
+            yield Resumable(file, spool, None)
+            return
+        with disk_errors(path.parent.parent):
+            engine = LayoutEngine(path, libver, nbytes=nbytes)
+        try:
+            yield Resumable(engine.file, spool, engine)
+        except BaseException:
+            engine.abandon()
+            raise
+        with disk_errors(path.parent.parent):
+            engine.close()
+
+
+@functools.cache
+def engine_works() -> bool:
+    """Return whether libhdf5 does what the layout engine relies on, tried once a process."""
+    values = np.arange(100, dtype="i4")
+    try:
+        with tempfile.TemporaryDirectory(prefix="lazyio-") as folder:
+            path = Path(folder, "x.h5")
+            engine = LayoutEngine(path, None)
+            try:
+                dataset = engine.call(
+                    lambda: engine.file.create_dataset("x", (100,), "i4", chunks=(50,))
+                )
+                engine.settle()
+                for at in (50, 0):
+                    engine.reserve(
+                        dataset,
+                        (at,),
+                        200,
+                        0,
+                        functools.partial(_put, engine, values[at : at + 50]),
+                    )
+            except BaseException:
+                engine.abandon()
+                raise
+            engine.close()
+            with h5py.File(path, "r") as file:
+                works = bool((file["x"][...] == values).all())
+    except (EngineError, OSError, RuntimeError, ValueError, TypeError) as error:
+        works, reason = False, str(error)
+    else:
+        reason = "it read back other values"
+    if not works:
+        logger.warning("the layout engine is off, payloads are written twice: %s", reason)
+    return works
+
+
+def _put(engine: LayoutEngine, values: Any, address: int) -> None:
+    os.pwrite(engine.descriptor, values.tobytes(), address)

@@ -1,0 +1,99 @@
+"""``verify``: whether what is stored is what was written."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from lazyio.errors import OptionError, UnknownFormatError
+from lazyio.options import check_flags
+from lazyio.safety.workdir import leftovers
+from lazyio.sources.files import existing
+from lazyio.sources.lookup import format_of
+from lazyio.sources.npy import npy_source
+from lazyio.verifying.findings import INCOMPLETE, Findings, VerifyReport
+from lazyio.verifying.hdf5 import check_file
+from lazyio.verifying.zarr import check_store
+
+
+def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
+    """Check a file or store for damage, against the digests that lazyio stored in it.
+
+    Without digests, as in files of other programs, it is checked that all
+    chunks decode, and that checksums hold where there are any.
+
+    Parameters
+    ----------
+    path : path-like
+        An HDF5 file, a Zarr store in a local folder, or an ``.npy`` file.
+    key : str, optional
+        One array of it; by default all of them.
+    deep : bool
+        Whether to read every chunk; else only what describes them is checked.
+
+    Returns
+    -------
+    VerifyReport
+        ``status`` is ``"ok"``, ``"damaged"``, ``"incomplete"`` (a run that was
+        to make it has not finished) or ``"unverifiable"`` (it decodes, and
+        there is nothing to check it against). ``damaged`` lists key, region
+        and what is wrong.
+
+    Raises
+    ------
+    SourceError
+        When there is no such path or key.
+    UnknownFormatError
+        When it is neither HDF5 nor Zarr.
+
+    Examples
+    --------
+    >>> import dask.array as da, lazyio
+    >>> report = lazyio.to_hdf5(da.ones((1000, 64)), "ones.h5", mode="w")
+    >>> lazyio.verify("ones.h5").status
+    'ok'
+    """
+    began = time.perf_counter()
+    check_flags(deep=deep)
+    if not isinstance(path, (str, os.PathLike)) or "://" in str(path):
+        msg = f"path={path!r} is no local path; copy what is to be verified to a disk here"
+        raise OptionError(msg)
+    if key is not None and not isinstance(key, str):
+        msg = f"key={key!r} is no path inside a file or store; give a string"
+        raise OptionError(msg)
+    target = Path(os.path.realpath(path))
+    left = [str(one) for one in leftovers(target) if not one.target.exists()]
+    if not target.exists() and left:
+        return VerifyReport(path=str(path), status=INCOMPLETE, note=left[0])
+    existing(path)
+    findings = Findings()
+    kind = format_of(target)
+    if kind == "hdf5":
+        check_file(target, key, findings, deep=deep)
+    elif kind == "zarr" and target.is_dir():
+        check_store(target, key, findings, deep=deep)
+    elif kind == "npy":
+        _check_npy(target, findings)
+    else:
+        msg = f"{path} is neither HDF5, nor Zarr in a folder, nor .npy; those are verified"
+        raise UnknownFormatError(msg)
+    note = "; ".join(left)
+    status = INCOMPLETE if left and not findings.damaged else findings.status
+    return VerifyReport(
+        path=str(path),
+        status=status,
+        note=note,
+        damaged=tuple(findings.damaged),
+        unverifiable=tuple(findings.unverifiable),
+        n_arrays=findings.n_arrays,
+        n_chunks=findings.n_chunks,
+        nbytes=findings.nbytes,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _check_npy(path: Path, findings: Findings) -> None:
+    # Opening it compares its size with what its header says; there are no checksums.
+    npy_source(path)
+    findings.n_arrays = 1
+    findings.cannot_tell("/", "its size is right, and .npy has no checksums")

@@ -1,0 +1,187 @@
+"""Checks of a Zarr store in a local folder, lazyio's or another's."""
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from lazyio.errors import LazyioError, SourceError
+from lazyio.grid import Region, box, boxes, index_at
+from lazyio.safety.digests import Table
+from lazyio.safety.zarr_digests import NAME, digest_of_file, facts_of, grid_of, load
+from lazyio.sources.zarr import array_paths, zarr_source
+from lazyio.targets.zarr import METADATA_FILES
+from lazyio.verifying.findings import SINCE, Findings, Read, read_all
+
+_SHAPES = {
+    *("shape", "chunk_grid", "chunks", "codecs", "zarr_format"),
+    *("chunk_key_encoding", "dimension_separator"),
+}
+"""Facts without which the name of an object says nothing."""
+_CHECKSUMS = ("crc32c", "fletcher32", "adler32", "crc32", "jenkins_lookup3")
+
+
+def check_store(root: Path, key: str | None, findings: Findings, *, deep: bool) -> None:
+    """Check the arrays of a store, or one of them.
+
+    Raises
+    ------
+    SourceError
+        When there is no such array.
+    """
+    found = _paths(root, findings)
+    wanted = found if key is None else [key.strip("/")]
+    if key is not None and wanted[0] not in found:
+        msg = f"{root} has no array {key!r}; its arrays are {', '.join(found) or 'none'}"
+        raise SourceError(msg)
+    _check_consolidated(root, findings)
+    for name in wanted:
+        findings.n_arrays += 1
+        try:
+            _check(root, name, findings, deep=deep)
+        except (LazyioError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            findings.damage(_shown(name), f"it cannot be read: {error}")
+
+
+def _paths(root: Path, findings: Findings) -> list[str]:
+    """Return the paths of all arrays, also of those whose metadata are damaged."""
+    marked = {
+        str(Path(folder).relative_to(root)).removeprefix(".")
+        for folder, _, names in os.walk(root)
+        if NAME in names
+    }
+    try:
+        with warnings.catch_warnings():
+            # Of what is no array, or none any more: that is for us to say.
+            warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+            item = zarr.open(root, mode="r")
+            paths = array_paths(item) if isinstance(item, zarr.Group) else [""]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if not marked:
+            findings.damage(None, f"it cannot be opened as Zarr: {error}")
+        paths = []
+    return sorted({*paths, *marked})
+
+
+def _check(root: Path, name: str, findings: Findings, *, deep: bool) -> None:
+    folder, key = root / name, _shown(name)
+    table = load(folder)
+    if table is not None:
+        facts = _facts(folder, name, table)
+        if findings.compare(key, dict(table.facts), facts) & _SHAPES:
+            return
+    array: Any = zarr.open_array(root, path=name, mode="r")
+    if table is None:
+        _check_unknown(root, name, array, findings, deep=deep)
+        return
+    grid = grid_of(array)
+    step = array.shards or array.chunks
+
+    def region_of(number: int) -> Region:
+        return box(array.shape, step, index_at(number, grid))
+
+    def path_of(number: int) -> str:
+        return str(folder / array.metadata.encode_chunk_key(index_at(number, grid)))
+
+    there = []
+    known = {}
+    for number in table.rows[:, 0].tolist():
+        known[path_of(number)] = number
+        if os.path.exists(path_of(number)):
+            there.append(number)
+        else:
+            findings.damage(key, "it is lost: its object is not there", region_of(number))
+    for path in _objects(folder):
+        if path not in known:
+            what = f"{os.path.relpath(path, folder)} was not there when the array was written"
+            findings.damage(key, what)
+    if deep:
+        read = _ObjectReader(table=table, path_of=path_of, region_of=region_of)
+        read_all(findings, key, there, read)
+
+
+def _facts(folder: Path, name: str, table: Table) -> dict[str, str]:
+    facts = facts_of(folder, name)
+    if not name:
+        # Opened by itself, an array does not know what its group calls it.
+        facts |= {fact: digest for fact, digest in table.facts.items() if fact == "name"}
+    return facts
+
+
+def _objects(folder: Path) -> Iterator[str]:
+    """Yield the paths of all files that may hold elements."""
+    for below, _, names in os.walk(folder):
+        yield from (os.path.join(below, name) for name in names if name not in METADATA_FILES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ObjectReader:
+    """Reads objects as they are stored."""
+
+    table: Table
+    path_of: Any
+    region_of: Any
+
+    def __call__(self, number: int) -> Read:
+        path, region = self.path_of(number), self.region_of(number)
+        try:
+            is_same = digest_of_file(path) == self.table.find(number)
+            nbytes = os.path.getsize(path)
+        except OSError as error:
+            return Read(region=region, wrong=f"it cannot be read: {error}")
+        return Read(region=region, nbytes=nbytes, wrong=None if is_same else f"it {SINCE}")
+
+
+def _check_unknown(root: Path, name: str, array: Any, findings: Findings, *, deep: bool) -> None:
+    """Check an array without digests: whether it decodes, and by checksums where it has them."""
+    key = _shown(name)
+    if not deep:
+        findings.cannot_tell(key, "no digests; a deep check would decode it")
+        return
+    source = zarr_source(str(root), name or None)
+
+    def read(region: Region) -> Read:
+        try:
+            return Read(region=region, nbytes=source.read(region).nbytes)
+        except (LazyioError, OSError, ValueError, RuntimeError) as error:
+            return Read(region=region, wrong=f"it does not decode: {error}")
+
+    before = len(findings.damaged)
+    if 0 not in array.shape:
+        read_all(findings, key, boxes(array.shape, array.shards or array.chunks), read)
+    has_checksums = any(map(_is_checksum, (*array.filters, *array.compressors)))
+    if len(findings.damaged) == before and not has_checksums:
+        findings.cannot_tell(key, "it decodes, and has neither digests nor checksums")
+
+
+def _is_checksum(codec: Any) -> bool:
+    described = codec.to_dict() if hasattr(codec, "to_dict") else codec.get_config()
+    name = str(described.get("name", described.get("id"))).removeprefix("numcodecs.")
+    return name in _CHECKSUMS or bool(described.get("configuration", described).get("checksum"))
+
+
+def _check_consolidated(root: Path, findings: Findings) -> None:
+    """Check that consolidated metadata say of each array what the array itself does."""
+    path = root / ".zmetadata"
+    if not path.exists():
+        return
+    try:
+        entries = json.loads(path.read_bytes())["metadata"]
+        own = {name: json.loads((root / name).read_bytes()) for name in entries}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        findings.damage(None, f".zmetadata does not fit the store: {error}")
+        return
+    for name, entry in entries.items():
+        # Of groups zarr-python adds what it keeps elsewhere.
+        entry.pop("consolidated_metadata", None)
+        if own[name] != entry:
+            findings.damage(_shown(os.path.dirname(name)), f".zmetadata differs from {name}")
+
+
+def _shown(name: str) -> str:
+    return f"/{name}" if name else "/"

@@ -1,0 +1,205 @@
+"""What a job is, so that a later call can go on with it, or find that it is done."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from importlib.metadata import version
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+from dask.base import tokenize
+from dask.tokenize import TokenizationError
+
+from lazyio.codecs.workspace import Workspace
+from lazyio.inputs import Input
+from lazyio.options import default_workers
+from lazyio.planning.plan import Advice
+from lazyio.run.pull import pull
+from lazyio.safety.digests import Noted, Table, digest_of_value
+from lazyio.safety.job import GRAPH, SOURCE, Facts
+from lazyio.safety.journal import Journal, Record, last_of_each
+from lazyio.safety.keeping import Keeping
+from lazyio.safety.workdir import WorkDirectory
+from lazyio.spec import Shape
+from lazyio.writing.arrange import Arranged
+from lazyio.writing.windows import Window
+
+logger = logging.getLogger("lazyio")
+
+_LIBRARIES = {"hdf5": ("lazyio", "h5py"), "zarr": ("lazyio", "zarr")}
+_SHORT = 200
+
+
+class Resumable(Protocol):
+    """A target that can tell which of its chunks are there."""
+
+    shape: Shape
+    chunk_shape: Shape
+    keeping: Keeping | None
+
+    def is_whole(self, record: Record) -> bool:
+        """Return whether what a record speaks of is there as it was written."""
+
+
+def facts_of_job(
+    format: str,
+    several: Iterable[tuple[Arranged, Any, Window | None]],
+    **common: Any,
+) -> dict[str, Any]:
+    """Return what makes a job the same one.
+
+    Parameters
+    ----------
+    format : str
+        ``hdf5`` or ``zarr``.
+    several : iterable of (Arranged, options, Window or None)
+        The arrays, the dataclass of how each is stored, and the part that is written.
+    **common
+        What concerns all of them.
+    """
+    facts: dict[str, Any] = {f"{name} version": version(name) for name in _LIBRARIES[format]}
+    if format == "hdf5":
+        facts["HDF5 version"] = h5py.version.hdf5_version
+    facts |= {name: _plain(value) for name, value in common.items()}
+    for arranged, options, window in several:
+        own = _facts_of_plan(arranged) | _data(arranged.given)
+        if options is not None:
+            own |= {field.name: _plain(getattr(options, field.name)) for field in fields(options)}
+        if window is not None:
+            own["window"] = _plain(window)
+        facts |= {f"{arranged.key}: {name}": value for name, value in own.items()}
+    return facts
+
+
+def in_head(facts: Facts) -> dict[str, str]:
+    """Return what is stored with the result, by which the same job is known again."""
+    certain = {name: value for name, value in facts.items() if not name.endswith(GRAPH)}
+    graphs = {name: value for name, value in facts.items() if name.endswith(GRAPH)}
+    return {"facts": digest_of_value(certain), "graphs": digest_of_value(graphs)}
+
+
+def is_part_done(table: Table | None, head: Mapping[str, str]) -> bool:
+    """Return whether the last part of an array that was written is that of a job."""
+    return table is not None and all(
+        table.job.get(f"part {name}") == value for name, value in head.items()
+    )
+
+
+def kept_of(table: Table, target: Resumable) -> Keeping:
+    """Return the chunks of an array that is done as if they had been kept."""
+    kept = {}
+    for chunk, high, low in table.rows.tolist():
+        kept[chunk] = Record(0, chunk, 0, 1, 0, high << 64 | low)
+    return Keeping(
+        array=0, journal=None, shape=target.shape, chunk_shape=target.chunk_shape, kept=kept
+    )
+
+
+def _facts_of_plan(arranged: Arranged) -> dict[str, Any]:
+    plan = arranged.plan
+    return {
+        "shape": list(plan.shape),
+        "dtype": _plain(plan.dtype),
+        "chunks": list(plan.chunk_shape),
+        "shards": _plain(plan.shard_shape),
+        "blocks": _plain(plan.block_shape),
+    }
+
+
+def _data(given: Input) -> dict[str, Any]:
+    """Return the lasting name of data, or what there is of one."""
+    if given.source is None:
+        name = None if given.array is None else given.array.name
+        return {} if name is None else {GRAPH[2:]: name}
+    where = sorted(map(list, given.locations))
+    try:
+        return {SOURCE[2:]: [where, tokenize(given.source, ensure_deterministic=True)]}
+    except TokenizationError:
+        return {GRAPH[2:]: tokenize(given.source)}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it, or something by which it is known."""
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, np.dtype):
+        return str(value.descr if value.fields is not None else value.str)
+    if isinstance(value, Mapping) or len(str(value)) > _SHORT or isinstance(value, np.ndarray):
+        return tokenize(value)
+    return str(value)
+
+
+def begin_keeping(
+    work: WorkDirectory,
+    targets: Sequence[tuple[Resumable, Shape, Noted | None]],
+    replay: Callable[[Sequence[Record]], object] | None = None,
+) -> tuple[Journal, Advice]:
+    """Let targets go on where an interrupted run stopped, and note what they do.
+
+    Parameters
+    ----------
+    work : WorkDirectory
+        Of the job.
+    targets : sequence of (target, tuple of int, Noted or None)
+        Each with the corner of the part that is written, and what takes digests.
+    replay : callable, optional
+        Is given all records first, in their order.
+
+    Returns
+    -------
+    journal : Journal
+        To be closed after the run.
+    advice : tuple
+        On what was found damaged.
+    """
+    journal = Journal(work.journal)
+    keepings = [
+        Keeping(
+            array=at,
+            journal=journal,
+            shape=target.shape,
+            chunk_shape=target.chunk_shape,
+            corner=corner,
+        )
+        for at, (target, corner, _) in enumerate(targets)
+    ]
+    if replay is not None:
+        replay(journal.records)
+    n_damaged = 0
+    lock = threading.Lock()
+
+    def look(record: Record, _: Workspace) -> None:
+        nonlocal n_damaged
+        is_whole = targets[record.array][0].is_whole(record)
+        keeping = keepings[record.array]
+        with lock:
+            (keeping.kept if is_whole else keeping.reserved)[record.chunk] = record
+            n_damaged += not is_whole
+
+    records = list(last_of_each(journal.records).values())
+    pull(records, look, n_threads=default_workers(), on_done=_ignore)
+    for keeping, (target, _, noted) in zip(keepings, targets, strict=True):
+        target.keeping = keeping
+        if noted is not None:
+            for chunk, record in keeping.kept.items():
+                noted.note(chunk, record.digest if record.nbytes else None)
+    advice = []
+    if journal.n_lost:
+        what = f"{journal.n_lost} records of the journal were damaged; what they told of is redone"
+        advice.append(("journal-damaged", what))
+    # What was under way when the run was killed is no damage: one chunk for each worker.
+    if n_damaged > default_workers():
+        what = f"{n_damaged} chunks were not as they had been written; they are written again"
+        advice.append(("chunks-damaged", what))
+    for _, what in advice:
+        logger.warning("%s: %s", work.path, what)
+    n_kept = sum(len(keeping.kept) for keeping in keepings)
+    if n_kept:
+        logger.info("going on with %s: %d chunks are there", work.path, n_kept)
+    return journal, tuple(advice)
+
+
+def _ignore(_: Record) -> None:
+    """Do nothing: what was found has been noted."""

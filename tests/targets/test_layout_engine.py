@@ -1,0 +1,161 @@
+"""The layout engine: stock readers get every value, and the same calls give the same places."""
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lazyio.targets import building
+from lazyio.targets.layout_engine import EngineError, Held, LayoutEngine
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["put", "drop"]), st.integers(0, 60), st.integers(0, 20)),
+        max_size=30,
+    )
+)
+def test_ranges_that_are_held(steps):
+    """As a dict of single bytes would hold them."""
+    held, oracle = Held(), {}
+    for at, (what, begin, nbytes) in enumerate(steps):
+        if what == "put":
+            data = bytes([at % 256]) * nbytes
+            if nbytes:
+                held.put(begin, data)
+            oracle |= {begin + n: at % 256 for n in range(nbytes)}
+        else:
+            held.drop(begin, nbytes)
+            for n in range(nbytes):
+                oracle.pop(begin + n, None)
+    found = {at + n: byte for at, data in held.ranges() for n, byte in enumerate(data)}
+    assert found == oracle
+    view = bytearray(b"\xff" * 90)
+    held.lay_over(0, memoryview(view))
+    assert all(view[at] == oracle.get(at, 255) for at in range(90))
+
+
+LIBVERS = [None, ("earliest", "v114"), ("v110", "v114")]
+
+
+def write(path, libver, order, *, attributes=0, nbytes=0):
+    """Write three datasets by the engine and return the places of their chunks."""
+    rng = np.random.default_rng(0)
+    engine = LayoutEngine(path, libver, nbytes=nbytes)
+    places = []
+
+    def skeleton():
+        names = ("raw", "odd", "more/deep")
+        made = [
+            engine.file.create_dataset(name, (40, 30), "i4", chunks=(10, 10), compression=codec)
+            for name, codec in zip(names, (None, "gzip", None), strict=True)
+        ]
+        for at in range(attributes):
+            made[1].attrs[f"attribute {at}"] = at
+        return made
+
+    datasets = engine.call(skeleton)
+    engine.settle()
+    for which, chunk in order:
+        corner = chunk // 3 * 10, chunk % 3 * 10
+        values = rng.integers(0, 9, (10, 10), "i4")
+        payload = values.tobytes()
+        mask = 0 if which != 1 else 1  # Stored without its filter: any bytes will do.
+        size = len(payload)
+
+        def note(address, payload=payload):
+            places.append(address)
+            engine.write(payload, address)
+
+        engine.reserve(datasets[which], corner, size, mask, note)
+    engine.close()
+    return places
+
+
+ORDER = [(which, chunk) for chunk in range(12) for which in range(3)]
+
+
+@pytest.mark.parametrize("libver", LIBVERS, ids=str)
+@pytest.mark.parametrize("attributes", [0, 40])
+def test_values_and_places(tmp_path, libver, attributes):
+    """Stock h5py reads all, and a second run puts everything where the first one did."""
+    places = write(tmp_path / "a.h5", libver, ORDER, attributes=attributes)
+    again = write(tmp_path / "b.h5", libver, ORDER, attributes=attributes)
+    assert places == again
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "a.h5") as file:
+        for which, chunk in ORDER:
+            row, column = chunk // 3 * 10, chunk % 3 * 10
+            dataset = file[("raw", "odd", "more/deep")[which]]
+            found = dataset[row : row + 10, column : column + 10]
+            np.testing.assert_array_equal(found, rng.integers(0, 9, (10, 10), "i4"))
+        assert len(file["odd"].attrs) == attributes
+
+
+def test_a_file_that_is_added_to(tmp_path):
+    """What was there stays, and what lies behind its end is not looked at."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file["old"] = np.arange(1000)
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(b"\xff" * 5000)
+    write(path, None, ORDER, nbytes=size)
+    with h5py.File(path) as file:
+        assert (file["old"][...] == np.arange(1000)).all()
+        assert file["raw"].shape == (40, 30)
+
+
+def test_nothing_is_written_before_the_end(tmp_path):
+    """A file that is given up has payloads, and no metadata: stock readers refuse it."""
+    path = tmp_path / "x.h5"
+    engine = LayoutEngine(path, None)
+    dataset = engine.call(lambda: engine.file.create_dataset("x", (10,), "i4", chunks=(5,)))
+    engine.settle()
+    engine.reserve(dataset, (0,), 20, 0, lambda at: engine.write(b"a" * 20, at))
+    engine.abandon()
+    with pytest.raises(OSError, match="signature not found"):
+        h5py.File(path)
+
+
+def test_an_error_below_libhdf5_is_raised_and_ends_it(tmp_path, monkeypatch):
+    """It is kept till libhdf5 has returned, which could not take it."""
+    engine = LayoutEngine(tmp_path / "x.h5", None)
+    monkeypatch.setattr(Held, "put", lambda *_: (_ for _ in ()).throw(OSError(5, "broken")))
+    with pytest.raises(OSError, match="broken"):
+        engine.call(lambda: (engine.file.create_dataset("x", (10,), "i4"), engine.file.flush()))
+    engine.abandon()
+
+
+def test_what_is_not_written_in_one_piece(tmp_path):
+    engine = LayoutEngine(tmp_path / "x.h5", None)
+    dataset = engine.call(lambda: engine.file.create_dataset("x", (10,), "i4", chunks=(5,)))
+    dataset.id.write_direct_chunk((0,), b"a" * 20)
+    engine.call(lambda: None)
+    # A dataset of another file: nothing is asked of this one.
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        other = file.create_dataset("x", (10,), "i4", chunks=(5,))
+        with pytest.raises(EngineError, match="in one piece"):
+            engine.reserve(other, (0,), 20, 0, lambda _: None)
+    engine.abandon()
+
+
+def test_it_is_off_where_it_does_not_hold(monkeypatch, caplog):
+    building.engine_works.cache_clear()
+
+    def wrong(*_):
+        raise EngineError("not here")
+
+    monkeypatch.setattr(LayoutEngine, "reserve", wrong)
+    assert not building.engine_works()
+    assert "the layout engine is off" in caplog.text
+    building.engine_works.cache_clear()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(ORDER[:12]))
+def test_any_order(tmp_path_factory, order):
+    """Places are those of the order; every value is read."""
+    folder = tmp_path_factory.mktemp("order")
+    assert write(folder / "a.h5", None, order) == write(folder / "b.h5", None, order)

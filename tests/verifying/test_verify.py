@@ -1,0 +1,420 @@
+"""Verifying: what is whole is ok, what is not is named, and nothing is taken for the other."""
+
+import json
+import os
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+import lazyio
+from lazyio.cli import main
+from lazyio.errors import OptionError, SourceError, UnknownFormatError
+from lazyio.safety import hdf5_digests
+from lazyio.verifying.findings import VerifyReport
+
+RNG = np.random.default_rng(0)
+VALUES = RNG.integers(0, 9, (60, 20), "i4")
+TEXT = np.array([f"row {n}" for n in range(30)], np.dtypes.StringDType())
+RECORDS = np.zeros(40, [("a", "i2"), ("b", "f8")])
+
+HDF5 = {
+    "plain": (VALUES, {"chunks": (16, 7)}),
+    "gzip": (VALUES, {"chunks": (16, 7), "compression": "gzip", "shuffle": True}),
+    "checksum": (VALUES, {"chunks": (16, 7), "fletcher32": True}),
+    "szip": (VALUES, {"chunks": (16, 7), "compression": "szip"}),
+    "lossy": (VALUES / 3, {"chunks": (16, 7), "compression": "scaleoffset", "compression_opts": 1}),
+    "contiguous": (VALUES, {"chunks": None}),
+    "scalar": (np.float64(3), {}),
+    "empty": (np.empty((0, 3)), {}),
+    "text": (TEXT, {"chunks": (7,)}),
+    "fixed-text": (np.array([b"ab", b"c"]), {}),
+    "records": (RECORDS, {"chunks": (7,)}),
+    "times": (np.array(["2026-01-01", "NaT"], "M8[s]"), {}),
+    "bool": (VALUES > 3, {"chunks": (16, 7)}),
+    "attributes": (VALUES, {"attrs": {"gain": 2.5, "names": ["a", "b"], "probe": {"x": (1, 2)}}}),
+    "dims": (VALUES, {"dims": ("time", "channel")}),
+    "fill": (VALUES, {"fillvalue": 7, "maxshape": (None, 20), "chunks": (16, 7)}),
+}
+ZARR = {
+    "plain": (VALUES, {"chunks": (16, 7)}),
+    "v2": (VALUES, {"chunks": (16, 7), "zarr_format": 2}),
+    "shards": (VALUES, {"chunks": (8, 5), "shards": (16, 10)}),
+    "empty-chunks": (np.zeros((60, 20)), {"chunks": (16, 7)}),
+    "empty": (np.empty((0, 3)), {}),
+    "scalar": (np.float64(3), {}),
+    "text": (TEXT, {"chunks": (7,)}),
+    "crc": (VALUES, {"chunks": (16, 7), "compressors": [ZstdCodec(level=1), Crc32cCodec()]}),
+    "attributes": (VALUES, {"attributes": {"gain": 2.5}, "dimension_names": ("t", "c")}),
+}
+
+
+@pytest.mark.parametrize("name", HDF5)
+def test_hdf5_that_is_whole(tmp_path, name):
+    data, options = HDF5[name]
+    report = lazyio.to_hdf5(data, tmp_path / "x.h5", "deep/x", **options)
+    found = lazyio.verify(tmp_path / "x.h5")
+    assert (found.status, found.damaged, found.unverifiable) == ("ok", (), ())
+    assert found.n_chunks == report.n_chunks
+    quick = lazyio.verify(tmp_path / "x.h5", "/deep/x", deep=False)
+    assert (quick.status, quick.n_chunks) == ("ok", 0)
+    lazyio.to_hdf5(data, tmp_path / "none.h5", digests=False, **options)
+    has_checksum = "fletcher32" in options
+    expected = "ok" if has_checksum else "unverifiable"
+    assert lazyio.verify(tmp_path / "none.h5").status == expected
+
+
+@pytest.mark.parametrize("name", ZARR)
+def test_zarr_that_is_whole(tmp_path, name):
+    data, options = ZARR[name]
+    for path in (None, "deep/x"):
+        store = tmp_path / f"{path is None}.zarr"
+        lazyio.to_zarr(data, store, path, **options)
+        found = lazyio.verify(store)
+        assert (found.status, found.damaged, found.unverifiable) == ("ok", (), ())
+        assert lazyio.verify(store, deep=False).status == "ok"
+        np.testing.assert_array_equal(
+            np.asarray(lazyio.open(store, path).compute()), np.asarray(data)
+        )
+    lazyio.to_zarr(data, tmp_path / "none.zarr", digests=False, **options)
+    expected = "ok" if name == "crc" else "unverifiable"
+    assert lazyio.verify(tmp_path / "none.zarr").status == expected
+
+
+class TestDamagedHdf5:
+    """Every kind of damage is named, with its place."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        path = tmp_path / "x.h5"
+        lazyio.to_hdf5(VALUES, path, "x", chunks=(16, 7), compression="gzip", attrs={"gain": 2.5})
+        return path
+
+    def test_a_chunk(self, path):
+        with h5py.File(path) as file:
+            info = file["x"].id.get_chunk_info_by_coord((16, 7))
+        with path.open("r+b") as file:
+            file.seek(info.byte_offset + info.size // 2)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 4]))
+        found = lazyio.verify(path)
+        assert found.status == "damaged"
+        ((key, region, what),) = found.damaged
+        assert (key, region) == ("/x", np.s_[16:32, 7:14])
+        assert what == "it is damaged, or was modified since"
+        assert "/x[[16:32, 7:14]]" in str(found) or "/x[16:32, 7:14]" in str(found)
+        assert lazyio.verify(path, deep=False).status == "ok"
+
+    def test_values_that_another_program_wrote(self, path):
+        with h5py.File(path, "a") as file:
+            file["x"][20, 8] = 100
+        assert lazyio.verify(path).damaged[0][:2] == ("/x", np.s_[16:32, 7:14])
+
+    def test_attributes(self, path):
+        with h5py.File(path, "a") as file:
+            file["x"].attrs["gain"] = 2.6
+            file["x"].attrs["more"] = 1
+        found = lazyio.verify(path, deep=False)
+        assert found.damaged == (
+            ("/x", None, "its attribute 'gain' is damaged, or was modified since"),
+            ("/x", None, "its attribute 'more' was not there when it was written"),
+        )
+        with h5py.File(path, "a") as file:
+            del file["x"].attrs["gain"]
+        assert ("/x", None, "its attribute 'gain' is gone") in lazyio.verify(path).damaged
+
+    def test_shape(self, tmp_path):
+        path = tmp_path / "y.h5"
+        lazyio.to_hdf5(VALUES, path, "x", chunks=(16, 7), maxshape=(None, 20))
+        with h5py.File(path, "a") as file:
+            file["x"].resize(50, axis=0)
+        assert lazyio.verify(path).damaged == (
+            ("/x", None, "its shape is damaged, or was modified since"),
+        )
+
+    def test_a_dataset_that_is_gone(self, path):
+        with h5py.File(path, "a") as file:
+            del file["x"]
+        assert lazyio.verify(path).damaged[0][0] == "/x"
+        with h5py.File(path, "a") as file:
+            file.create_group("x")
+        assert "is none now" in lazyio.verify(path).damaged[0][2]
+
+    def test_a_lost_chunk(self, tmp_path):
+        """It is told from one that was never written, which has the fill value by right."""
+        path = tmp_path / "y.h5"
+        lazyio.allocate(path, "x", shape=(64, 14), dtype="i4", chunks=(16, 7))
+        assert lazyio.verify(path).status == "ok"
+        lazyio.to_hdf5(VALUES[:16, :7], path, "x", region=np.s_[:16, :7])
+        assert lazyio.verify(path).status == "ok"
+        with h5py.File(path, "a") as file:
+            file["x"][40, 10] = 1
+        assert lazyio.verify(path).damaged == (
+            ("/x", np.s_[32:48, 7:14], "it was not there when it was written"),
+        )
+
+    def test_the_file_is_cut(self, path):
+        os.truncate(path, path.stat().st_size - 100)
+        found = lazyio.verify(path)
+        assert found.status == "damaged"
+        assert "cannot be opened as HDF5" in found.damaged[0][2]
+
+    def test_the_digests_themselves(self, path):
+        with h5py.File(path, "a") as file:
+            file["_lazyio/x/rows"][0, 1] ^= np.uint64(1)
+        assert lazyio.verify(path).damaged == (("/x", None, "its digests are damaged themselves"),)
+        with h5py.File(path, "a") as file:
+            del file["_lazyio/x/rows"]
+        assert "its digests cannot be read" in lazyio.verify(path).damaged[0][2]
+
+    def test_damage_beside_what_is_written_is_not_hidden(self, path):
+        """Digests are renewed for what is written, and for nothing else."""
+        with h5py.File(path, "a") as file:
+            file["x"][20, 8] = 100
+            file["x"].attrs["gain"] = 3.0
+        lazyio.to_hdf5(VALUES[:5, :5], path, "x", region=np.s_[:5, :5])
+        places = [damage[:2] for damage in lazyio.verify(path).damaged]
+        assert places == [("/x", None), ("/x", np.s_[16:32, 7:14])]
+        lazyio.to_hdf5(VALUES[:, 7:14], path, "x", region=np.s_[:, 7:14])
+        assert [damage[2] for damage in lazyio.verify(path).damaged] == [
+            "its attribute 'gain' is damaged, or was modified since"
+        ]
+
+    def test_all_keys_of_a_file(self, path):
+        lazyio.to_hdf5({"a%2Fb": VALUES, "c/d": VALUES}, path)
+        assert lazyio.verify(path).n_arrays == 3
+        lazyio.to_hdf5(VALUES + 1, path, "c/d", overwrite=True)
+        assert lazyio.verify(path, "c/d").status == "ok"
+        lazyio.to_hdf5(VALUES + 1, path, "c/d", overwrite=True, digests=False)
+        found = lazyio.verify(path)
+        assert found.status == "unverifiable"
+        assert [key for key, _ in found.unverifiable] == ["/c/d"]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(["plain", "gzip", "attributes", "text", "contiguous", "dims"]), st.data())
+def test_a_flipped_bit_is_never_missed(tmp_path_factory, name, data):
+    """Either a reader gets what was written, or verify says that something is wrong."""
+    folder = tmp_path_factory.mktemp("flip")
+    values, options = HDF5[name]
+    path = folder / "x.h5"
+    lazyio.to_hdf5(values, path, "x", **options)
+    raw = bytearray(path.read_bytes())
+    at = data.draw(st.integers(0, len(raw) * 8 - 1))
+    raw[at // 8] ^= 1 << at % 8
+    path.write_bytes(raw)
+    pid = os.fork()
+    if not pid:  # libhdf5 may crash on it.
+        os._exit(0 if _missed(path, values, options) else 9)
+    _, status = os.waitpid(pid, 0)
+    assert status != 0
+    shutil.rmtree(folder)
+
+
+def _missed(path, values, options):
+    """Return whether a reader gets something else and verify says that all is well."""
+    if lazyio.verify(path).status != "ok":
+        return False
+    try:
+        with h5py.File(path) as file:
+            found = file["x"]
+            attrs = dict(found.attrs)
+            elements = found.asstr()[...] if found.dtype.hasobject else found[...]
+    except (OSError, KeyError, RuntimeError):
+        return True
+    same = elements.dtype.kind == "O" or elements.dtype == np.asarray(values).dtype
+    same = same and (np.asarray(elements) == np.asarray(values)).all()
+    return not same or ("attrs" in options and attrs["gain"] != 2.5)
+
+
+class TestDamagedZarr:
+    """Every kind of damage is named, with its place."""
+
+    @pytest.fixture
+    def root(self, tmp_path):
+        root = tmp_path / "x.zarr"
+        lazyio.to_zarr({"a": VALUES, "b/c": VALUES}, root, chunks=(16, 7), attributes={"gain": 2.5})
+        return root
+
+    def test_an_object(self, root):
+        path = root / "a/c/1/1"
+        raw = bytearray(path.read_bytes())
+        raw[len(raw) // 2] ^= 1
+        path.write_bytes(raw)
+        found = lazyio.verify(root)
+        assert found.damaged == (
+            ("/a", np.s_[16:32, 7:14], "it is damaged, or was modified since"),
+        )
+        assert lazyio.verify(root, "b/c").status == "ok"
+
+    def test_an_object_that_is_lost(self, root):
+        """It would be read as fill value, without a word."""
+        (root / "a/c/1/1").unlink()
+        for deep in (True, False):
+            assert lazyio.verify(root, deep=deep).damaged == (
+                ("/a", np.s_[16:32, 7:14], "it is lost: its object is not there"),
+            )
+
+    def test_an_object_that_was_not_there(self, root):
+        (root / "a/c/9").mkdir()
+        (root / "a/c/9/9").write_bytes(b"x")
+        assert "c/9/9 was not there" in lazyio.verify(root).damaged[0][2]
+
+    def test_metadata(self, root):
+        path = root / "a/zarr.json"
+        described = json.loads(path.read_text())
+        described["fill_value"] = 5
+        described["attributes"] = {}
+        path.write_text(json.dumps(described))
+        assert [what for _, _, what in lazyio.verify(root).damaged] == [
+            "its attribute 'gain' is gone",
+            "its fill_value is damaged, or was modified since",
+        ]
+        path.write_text("{")
+        assert lazyio.verify(root).damaged[0][0] == "/a"
+        path.unlink()
+        assert lazyio.verify(root).damaged[0][0] == "/a"
+
+    def test_arrays_that_were_exchanged(self, root):
+        """They are the same otherwise."""
+        (root / "a").rename(root / "x")
+        assert lazyio.verify(root).damaged == (
+            ("/x", None, "its name is damaged, or was modified since"),
+        )
+
+    def test_consolidated_metadata(self, tmp_path):
+        root = tmp_path / "x.zarr"
+        lazyio.to_zarr({"a": VALUES}, root, zarr_format=2)
+        assert lazyio.verify(root).status == "ok"
+        path = root / ".zmetadata"
+        path.write_text(path.read_text().replace('"order": "C"', '"order": "F"'))
+        assert ".zmetadata differs from a/.zarray" in lazyio.verify(root).damaged[0][2]
+        path.write_text("{")
+        assert lazyio.verify(root).status == "damaged"
+
+    def test_the_digests_themselves(self, root):
+        path = root / "a/lazyio.digests"
+        raw = path.read_bytes()
+        for at in (0, 20, len(raw) - 1):
+            path.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+            assert "its digests" in lazyio.verify(root).damaged[0][2]
+        path.write_bytes(raw[:-1])
+        assert "its digests" in lazyio.verify(root).damaged[0][2]
+
+    def test_parts_and_growth(self, root):
+        lazyio.to_zarr(VALUES[:5, :5], root, "a", region=np.s_[3:8, 3:8])
+        lazyio.to_zarr(VALUES, root, "a", append_dim=1)
+        assert lazyio.verify(root).status == "ok"
+        lazyio.to_zarr(np.zeros((60, 40), "i4"), root, "a", region=...)
+        assert lazyio.verify(root).status == "ok"
+        np.testing.assert_array_equal(zarr.open_array(root / "a")[...], np.zeros((60, 40)))
+
+    def test_it_is_written_through_an_open_array(self, root):
+        """Its digests go, since they would no longer be true."""
+        lazyio.to_zarr(VALUES + 1, zarr.open_array(root / "a"), region=...)
+        found = lazyio.verify(root)
+        assert found.status == "unverifiable"
+        assert [key for key, _ in found.unverifiable] == ["/a"]
+
+
+class TestOthers:
+    """Files of other programs: whether they decode, and checksums where there are any."""
+
+    def test_hdf5(self, tmp_path):
+        path = tmp_path / "x.h5"
+        with h5py.File(path, "w") as file:
+            file.create_dataset("x", data=VALUES, chunks=(16, 7), compression="gzip")
+            file.create_dataset("vlen", (3,), h5py.vlen_dtype("i4"))
+            file["scalar"] = 3
+        found = lazyio.verify(path)
+        assert found.status == "unverifiable"
+        assert dict(found.unverifiable)["/x"] == "it decodes, and has neither digests nor checksums"
+        assert "cannot be decoded here" in dict(found.unverifiable)["/vlen"]
+        with h5py.File(path) as file:
+            info = file["x"].id.get_chunk_info_by_coord((16, 7))
+        with path.open("r+b") as file:
+            file.seek(info.byte_offset)
+            file.write(b"\0\0\0\0")
+        found = lazyio.verify(path)
+        assert found.status == "damaged"
+        assert found.damaged[0][:2] == ("/x", np.s_[16:32, 7:14])
+        assert lazyio.verify(path, deep=False).status == "unverifiable"
+
+    def test_checksums(self, tmp_path):
+        path = tmp_path / "x.h5"
+        with h5py.File(path, "w") as file:
+            file.create_dataset("x", data=VALUES, chunks=(16, 7), fletcher32=True)
+        assert lazyio.verify(path).status == "ok"
+        with h5py.File(path) as file:
+            info = file["x"].id.get_chunk_info_by_coord((16, 7))
+        with path.open("r+b") as file:
+            file.seek(info.byte_offset)
+            file.write(b"\1\2\3\4")
+        assert lazyio.verify(path).status == "damaged"
+
+    def test_zarr(self, tmp_path):
+        root = tmp_path / "x.zarr"
+        zarr.create_array(root, data=VALUES, chunks=(16, 7))
+        assert lazyio.verify(root).status == "unverifiable"
+        (root / "c/1/1").write_bytes(b"no zstd")
+        assert lazyio.verify(root).damaged[0][:2] == ("/", np.s_[16:32, 7:14])
+
+    def test_npy(self, tmp_path):
+        np.save(tmp_path / "x.npy", VALUES)
+        assert lazyio.verify(tmp_path / "x.npy").status == "unverifiable"
+
+    def test_no_such_thing(self, tmp_path):
+        with pytest.raises(SourceError, match="does not exist"):
+            lazyio.verify(tmp_path / "x.h5")
+        (tmp_path / "x.txt").write_text("text")
+        with pytest.raises(UnknownFormatError, match="those are verified"):
+            lazyio.verify(tmp_path / "x.txt")
+        with pytest.raises(OptionError, match="no local path"):
+            lazyio.verify("s3://bucket/x.zarr")
+        with pytest.raises(OptionError, match="no path inside"):
+            lazyio.verify(tmp_path / "x.txt", 3)
+        lazyio.to_hdf5(VALUES, tmp_path / "x.h5")
+        with pytest.raises(SourceError, match=r"no dataset 'y'; its datasets are data"):
+            lazyio.verify(tmp_path / "x.h5", "y")
+
+
+def test_the_report(tmp_path):
+    damaged = tuple(("/x", np.s_[at : at + 1,], "it is lost") for at in range(30))
+    report = VerifyReport(path="x.h5", status="damaged", damaged=damaged, note="a note")
+    assert "and 10 more" in str(report)
+    assert "a note" in str(report)
+    assert report.to_dict()["damaged"][3] == {"key": "/x", "region": [[3, 4]], "what": "it is lost"}
+    json.dumps(report.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("how", "status"), [("whole", 0), ("damaged", 3), ("unfinished", 4), ("unknown", 5)]
+)
+def test_the_command_line(tmp_path, capsys, how, status):
+    path = tmp_path / "x.h5"
+    if how == "unfinished":
+        (tmp_path / ".x.h5.lazyio").mkdir()
+    else:
+        lazyio.to_hdf5(VALUES, path, digests=how != "unknown")
+    if how == "damaged":
+        with h5py.File(path, "a") as file:
+            file["data"][0, 0] = 99
+    assert main(["verify", str(path)]) == status
+    assert main(["verify", str(path), "--json"]) == status
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["status"] == {0: "ok", 3: "damaged", 4: "incomplete", 5: "unverifiable"}[status]
+    assert main(["verify", f"{path}::nothing"]) == (4 if how == "unfinished" else 1)
+
+
+def test_digests_are_no_datasets_of_the_file(tmp_path):
+    """Who opens the file by its only dataset still can."""
+    lazyio.to_hdf5(VALUES, tmp_path / "x.h5")
+    assert lazyio.open(tmp_path / "x.h5").shape == VALUES.shape
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert hdf5_digests.keys_with_digests(file) == ["data"]
