@@ -1,4 +1,4 @@
-"""The command line: plan, convert, info, verify, clean."""
+"""The command line: plan, convert, info, verify, clean, recover."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ from lazyio.elements import DTYPE_ATTRIBUTE
 from lazyio.errors import LazyioError, OptionError, UnknownFormatError
 from lazyio.opening.reading import open as open_lazily
 from lazyio.planner import plan
-from lazyio.safety.workdir import clean, leftovers
+from lazyio.safety.workdir import clean, leftovers, recover
 from lazyio.sizes import format_size
 from lazyio.sources.files import existing
 from lazyio.sources.hdf5 import dataset_keys, open_hdf5
@@ -172,6 +172,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("clean", help="remove what killed runs have left of a target")
     command.add_argument("path", metavar="PATH", help="file or store that was to be written")
     command.set_defaults(run=_clean)
+
+    command = commands.add_parser("recover", help="finish or undo an interrupted change")
+    command.add_argument("path", metavar="PATH", help="file or store that was being changed")
+    command.set_defaults(run=_recover)
 
     command = commands.add_parser("verify", help="check a file or store for damage")
     command.add_argument("path", metavar="PATH", help="file or store, as path or path::key")
@@ -341,6 +345,11 @@ def _clean(arguments: argparse.Namespace) -> None:
         print(f"removed {path}")
     if not removed:
         print(f"{arguments.path}: nothing was left to remove")
+
+
+def _recover(arguments: argparse.Namespace) -> None:
+    told = recover(Path(os.path.realpath(arguments.path)))
+    print("\n".join(told) or f"{arguments.path}: nothing was interrupted")
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from lazyio.errors import TargetError, TargetLockedError
@@ -16,6 +17,7 @@ if sys.platform == "win32":  # No flock there; msvcrt locks a byte range instead
 else:
     import fcntl
 
+_PATIENCE, _PAUSE = 30.0, 0.02
 _BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 
@@ -68,6 +70,59 @@ def acquire(path: Path, target: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+@contextlib.contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Keep other programs from writing to a file, as HDF5 libraries keep each other.
+
+    Raises
+    ------
+    TargetLockedError
+        When one has it open for writing.
+    """
+    with _flocked(path, "LOCK_SH", patience=0):
+        yield
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other programs from a file altogether, once they have closed it.
+
+    Raises
+    ------
+    TargetLockedError
+        When they do not in half a minute.
+    """
+    with _flocked(path, "LOCK_EX", patience=_PATIENCE):
+        yield
+
+
+@contextlib.contextmanager
+def _flocked(path: Path, kind: str, *, patience: float) -> Iterator[None]:
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        until = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(descriptor, getattr(fcntl, kind) | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in _BUSY:
+                    raise
+                if time.monotonic() > until:
+                    msg = (
+                        f"{path} is open in another program, or elsewhere in this one; close it "
+                        "there, and make the same call again"
+                    )
+                    raise TargetLockedError(error.errno, msg) from None
+                time.sleep(_PAUSE)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def is_held(path: Path) -> bool:

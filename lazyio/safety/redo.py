@@ -20,9 +20,13 @@ BASE, LOG = "base", "redo"
 """In a hidden folder: the size that the file had, and the log."""
 
 _MAGIC = b"lazyio-1"
-_HEAD = struct.Struct("<QQ16s")
+_HEAD = struct.Struct("<QQ16s?7x")
 _FOOT = struct.Struct("<QQ16s8s")
 _COPY_NBYTES = 1 << 20
+_HEAD_NBYTES = 1 << 12
+
+Noted = tuple[int, int, int, bytes, bool]
+"""Place in the file, place in the log, bytes, their digest, and whether they are a payload."""
 
 
 class RedoLog:
@@ -31,23 +35,40 @@ class RedoLog:
     Parameters
     ----------
     folder : Path
-        The hidden folder.
+        The hidden folder. Payloads that a killed run has noted there are kept.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._descriptor = os.open(folder / LOG, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        self._descriptor = os.open(folder / LOG, os.O_RDWR | os.O_CREAT, 0o666)
         self._lock = threading.Lock()
         self._end = 0
-        self._ranges: list[tuple[int, int, int]] = []
+        self._payloads: dict[int, tuple[int, int]] = {}
+        self._take_up()
 
-    def add(self, at: int, view: memoryview) -> None:
+    def add(self, at: int, view: memoryview, *, is_payload: bool) -> None:
         """Note bytes that belong at a place of the file; later ones go over earlier ones."""
-        head = _HEAD.pack(at, len(view), digest_of(view).to_bytes(16, "little"))
+        head = _HEAD.pack(at, len(view), digest_of(view).to_bytes(16, "little"), is_payload)
         with self._lock:
             begin, self._end = self._end, self._end + len(head) + len(view)
         write_at(self._descriptor, memoryview(head), begin)
         write_at(self._descriptor, view, begin + len(head))
+
+    def payload(self, at: int, nbytes: int) -> bytes:
+        """Return a payload that is noted for a place, or nothing."""
+        begin, length = self._payloads.get(at, (0, 0))
+        return os.pread(self._descriptor, nbytes, begin) if length == nbytes else b""
+
+    def _take_up(self) -> None:
+        """Find the payloads that are whole; what comes behind is written again."""
+        size = os.fstat(self._descriptor).st_size
+        for place, begin, nbytes, digest, is_payload in _noted(self._descriptor, size):
+            whole = os.pread(self._descriptor, nbytes, begin)
+            if not is_payload or len(whole) < nbytes or _digest(whole) != digest:
+                break
+            self._payloads[place] = begin, nbytes
+            self._end = begin + nbytes
+        os.ftruncate(self._descriptor, self._end)
 
     def commit(self, nbytes: int) -> None:
         """Have the log on the disk: from now on the change is made, whatever happens.
@@ -75,10 +96,10 @@ class RedoLog:
         os.close(self._descriptor)
 
 
-def begin(folder: Path, nbytes: int) -> None:
-    """Note how large a file is before anything is written behind its end."""
+def begin(folder: Path, target: Path) -> None:
+    """Note what a file is like before anything is written behind its end."""
     with open(folder / BASE, "w") as file:
-        file.write(str(nbytes))
+        file.write(f"{target.stat().st_size} {head_of(target)}")
         file.flush()
         os.fsync(file.fileno())
     sync_folder(folder)
@@ -89,34 +110,25 @@ def is_begun(folder: Path) -> bool:
     return (folder / BASE).exists()
 
 
-def mend(folder: Path, target: Path, *, keep_tail: bool = False) -> str:
-    """Finish the change to a file, or take it back, and return which.
+def base_of(folder: Path) -> int:
+    """Return how large a file was before anything was written behind its end."""
+    return int((folder / BASE).read_text().split()[0])
 
-    Parameters
-    ----------
-    folder : Path
-        The hidden folder, whose lock is held.
-    target : Path
-        The file.
-    keep_tail : bool
-        Whether what lies behind its end is left, for a job that goes on.
 
-    Returns
-    -------
-    str
-        ``"finished"``, ``"undone"``, or ``"kept"``.
-    """
-    if _is_committed(folder / LOG):
-        apply(folder, target)
-        return "finished"
-    if keep_tail:
-        return "kept"
-    with contextlib.suppress(ValueError, FileNotFoundError):
-        nbytes = int((folder / BASE).read_text())
-        if target.exists() and target.stat().st_size > nbytes:
-            os.truncate(target, nbytes)
+def head_of(target: Path) -> str:
+    """Return a digest of where HDF5 says how long a file is, and where it begins."""
+    with target.open("rb") as file:
+        return f"{digest_of(file.read(_HEAD_NBYTES)):032x}"
+
+
+def undo(folder: Path, target: Path) -> None:
+    """Take back what was written behind the end of a file; its lock is held."""
+    with contextlib.suppress(ValueError, FileNotFoundError, IndexError):
+        nbytes, head = (folder / BASE).read_text().split()
+        # Another program may have written since: then what is behind is no longer ours.
+        if target.stat().st_size > int(nbytes) and head_of(target) == head:
+            os.truncate(target, int(nbytes))
     forget(folder)
-    return "undone"
 
 
 def apply(folder: Path, target: Path) -> None:
@@ -131,7 +143,7 @@ def apply(folder: Path, target: Path) -> None:
     log = os.open(folder / LOG, os.O_RDONLY)
     try:
         end, nbytes = _foot(log)
-        for at, begins, length in _ranges(log, end):
+        for at, begins, length, *_ in _ranges(log, end):
             for done in range(0, length, _COPY_NBYTES):
                 part = os.pread(log, min(_COPY_NBYTES, length - done), begins + done)
                 write_at(descriptor, memoryview(part), at + done)
@@ -163,17 +175,16 @@ def write_at(descriptor: int, view: memoryview, at: int) -> None:
         done += os.pwrite(descriptor, view[done:], at + done)
 
 
-def _is_committed(path: Path) -> bool:
+def is_committed(folder: Path) -> bool:
     """Return whether a log is complete: its foot, and all that it speaks of."""
+    path = folder / LOG
     if not path.exists():
         return False
     log = os.open(path, os.O_RDONLY)
     try:
         end, _ = _foot(log)
-        for _, begins, length in _ranges(log, end):
-            head = _HEAD.unpack(os.pread(log, _HEAD.size, begins - _HEAD.size))
-            data = os.pread(log, length, begins)
-            if digest_of(data).to_bytes(16, "little") != head[2]:
+        for _, begins, length, digest, _ in _ranges(log, end):
+            if _digest(os.pread(log, length, begins)) != digest:
                 return False
     except ValueError:
         return False
@@ -197,14 +208,30 @@ def _foot(log: int) -> tuple[int, int]:
     return end, nbytes
 
 
-def _ranges(log: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield for each range its place in the file, its place in the log, and its bytes."""
+def _ranges(log: int, end: int) -> Iterator[Noted]:
+    """Yield all ranges of a complete log."""
+    last = 0
+    for noted in _noted(log, end):
+        yield noted
+        last = noted[1] + noted[2]
+    if last != end:
+        msg = "the log is not complete"
+        raise ValueError(msg)
+
+
+def _noted(log: int, end: int) -> Iterator[Noted]:
+    """Yield ranges one after another, as far as there are heads of them."""
     at = 0
     while at < end:
         raw = os.pread(log, _HEAD.size, at)
         if len(raw) < _HEAD.size:
-            msg = "the log is not complete"
-            raise ValueError(msg)
-        place, nbytes, _ = _HEAD.unpack(raw)
-        yield place, at + _HEAD.size, nbytes
+            return
+        place, nbytes, digest, is_payload = _HEAD.unpack(raw)
+        if at + _HEAD.size + nbytes > end:
+            return
+        yield place, at + _HEAD.size, nbytes, digest, is_payload
         at += _HEAD.size + nbytes
+
+
+def _digest(data: bytes) -> bytes:
+    return digest_of(data).to_bytes(16, "little")

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from lazyio.errors import ResumeError, TargetError, TargetLockedError
-from lazyio.safety import job, lock
+from lazyio.safety import job, lock, redo
 from lazyio.safety.journal import last_of_each, records_in
 from lazyio.safety.sync import sync_file, sync_folder, sync_tree
 
@@ -31,6 +31,9 @@ JOB = "job.json"
 """In a hidden folder: what the job is that was interrupted."""
 JOURNAL = "journal"
 """In a hidden folder: the chunks that it has written."""
+
+COPIED_NBYTES = 64 << 20
+"""Files up to this size are copied to be changed; larger ones are changed in place."""
 
 _NAME_MAX = 255
 _MOST_TRIES = 1000
@@ -76,7 +79,7 @@ class WorkDirectory:
             msg = f"the folder {self._folder} does not exist; create it first"
             raise TargetError(errno.ENOENT, msg)
         # What is there already is part of what a job is: its result holds it.
-        self._facts = None if facts is None else {**facts, "target": _signature(target)}
+        self._facts = facts
         self._is_published = False
         self.is_resumed = False
         """Whether there is a job that this one goes on with."""
@@ -84,6 +87,10 @@ class WorkDirectory:
         """Keys of arrays that may be others than those of that job."""
         self._descriptor = self._enter()
         try:
+            self._mend()
+            if facts is not None:
+                # What is there already is part of what a job is: its result holds it.
+                self._facts = {**facts, "target": self._size_and_place()}
             self._look_for_job()
             if not self.is_resumed:
                 self._clear()
@@ -110,6 +117,39 @@ class WorkDirectory:
     def journal(self) -> Path:
         """Where the chunks of the job are noted."""
         return self.path / JOURNAL
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether what is there is changed itself, and no copy of it."""
+        return redo.is_begun(self.path)
+
+    @property
+    def n_good_bytes(self) -> int:
+        """Bytes of what is there already, without what has been written behind them."""
+        if self.is_in_place:
+            return redo.base_of(self.path)
+        return self.target.stat().st_size if self.target.exists() else 0
+
+    def change(self) -> None:
+        """Change what is there, as the log of the change says, which is complete.
+
+        Raises
+        ------
+        TargetError
+            When that fails: it is then done by the next call on that path.
+        """
+        try:
+            with lock.alone(self.target):
+                redo.apply(self.path, self.target)
+        except TargetLockedError:
+            raise
+        except OSError as error:
+            msg = (
+                f"{self.target} could not be changed: {error.strerror}; the change is complete in "
+                f"{self.path}, and is made by: lazyio recover {self.target}"
+            )
+            raise TargetError(error.errno, msg) from error
+        self._is_published = True
 
     def save_job(self) -> None:
         """Say what the job is; from now on it is kept until it is published."""
@@ -172,7 +212,9 @@ class WorkDirectory:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._is_published and (self.path / JOB).exists():
+        is_kept = (self.path / JOB).exists() or redo.is_committed(self.path)
+        if not self._is_published and is_kept:
+            shutil.rmtree(self.scratch, ignore_errors=True)
             os.close(self._descriptor)
             logger.info("kept %s, to be gone on with", self.path)
             return
@@ -216,6 +258,8 @@ class WorkDirectory:
         """Take up an interrupted job, if it is the same one."""
         if not (self.path / JOB).exists():
             return
+        if not self.built.exists() and not self.is_in_place:
+            return  # Published just before the end, or killed just after the beginning.
         there = job.load(self.path / JOB)
         if self._facts is None:
             msg = (
@@ -230,6 +274,24 @@ class WorkDirectory:
         if found:
             job.refuse(self.path, self.target, found)
         self.is_resumed = True
+
+    def _mend(self) -> None:
+        """Finish the change of a file that a run had begun to make."""
+        if redo.is_committed(self.path):
+            with lock.alone(self.target):
+                redo.apply(self.path, self.target)
+            logger.warning("%s: a change that was interrupted has been finished", self.target)
+            (self.path / JOB).unlink(missing_ok=True)
+
+    def _size_and_place(self) -> list[int | str] | None:
+        """Return what the target is known by, also with something behind its end."""
+        signature = _signature(self.target)
+        if signature is None:
+            return None
+        if self.is_in_place or (len(signature) > 1 and signature[1] > COPIED_NBYTES):
+            # What is behind the end of the old file changes size and time, but not its head.
+            return [signature[0], self.n_good_bytes, redo.head_of(self.target)]
+        return [*signature]
 
     def _clear(self) -> None:
         """Remove what a run leaves; put back an old target that has no successor."""
@@ -281,6 +343,41 @@ def leftovers(target: Path) -> list[Leftover]:
     return [_leftover(path, of) for path, of in found if path.is_dir()]
 
 
+def recover(target: Path) -> list[str]:
+    """Finish, or take back, changes of a target that were interrupted.
+
+    Returns
+    -------
+    list of str
+        What was done; interrupted jobs that can be gone on with are left alone.
+
+    Raises
+    ------
+    TargetLockedError
+        When a run is at work.
+    """
+    told = []
+    for left in leftovers(target):
+        if left.is_resumable and not redo.is_committed(left.path):
+            told.append(str(left))
+            continue
+        is_committed = redo.is_committed(left.path)
+        with WorkDirectory(left.target, folder=left.path.parent):
+            pass  # Entering it finishes the change, and leaving it removes the rest.
+        done = "an interrupted change was finished" if is_committed else "what was left is removed"
+        told.append(f"{left.target}: {done}")
+    return told
+
+
+def finish_change(target: Path) -> None:
+    """Finish the change of a file that is about to be read, if one was interrupted."""
+    folder = hidden_path(target)
+    if redo.is_committed(folder):
+        # Who is at work on it finishes it, and readers wait for the file's own lock.
+        with contextlib.suppress(TargetLockedError):
+            recover(target)
+
+
 def clean(target: Path) -> list[Path]:
     """Remove what killed runs have left of a target, jobs that could be gone on with too.
 
@@ -328,6 +425,8 @@ def _remove(path: Path, target: Path) -> None:
     """Remove all but the lock from a hidden folder; put back what has no successor."""
     # First, so that nothing is ever taken for a job that is not all there.
     (path / JOB).unlink(missing_ok=True)
+    if redo.is_begun(path):
+        redo.undo(path, target)
     old = path / "old"
     if old.exists() and not target.exists():
         old.rename(target)

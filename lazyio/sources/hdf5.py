@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -15,6 +16,7 @@ from lazyio.elements import TEXT
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
 from lazyio.grid import Region, box, box_shape, flat_index, format_region, grid_shape, touched
 from lazyio.safety.hdf5_digests import GROUP
+from lazyio.safety.workdir import finish_change
 from lazyio.sources.base import Array, Source, listed
 from lazyio.sources.chunk_table import Placement, PlacementCache
 from lazyio.sources.confine import allowed_folders, refuse_links, refuse_storage
@@ -144,6 +146,7 @@ def hdf5_source(
         When its elements have no fixed size.
     """
     found = existing(path)
+    finish_change(Path(os.path.realpath(found)))
     folders = allowed_folders(str(found), allow_external)
     with open_hdf5(str(found)) as file:
         if isinstance(key, str):

@@ -4,6 +4,8 @@ import contextlib
 import functools
 import logging
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,13 +15,20 @@ import h5py
 import numpy as np
 
 from lazyio.errors import ResumeError
+from lazyio.safety import lock, redo
 from lazyio.safety.journal import Record
+from lazyio.safety.workdir import COPIED_NBYTES
 from lazyio.targets.disk import disk_errors
 from lazyio.targets.hdf5 import Hdf5Target, hidden_file
 from lazyio.targets.layout_engine import EngineError, LayoutEngine
 from lazyio.targets.payloads import InPlace, Spool
 
 logger = logging.getLogger("lazyio")
+
+if sys.platform == "linux":
+    import fcntl
+
+_FICLONE = 0x40049409
 
 Result = TypeVar("Result")
 
@@ -38,6 +47,9 @@ class Building:
     file : h5py.File
         Open for writing.
     """
+
+    is_resumable = False
+    """Whether payloads are noted in a journal."""
 
     def __init__(self, file: h5py.File) -> None:
         self.file = file
@@ -68,6 +80,8 @@ class Resumable(Building):
     engine : LayoutEngine, optional
         What gives them their places at once.
     """
+
+    is_resumable = True
 
     def __init__(self, file: h5py.File, spool: Spool, engine: LayoutEngine | None) -> None:
         super().__init__(file)
@@ -130,7 +144,7 @@ def building(path: Path, libver: Any) -> Iterator[Building]:
 
 
 @contextlib.contextmanager
-def resumable(path: Path, libver: Any, *, nbytes: int) -> Iterator[Building]:
+def resumable(path: Path, libver: Any, *, old: Path | None) -> Iterator[Building]:
     """Open a hidden file on which a job can be gone on with.
 
     Parameters
@@ -139,15 +153,18 @@ def resumable(path: Path, libver: Any, *, nbytes: int) -> Iterator[Building]:
         The hidden file; made if it is not there.
     libver : optional
         File format bounds, as in h5py.
-    nbytes : int
-        Bytes of it that are those of a file that is added to, 0 for a new one.
+    old : Path, optional
+        The file of which it is a copy, to be added to.
     """
     with contextlib.ExitStack() as stack:
         spool = Spool(path.parent / PAYLOADS)
         stack.callback(spool.close)
+        nbytes = 0 if old is None else old.stat().st_size
         if not engine_works():
-            if not nbytes:
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            if old is not None:
+                with disk_errors(path.parent.parent):
+                    shutil.copyfile(old, path)
             file = stack.enter_context(hidden_file(path, libver))
             yield Resumable(file, spool, None)
             return
@@ -160,6 +177,62 @@ def resumable(path: Path, libver: Any, *, nbytes: int) -> Iterator[Building]:
             raise
         with disk_errors(path.parent.parent):
             engine.close()
+
+
+@contextlib.contextmanager
+def in_place(path: Path, folder: Path, *, nbytes: int) -> Iterator[Building]:
+    """Open a file that is changed itself: all of the change is made, or nothing.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    folder : Path
+        The hidden folder, in which the log of the change is complete in the end.
+    nbytes : int
+        Bytes of the file, without what a killed run has written behind them.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lock.shared(path))
+        spool = Spool(folder / PAYLOADS)
+        stack.callback(spool.close)
+        with disk_errors(folder.parent):
+            engine = LayoutEngine(path, None, nbytes=nbytes, log=redo.RedoLog(folder))
+        try:
+            yield Resumable(engine.file, spool, engine)
+        except BaseException:
+            engine.abandon()
+            raise
+        with disk_errors(folder.parent):
+            engine.close()
+
+
+def is_added_in_place(path: Path, copy: Path) -> bool:
+    """Return whether a file is too large to be copied; makes the copy where that costs nothing.
+
+    Raises
+    ------
+    TargetError
+        When the disk fails.
+    """
+    with disk_errors(path.parent):
+        if path.stat().st_size <= COPIED_NBYTES or not engine_works():
+            shutil.copyfile(path, copy)
+            return False
+        return not _cloned(path, copy)
+
+
+def _cloned(path: Path, copy: Path) -> bool:
+    """Make a copy that shares its blocks with the original, where the file system can."""
+    if sys.platform != "linux":
+        return False
+    try:
+        with path.open("rb") as source, copy.open("wb") as target:
+            fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
+    except OSError:
+        copy.unlink(missing_ok=True)
+        return False
+    return True
 
 
 @functools.cache

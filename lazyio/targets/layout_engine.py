@@ -328,9 +328,15 @@ class LayoutEngine:
         view = memoryview(payload)
         view = view.cast("B") if view.ndim != 1 or view.format != "B" else view
         if self._log is not None and address < self._base:
-            self._log.add(address, view)
+            self._log.add(address, view, is_payload=True)
         else:
             write_at(self._descriptor, view, address)
+
+    def read(self, address: int, nbytes: int) -> bytes:
+        """Return a payload that an earlier run has written, or what else is there."""
+        if self._log is not None and address < self._base:
+            return self._log.payload(address, nbytes)
+        return os.pread(self._descriptor, nbytes, address)
 
     def finishing(self) -> None:
         """From now on no more places are reserved: large data go to the file at once."""
@@ -345,10 +351,10 @@ class LayoutEngine:
             for at, data in self._object.held.ranges():
                 # What begins in the old bytes and ends behind them goes to both.
                 old = max(0, self._base - at) if self._log is not None else 0
-                if old:
-                    self.write(data[:old], at)
+                if old and self._log is not None:
+                    self._log.add(at, memoryview(data)[:old], is_payload=False)
                 if data[old:]:
-                    self.write(data[old:], at + min(old, len(data)))
+                    write_at(self._descriptor, memoryview(data)[old:], at + old)
             if self._log is None:
                 os.ftruncate(self._descriptor, self._object.end)
             else:

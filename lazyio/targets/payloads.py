@@ -70,7 +70,8 @@ class InPlace:
 
     def is_whole(self, record: Record) -> bool:
         """Return whether a payload is there as its record says."""
-        return _is_whole(self._engine.descriptor, record)
+        payload = self._engine.read(record.offset, record.nbytes)
+        return _is_as_noted(payload, record)
 
     def waiting(self, _: Keeping) -> Iterator[tuple[Record, bytes]]:
         """Yield nothing: all is in its place."""
@@ -130,7 +131,8 @@ class Spool:
 
     def is_whole(self, record: Record) -> bool:
         """Return whether a payload is there as its record says."""
-        return _is_whole(self.descriptor, record)
+        payload = os.pread(self.descriptor, record.nbytes, record.offset)
+        return _is_as_noted(payload, record)
 
     def waiting(self, keeping: Keeping) -> Iterator[tuple[Record, bytes]]:
         """Yield the payloads of one array."""
@@ -175,9 +177,6 @@ def as_elements(raw: Any, shape: Shape, dtype: np.dtype[Any]) -> npt.NDArray[Any
     return np.array(texts, dtype).reshape(shape)
 
 
-def _is_whole(descriptor: int, record: Record) -> bool:
-    try:
-        payload = os.pread(descriptor, record.nbytes, record.offset)
-    except OSError:
-        return False
-    return len(payload) == record.nbytes and digest_of(payload, seed=record.mask) == record.digest
+def _is_as_noted(payload: bytes, record: Record) -> bool:
+    is_all = len(payload) == record.nbytes
+    return is_all and digest_of(payload, seed=record.mask) == record.digest

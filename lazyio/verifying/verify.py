@@ -7,7 +7,7 @@ from typing import Any
 
 from lazyio.errors import OptionError, UnknownFormatError
 from lazyio.options import check_flags
-from lazyio.safety.workdir import leftovers
+from lazyio.safety.workdir import finish_change, leftovers
 from lazyio.sources.files import existing
 from lazyio.sources.lookup import format_of
 from lazyio.sources.npy import npy_source
@@ -62,6 +62,7 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
         msg = f"key={key!r} is no path inside a file or store; give a string"
         raise OptionError(msg)
     target = Path(os.path.realpath(path))
+    finish_change(target)
     left = [str(one) for one in leftovers(target) if not one.target.exists()]
     if not target.exists() and left:
         return VerifyReport(path=str(path), status=INCOMPLETE, note=left[0])

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import posixpath
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,12 +25,19 @@ from lazyio.grid import Region, box_shape
 from lazyio.planning.plan import Advice
 from lazyio.run.report import WriteReport
 from lazyio.run.write import Job, Ran
+from lazyio.safety import redo
 from lazyio.safety.digests import PAYLOADS, Noted, Table
 from lazyio.safety.hdf5_digests import Known, forget, load, store, table_of
 from lazyio.safety.space import require_space
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.spec import Shape
-from lazyio.targets.building import Building, building, resumable
+from lazyio.targets.building import (
+    Building,
+    building,
+    in_place,
+    is_added_in_place,
+    resumable,
+)
 from lazyio.targets.dimensions import (
     ScaleUse,
     attach_again,
@@ -123,36 +129,22 @@ class NewDatasets:
         with contextlib.ExitStack() as stack:
             work = stack.enter_context(WorkDirectory(self.path, facts=facts))
             # Again, now that no other writer can publish between the check and the copy.
-            is_added = self.check()
-            if not work.is_resumed:
-                nbytes = sum(map(_least_nbytes, self.items))
-                nbytes += self.path.stat().st_size if is_added else 0
-                require_space(self.path.parent, nbytes, self.path)
-            if is_added and not work.is_resumed:
-                with disk_errors(self.path.parent):
-                    shutil.copyfile(self.path, work.built)
-            work.save_job()
-            nbytes = self.path.stat().st_size if is_added else 0
-            with self._building(work, nbytes) as built, contextlib.ExitStack() as inner:
+            old = self.path if self.check() else None
+            nbytes = 0 if work.is_resumed else sum(map(_least_nbytes, self.items))
+            opened = _opened(work, old, self.libver, self.running, nbytes)
+            with opened as built, contextlib.ExitStack() as inner:
                 made = built.call(
                     lambda: _make(
                         built.file, self.items, self.path, self.running, replace_old=self.overwrite
                     )
                 )
-                advice = _keep(work, made, built, inner) if self.running.resume else ()
+                advice = _keep(work, made, built, inner)
                 jobs = [one.to_job() for one in made if one.target is not None]
-                ran = self.running.write(jobs, work.scratch, work.unsure)
+                ran = self.running.write(jobs, work.scratch, work.unsure, own=self.path)
                 built.finishing()
                 outcomes = built.call(lambda: self._finish(built.file, made))
-            work.publish()
+            advice += _publish(work)
         return outcomes, ran, advice
-
-    def _building(
-        self, work: WorkDirectory, nbytes: int
-    ) -> contextlib.AbstractContextManager[Building]:
-        if self.running.resume:
-            return resumable(work.built, self.libver, nbytes=nbytes)
-        return building(work.built, self.libver)
 
     def _finish(self, file: h5py.File, made: Sequence["_Made"]) -> list[Outcome]:
         outcomes = [one.finish() for one in made]
@@ -275,32 +267,23 @@ class PartOfFile:
         with contextlib.ExitStack() as stack:
             work = stack.enter_context(WorkDirectory(self.path, facts=facts))
             refuse_unusable(self.path, self.arranged.key)
-            if not work.is_resumed:
-                require_space(self.path.parent, self.path.stat().st_size, self.path)
-                with disk_errors(self.path.parent):
-                    shutil.copyfile(self.path, work.built)
-            work.save_job()
-            with self._building(work) as built, contextlib.ExitStack() as inner:
-                part, known = built.call(lambda: self._begin(built.file))
-                advice = _keep(work, [part], built, inner) if self.running.resume else ()
-                ran = self.running.write([part.to_job()], work.scratch, work.unsure)
+            opened = _opened(work, self.path, None, self.running, 0)
+            with opened as built, contextlib.ExitStack() as inner:
+                part, known = built.call(lambda: self._begin(built))
+                advice = _keep(work, [part], built, inner)
+                ran = self.running.write([part.to_job()], work.scratch, work.unsure, own=self.path)
                 built.finishing()
                 outcome = built.call(lambda: _finish_part(part, known, head))
-            work.publish()
+            advice += _publish(work)
         advice += self.running.advice
         return report_on(str(self.path), [outcome], ran=ran, began=began, advice=advice)
 
-    def _building(self, work: WorkDirectory) -> contextlib.AbstractContextManager[Building]:
-        if self.running.resume:
-            return resumable(work.built, None, nbytes=self.path.stat().st_size)
-        return building(work.built, None)
-
-    def _begin(self, file: h5py.File) -> tuple["_Made", Known | None]:
+    def _begin(self, built: Building) -> tuple["_Made", Known | None]:
         """Return what writes the part, and what is known of the dataset before."""
-        dataset = file[self.arranged.key]
+        dataset = built.file[self.arranged.key]
         _check_seen(dataset, self.seen)
         known = Known.of(dataset) if self.running.noted() is not None else None
-        old = self._old if self.running.resume else None
+        old = self._old if built.is_resumable else None
         part = _in_part(dataset, self.arranged, self.window, self.path, self.running, old)
         return part, known
 
@@ -427,6 +410,34 @@ class _Made:
         return outcome_of(arranged.key, self.to_job(), self.target.chunk_shape)
 
 
+def _opened(
+    work: WorkDirectory, old: Path | None, libver: Any, running: Running, nbytes: int
+) -> contextlib.AbstractContextManager[Building]:
+    """Return the file that is built: a new one, a copy of the old one, or that itself."""
+    is_in_place = work.is_in_place
+    if not work.is_resumed:
+        require_space(work.path.parent, nbytes, work.target)
+        is_in_place = old is not None and is_added_in_place(old, work.built)
+    n_good_bytes = work.n_good_bytes
+    if is_in_place and not work.is_in_place:
+        redo.begin(work.path, work.target)
+    work.save_job()
+    if is_in_place:
+        return in_place(work.target, work.path, nbytes=n_good_bytes)
+    if running.resume:
+        return resumable(work.built, libver, old=old)
+    return building(work.built, libver)
+
+
+def _publish(work: WorkDirectory) -> Advice:
+    """Give a file its name, or change the one that has it; says which, of one that was there."""
+    if not work.is_in_place:
+        work.publish()
+        return ()
+    work.change()
+    return (("changed-in-place", "a large file was changed itself, by a log of the change"),)
+
+
 def _least_nbytes(item: Hdf5Item) -> int:
     """Return the bytes that a dataset takes at least, as far as that is known."""
     has_data = item.link is None and not item.arranged.given.is_empty
@@ -436,7 +447,9 @@ def _least_nbytes(item: Hdf5Item) -> int:
 def _keep(
     work: WorkDirectory, made: Sequence[_Made], built: Building, stack: contextlib.ExitStack
 ) -> Advice:
-    """Let datasets go on where an interrupted run stopped."""
+    """Let datasets go on where an interrupted run stopped, where the file can do that."""
+    if not built.is_resumable:
+        return ()
     filled = []
     targets = []
     for one in made:

@@ -19,6 +19,7 @@ from zarr.storage import StorePath
 
 from lazyio.errors import OptionError, TargetError, TargetExistsError
 from lazyio.inputs import Input
+from lazyio.safety.workdir import finish_change
 from lazyio.targets.zarr import METADATA_FILES
 
 _MODES = ("a", "w", "w-", "x", "r+")
@@ -50,7 +51,9 @@ def target_path(path: Any) -> Path:
     if is_url(path):
         msg = f"{path} is a URL, and HDF5 is written to files only; write here, then copy it"
         raise OptionError(msg)
-    return _resolved(path)
+    resolved = _resolved(path)
+    finish_change(resolved)
+    return resolved
 
 
 def _resolved(path: str | os.PathLike[str]) -> Path:

@@ -54,8 +54,16 @@ class Running:
         """
         return Noted() if self.digests or self.resume else None
 
-    def write(self, jobs: Sequence[Job], scratch: Path, unsure: Container[str] = ()) -> Ran:
+    def write(
+        self,
+        jobs: Sequence[Job],
+        scratch: Path,
+        unsure: Container[str] = (),
+        own: Path | None = None,
+    ) -> Ran:
         """Run jobs, and return how many blocks they have.
+
+        ``own`` is the file that is written, which may be read as well.
 
         Raises
         ------
@@ -75,7 +83,7 @@ class Running:
                 "call again, or remove the job with: lazyio clean"
             )
             raise ResumeError(msg) from error
-        sources = Unchanged(jobs) if self.watches_sources else None
+        sources = Unchanged(jobs, own) if self.watches_sources else None
         scheduler = scheduler_for(self.scheduler)
         ran = run(jobs, scratch=scratch, progress=self.progress, scheduler=scheduler)
         if sources is not None:

@@ -16,10 +16,12 @@ class Unchanged:
     ----------
     jobs : iterable of Job
         What they are read for.
+    own : Path, optional
+        The file that is written: where it is read too, that is not changed.
     """
 
-    def __init__(self, jobs: Iterable[Job]) -> None:
-        paths = {path for job in jobs for path, _ in _locations(job)}
+    def __init__(self, jobs: Iterable[Job], own: Path | None = None) -> None:
+        paths = {path for job in jobs for path, _ in _locations(job)} - {str(own)}
         self._seen = {path: fingerprint(path) for path in paths if Path(path).is_file()}
 
     def check(self) -> None:
