@@ -3,12 +3,14 @@
 import sys
 
 from benchmarks import chunks, comparison, memory, planning, reads
+from benchmarks.soak import kills
 
 _COMMANDS = {
     "planning": planning.main,
     "reads": reads.main,
     "chunks": chunks.main,
     "memory": memory.main,
+    "kills": kills.main,
 }
 
 

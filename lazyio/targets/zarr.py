@@ -37,6 +37,9 @@ from lazyio.targets.disk import disk_errors
 METADATA_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", NAME)
 """Files of a local store that hold no elements."""
 
+PARTIAL = ".partial"
+"""End of the name of a file that is not all there yet."""
+
 # Inner chunks of a shard may be tiny, and a write for each would cost more than encoding it.
 _BUFFER_NBYTES = 1 << 16
 
@@ -228,7 +231,7 @@ class ZarrTarget:
         if folder not in self._folders:
             os.makedirs(folder, exist_ok=True)
             self._folders.add(folder)
-        built = f"{name}.{threading.get_ident()}.partial" if self._replaces else name
+        built = f"{name}.{threading.get_ident()}{PARTIAL}" if self._replaces else name
         try:
             nbytes = _write_file(built, pieces)
             if self._replaces:

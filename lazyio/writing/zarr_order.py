@@ -41,6 +41,7 @@ from lazyio.targets.disk import disk_errors
 from lazyio.targets.window import WindowTarget
 from lazyio.targets.zarr import (
     METADATA_FILES,
+    PARTIAL,
     ZarrOptions,
     ZarrTarget,
     create_array,
@@ -318,8 +319,10 @@ class PartOfStore:
             folder = self.root if self.name else None
             work = stack.enter_context(WorkDirectory(final, folder=folder, facts=facts))
             known = Known.of(final, self.name, zarr.open_array(final, mode="r"))
-            if not work.is_resumed:
-                with disk_errors(self.root.parent):
+            with disk_errors(self.root.parent):
+                if work.is_resumed:
+                    _remove_partial(work.built)
+                else:
                     _link_tree(final, work.built)
             array = zarr.open_array(work.built, mode="r+")
             part = _in_part(array, self, noted=self.running.noted())
@@ -503,6 +506,12 @@ def _link_tree(source: Path, copy: Path) -> None:
         return other
 
     shutil.copytree(source, copy, copy_function=link)
+
+
+def _remove_partial(built: Path) -> None:
+    """Remove objects that were being written when a run was killed."""
+    for path in built.rglob(f"*{PARTIAL}"):
+        path.unlink()
 
 
 def _one_a_group(items: Sequence[ZarrItem]) -> list[str]:

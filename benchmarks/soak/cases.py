@@ -1,0 +1,182 @@
+"""Ways to write that are interrupted: what is there before, what is written, what is right."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import zarr
+
+import lazyio
+from lazyio.safety import workdir
+from lazyio.targets import building
+
+N_ROWS, N_COLUMNS = 4000, 64
+ROWS_A_CHUNK = 50
+_COMMON = {"resume": True, "workers": 2, "memory_limit": "150 KiB"}
+_OLD = np.full((300, N_COLUMNS), -7, "i2")
+
+Array = np.ndarray[Any, Any]
+
+
+def values(start: int, stop: int) -> Array:
+    """Return some rows of what is written: numbers that look random."""
+    rows = np.arange(start, stop)[:, None] * N_COLUMNS + np.arange(N_COLUMNS)
+    return ((rows * 2654435761 >> 8) % 1000).astype("i2")
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A source that takes its time, and notes in a file what is read of it."""
+
+    log: str
+    seconds: float
+    first: int = 0
+    shape: tuple[int, int] = (N_ROWS, N_COLUMNS)
+    dtype: Any = np.dtype("i2")
+    chunk_shape: None = None
+
+    def __dask_tokenize__(self) -> Any:
+        """Return a name that lasts."""
+        return "benchmarks.soak.Slow", self.first
+
+    def read(self, region: tuple[slice, ...]) -> Array:
+        """Return some rows."""
+        rows = region[0]
+        time.sleep(self.seconds)
+        with open(self.log, "a") as file:
+            file.write(f"{rows.stop - rows.start}\n")
+        return values(self.first + rows.start, self.first + rows.stop)[:, region[1]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One way to write."""
+
+    name: str
+    target: str
+    """Name of the file or store."""
+    write: Callable[[Path, Any], Any]
+    """Writes what is read from a source, or several."""
+    prepare: Callable[[Path], Any] | None = None
+    """Makes what is there before."""
+    expected: Callable[[], dict[str, Array]]
+    """What is there afterwards, by key."""
+    old: Callable[[], dict[str, Array]] | None = None
+    """What is there before."""
+    in_place: bool = False
+    """Whether the file is changed itself, as large ones are."""
+
+    def force_way(self) -> None:
+        """Have files of any size changed as this case says."""
+        limit = 0 if self.in_place else 1 << 40
+        workdir.COPIED_NBYTES = building.COPIED_NBYTES = limit
+
+    def is_old(self, folder: Path) -> bool:
+        """Return whether what was there before is there, or nothing where nothing was."""
+        path = folder / self.target
+        if self.old is None:
+            return not path.exists()
+        return _same(path, self.old())
+
+    def is_new(self, folder: Path) -> bool:
+        """Return whether all is there, for stock readers and for ``verify``."""
+        path = folder / self.target
+        if not path.exists() or not _same(path, self.expected()):
+            return False
+        return lazyio.verify(path).status == "ok"
+
+
+def _same(path: Path, arrays: dict[str, Array]) -> bool:
+    """Return whether a stock reader finds these arrays and no others."""
+    if path.suffix == ".h5":
+        with h5py.File(path, "r") as file:
+            names = {name for name in file if name != "_lazyio"}
+            return names == set(arrays) and all(
+                np.array_equal(file[name][...], array) for name, array in arrays.items()
+            )
+    found = zarr.open(path, mode="r")
+    if isinstance(found, zarr.Array):
+        return list(arrays) == [""] and np.array_equal(found[...], arrays[""])
+    return set(found.array_keys()) == set(arrays) and all(
+        np.array_equal(found[name][...], array) for name, array in arrays.items()
+    )
+
+
+def _all() -> Array:
+    return values(0, N_ROWS)
+
+
+def _hdf5(key: str = "data", **options: Any) -> Callable[[Path, Any], Any]:
+    chunks = {"chunks": (ROWS_A_CHUNK, 32)} if "region" not in options else {}
+
+    def write(path: Path, source: Any) -> Any:
+        return lazyio.to_hdf5(lazyio.from_source(source), path, key, **chunks, **_COMMON, **options)
+
+    return write
+
+
+def _zarr(name: str | None = None, **options: Any) -> Callable[[Path, Any], Any]:
+    def write(path: Path, source: Any) -> Any:
+        array = lazyio.from_source(source)
+        return lazyio.to_zarr(array, path, name, **_COMMON, **options)
+
+    return write
+
+
+def _graph(path: Path, source: Any) -> Any:
+    array = lazyio.from_source(source, chunks=(100, N_COLUMNS)).map_blocks(np.ascontiguousarray)
+    return lazyio.to_hdf5(array, path, chunks=(ROWS_A_CHUNK, N_COLUMNS), **_COMMON)
+
+
+def _old_hdf5(path: Path) -> None:
+    lazyio.to_hdf5(_OLD, path, "old", chunks=(40, 24), maxshape=(None, None))
+
+
+def _old_zarr(path: Path) -> None:
+    lazyio.to_zarr(_OLD, path, "old", chunks=(40, 24))
+
+
+def _overwritten() -> Array:
+    whole = np.zeros((N_ROWS + 100, N_COLUMNS), "i2")
+    whole[:300] = _OLD
+    whole[100:] = _all()
+    return whole
+
+
+_REGION = {"region": np.s_[100 : N_ROWS + 100, :]}
+_GZIP = {"compression": "gzip", "compression_opts": 1}
+_IS_OLD = {"old": lambda: {"old": _OLD}}
+_ADDED = {"expected": lambda: {"old": _OLD, "new": _all()}, **_IS_OLD}
+_CHANGED = {"expected": lambda: {"old": _overwritten()}, **_IS_OLD}
+_NEW_HDF5 = {"target": "x.h5", "expected": lambda: {"data": _all()}}
+_NEW_ZARR = {"target": "x.zarr", "expected": lambda: {"": _all()}}
+_AT_HDF5 = {"target": "x.h5", "prepare": _old_hdf5}
+_AT_ZARR = {"target": "x.zarr", "prepare": _old_zarr}
+
+CASES = {
+    case.name: case
+    for case in (
+        Case(name="hdf5", write=_hdf5(), **_NEW_HDF5),
+        Case(name="hdf5-gzip", write=_hdf5(**_GZIP), **_NEW_HDF5),
+        Case(name="hdf5-szip", write=_hdf5(compression="szip"), **_NEW_HDF5),
+        Case(name="hdf5-graph", write=_graph, **_NEW_HDF5),
+        Case(name="zarr", write=_zarr(chunks=(ROWS_A_CHUNK, 32)), **_NEW_ZARR),
+        Case(name="zarr-sharded", write=_zarr(chunks=(25, 32), shards=(50, 64)), **_NEW_ZARR),
+        Case(name="hdf5-added", write=_hdf5("new", **_GZIP), **_AT_HDF5, **_ADDED),
+        Case(name="hdf5-in-place", write=_hdf5("new"), **_AT_HDF5, **_ADDED, in_place=True),
+        Case(name="hdf5-part", write=_hdf5("old", **_REGION), **_AT_HDF5, **_CHANGED),
+        Case(
+            name="hdf5-part-in-place",
+            write=_hdf5("old", **_REGION),
+            **_AT_HDF5,
+            **_CHANGED,
+            in_place=True,
+        ),
+        Case(name="zarr-added", write=_zarr("new", chunks=(50, 32)), **_AT_ZARR, **_ADDED),
+        Case(name="zarr-part", write=_zarr("old", **_REGION), **_AT_ZARR, **_CHANGED),
+    )
+}
