@@ -3,7 +3,7 @@
 import sys
 
 from benchmarks import chunks, comparison, memory, planning, reads
-from benchmarks.soak import kills
+from benchmarks.soak import flips, kills
 
 _COMMANDS = {
     "planning": planning.main,
@@ -11,6 +11,7 @@ _COMMANDS = {
     "chunks": chunks.main,
     "memory": memory.main,
     "kills": kills.main,
+    "flips": flips.main,
 }
 
 

@@ -28,8 +28,8 @@ from lazyio.sources.files import existing
 from lazyio.sources.hdf5 import dataset_keys, open_hdf5
 from lazyio.sources.lookup import SUFFIXES, format_of
 from lazyio.sources.zarr import array_paths, zarr_source
+from lazyio.verifying.apart import verify_apart
 from lazyio.verifying.findings import DAMAGED, INCOMPLETE, OK, UNVERIFIABLE
-from lazyio.verifying.verify import verify
 from lazyio.writing.into_hdf5 import to_hdf5
 from lazyio.writing.into_zarr import to_zarr
 
@@ -354,7 +354,7 @@ def _recover(arguments: argparse.Namespace) -> None:
 
 def _verify(arguments: argparse.Namespace) -> int:
     path, _, key = arguments.path.partition("::")
-    report = verify(path, key or None, deep=not arguments.quick)
+    report = verify_apart(path, key or None, deep=not arguments.quick)
     print(json.dumps(report.to_dict()) if arguments.json else report)
     return _OF_STATUS[report.status]
 

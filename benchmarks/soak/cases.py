@@ -15,6 +15,7 @@ from lazyio.safety import workdir
 from lazyio.targets import building
 
 N_ROWS, N_COLUMNS = 4000, 64
+_DTYPE = np.dtype("i2")
 ROWS_A_CHUNK = 50
 _COMMON = {"resume": True, "workers": 2, "memory_limit": "150 KiB"}
 _OLD = np.full((300, N_COLUMNS), -7, "i2")
@@ -36,7 +37,7 @@ class Slow:
     seconds: float
     first: int = 0
     shape: tuple[int, int] = (N_ROWS, N_COLUMNS)
-    dtype: Any = np.dtype("i2")
+    dtype: Any = _DTYPE
     chunk_shape: None = None
 
     def __dask_tokenize__(self) -> Any:

@@ -62,9 +62,11 @@ def _paths(root: Path, findings: Findings) -> list[str]:
             item = zarr.open(root, mode="r")
             paths = array_paths(item) if isinstance(item, zarr.Group) else [""]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        if not marked:
-            findings.damage(None, f"it cannot be opened as Zarr: {error}")
+        findings.damage(None, f"it cannot be opened as Zarr: {error}")
         paths = []
+    else:
+        for name in sorted(marked - set(paths)):
+            findings.damage(_shown(name), "it cannot be reached: its metadata or a group's are bad")
     return sorted({*paths, *marked})
 
 
