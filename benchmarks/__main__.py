@@ -3,7 +3,7 @@
 import sys
 
 from benchmarks import chunks, comparison, memory, planning, reads
-from benchmarks.soak import flips, kills
+from benchmarks.soak import flips, kills, states
 
 _COMMANDS = {
     "planning": planning.main,
@@ -12,6 +12,7 @@ _COMMANDS = {
     "memory": memory.main,
     "kills": kills.main,
     "flips": flips.main,
+    "states": states.main,
 }
 
 

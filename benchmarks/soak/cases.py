@@ -14,7 +14,7 @@ import lazyio
 from lazyio.safety import workdir
 from lazyio.targets import building
 
-N_ROWS, N_COLUMNS = 4000, 64
+N_COLUMNS = 64
 _DTYPE = np.dtype("i2")
 ROWS_A_CHUNK = 50
 _COMMON = {"resume": True, "workers": 2, "memory_limit": "150 KiB"}
@@ -35,14 +35,18 @@ class Slow:
 
     log: str
     seconds: float
-    first: int = 0
-    shape: tuple[int, int] = (N_ROWS, N_COLUMNS)
+    n_rows: int
     dtype: Any = _DTYPE
     chunk_shape: None = None
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.n_rows, N_COLUMNS
+
     def __dask_tokenize__(self) -> Any:
         """Return a name that lasts."""
-        return "benchmarks.soak.Slow", self.first
+        return "benchmarks.soak.Slow", self.n_rows
 
     def read(self, region: tuple[slice, ...]) -> Array:
         """Return some rows."""
@@ -50,7 +54,7 @@ class Slow:
         time.sleep(self.seconds)
         with open(self.log, "a") as file:
             file.write(f"{rows.stop - rows.start}\n")
-        return values(self.first + rows.start, self.first + rows.stop)[:, region[1]]
+        return values(rows.start, rows.stop)[:, region[1]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +111,6 @@ def _same(path: Path, arrays: dict[str, Array]) -> bool:
     )
 
 
-def _all() -> Array:
-    return values(0, N_ROWS)
-
-
 def _hdf5(key: str = "data", **options: Any) -> Callable[[Path, Any], Any]:
     chunks = {"chunks": (ROWS_A_CHUNK, 32)} if "region" not in options else {}
 
@@ -141,43 +141,47 @@ def _old_zarr(path: Path) -> None:
     lazyio.to_zarr(_OLD, path, "old", chunks=(40, 24))
 
 
-def _overwritten() -> Array:
-    whole = np.zeros((N_ROWS + 100, N_COLUMNS), "i2")
+def _overwritten(n_rows: int) -> Array:
+    whole = np.zeros((max(300, n_rows + 100), N_COLUMNS), "i2")
     whole[:300] = _OLD
-    whole[100:] = _all()
+    whole[100 : 100 + n_rows] = values(0, n_rows)
     return whole
 
 
-_REGION = {"region": np.s_[100 : N_ROWS + 100, :]}
 _GZIP = {"compression": "gzip", "compression_opts": 1}
 _IS_OLD = {"old": lambda: {"old": _OLD}}
-_ADDED = {"expected": lambda: {"old": _OLD, "new": _all()}, **_IS_OLD}
-_CHANGED = {"expected": lambda: {"old": _overwritten()}, **_IS_OLD}
-_NEW_HDF5 = {"target": "x.h5", "expected": lambda: {"data": _all()}}
-_NEW_ZARR = {"target": "x.zarr", "expected": lambda: {"": _all()}}
 _AT_HDF5 = {"target": "x.h5", "prepare": _old_hdf5}
 _AT_ZARR = {"target": "x.zarr", "prepare": _old_zarr}
 
-CASES = {
-    case.name: case
-    for case in (
-        Case(name="hdf5", write=_hdf5(), **_NEW_HDF5),
-        Case(name="hdf5-gzip", write=_hdf5(**_GZIP), **_NEW_HDF5),
-        Case(name="hdf5-szip", write=_hdf5(compression="szip"), **_NEW_HDF5),
-        Case(name="hdf5-graph", write=_graph, **_NEW_HDF5),
-        Case(name="zarr", write=_zarr(chunks=(ROWS_A_CHUNK, 32)), **_NEW_ZARR),
-        Case(name="zarr-sharded", write=_zarr(chunks=(25, 32), shards=(50, 64)), **_NEW_ZARR),
-        Case(name="hdf5-added", write=_hdf5("new", **_GZIP), **_AT_HDF5, **_ADDED),
-        Case(name="hdf5-in-place", write=_hdf5("new"), **_AT_HDF5, **_ADDED, in_place=True),
-        Case(name="hdf5-part", write=_hdf5("old", **_REGION), **_AT_HDF5, **_CHANGED),
+
+def cases(n_rows: int) -> dict[str, Case]:
+    """Return the cases for an array of so many rows, by name."""
+    region = {"region": np.s_[100 : n_rows + 100, :]}
+    new_hdf5 = {"target": "x.h5", "expected": lambda: {"data": values(0, n_rows)}}
+    new_zarr = {"target": "x.zarr", "expected": lambda: {"": values(0, n_rows)}}
+    added = {"expected": lambda: {"old": _OLD, "new": values(0, n_rows)}, **_IS_OLD}
+    changed = {"expected": lambda: {"old": _overwritten(n_rows)}, **_IS_OLD}
+    made = (
+        Case(name="hdf5", write=_hdf5(), **new_hdf5),
+        Case(name="hdf5-gzip", write=_hdf5(**_GZIP), **new_hdf5),
+        Case(name="hdf5-szip", write=_hdf5(compression="szip"), **new_hdf5),
+        Case(name="hdf5-graph", write=_graph, **new_hdf5),
+        Case(name="zarr", write=_zarr(chunks=(ROWS_A_CHUNK, 32)), **new_zarr),
+        Case(name="zarr-sharded", write=_zarr(chunks=(25, 32), shards=(50, 64)), **new_zarr),
+        Case(name="hdf5-added", write=_hdf5("new", **_GZIP), **_AT_HDF5, **added),
+        Case(name="hdf5-in-place", write=_hdf5("new"), **_AT_HDF5, **added, in_place=True),
+        Case(name="hdf5-part", write=_hdf5("old", **region), **_AT_HDF5, **changed),
         Case(
             name="hdf5-part-in-place",
-            write=_hdf5("old", **_REGION),
+            write=_hdf5("old", **region),
             **_AT_HDF5,
-            **_CHANGED,
+            **changed,
             in_place=True,
         ),
-        Case(name="zarr-added", write=_zarr("new", chunks=(50, 32)), **_AT_ZARR, **_ADDED),
-        Case(name="zarr-part", write=_zarr("old", **_REGION), **_AT_ZARR, **_CHANGED),
+        Case(name="zarr-added", write=_zarr("new", chunks=(50, 32)), **_AT_ZARR, **added),
+        Case(name="zarr-part", write=_zarr("old", **region), **_AT_ZARR, **changed),
     )
-}
+    return {case.name: case for case in made}
+
+
+NAMES = list(cases(1))

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.options import add_shared, chosen_from, output_folder, save
-from benchmarks.soak.cases import CASES, N_ROWS, Case, Slow
+from benchmarks.soak.cases import NAMES, Case, Slow, cases
 from lazyio.safety.workdir import recover
 
+_N_ROWS = 4000
 _WORKERS = 2
 
 
@@ -55,9 +56,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=None, help="by default another every time")
     parser.add_argument(
         "--cases",
-        type=chosen_from(CASES),
-        default=list(CASES),
-        help=f"comma-separated, of {', '.join(CASES)} (default: all)",
+        type=chosen_from(NAMES),
+        default=NAMES,
+        help=f"comma-separated, of {', '.join(NAMES)} (default: all)",
     )
     given = parser.parse_args(arguments)
     n_kills = 24 if given.short else given.kills
@@ -67,7 +68,7 @@ def main(arguments: list[str]) -> int:
     with output_folder(given.data) as folder:
         for at, name in enumerate(given.cases):
             wanted = n_kills // len(given.cases) + (at < n_kills % len(given.cases))
-            tally = soak(CASES[name], folder / "soak", wanted, random.Random(seed + at))
+            tally = soak(cases(_N_ROWS)[name], folder / "soak", wanted, random.Random(seed + at))
             print(tally.line(), flush=True)
             tallies.append(tally)
     save(given.json, seed=seed, tallies=[vars(tally) for tally in tallies])
@@ -98,7 +99,7 @@ def soak(case: Case, folder: Path, n_kills: int, rng: random.Random) -> Tally:
                 break
         tally.n_jobs += 1
         reads = _rows_read(folder)
-        again = sum(reads) - N_ROWS
+        again = sum(reads) - _N_ROWS
         tally.n_rows_again += again
         if again > killed * _WORKERS * max(reads):
             tally.n_violations += 1
@@ -121,7 +122,7 @@ def _run(case: Case, folder: Path, seconds: float) -> bool:
         status = 1
         try:
             case.force_way()
-            case.write(folder / case.target, Slow(str(folder / "log"), 0.004))
+            case.write(folder / case.target, Slow(str(folder / "log"), 0.004, _N_ROWS))
             status = 0
         except BaseException:  # noqa: BLE001 - said here, and counted by the parent
             traceback.print_exc()

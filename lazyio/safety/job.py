@@ -8,6 +8,7 @@ from typing import Any
 
 from lazyio.errors import ResumeError
 from lazyio.safety.digests import digest_of_value
+from lazyio.safety.sync import write_whole
 
 FORMAT = 1
 
@@ -25,7 +26,7 @@ def save(path: Path, facts: Facts) -> None:
     """Write what a job is, whole or not at all."""
     built = path.with_suffix(".partial")
     held = {"format": FORMAT, "facts": dict(facts)}
-    built.write_text(json.dumps(held | {"digest": digest_of_value(held)}))
+    write_whole(built, json.dumps(held | {"digest": digest_of_value(held)}).encode())
     os.replace(built, path)
 
 

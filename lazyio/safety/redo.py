@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lazyio.safety.digests import digest_of
-from lazyio.safety.sync import sync_folder
+from lazyio.safety.sync import sync_folder, write_whole
 
 BASE, LOG = "base", "redo"
 """In a hidden folder: the size that the file had, and the log."""
@@ -98,10 +98,7 @@ class RedoLog:
 
 def begin(folder: Path, target: Path) -> None:
     """Note what a file is like before anything is written behind its end."""
-    with open(folder / BASE, "w") as file:
-        file.write(f"{target.stat().st_size} {head_of(target)}")
-        file.flush()
-        os.fsync(file.fileno())
+    write_whole(folder / BASE, f"{target.stat().st_size} {head_of(target)}".encode())
     sync_folder(folder)
 
 

@@ -33,6 +33,24 @@ def sync_folder(path: Path) -> None:
         _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a small file and have it on the disk.
+
+    Raises
+    ------
+    OSError
+        When the disk is full or fails.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        done = 0
+        while done < len(data):
+            done += os.write(descriptor, data[done:])
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_tree(root: Path) -> None:
     """Have all below a folder on the disk."""
     files, folders = [], []

@@ -19,7 +19,7 @@ from lazyio.safety import lock, redo
 from lazyio.safety.journal import Record
 from lazyio.safety.workdir import COPIED_NBYTES
 from lazyio.targets.disk import disk_errors
-from lazyio.targets.hdf5 import Hdf5Target, hidden_file
+from lazyio.targets.hdf5 import Hdf5Target, check_libver, hidden_file
 from lazyio.targets.layout_engine import EngineError, LayoutEngine
 from lazyio.targets.payloads import InPlace, Spool
 
@@ -68,6 +68,29 @@ class Building:
         """Say that all payloads have landed."""
 
 
+class Guarded(Building):
+    """A file in which libhdf5 writes elements, and does not see a full disk.
+
+    Parameters
+    ----------
+    engine : LayoutEngine
+        Through which it writes.
+    """
+
+    def __init__(self, engine: LayoutEngine) -> None:
+        super().__init__(engine.file)
+        self._engine = engine
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Call something that uses the file, on the thread that may."""
+        with disk_errors(self._engine.path.parent.parent):
+            return self._engine.call(function)
+
+    def prepare(self, target: Hdf5Target, _dataset: h5py.Dataset) -> None:
+        """Tell a target how to find out what has gone wrong."""
+        target.check = self._engine.check
+
+
 class Resumable(Building):
     """A file on which a job can be gone on with.
 
@@ -90,7 +113,10 @@ class Resumable(Building):
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Call something that uses the file, on the thread that may."""
-        return function() if self._engine is None else self._engine.call(function)
+        if self._engine is None:
+            return function()
+        with disk_errors(self._engine.path.parent):
+            return self._engine.call(function)
 
     def prepare(self, target: Hdf5Target, dataset: h5py.Dataset) -> None:
         """Tell a target where its payloads go."""
@@ -141,6 +167,33 @@ def building(path: Path, libver: Any) -> Iterator[Building]:
     """Open a hidden file, and close it whatever happens; see :func:`hidden_file`."""
     with hidden_file(path, libver) as file:
         yield Building(file)
+
+
+@contextlib.contextmanager
+def guarded(path: Path, libver: Any, *, nbytes: int) -> Iterator[Building]:
+    """Open a hidden file in which libhdf5 itself writes elements.
+
+    On a full disk it would end the process (h5py#1120).
+
+    Parameters
+    ----------
+    path : Path
+        The hidden file; made if it is not there.
+    libver : optional
+        File format bounds, as in h5py.
+    nbytes : int
+        Bytes that it has already.
+    """
+    check_libver(libver)
+    with disk_errors(path.parent.parent):
+        engine = LayoutEngine(path, libver, nbytes=nbytes, holds=False)
+    try:
+        yield Guarded(engine)
+    except BaseException:
+        engine.abandon()
+        raise
+    with disk_errors(path.parent.parent):
+        engine.close()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lazyio.errors import TargetError
+from lazyio.errors import LazyioError, TargetError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -22,7 +22,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except TargetError:
+    except LazyioError:
         raise
     except (OSError, RuntimeError) as error:
         raise target_error(error, folder) from error

@@ -102,6 +102,8 @@ class Hdf5Target:
         """Takes the chunks of a job that can be gone on with; else they go into the file at once.
         """
         self._old = old
+        self.check: Callable[[], object] | None = None
+        """Raises what libhdf5 was not told of, after it has written elements."""
         self.keeping: Keeping | None = None
         """Chunks that are there from a run that was killed, and the journal."""
         self._grid = grid_shape(self.shape, chunk_shape)
@@ -148,6 +150,9 @@ class Hdf5Target:
             self._write_direct_chunk(corner, payload, mask)
         except (OSError, RuntimeError) as error:
             raise target_error(error, self._folder) from error
+        if self.check is not None:
+            with disk_errors(self._folder):
+                self.check()
         if self._noted is not None:
             self._noted.note(flat_index(index, self._grid), digest_of(payload, seed=mask))
         with self._lock:
@@ -179,6 +184,8 @@ class Hdf5Target:
             chunk = chunk.view(self.dtype)
         with self._lock, disk_errors(self._folder):
             self._dataset[region or ()] = chunk
+            if self.check is not None:
+                self.check()
             if self._noted is not None:
                 self._to_read_back |= pieces_in(self._dataset, region)
 

@@ -113,14 +113,17 @@ class HeldFile:
         Bytes that are there already.
     name : str
         What h5py calls it.
+    holds : bool
+        Whether what is written is held; else it goes to the file at once.
     """
 
-    def __init__(self, descriptor: int, nbytes: int, name: str) -> None:
+    def __init__(self, descriptor: int, nbytes: int, name: str, *, holds: bool = True) -> None:
         self.held = Held()
         self.end = nbytes
         self.failed: BaseException | None = None
         self.passes_large = False
         """Whether large writes beyond what was there go to the file at once."""
+        self._holds = holds
         self._base = nbytes
         self._descriptor = descriptor
         self._name = name
@@ -203,7 +206,8 @@ class HeldFile:
                 self._caught = at, nbytes, offset
                 self.held.drop(at, nbytes)
                 return
-        if self.passes_large and nbytes >= _LARGE_NBYTES and at >= self._base:
+        is_large = self.passes_large and nbytes >= _LARGE_NBYTES and at >= self._base
+        if is_large or not self._holds:
             write_at(self._descriptor, view, at)
             self.held.drop(at, nbytes)
             return
@@ -243,10 +247,19 @@ class LayoutEngine:
     log : RedoLog, optional
         Takes what belongs over those bytes, where the file is one that others
         read. It is committed when the file is closed.
+    holds : bool
+        Whether metadata are held until then. Else the engine does no more than
+        keep errors of the file system from libhdf5, which may crash on them.
     """
 
     def __init__(
-        self, path: Path, libver: Any, *, nbytes: int = 0, log: RedoLog | None = None
+        self,
+        path: Path,
+        libver: Any,
+        *,
+        nbytes: int = 0,
+        log: RedoLog | None = None,
+        holds: bool = True,
     ) -> None:
         self.path = path
         self._base = nbytes
@@ -255,7 +268,7 @@ class LayoutEngine:
         self._lock = threading.Lock()
         # libhdf5 is called on a thread of its own, which no signal interrupts.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lazyio-layout")
-        self._object = HeldFile(self._descriptor, nbytes, str(path))
+        self._object = HeldFile(self._descriptor, nbytes, str(path), holds=holds)
         mode = "r+" if nbytes else "w"
         try:
             self.file: h5py.File = self.call(
@@ -337,6 +350,10 @@ class LayoutEngine:
         if self._log is not None and address < self._base:
             return self._log.payload(address, nbytes)
         return os.pread(self._descriptor, nbytes, address)
+
+    def check(self) -> None:
+        """Raise what has gone wrong below libhdf5, if anything has."""
+        self._raise_failure()
 
     def finishing(self) -> None:
         """From now on no more places are reserved: large data go to the file at once."""

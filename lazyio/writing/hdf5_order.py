@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from lazyio.codecs.encode import encoder_for
 from lazyio.elements import TEXT, is_text
 from lazyio.errors import BlockError, TargetError
 from lazyio.grid import Region, box_shape
@@ -34,6 +35,7 @@ from lazyio.spec import Shape
 from lazyio.targets.building import (
     Building,
     building,
+    guarded,
     in_place,
     is_added_in_place,
     resumable,
@@ -131,7 +133,8 @@ class NewDatasets:
             # Again, now that no other writer can publish between the check and the copy.
             old = self.path if self.check() else None
             nbytes = 0 if work.is_resumed else sum(map(_least_nbytes, self.items))
-            opened = _opened(work, old, self.libver, self.running, nbytes)
+            is_plain = not any(map(_needs_libhdf5, self.items))
+            opened = _opened(work, old, self.libver, self.running, nbytes, is_plain=is_plain)
             with opened as built, contextlib.ExitStack() as inner:
                 made = built.call(
                     lambda: _make(
@@ -267,7 +270,7 @@ class PartOfFile:
         with contextlib.ExitStack() as stack:
             work = stack.enter_context(WorkDirectory(self.path, facts=facts))
             refuse_unusable(self.path, self.arranged.key)
-            opened = _opened(work, self.path, None, self.running, 0)
+            opened = _opened(work, self.path, None, self.running, 0, is_plain=False)
             with opened as built, contextlib.ExitStack() as inner:
                 part, known = built.call(lambda: self._begin(built))
                 advice = _keep(work, [part], built, inner)
@@ -411,7 +414,13 @@ class _Made:
 
 
 def _opened(
-    work: WorkDirectory, old: Path | None, libver: Any, running: Running, nbytes: int
+    work: WorkDirectory,
+    old: Path | None,
+    libver: Any,
+    running: Running,
+    nbytes: int,
+    *,
+    is_plain: bool,
 ) -> contextlib.AbstractContextManager[Building]:
     """Return the file that is built: a new one, a copy of the old one, or that itself."""
     is_in_place = work.is_in_place
@@ -426,7 +435,16 @@ def _opened(
         return in_place(work.target, work.path, nbytes=n_good_bytes)
     if running.resume:
         return resumable(work.built, libver, old=old)
-    return building(work.built, libver)
+    if is_plain:
+        return building(work.built, libver)
+    return guarded(work.built, libver, nbytes=0 if old is None else n_good_bytes)
+
+
+def _needs_libhdf5(item: Hdf5Item) -> bool:
+    """Return whether libhdf5 has to encode elements, or to write them where there are no chunks."""
+    plan, options = item.arranged.plan, item.options
+    has_chunks = bool(plan.shape) and not options.is_contiguous and not is_text(plan.dtype)
+    return not has_chunks or encoder_for(options.filters, plan.dtype.itemsize) is None
 
 
 def _publish(work: WorkDirectory) -> Advice:
@@ -449,6 +467,9 @@ def _keep(
 ) -> Advice:
     """Let datasets go on where an interrupted run stopped, where the file can do that."""
     if not built.is_resumable:
+        for one in made:
+            if one.target is not None:
+                built.prepare(one.target, one.dataset)
         return ()
     filled = []
     targets = []
