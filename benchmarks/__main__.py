@@ -1,16 +1,18 @@
-"""``python -m benchmarks [planning | reads | chunks | memory] [options]``."""
+"""``python -m benchmarks [COMMAND] [options]``; see ``_COMMANDS``."""
 
 import sys
 
 from benchmarks import chunks, comparison, memory, planning, reads
-from benchmarks.soak import flips, kills, states
+from benchmarks.soak import cost, flips, kills, peers, states
 
 _COMMANDS = {
     "planning": planning.main,
     "reads": reads.main,
     "chunks": chunks.main,
     "memory": memory.main,
+    "cost": cost.main,
     "kills": kills.main,
+    "peers": peers.main,
     "flips": flips.main,
     "states": states.main,
 }

@@ -50,11 +50,13 @@ def check_store(root: Path, key: str | None, findings: Findings, *, deep: bool) 
 
 def _paths(root: Path, findings: Findings) -> list[str]:
     """Return the paths of all arrays, also of those whose metadata are damaged."""
-    marked = {
-        str(Path(folder).relative_to(root)).removeprefix(".")
-        for folder, _, names in os.walk(root)
-        if NAME in names
-    }
+    marked = set()
+    for folder, below, names in os.walk(root):
+        # What is being written has no place in the store yet.
+        below[:] = [name for name in below if not name.endswith(".lazyio")]
+        if NAME in names:
+            inside = os.path.relpath(folder, root)
+            marked.add("" if inside == os.curdir else inside)
     try:
         with warnings.catch_warnings():
             # Of what is no array, or none any more: that is for us to say.
