@@ -22,6 +22,7 @@ from lazyio.elements import DTYPE_ATTRIBUTE
 from lazyio.errors import LazyioError, OptionError, UnknownFormatError
 from lazyio.opening.reading import open as open_lazily
 from lazyio.planner import plan
+from lazyio.run.write import RESUMING
 from lazyio.safety.workdir import clean, leftovers, recover
 from lazyio.sizes import format_size
 from lazyio.sources.files import existing
@@ -242,6 +243,8 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 def _convert(arguments: argparse.Namespace) -> None:
     array, source_key = _open(arguments)
+    if arguments.resume and not arguments.verbose:
+        _tell_of_resuming()
     kind = arguments.format or _TARGET_SUFFIXES.get(Path(arguments.target).suffix.lower())
     if kind is None:
         msg = (
@@ -283,6 +286,15 @@ def _convert(arguments: argparse.Namespace) -> None:
             attributes=attributes,
         )
     print(report)
+
+
+def _tell_of_resuming() -> None:
+    """Have the one message printed that says how much an earlier run has done."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda record: record.getMessage().startswith(RESUMING))
+    logger = logging.getLogger("lazyio")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
 
 
 def _attributes(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -247,6 +248,7 @@ def test_signals(tmp_path, number, status, options, suffix):
         assert "is kept, run the same command again to go on" in err
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 0, done.stderr
+        assert re.search(r"^resuming: [1-9]\d*/\d+ blocks$", done.stderr, re.MULTILINE)
         assert lazyio.verify(path).status == "ok"
     else:
         assert "nothing was left behind" in err
@@ -310,3 +312,21 @@ print(len(seen))
 def test_limits_are_those_of_the_system():
     """What the tests above lower is there to be lowered."""
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 40
+
+
+def test_a_second_ctrl_c(tmp_path, suffix):
+    """It ends at once, and what was there stays."""
+    np.save(tmp_path / "source.npy", VALUES)
+    path, log = tmp_path / f"x.{suffix}", tmp_path / "log"
+    write(OLD, path)
+    command = [sys.executable, "-c", SLOW.replace("0.05", "2"), str(path), str(log), "--overwrite"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path)
+    while not log.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    process.wait(timeout=30)
+    assert process.returncode != 0
+    np.testing.assert_array_equal(read(path), OLD)

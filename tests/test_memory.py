@@ -18,6 +18,8 @@ cases = {
     "aligned": dict(),
     "misaligned": dict(chunks=(5000, 100)),
     "channel-major": dict(chunks=(65536, 1)),
+    "resume": dict(resume=True),
+    "tiny-resume": dict(chunks=(64, 32), resume=True),
 }
 
 def write(path, limit):
@@ -43,7 +45,9 @@ print(json.dumps({"growth": resident() - before}))
 """
 
 
-@pytest.mark.parametrize("case", ["aligned", "misaligned", "channel-major"])
+@pytest.mark.parametrize(
+    "case", ["aligned", "misaligned", "channel-major", "resume", "tiny-resume"]
+)
 @pytest.mark.parametrize("target", [[], ["zarr"]], ids=["hdf5", "zarr"])
 def test_growth_stays_within_the_limit(tmp_path, case, target) -> None:
     """An array eight times the limit, in whatever chunks, grows the process by less."""

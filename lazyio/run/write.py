@@ -1,5 +1,6 @@
 """Writing arrays to their targets: blocks in, whole chunks out, then done."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ from lazyio.safety.keeping import Keeping
 from lazyio.sources.base import Source, fills_memory, lies_in_rows
 from lazyio.spec import nbytes_of
 from lazyio.targets.base import Target
+
+logger = logging.getLogger("lazyio")
+
+RESUMING = "resuming:"
+"""How the message begins that says how many blocks are there already."""
 
 Convert = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
@@ -153,6 +159,8 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
         )
         parts = [_begin(job, pieces, told) for job in busy]
         n_kept = sum(map(_tell_kept, parts))
+        if n_kept:
+            logger.info("%s %d/%d blocks", RESUMING, n_kept, n_blocks)
         for part in parts:
             if part.job.source is not None:
                 _from_source(part, part.job.source)
