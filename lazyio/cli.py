@@ -23,7 +23,7 @@ from lazyio.errors import LazyioError, OptionError, UnknownFormatError
 from lazyio.opening.reading import open as open_lazily
 from lazyio.planner import plan
 from lazyio.run.write import RESUMING
-from lazyio.safety.workdir import clean, leftovers, recover
+from lazyio.safety.leftovers import clean, leftovers, recover
 from lazyio.sizes import format_size
 from lazyio.sources.files import existing
 from lazyio.sources.hdf5 import dataset_keys, open_hdf5

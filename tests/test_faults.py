@@ -18,7 +18,7 @@ import zarr
 
 import lazyio
 from lazyio.errors import SourceChangedError, TargetError
-from lazyio.safety.workdir import leftovers
+from lazyio.safety.leftovers import leftovers
 
 VALUES = np.arange(40_000, dtype="i4").reshape(400, 100)
 OLD = np.ones(5)

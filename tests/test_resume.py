@@ -16,7 +16,8 @@ from zarr.codecs import GzipCodec
 
 import lazyio
 from lazyio.errors import BlockError, OptionError, ResumeError, TargetExistsError
-from lazyio.safety.workdir import hidden_path, leftovers
+from lazyio.safety.leftovers import leftovers
+from lazyio.safety.workdir import hidden_path
 
 VALUES = np.arange(4000, dtype="i4").reshape(200, 20)
 

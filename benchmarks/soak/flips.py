@@ -107,7 +107,7 @@ def _outcome(path: Path) -> str:
     """Return what becomes of a damaged file, tried in another process."""
     child = os.fork()
     if not child:
-        status = 9
+        status = 1  # Raising is not finding.
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             status = 0 if lazyio.verify(path).status != "ok" else 2 if is_as_written(path) else 1

@@ -67,13 +67,13 @@ def load(file: h5py.File, key: str) -> Table | None:
     ValueError
         When they are damaged.
     """
-    group = file.get(f"{GROUP}/{_escaped(key)}")
-    if group is None:
-        return None
     try:
+        group = file.get(f"{GROUP}/{_escaped(key)}")
+        if group is None:
+            return None
         head = group["head"][...].tobytes().decode()
         rows = group["rows"][...]
-    except (KeyError, OSError, RuntimeError, UnicodeDecodeError, AttributeError) as error:
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         msg = f"its digests cannot be read: {error}"
         raise ValueError(msg) from error
     if rows.ndim != 2 or rows.shape[1] != 3 or rows.dtype.kind != "u":

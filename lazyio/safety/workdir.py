@@ -15,14 +15,12 @@ import os
 import shutil
 import stat
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from lazyio.errors import ResumeError, TargetError, TargetLockedError
 from lazyio.safety import job, lock, redo
-from lazyio.safety.journal import last_of_each, records_in
 from lazyio.safety.sync import sync_file, sync_folder, sync_tree
 
 logger = logging.getLogger("lazyio")
@@ -295,7 +293,7 @@ class WorkDirectory:
 
     def _clear(self) -> None:
         """Remove what a run leaves; put back an old target that has no successor."""
-        _remove(self.path, self.target)
+        remove_all_of(self.path, self.target)
 
 
 def hidden_path(target: Path, folder: Path | None = None) -> Path:
@@ -304,124 +302,7 @@ def hidden_path(target: Path, folder: Path | None = None) -> Path:
     return folder / _hidden_name(str(target.relative_to(folder)).replace(os.sep, "%2F"))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Leftover:
-    """A hidden folder, of a run that is at work or was killed."""
-
-    path: Path
-    """The folder."""
-    target: Path
-    """What was to be written."""
-    is_resumable: bool
-    """Whether it holds a job that can be gone on with."""
-    n_chunks: int
-    """Chunks of that job that are noted as written."""
-    is_locked: bool
-    """Whether a run is at work on it."""
-
-    def __str__(self) -> str:
-        """Return what it is, and what to do with it."""
-        if self.is_locked:
-            return f"{self.target}: is being written"
-        if self.is_resumable:
-            return (
-                f"{self.target}: an interrupted job, {self.n_chunks} chunks written; go on by the "
-                f"same call with resume=True, or remove it with: lazyio clean {self.target}"
-            )
-        return f"{self.target}: left by a killed run; the next one removes it, or lazyio clean"
-
-
-def leftovers(target: Path) -> list[Leftover]:
-    """Return the hidden folders of a target, and of the arrays in it where it is a store."""
-    found = [(hidden_path(target), target)]
-    if target.is_dir():
-        found += [
-            (Path(entry.path), target / _name_of(entry.name))
-            for entry in os.scandir(target)
-            if entry.name.startswith(".") and entry.name.endswith(".lazyio")
-        ]
-    return [_leftover(path, of) for path, of in found if path.is_dir()]
-
-
-def recover(target: Path) -> list[str]:
-    """Finish, or take back, changes of a target that were interrupted.
-
-    Returns
-    -------
-    list of str
-        What was done; interrupted jobs that can be gone on with are left alone.
-
-    Raises
-    ------
-    TargetLockedError
-        When a run is at work.
-    """
-    told = []
-    for left in leftovers(target):
-        if left.is_resumable and not redo.is_committed(left.path):
-            told.append(str(left))
-            continue
-        is_committed = redo.is_committed(left.path)
-        with WorkDirectory(left.target, folder=left.path.parent):
-            pass  # Entering it finishes the change, and leaving it removes the rest.
-        done = "an interrupted change was finished" if is_committed else "what was left is removed"
-        told.append(f"{left.target}: {done}")
-    return told
-
-
-def finish_change(target: Path) -> None:
-    """Finish the change of a file that is about to be read, if one was interrupted."""
-    folder = hidden_path(target)
-    if redo.is_committed(folder):
-        # Who is at work on it finishes it, and readers wait for the file's own lock.
-        with contextlib.suppress(TargetLockedError):
-            recover(target)
-
-
-def clean(target: Path) -> list[Path]:
-    """Remove what killed runs have left of a target, jobs that could be gone on with too.
-
-    Returns
-    -------
-    list of Path
-        The folders that were removed.
-
-    Raises
-    ------
-    TargetLockedError
-        When a run is at work.
-    """
-    removed = []
-    for left in leftovers(target):
-        descriptor = lock.acquire(left.path / "lock", left.target)
-        try:
-            _remove(left.path, left.target)
-            (left.path / "lock").unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                left.path.rmdir()
-        finally:
-            os.close(descriptor)
-        removed.append(left.path)
-    return removed
-
-
-def _leftover(path: Path, target: Path) -> Leftover:
-    is_resumable = (path / JOB).exists()
-    records, _ = records_in(path / JOURNAL)
-    return Leftover(
-        path=path,
-        target=target,
-        is_resumable=is_resumable,
-        n_chunks=len(last_of_each(records)),
-        is_locked=lock.is_held(path / "lock"),
-    )
-
-
-def _name_of(hidden: str) -> str:
-    return hidden.removeprefix(".").removesuffix(".lazyio").replace("%2F", os.sep)
-
-
-def _remove(path: Path, target: Path) -> None:
+def remove_all_of(path: Path, target: Path) -> None:
     """Remove all but the lock from a hidden folder; put back what has no successor."""
     # First, so that nothing is ever taken for a job that is not all there.
     (path / JOB).unlink(missing_ok=True)

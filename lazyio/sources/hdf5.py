@@ -16,7 +16,7 @@ from lazyio.elements import TEXT
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
 from lazyio.grid import Region, box, box_shape, flat_index, format_region, grid_shape, touched
 from lazyio.safety.hdf5_digests import GROUP
-from lazyio.safety.workdir import finish_change
+from lazyio.safety.leftovers import finish_change
 from lazyio.sources.base import Array, Source, listed
 from lazyio.sources.chunk_table import Placement, PlacementCache
 from lazyio.sources.confine import allowed_folders, refuse_links, refuse_storage

@@ -24,10 +24,12 @@ def verify_apart(path: str, key: str | None, *, deep: bool) -> VerifyReport:
     reads, writes = os.pipe()
     child = os.fork()
     if not child:
-        os.close(reads)
-        with open(writes, "wb") as pipe:
-            pickle.dump(_attempt(path, key, deep), pipe)
-        os._exit(0)
+        try:
+            os.close(reads)
+            with open(writes, "wb") as pipe:
+                pickle.dump(_attempt(path, key, deep), pipe)
+        finally:
+            os._exit(0)
     os.close(writes)
     try:
         with open(reads, "rb") as pipe:

@@ -25,6 +25,9 @@ from lazyio.spec import Shape
 from lazyio.targets.dimensions import has_no_values
 from lazyio.verifying.findings import SINCE, Findings, Read, read_all
 
+_ANY = Exception
+"""h5py raises errors of every kind of a damaged file."""
+
 _SHAPES = {"shape", "chunks"}
 """Facts without which the position of a chunk says nothing."""
 
@@ -45,10 +48,14 @@ def check_file(path: Path, key: str | None, findings: Findings, *, deep: bool) -
     with file:
         try:
             found = dataset_keys(file)
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
+        except _ANY as error:
             findings.damage(None, f"its groups cannot be read: {error}")
             found = []
-        known = keys_with_digests(file)
+        try:
+            known = keys_with_digests(file)
+        except _ANY as error:
+            findings.damage(None, f"its digests cannot be listed: {error}")
+            known = []
         wanted = sorted({*found, *known}) if key is None else [key.strip("/")]
         if key is not None and wanted[0] not in {*found, *known}:
             msg = f"{path} has no dataset {key!r}; its datasets are {', '.join(found) or 'none'}"
@@ -66,21 +73,21 @@ def _check(file: h5py.File, path: Path, key: str, findings: Findings, *, deep: b
     except ValueError as error:
         findings.damage(name, str(error))
         return
-    except (KeyError, OSError, RuntimeError) as error:
+    except _ANY as error:
         findings.damage(name, f"it is gone, or cannot be opened: {error}")
         return
     if not isinstance(dataset, h5py.Dataset):
         findings.damage(name, "it was a dataset when it was written, and is none now")
         return
-    if table is None and has_no_values(dataset):
-        findings.n_arrays -= 1  # Only the name and the extent of an axis.
-        return
     try:
+        if table is None and has_no_values(dataset):
+            findings.n_arrays -= 1  # Only the name and the extent of an axis.
+            return
         if table is None:
             _check_unknown(dataset, path, name, findings, deep=deep)
         else:
             _check_known(dataset, name, table, findings, deep=deep)
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+    except _ANY as error:
         findings.damage(name, f"it cannot be read: {error}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lazyio.errors import OptionError, UnknownFormatError
 from lazyio.options import check_flags
-from lazyio.safety.workdir import finish_change, leftovers
+from lazyio.safety.leftovers import finish_change, leftovers
 from lazyio.sources.files import existing
 from lazyio.sources.lookup import format_of
 from lazyio.sources.npy import npy_source

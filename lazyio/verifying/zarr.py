@@ -18,6 +18,9 @@ from lazyio.sources.zarr import array_paths, zarr_source
 from lazyio.targets.zarr import METADATA_FILES
 from lazyio.verifying.findings import SINCE, Findings, Read, read_all
 
+_ANY = Exception
+"""zarr-python raises errors of every kind of damaged metadata."""
+
 _SHAPES = {
     *("shape", "chunk_grid", "chunks", "codecs", "zarr_format"),
     *("chunk_key_encoding", "dimension_separator"),
@@ -44,7 +47,7 @@ def check_store(root: Path, key: str | None, findings: Findings, *, deep: bool) 
         findings.n_arrays += 1
         try:
             _check(root, name, findings, deep=deep)
-        except (LazyioError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except _ANY as error:
             findings.damage(_shown(name), f"it cannot be read: {error}")
 
 
@@ -63,7 +66,7 @@ def _paths(root: Path, findings: Findings) -> list[str]:
             warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
             item = zarr.open(root, mode="r")
             paths = array_paths(item) if isinstance(item, zarr.Group) else [""]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except _ANY as error:
         findings.damage(None, f"it cannot be opened as Zarr: {error}")
         paths = []
     else:

@@ -28,7 +28,7 @@ from lazyio.targets.hdf5 import Hdf5Options
 from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded, in_whole_chunks
 from lazyio.writing.existing import Asked
 from lazyio.writing.hdf5_existing import described, form_of, refuse_misfit, room_in
-from lazyio.writing.hdf5_order import Hdf5Item
+from lazyio.writing.hdf5_filling import Hdf5Item
 from lazyio.writing.windows import Window, window_for
 
 _CACHE_NBYTES = 2**20

@@ -17,14 +17,9 @@ from lazyio.run.schedulers import scheduler_for
 from lazyio.sources.hdf5 import open_hdf5
 from lazyio.targets.hdf5 import check_libver
 from lazyio.writing.hdf5_existing import refuse_unusable
-from lazyio.writing.hdf5_order import (
-    DatasetsInGroup,
-    Hdf5Item,
-    Hdf5Order,
-    NewDatasets,
-    PartOfDataset,
-    PartOfFile,
-)
+from lazyio.writing.hdf5_filling import Hdf5Item
+from lazyio.writing.hdf5_new import DatasetsInGroup, NewDatasets
+from lazyio.writing.hdf5_parts import PartOfDataset, PartOfFile
 from lazyio.writing.hdf5_settings import Hdf5Settings, advice_on, dataset_item, part_of
 from lazyio.writing.later import now_or_later
 from lazyio.writing.places import (
@@ -42,6 +37,8 @@ from lazyio.writing.several import (
     refuse_clashes,
     sharing_memory,
 )
+
+Hdf5Order = NewDatasets | DatasetsInGroup | PartOfFile | PartOfDataset
 
 DEFAULT_KEY = "/data"
 """Of one array for which none is given."""

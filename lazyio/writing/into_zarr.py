@@ -37,17 +37,13 @@ from lazyio.writing.several import (
     sharing_memory,
 )
 from lazyio.writing.zarr_existing import existing_array, part_of_array
-from lazyio.writing.zarr_order import (
-    ArraysInStore,
-    NewArrays,
-    NewZip,
-    PartOfArray,
-    PartOfStore,
-    ZarrItem,
-    ZarrOrder,
-)
+from lazyio.writing.zarr_filling import ZarrItem
+from lazyio.writing.zarr_new import ArraysInStore, NewArrays, NewZip
+from lazyio.writing.zarr_parts import PartOfArray, PartOfStore
 from lazyio.writing.zarr_settings import ZarrSettings, advice_on, array_item
 from lazyio.writing.zarr_stores import node_name, store_behind
+
+ZarrOrder = NewArrays | NewZip | ArraysInStore | PartOfStore | PartOfArray
 
 
 def to_zarr(

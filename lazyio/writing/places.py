@@ -19,7 +19,7 @@ from zarr.storage import StorePath
 
 from lazyio.errors import OptionError, TargetError, TargetExistsError
 from lazyio.inputs import Input
-from lazyio.safety.workdir import finish_change
+from lazyio.safety.leftovers import finish_change
 from lazyio.targets.zarr import METADATA_FILES
 
 _MODES = ("a", "w", "w-", "x", "r+")

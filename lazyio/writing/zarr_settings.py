@@ -18,7 +18,7 @@ from lazyio.spec import as_dtype, is_integer
 from lazyio.targets.zarr import ZarrOptions, create_array
 from lazyio.targets.zarr_attributes import json_attributes, xarray_fill_value
 from lazyio.writing.arrange import Arranged, Cutting, arrange
-from lazyio.writing.zarr_order import ZarrItem
+from lazyio.writing.zarr_filling import ZarrItem
 
 _OF_HDF5 = ("compression", "compression_opts", "shuffle", "fletcher32", "maxshape", "links")
 """Settings of an H5DataIO that say nothing of a Zarr array, all axes of which may grow."""

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyio.targets import building
-from lazyio.targets.layout_engine import EngineError, Held, LayoutEngine
+from lazyio.targets.held_file import Held
+from lazyio.targets.layout_engine import EngineError, LayoutEngine
 
 
 @given(

@@ -1,0 +1,257 @@
+"""Datasets that stand and are to be filled: what fills them, and the file that they are in."""
+
+import contextlib
+import errno
+import os
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy.typing as npt
+
+from lazyio.codecs.encode import encoder_for
+from lazyio.elements import is_text
+from lazyio.errors import TargetError
+from lazyio.grid import Region
+from lazyio.planning.plan import Advice
+from lazyio.run.write import Job
+from lazyio.safety import redo
+from lazyio.safety.digests import Noted
+from lazyio.safety.hdf5_digests import forget, store, table_of
+from lazyio.safety.space import require_space
+from lazyio.safety.workdir import WorkDirectory
+from lazyio.spec import Shape
+from lazyio.targets.building import (
+    Building,
+    building,
+    guarded,
+    in_place,
+    is_added_in_place,
+    resumable,
+)
+from lazyio.targets.dimensions import (
+    ScaleUse,
+    attach_again,
+    attach_dimensions,
+    grow_dimensions,
+    remove_dataset,
+)
+from lazyio.targets.disk import disk_errors
+from lazyio.targets.hdf5 import (
+    Hdf5Options,
+    Hdf5Target,
+    create_dataset,
+    link_dataset,
+)
+from lazyio.targets.window import WindowTarget
+from lazyio.writing.arrange import Arranged, in_window
+from lazyio.writing.jobs import begin_keeping
+from lazyio.writing.report import Outcome, outcome_of
+from lazyio.writing.running import Running
+from lazyio.writing.windows import Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hdf5Item:
+    """One dataset that is to be made."""
+
+    arranged: Arranged
+    """What goes into it."""
+    options: Hdf5Options
+    """How it is stored."""
+    dims: tuple[str, ...] | None = None
+    """Names of its axes."""
+    link: tuple[str, str] | None = None
+    """Path and key of the dataset that it is a link to, instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A dataset that stands, and what fills it; neither where it is a link."""
+
+    item: Hdf5Item
+    dataset: Any = None
+    target: Hdf5Target | None = None
+    window: Region | None = None
+    noted: Noted | None = None
+
+    def to_job(self) -> Job:
+        """Return the job that fills the dataset, or a part of it."""
+        arranged, target = self.item.arranged, self.target
+        if target is None:
+            msg = f"{arranged.key!r} is a link, which nothing fills"
+            raise TypeError(msg)
+        if self.window is None:
+            return arranged.job(target, keeping=target.keeping)
+        return arranged.job(WindowTarget(target, self.window), self.window, target.keeping)
+
+    def keep_digests(self, group: h5py.Group, job: Mapping[str, str]) -> None:
+        """Store the digests of what was written, in place of any of what was there before."""
+        key = posixpath.join(group.name, self.item.arranged.key)
+        if self.noted is None:
+            forget(group.file, key)
+        else:
+            store(group.file, key, table_of(self.dataset, self.noted.rows(), job))
+
+    def finish(self) -> Outcome:
+        """Return what has become of it, once the job is done."""
+        arranged = self.item.arranged
+        if self.target is None:
+            return Outcome(key=arranged.key, plan=arranged.plan, engine="link")
+        return outcome_of(arranged.key, self.to_job(), self.target.chunk_shape)
+
+
+def opened_for(
+    work: WorkDirectory,
+    old: Path | None,
+    libver: Any,
+    running: Running,
+    nbytes: int,
+    *,
+    is_plain: bool,
+) -> contextlib.AbstractContextManager[Building]:
+    """Return the file that is built: a new one, a copy of the old one, or that itself."""
+    is_in_place = work.is_in_place
+    if not work.is_resumed:
+        require_space(work.path.parent, nbytes, work.target)
+        is_in_place = old is not None and is_added_in_place(old, work.built)
+    n_good_bytes = work.n_good_bytes
+    if is_in_place and not work.is_in_place:
+        redo.begin(work.path, work.target)
+    work.save_job()
+    if is_in_place:
+        return in_place(work.target, work.path, nbytes=n_good_bytes)
+    if running.resume:
+        return resumable(work.built, libver, old=old)
+    if is_plain:
+        return building(work.built, libver)
+    return guarded(work.built, libver, nbytes=0 if old is None else n_good_bytes)
+
+
+def needs_libhdf5(item: Hdf5Item) -> bool:
+    """Return whether libhdf5 has to encode elements, or to write them where there are no chunks."""
+    plan, options = item.arranged.plan, item.options
+    has_chunks = bool(plan.shape) and not options.is_contiguous and not is_text(plan.dtype)
+    return not has_chunks or encoder_for(options.filters, plan.dtype.itemsize) is None
+
+
+def publish(work: WorkDirectory) -> Advice:
+    """Give a file its name, or change the one that has it; says which, of one that was there."""
+    if not work.is_in_place:
+        work.publish()
+        return ()
+    work.change()
+    return (("changed-in-place", "a large file was changed itself, by a log of the change"),)
+
+
+def least_nbytes(item: Hdf5Item) -> int:
+    """Return the bytes that a dataset takes at least, as far as that is known."""
+    has_data = item.link is None and not item.arranged.given.is_empty
+    return item.arranged.plan.nbytes if has_data and not item.options.filters else 0
+
+
+def keep(
+    work: WorkDirectory, made: Sequence[Made], built: Building, stack: contextlib.ExitStack
+) -> Advice:
+    """Let datasets go on where an interrupted run stopped, where the file can do that."""
+    if not built.is_resumable:
+        for one in made:
+            if one.target is not None:
+                built.prepare(one.target, one.dataset)
+        return ()
+    filled = []
+    targets = []
+    for one in made:
+        if one.target is None:
+            continue
+        built.prepare(one.target, one.dataset)
+        filled.append((one.target, one.dataset))
+        corner = tuple(part.start for part in one.window or ())
+        targets.append((one.target, corner, one.noted if one.target.encodes else None))
+    journal, advice = begin_keeping(work, targets, lambda records: built.replay(records, filled))
+    stack.callback(journal.close)
+    return advice
+
+
+def make(
+    group: h5py.Group,
+    items: Sequence[Hdf5Item],
+    path: Path,
+    running: Running,
+    *,
+    replace_old: bool,
+) -> list[Made]:
+    """Make every dataset, its attributes and dimensions; nothing is computed yet."""
+    made = []
+    uses: list[tuple[str, ScaleUse]] = []
+    for item in items:
+        key = item.arranged.key
+        if replace_old:
+            uses += [(key, use) for use in remove_dataset(group, key)]
+        made.append(_make_one(group, item, path, running.noted()))
+    # Coordinates first: other arrays have them as their scales.
+    named = [one for one in made if one.item.dims and one.dataset is not None]
+    for one in sorted(named, key=lambda one: one.dataset.ndim):
+        attach_dimensions(one.dataset, one.item.dims or ())
+    for key, use in uses:
+        attach_again(group[key], use)
+    return made
+
+
+def _make_one(group: h5py.Group, item: Hdf5Item, path: Path, noted: Noted | None) -> Made:
+    """Make a dataset, or a link to one."""
+    arranged = item.arranged
+    if item.link is not None:
+        link_dataset(group, arranged.key, *item.link, path)
+        return Made(item=item)
+    plan = arranged.plan
+    dataset = create_dataset(
+        group,
+        arranged.key,
+        shape=plan.shape,
+        chunk_shape=plan.chunk_shape,
+        dtype=plan.dtype,
+        options=item.options,
+    )
+    target = Hdf5Target(dataset, plan.chunk_shape, folder=path.parent, noted=noted)
+    return Made(item=item, dataset=dataset, target=target, noted=noted)
+
+
+def in_part(
+    dataset: h5py.Dataset,
+    arranged: Arranged,
+    window: Window,
+    path: Path,
+    running: Running,
+    old: Callable[[Region], npt.NDArray[Any]] | None = None,
+) -> Made:
+    """Return the job that writes a part of a dataset, which has grown for it."""
+    if dataset.shape != window.shape:
+        with disk_errors(path.parent):
+            dataset.resize(tuple(map(max, dataset.shape, window.shape)))
+        grow_dimensions(dataset)
+    chunk_shape = dataset.chunks or arranged.plan.chunk_shape
+    fitted = in_window(arranged, window.region)
+    noted = running.noted()
+    target = Hdf5Target(dataset, chunk_shape, folder=path.parent, noted=noted, old=old)
+    item = Hdf5Item(arranged=fitted, options=Hdf5Options())
+    return Made(item=item, dataset=dataset, target=target, window=window.region, noted=noted)
+
+
+def check_seen(dataset: h5py.Dataset, seen: Shape) -> None:
+    """Refuse a dataset that has grown or shrunk since its part was chosen."""
+    if dataset.shape != seen:
+        msg = (
+            f"{dataset.name!r} has shape {dataset.shape} now and had {seen} when the part was "
+            "chosen; make the call again"
+        )
+        raise TargetError(errno.EBUSY, msg)
+
+
+def path_of(item: h5py.Group | h5py.Dataset) -> Path:
+    """Return the path of an open file, links resolved; what names it where it lies in memory."""
+    name = item.file.filename
+    return Path(os.path.realpath(name)) if os.path.exists(name) else Path(name)

@@ -1,0 +1,178 @@
+"""Parts of datasets that are there: of a file, or one that the caller has open."""
+
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.elements import TEXT, is_text
+from lazyio.grid import Region, box_shape
+from lazyio.run.report import WriteReport
+from lazyio.run.write import Ran
+from lazyio.safety.hdf5_digests import Known, forget, load
+from lazyio.safety.workdir import WorkDirectory
+from lazyio.spec import Shape
+from lazyio.targets.building import (
+    Building,
+)
+from lazyio.targets.hdf5 import (
+    element_dtype,
+)
+from lazyio.writing.arrange import Arranged
+from lazyio.writing.hdf5_existing import refuse_unusable
+from lazyio.writing.hdf5_filling import (
+    Made,
+    check_seen,
+    in_part,
+    keep,
+    opened_for,
+    path_of,
+    publish,
+)
+from lazyio.writing.jobs import facts_of_job, in_head, is_part_done
+from lazyio.writing.places import (
+    check_open_file,
+    refuse_own_source,
+)
+from lazyio.writing.report import Outcome, done_before, report_on
+from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
+from lazyio.writing.windows import Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartOfFile:
+    """A part of a dataset in a file of which only the path is known."""
+
+    path: Path
+    """The file."""
+    arranged: Arranged
+    """What goes into the part."""
+    window: Window
+    """The part, in the dataset as it was when the order was made."""
+    seen: Shape
+    """Its shape at that time."""
+    appends: bool
+    """Whether it goes behind what is there."""
+    running: Running
+    """The rest."""
+
+    def write(self) -> WriteReport:
+        """Write the part into a copy of the file, which then takes its place."""
+        began = time.perf_counter()
+        head = self._head()
+        if head and self._is_done(head):
+            ran = Ran(n_blocks=self.arranged.plan.n_tasks, n_kept=self.arranged.plan.n_tasks)
+            outcome = done_before(self.arranged)
+            return report_on(str(self.path), [outcome], ran=ran, began=began, advice=())
+        facts = self._facts() if self.running.resume else None
+        with contextlib.ExitStack() as stack:
+            work = stack.enter_context(WorkDirectory(self.path, facts=facts))
+            refuse_unusable(self.path, self.arranged.key)
+            opened = opened_for(work, self.path, None, self.running, 0, is_plain=False)
+            with opened as built, contextlib.ExitStack() as inner:
+                part, known = built.call(lambda: self._begin(built))
+                advice = keep(work, [part], built, inner)
+                ran = self.running.write([part.to_job()], work.scratch, work.unsure, own=self.path)
+                built.finishing()
+                outcome = built.call(lambda: _finish_part(part, known, head))
+            advice += publish(work)
+        advice += self.running.advice
+        return report_on(str(self.path), [outcome], ran=ran, began=began, advice=advice)
+
+    def _begin(self, built: Building) -> tuple["Made", Known | None]:
+        """Return what writes the part, and what is known of the dataset before."""
+        dataset = built.file[self.arranged.key]
+        check_seen(dataset, self.seen)
+        known = Known.of(dataset) if self.running.noted() is not None else None
+        old = self._old if built.is_resumable else None
+        part = in_part(dataset, self.arranged, self.window, self.path, self.running, old)
+        return part, known
+
+    def _old(self, region: Region) -> npt.NDArray[Any]:
+        """Return elements as they are in the file itself, which has not changed yet."""
+        with h5py.File(self.path, "r") as file:
+            dataset = file[self.arranged.key]
+            shape = box_shape(region)
+            there = tuple(
+                slice(part.start, max(part.start, min(part.stop, extent)))
+                for part, extent in zip(region, dataset.shape, strict=True)
+            )
+            is_it_text = is_text(element_dtype(dataset))
+            fill = "" if is_it_text else dataset.fillvalue
+            elements = np.full(shape, fill, element_dtype(dataset))
+            inside = tuple(slice(0, part.stop - part.start) for part in there)
+            elements[inside] = (dataset.astype(TEXT) if is_it_text else dataset)[there]
+            return elements
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what the job is."""
+        return facts_of_job("hdf5", [(self.arranged, None, self.window)], seen=self.seen)
+
+    def _head(self) -> dict[str, str]:
+        """Return by what the job is known again once it is done."""
+        if not self.running.resume:
+            return {}
+        # What was appended is no longer behind the end.
+        window = None if self.appends else self.window
+        return in_head(facts_of_job("hdf5", [(self.arranged, None, window)], appends=self.appends))
+
+    def _is_done(self, head: Mapping[str, str]) -> bool:
+        """Return whether the part that was written last is this one."""
+        try:
+            with h5py.File(self.path, "r") as file:
+                return is_part_done(load(file, self.arranged.key), head)
+        except (OSError, ValueError):
+            return False
+
+
+def _finish_part(part: "Made", known: Known | None, head: Mapping[str, str]) -> Outcome:
+    """Finish a part of a dataset, and renew its digests."""
+    outcome = part.finish()
+    if known is None or part.noted is None:
+        forget(part.dataset.file, part.dataset.name)
+    else:
+        known.renew(part.dataset, part.noted, head)
+    return outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartOfDataset:
+    """A part of a dataset that the caller has open."""
+
+    dataset: h5py.Dataset
+    """The dataset."""
+    arranged: Arranged
+    """What goes into the part."""
+    window: Window
+    """The part, in the dataset as it was when the order was made."""
+    seen: Shape
+    """Its shape at that time."""
+    running: Running
+    """The rest."""
+
+    def check(self) -> None:
+        """Refuse a file that cannot be written, or that is read at the same time."""
+        check_open_file(self.dataset)
+        refuse_own_source(self.arranged.given, path_of(self.dataset), self.dataset.name)
+
+    def write(self) -> WriteReport:
+        """Write into the open dataset."""
+        began = time.perf_counter()
+        self.check()
+        path = path_of(self.dataset)
+        with scratch_beside(path) as scratch:
+            check_seen(self.dataset, self.seen)
+            # Others may be at work on the file: its digests are not ours to renew.
+            forget(self.dataset.file, self.dataset.name)
+            without = self.running.for_handle()
+            part = in_part(self.dataset, self.arranged, self.window, path, without)
+            ran = without.write([part.to_job()], scratch)
+            outcome = part.finish()
+        advice = (*self.running.advice, OPEN_HANDLE)
+        return report_on(str(path), [outcome], ran=ran, began=began, advice=advice)

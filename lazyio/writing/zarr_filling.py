@@ -1,0 +1,130 @@
+"""Arrays that stand and are to be filled, and what fills them."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zarr.storage import LocalStore
+
+from lazyio.grid import Region
+from lazyio.planning.plan import Advice
+from lazyio.run.write import Job
+from lazyio.safety.digests import PAYLOADS, Noted, Table
+from lazyio.safety.workdir import WorkDirectory
+from lazyio.safety.zarr_digests import (
+    facts_of,
+    store,
+)
+from lazyio.targets.window import WindowTarget
+from lazyio.targets.zarr import (
+    ZarrOptions,
+    ZarrTarget,
+    create_array,
+    local_folder,
+)
+from lazyio.writing.arrange import Arranged
+from lazyio.writing.jobs import begin_keeping
+from lazyio.writing.report import Outcome, outcome_of
+from lazyio.writing.zarr_stores import (
+    outermost,
+    renew_consolidated,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZarrItem:
+    """One array that is to be made."""
+
+    arranged: Arranged
+    """What goes into it; its key is the path inside the store."""
+    options: ZarrOptions
+    """How it is stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """An array that stands, and the job that fills it."""
+
+    arranged: Arranged
+    array: Any
+    target: ZarrTarget
+    window: Region | None = None
+    noted: Noted | None = None
+
+    def to_job(self) -> Job:
+        """Return the job."""
+        keeping = self.target.keeping
+        if self.window is None:
+            return self.arranged.job(self.target, keeping=keeping)
+        target = WindowTarget(self.target, self.window)
+        return self.arranged.job(target, self.window, keeping)
+
+    def keep_digests(self, job: Mapping[str, str]) -> None:
+        """Store the digests of what was written beside it, where there are any."""
+        folder = local_folder(self.array)
+        if self.noted is not None and folder is not None:
+            facts = facts_of(folder, self.arranged.key)
+            store(folder, Table(facts=facts, rows=self.noted.rows(), of=PAYLOADS, job=job))
+
+    def finish(self) -> Outcome:
+        """Return what has become of it, once the job is done."""
+        return outcome_of(self.arranged.key, self.to_job(), self.array.chunks)
+
+
+def make(
+    store: Any,
+    path: str,
+    item: ZarrItem,
+    *,
+    overwrite: bool = False,
+    noted: Noted | None = None,
+) -> Made:
+    """Make an array, still empty, and the job that fills it."""
+    arranged, options = item.arranged, item.options
+    array = create_array(
+        store,
+        path,
+        shape=arranged.plan.shape,
+        chunk_shape=arranged.plan.chunk_shape,
+        shard_shape=arranged.plan.shard_shape,
+        dtype=arranged.plan.dtype,
+        options=options,
+        overwrite=overwrite,
+    )
+    return filled(array, item, noted)
+
+
+def filled(array: Any, item: ZarrItem, noted: Noted | None) -> Made:
+    """Return an array that stands, and what fills it."""
+    target = ZarrTarget(array, keeps_empty=bool(item.options.write_empty_chunks), noted=noted)
+    return Made(arranged=item.arranged, array=array, target=target, noted=noted)
+
+
+def least_nbytes(item: ZarrItem) -> int:
+    """Return the bytes that an array takes at least, as far as that is known."""
+    is_plain = item.options.compressors is None and item.options.filters in (None, "auto")
+    is_stored = bool(item.options.write_empty_chunks)
+    return item.arranged.plan.nbytes if is_plain and is_stored else 0
+
+
+def keep(work: WorkDirectory, several: Sequence[Made], stack: contextlib.ExitStack) -> Advice:
+    """Let arrays go on where an interrupted run stopped."""
+    targets = [
+        (one.target, tuple(part.start for part in one.window or ()), one.noted) for one in several
+    ]
+    journal, advice = begin_keeping(work, targets)
+    stack.callback(journal.close)
+    return advice
+
+
+def folder_of(store: Any) -> Path | None:
+    """Return the folder of a local store, beside which parts of chunks may wait."""
+    return Path(store.root) if isinstance(store, LocalStore) else None
+
+
+def renew_above(root: Path, path: str) -> None:
+    """Renew consolidated metadata of a local store, which may be part of a larger one."""
+    whole, below = outermost(root, path)
+    renew_consolidated(LocalStore(whole), below)

@@ -1,0 +1,263 @@
+"""Arrays that are to be made: in a local store, a zip file, or a store that is open."""
+
+import contextlib
+import errno
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from lazyio.errors import BlockError, TargetError
+from lazyio.planning.plan import Advice
+from lazyio.run.report import WriteReport
+from lazyio.run.write import Ran
+from lazyio.safety.digests import Table
+from lazyio.safety.job import Facts
+from lazyio.safety.space import require_space
+from lazyio.safety.workdir import WorkDirectory
+from lazyio.safety.zarr_digests import (
+    load,
+)
+from lazyio.writing.jobs import facts_of_job, in_head, kept_of
+from lazyio.writing.places import check_zarr_place, make_groups, refuse_own_source
+from lazyio.writing.report import Outcome, done_before, report_on
+from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
+from lazyio.writing.zarr_filling import (
+    Made,
+    ZarrItem,
+    filled,
+    folder_of,
+    keep,
+    least_nbytes,
+    make,
+    renew_above,
+)
+from lazyio.writing.zarr_stores import (
+    check_mode_of,
+    check_place_in,
+    renew_consolidated,
+    resolved_name,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewArrays:
+    """Arrays that go into a local store, which may be there or not."""
+
+    root: Path
+    """Folder of the store."""
+    items: tuple[ZarrItem, ...]
+    """The arrays."""
+    mode: str
+    """h5py's file mode; ``w`` replaces the named arrays only."""
+    overwrite: bool
+    """Whether arrays that are there may be replaced."""
+    running: Running
+    """The rest."""
+
+    def check(self) -> bool:
+        """Refuse a store that may not be written, and return whether it is added to."""
+        kept = False
+        for item in self.items:
+            if self._is_done(item):
+                kept = True
+                continue
+            kept = check_zarr_place(
+                item.arranged.given,
+                self.root,
+                item.arranged.key,
+                self.mode,
+                item.options.zarr_format,
+                replace=self.overwrite or self.mode == "w",
+            )
+        return kept
+
+    def write(self) -> WriteReport:
+        """Write the arrays and give them their names, or leave what was there."""
+        began = time.perf_counter()
+        is_kept = self.check()
+        done = [item for item in self.items if self._is_done(item)]
+        rest = replace(self, items=tuple(item for item in self.items if item not in done))
+        outcomes = [done_before(item.arranged) for item in done]
+        n_done = sum(item.arranged.plan.n_tasks for item in done)
+        ran, advice = Ran(n_blocks=0), self.running.advice
+        if rest.items:
+            written, ran, found = rest._write(is_kept)
+            outcomes, advice = outcomes + written, advice + found
+        ran = Ran(n_blocks=ran.n_blocks + n_done, n_kept=ran.n_kept + n_done)
+        return report_on(str(self.root), outcomes, ran=ran, began=began, advice=advice)
+
+    def _write(self, is_kept: bool) -> tuple[list[Outcome], Ran, Advice]:
+        """Write arrays of which none is done."""
+        with contextlib.ExitStack() as stack:
+            works = [stack.enter_context(work) for work in self._places(is_kept)]
+            if self.check() != is_kept:
+                msg = f"{self.root} was made or removed by another program just now; run it again"
+                raise TargetError(errno.EBUSY, msg)
+            if not any(work.is_resumed for work in works):
+                require_space(self.root.parent, sum(map(least_nbytes, self.items)), self.root)
+            made: list[Made] = []
+            advice: Advice = ()
+            for work in works:
+                # In a store that is there every array has a hidden folder of its own.
+                items = [self.items[len(made)]] if is_kept else self.items
+                several = [self._make(work, item, is_kept) for item in items]
+                work.save_job()
+                if self.running.resume:
+                    advice += keep(work, several, stack)
+                made += several
+            unsure = {key for work in works for key in work.unsure}
+            ran = self.running.write([one.to_job() for one in made], works[0].scratch, unsure)
+            outcomes = [one.finish() for one in made]
+            for one, item in zip(made, self.items, strict=True):
+                one.keep_digests(self._head(item))
+            for work, item in zip(works, self.items, strict=False):
+                key = item.arranged.key if is_kept else ""
+                make_groups(self.root, key, item.options.zarr_format)
+                if not is_kept:
+                    _consolidate_new(work.built)
+                work.publish()
+        if is_kept:
+            for path in _one_a_group(self.items):
+                renew_above(self.root, path)
+        return outcomes, ran, advice
+
+    def _make(self, work: WorkDirectory, item: ZarrItem, is_kept: bool) -> "Made":
+        path = "" if is_kept else item.arranged.key
+        noted = self.running.noted()
+        if not work.is_resumed:
+            return make(work.built, path, item, noted=noted)
+        array = zarr.open_array(work.built, path=path, mode="r+")
+        return filled(array, item, noted)
+
+    def _places(self, is_kept: bool) -> Iterator[WorkDirectory]:
+        """Yield the hidden folders: one for a new store, else one for each array."""
+        if not is_kept:
+            yield WorkDirectory(self.root, facts=self._facts(self.items))
+            return
+        for item in self.items:
+            final = self.root / item.arranged.key
+            yield WorkDirectory(final, folder=self.root, facts=self._facts([item]))
+
+    def _facts(self, items: Sequence[ZarrItem]) -> Facts | None:
+        """Return what the job is, where it can be gone on with."""
+        if not self.running.resume:
+            return None
+        return facts_of_job("zarr", [(item.arranged, item.options, None) for item in items])
+
+    def _head(self, item: ZarrItem) -> dict[str, str]:
+        facts = self._facts([item])
+        return {} if facts is None else in_head(facts)
+
+    def _is_done(self, item: ZarrItem) -> bool:
+        """Return whether an array is there, written by the same job."""
+        if not self.running.resume:
+            return False
+        folder = self.root / item.arranged.key
+        try:
+            table, head = load(folder), self._head(item)
+        except ValueError:
+            return False
+        if table is None or table.job.get("facts") != head["facts"]:
+            return False
+        return table.job["graphs"] == head["graphs"] or self._is_same(folder, item, table)
+
+    def _is_same(self, folder: Path, item: ZarrItem, table: Table) -> bool:
+        """Return whether a chunk that is computed again is what is there."""
+        array = zarr.open_array(folder, mode="r")
+        one = filled(array, item, None)
+        one.target.keeping = kept_of(table, one.target)
+        try:
+            self.running.compare([one.to_job()])
+        except BlockError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewZip:
+    """Arrays that go into a new ``.zip`` file."""
+
+    path: Path
+    """The file."""
+    items: tuple[ZarrItem, ...]
+    """The arrays."""
+    check_place: Any
+    """Refuses a file that may not be written."""
+    running: Running
+    """The rest."""
+
+    def write(self) -> WriteReport:
+        """Write the file and give it its name, or leave what was there."""
+        began = time.perf_counter()
+        self.check_place()
+        with WorkDirectory(self.path) as work:
+            self.check_place()
+            with contextlib.closing(zarr.storage.ZipStore(work.built, mode="w")) as store:
+                made = [make(store, item.arranged.key, item) for item in self.items]
+                ran = self.running.write([one.to_job() for one in made], work.scratch)
+                outcomes = [one.finish() for one in made]
+            work.publish()
+        advice = self.running.advice
+        return report_on(str(self.path), outcomes, ran=ran, began=began, advice=advice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraysInStore:
+    """Arrays that go into a store or group that the caller has open, or one behind a URL."""
+
+    store: Any
+    """As zarr-python has it."""
+    inside: str
+    """Path of the group in it that the caller named."""
+    name: str
+    """What the report calls it."""
+    items: tuple[ZarrItem, ...]
+    """The arrays, their keys counted from the root of the store."""
+    mode: str
+    """h5py's file mode; ``w`` replaces the named arrays only."""
+    overwrite: bool
+    """Whether arrays that are there may be replaced."""
+    running: Running
+    """The rest."""
+
+    def check(self) -> None:
+        """Refuse a store that may not be written, and to write over what is being read."""
+        check_mode_of(self.store, self.inside, self.mode)
+        root = resolved_name(self.store)
+        for item in self.items:
+            key = item.arranged.key
+            refuse_own_source(item.arranged.given, root, key)
+            replaces = self.overwrite or self.mode == "w"
+            check_place_in(self.store, key, item.options.zarr_format, replace=replaces)
+
+    def write(self) -> WriteReport:
+        """Write the arrays where they are."""
+        began = time.perf_counter()
+        self.check()
+        with scratch_beside(folder_of(self.store)) as scratch:
+            replaces = self.overwrite or self.mode == "w"
+            made = [
+                make(self.store, item.arranged.key, item, overwrite=replaces) for item in self.items
+            ]
+            ran = self.running.for_handle().write([one.to_job() for one in made], scratch)
+            outcomes = [one.finish() for one in made]
+        for path in _one_a_group(self.items):
+            renew_consolidated(self.store, path)
+        advice = (*self.running.advice, OPEN_HANDLE)
+        return report_on(self.name, outcomes, ran=ran, began=began, advice=advice)
+
+
+def _one_a_group(items: Sequence[ZarrItem]) -> list[str]:
+    """Return the path of one array in each group: its metadata are renewed once for all."""
+    paths = [item.arranged.key for item in items]
+    return list({path.rpartition("/")[0]: path for path in paths}.values())
+
+
+def _consolidate_new(built: Path) -> None:
+    """Give a new group of v2 the metadata of its arrays in one file, as xarray expects it."""
+    if (built / ".zgroup").is_file():
+        zarr.consolidate_metadata(built, zarr_format=2)
