@@ -1,10 +1,12 @@
 """Ways to write that are interrupted: what is there before, what is written, what is right."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -75,10 +77,15 @@ class Case:
     in_place: bool = False
     """Whether the file is changed itself, as large ones are."""
 
-    def force_way(self) -> None:
-        """Have files of any size changed as this case says."""
+    @contextmanager
+    def forced_way(self) -> Iterator[None]:
+        """Have files of any size changed as this case says, until the end of the context."""
         limit = 0 if self.in_place else 1 << 40
-        workdir.COPIED_NBYTES = building.COPIED_NBYTES = limit
+        with (
+            mock.patch.object(workdir, "COPIED_NBYTES", limit),
+            mock.patch.object(building, "COPIED_NBYTES", limit),
+        ):
+            yield
 
     def is_old(self, folder: Path) -> bool:
         """Return whether what was there before is there, or nothing where nothing was."""

@@ -121,8 +121,8 @@ def _run(case: Case, folder: Path, seconds: float) -> bool:
     if not child:
         status = 1
         try:
-            case.force_way()
-            case.write(folder / case.target, Slow(str(folder / "log"), 0.004, _N_ROWS))
+            with case.forced_way():
+                case.write(folder / case.target, Slow(str(folder / "log"), 0.004, _N_ROWS))
             status = 0
         except BaseException:  # noqa: BLE001 - said here, and counted by the parent
             traceback.print_exc()

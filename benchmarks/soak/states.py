@@ -79,12 +79,11 @@ def _states(states: States, n_states: int) -> Iterator[Files]:
 
 
 def _recorded(case: Case, root: Path) -> Recorder:
-    case.force_way()
     put({}, root)
     if case.prepare is not None:
         case.prepare(root / case.target)
     recorder = Recorder(root.resolve())
-    with recorder.active():
+    with case.forced_way(), recorder.active():
         case.write(root.resolve() / case.target, Slow(os.devnull, 0, _N_ROWS))
     return recorder
 
