@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def soak(case: Case, folder: Path, n_kills: int, rng: random.Random) -> Tally:
             tally.n_kills += is_killed
             if not _holds(case, folder, is_done=not is_killed):
                 tally.n_violations += 1
-                kept = Path("/dev/shm") / f"violation-{case.name}"
+                kept = Path(tempfile.gettempdir(), f"lazyio-violation-{case.name}")
                 shutil.copytree(folder, kept, dirs_exist_ok=True)
                 print(f"{case.name}: violation at attempt {attempt}, see {kept}", file=sys.stderr)
                 return tally
