@@ -27,6 +27,9 @@ PAYLOADS, ELEMENTS = "payloads", "elements"
 FORMAT = 1
 """Version of the tables, in case there will be others."""
 
+MOST_CHUNKS = 2**64 - 1
+"""That can be numbered."""
+
 _HALF = 64
 _LOW = 2**_HALF - 1
 

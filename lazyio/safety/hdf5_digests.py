@@ -50,13 +50,10 @@ def store(file: h5py.File, key: str, table: Table) -> None:
 
 
 def forget(file: h5py.File, key: str) -> None:
-    """Remove the digests of a dataset, and of all below it, where there are any."""
-    if GROUP not in file:
-        return
-    name = _escaped(key)
-    for there in list(file[GROUP]):
-        if there == name or there.startswith(f"{name}%2F"):
-            del file[GROUP][there]
+    """Remove the digests of a dataset, where there are any."""
+    name = f"{GROUP}/{_escaped(key)}"
+    if name in file:
+        del file[name]
 
 
 def load(file: h5py.File, key: str) -> Table | None:

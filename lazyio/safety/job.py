@@ -1,7 +1,6 @@
 """What a job is: by this a later call is known to be the same one, or what differs is said."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,8 @@ Facts = Mapping[str, Any]
 
 def save(path: Path, facts: Facts) -> None:
     """Write what a job is, whole or not at all."""
-    built = path.with_suffix(".partial")
     held = {"format": FORMAT, "facts": dict(facts)}
-    write_whole(built, json.dumps(held | {"digest": digest_of_value(held)}).encode())
-    os.replace(built, path)
+    write_whole(path, json.dumps(held | {"digest": digest_of_value(held)}).encode())
 
 
 def load(path: Path) -> dict[str, Any] | None:

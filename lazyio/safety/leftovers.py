@@ -65,10 +65,10 @@ def recover(target: Path) -> list[str]:
     """
     told = []
     for left in leftovers(target):
-        if left.is_resumable and not redo.is_committed(left.path):
+        is_committed = redo.is_committed(left.path)
+        if left.is_resumable and not is_committed:
             told.append(str(left))
             continue
-        is_committed = redo.is_committed(left.path)
         with WorkDirectory(left.target, folder=left.path.parent):
             pass  # Entering it finishes the change, and leaving it removes the rest.
         done = "an interrupted change was finished" if is_committed else "what was left is removed"

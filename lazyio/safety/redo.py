@@ -20,10 +20,13 @@ BASE, LOG = "base", "redo"
 """In a hidden folder: the size that the file had, and the log."""
 
 _MAGIC = b"lazyio-1"
-_HEAD = struct.Struct("<QQ16s?7x")
+_HEAD = struct.Struct("<QQ16s?")
 _FOOT = struct.Struct("<QQ16s8s")
 _COPY_NBYTES = 1 << 20
-_HEAD_NBYTES = 1 << 12
+_HEAD_NBYTES = 96
+"""Of the longest superblock, with the end of the file in it."""
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 Noted = tuple[int, int, int, bytes, bool]
 """Place in the file, place in the log, bytes, their digest, and whether they are a payload."""
@@ -48,7 +51,7 @@ class RedoLog:
 
     def add(self, at: int, view: memoryview, *, is_payload: bool) -> None:
         """Note bytes that belong at a place of the file; later ones go over earlier ones."""
-        head = _HEAD.pack(at, len(view), digest_of(view).to_bytes(16, "little"), is_payload)
+        head = _HEAD.pack(at, len(view), _digest(view, at, is_payload), is_payload)
         with self._lock:
             begin, self._end = self._end, self._end + len(head) + len(view)
         write_at(self._descriptor, memoryview(head), begin)
@@ -64,7 +67,7 @@ class RedoLog:
         size = os.fstat(self._descriptor).st_size
         for place, begin, nbytes, digest, is_payload in _noted(self._descriptor, size):
             whole = os.pread(self._descriptor, nbytes, begin)
-            if not is_payload or len(whole) < nbytes or _digest(whole) != digest:
+            if not is_payload or _digest(whole, place, is_payload) != digest:
                 break
             self._payloads[place] = begin, nbytes
             self._end = begin + nbytes
@@ -113,8 +116,14 @@ def base_of(folder: Path) -> int:
 
 
 def head_of(target: Path) -> str:
-    """Return a digest of where HDF5 says how long a file is, and where it begins."""
+    """Return a digest of where HDF5 says how long a file is; it may begin behind a user block."""
+    size = target.stat().st_size
+    at = 0
     with target.open("rb") as file:
+        while file.read(len(_SIGNATURE)) != _SIGNATURE and at < size:
+            # HDF5 looks for itself at 0, 512, 1024, 2048 and so on.
+            at = max(512, 2 * at)
+            file.seek(at)
         return f"{digest_of(file.read(_HEAD_NBYTES)):032x}"
 
 
@@ -129,7 +138,7 @@ def undo(folder: Path, target: Path) -> None:
 
 
 def apply(folder: Path, target: Path) -> None:
-    """Make the change that a complete log describes; may be done again.
+    """Make the change that a complete log describes; may be done again until it is forgotten.
 
     Raises
     ------
@@ -149,7 +158,6 @@ def apply(folder: Path, target: Path) -> None:
     finally:
         os.close(log)
         os.close(descriptor)
-    forget(folder)
 
 
 def forget(folder: Path) -> None:
@@ -180,8 +188,8 @@ def is_committed(folder: Path) -> bool:
     log = os.open(path, os.O_RDONLY)
     try:
         end, _ = _foot(log)
-        for _, begins, length, digest, _ in _ranges(log, end):
-            if _digest(os.pread(log, length, begins)) != digest:
+        for place, begins, length, digest, is_payload in _ranges(log, end):
+            if _digest(os.pread(log, length, begins), place, is_payload) != digest:
                 return False
     except ValueError:
         return False
@@ -230,5 +238,6 @@ def _noted(log: int, end: int) -> Iterator[Noted]:
         at += _HEAD.size + nbytes
 
 
-def _digest(data: bytes) -> bytes:
-    return digest_of(data).to_bytes(16, "little")
+def _digest(data: bytes | memoryview, place: int, is_payload: bool) -> bytes:
+    """Return the digest of a range, which is another at any other place."""
+    return digest_of(data, seed=2 * place + is_payload).to_bytes(16, "little")

@@ -34,14 +34,15 @@ def sync_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file and have it on the disk.
+    """Write a small file, whole or not at all, and have it on the disk.
 
     Raises
     ------
     OSError
         When the disk is full or fails.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    built = path.with_name(f"{path.name}.partial")
+    descriptor = os.open(built, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         done = 0
         while done < len(data):
@@ -49,6 +50,7 @@ def write_whole(path: Path, data: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    os.replace(built, path)
 
 
 def sync_tree(root: Path) -> None:

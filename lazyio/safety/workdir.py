@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lazyio.errors import ResumeError, TargetError, TargetLockedError
+from lazyio.errors import LazyioError, ResumeError, TargetError, TargetLockedError
 from lazyio.safety import job, lock, redo
 from lazyio.safety.sync import sync_file, sync_folder, sync_tree
 
@@ -76,7 +76,6 @@ class WorkDirectory:
         if not self._folder.is_dir():
             msg = f"the folder {self._folder} does not exist; create it first"
             raise TargetError(errno.ENOENT, msg)
-        # What is there already is part of what a job is: its result holds it.
         self._facts = facts
         self._is_published = False
         self.is_resumed = False
@@ -92,13 +91,12 @@ class WorkDirectory:
             self._look_for_job()
             if not self.is_resumed:
                 self._clear()
-        except OSError as error:
+        except BaseException as error:
             os.close(self._descriptor)
+            if isinstance(error, LazyioError) or not isinstance(error, OSError):
+                raise
             msg = f"{self.path}, left by a killed run, cannot be cleared: {error.strerror}"
             raise TargetError(error.errno, msg) from error
-        except BaseException:
-            os.close(self._descriptor)
-            raise
         self._seen = _signature(target)
 
     @property
@@ -137,8 +135,7 @@ class WorkDirectory:
             When that fails: it is then done by the next call on that path.
         """
         try:
-            with lock.alone(self.target):
-                redo.apply(self.path, self.target)
+            self._apply()
         except TargetLockedError:
             raise
         except OSError as error:
@@ -276,10 +273,15 @@ class WorkDirectory:
     def _mend(self) -> None:
         """Finish the change of a file that a run had begun to make."""
         if redo.is_committed(self.path):
-            with lock.alone(self.target):
-                redo.apply(self.path, self.target)
+            self._apply()
             logger.warning("%s: a change that was interrupted has been finished", self.target)
-            (self.path / JOB).unlink(missing_ok=True)
+
+    def _apply(self) -> None:
+        with lock.alone(self.target):
+            redo.apply(self.path, self.target)
+        # Before the log: what is left of a job that is done is not to be gone on with.
+        (self.path / JOB).unlink(missing_ok=True)
+        redo.forget(self.path)
 
     def _size_and_place(self) -> list[int | str] | None:
         """Return what the target is known by, also with something behind its end."""

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import logging
-import os
 import shutil
 import sys
 import tempfile
@@ -75,15 +74,18 @@ class Guarded(Building):
     ----------
     engine : LayoutEngine
         Through which it writes.
+    folder : Path
+        Whose disk the file fills, named when it is full.
     """
 
-    def __init__(self, engine: LayoutEngine) -> None:
+    def __init__(self, engine: LayoutEngine, folder: Path) -> None:
         super().__init__(engine.file)
         self._engine = engine
+        self._folder = folder
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Call something that uses the file, on the thread that may."""
-        with disk_errors(self._engine.path.parent.parent):
+        with disk_errors(self._folder):
             return self._engine.call(function)
 
     def prepare(self, target: Hdf5Target, _dataset: h5py.Dataset) -> None:
@@ -102,12 +104,17 @@ class Resumable(Building):
         Where payloads wait that have no place yet.
     engine : LayoutEngine, optional
         What gives them their places at once.
+    folder : Path
+        Whose disk the file fills, named when it is full.
     """
 
     is_resumable = True
 
-    def __init__(self, file: h5py.File, spool: Spool, engine: LayoutEngine | None) -> None:
+    def __init__(
+        self, file: h5py.File, spool: Spool, engine: LayoutEngine | None, folder: Path
+    ) -> None:
         super().__init__(file)
+        self._folder = folder
         self._spool = spool
         self._engine = engine
 
@@ -115,7 +122,7 @@ class Resumable(Building):
         """Call something that uses the file, on the thread that may."""
         if self._engine is None:
             return function()
-        with disk_errors(self._engine.path.parent):
+        with disk_errors(self._folder):
             return self._engine.call(function)
 
     def prepare(self, target: Hdf5Target, dataset: h5py.Dataset) -> None:
@@ -184,16 +191,9 @@ def guarded(path: Path, libver: Any, *, nbytes: int) -> Iterator[Building]:
     nbytes : int
         Bytes that it has already.
     """
-    check_libver(libver)
-    with disk_errors(path.parent.parent):
-        engine = LayoutEngine(path, libver, nbytes=nbytes, holds=False)
-    try:
-        yield Guarded(engine)
-    except BaseException:
-        engine.abandon()
-        raise
-    with disk_errors(path.parent.parent):
-        engine.close()
+    folder = path.parent.parent
+    with _engine(path, libver, folder, nbytes=nbytes, holds=False) as engine:
+        yield Guarded(engine, folder)
 
 
 @contextlib.contextmanager
@@ -209,6 +209,7 @@ def resumable(path: Path, libver: Any, *, old: Path | None) -> Iterator[Building
     old : Path, optional
         The file of which it is a copy, to be added to.
     """
+    folder = path.parent.parent
     with contextlib.ExitStack() as stack:
         spool = Spool(path.parent / PAYLOADS)
         stack.callback(spool.close)
@@ -216,20 +217,13 @@ def resumable(path: Path, libver: Any, *, old: Path | None) -> Iterator[Building
         if not engine_works():
             path.unlink(missing_ok=True)
             if old is not None:
-                with disk_errors(path.parent.parent):
+                with disk_errors(folder):
                     shutil.copyfile(old, path)
             file = stack.enter_context(hidden_file(path, libver))
-            yield Resumable(file, spool, None)
+            yield Resumable(file, spool, None, folder)
             return
-        with disk_errors(path.parent.parent):
-            engine = LayoutEngine(path, libver, nbytes=nbytes)
-        try:
-            yield Resumable(engine.file, spool, engine)
-        except BaseException:
-            engine.abandon()
-            raise
-        with disk_errors(path.parent.parent):
-            engine.close()
+        engine = stack.enter_context(_engine(path, libver, folder, nbytes=nbytes))
+        yield Resumable(engine.file, spool, engine, folder)
 
 
 @contextlib.contextmanager
@@ -249,15 +243,24 @@ def in_place(path: Path, folder: Path, *, nbytes: int) -> Iterator[Building]:
         stack.enter_context(lock.shared(path))
         spool = Spool(folder / PAYLOADS)
         stack.callback(spool.close)
-        with disk_errors(folder.parent):
-            engine = LayoutEngine(path, None, nbytes=nbytes, log=redo.RedoLog(folder))
-        try:
-            yield Resumable(engine.file, spool, engine)
-        except BaseException:
-            engine.abandon()
-            raise
-        with disk_errors(folder.parent):
-            engine.close()
+        log = redo.RedoLog(folder)
+        engine = stack.enter_context(_engine(path, None, path.parent, nbytes=nbytes, log=log))
+        yield Resumable(engine.file, spool, engine, path.parent)
+
+
+@contextlib.contextmanager
+def _engine(path: Path, libver: Any, folder: Path, **options: Any) -> Iterator[LayoutEngine]:
+    """Open a file by the layout engine; after an error nothing more is written to it."""
+    check_libver(libver)
+    with disk_errors(folder):
+        engine = LayoutEngine(path, libver, **options)
+    try:
+        yield engine
+    except BaseException:
+        engine.abandon()
+        raise
+    with disk_errors(folder):
+        engine.close()
 
 
 def is_added_in_place(path: Path, copy: Path) -> bool:
@@ -307,7 +310,7 @@ def engine_works() -> bool:
                         (at,),
                         200,
                         0,
-                        functools.partial(_put, engine, values[at : at + 50]),
+                        functools.partial(engine.write, values[at : at + 50].tobytes()),
                     )
             except BaseException:
                 engine.abandon()
@@ -322,7 +325,3 @@ def engine_works() -> bool:
     if not works:
         logger.warning("the layout engine is off, payloads are written twice: %s", reason)
     return works
-
-
-def _put(engine: LayoutEngine, values: Any, address: int) -> None:
-    os.pwrite(engine.descriptor, values.tobytes(), address)

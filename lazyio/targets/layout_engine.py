@@ -83,17 +83,12 @@ class LayoutEngine:
         _LIVE.add(self)
         _watch_the_end()
 
-    @property
-    def descriptor(self) -> int:
-        """Of the file, for payloads."""
-        return self._descriptor
-
     def call(self, function: Callable[[], Result]) -> Result:
         """Call something that uses the file, on the thread that may."""
         if threading.current_thread().name.startswith("lazyio-layout"):
             return function()
         found = self._thread.submit(function).result()
-        self._raise_failure()
+        self.check()
         return found
 
     def settle(self) -> None:
@@ -131,7 +126,7 @@ class LayoutEngine:
     ) -> int:
         with self._lock:
             dataset.id.write_direct_chunk(tuple(corner), self._object.catch(nbytes), mask)
-            self._raise_failure()
+            self.check()
             caught = self._object.caught()
             if caught is None or caught[1:] != (nbytes, 0):
                 msg = f"libhdf5 did not write a chunk of {nbytes} bytes in one piece, but {caught}"
@@ -153,10 +148,6 @@ class LayoutEngine:
         if self._log is not None and address < self._base:
             return self._log.payload(address, nbytes)
         return os.pread(self._descriptor, nbytes, address)
-
-    def check(self) -> None:
-        """Raise what has gone wrong below libhdf5, if anything has."""
-        self._raise_failure()
 
     def finishing(self) -> None:
         """From now on no more places are reserved: large data go to the file at once."""
@@ -200,7 +191,8 @@ class LayoutEngine:
         with contextlib.suppress(OSError, RuntimeError, ValueError):
             self.file.close()
 
-    def _raise_failure(self) -> None:
+    def check(self) -> None:
+        """Raise what has gone wrong below libhdf5, if anything has."""
         if self._object.failed is not None:
             raise self._object.failed
 

@@ -191,7 +191,7 @@ def make(
         key = item.arranged.key
         if replace_old:
             uses += [(key, use) for use in remove_dataset(group, key)]
-        made.append(_make_one(group, item, path, running.noted()))
+        made.append(_make_one(group, item, path, running))
     # Coordinates first: other arrays have them as their scales.
     named = [one for one in made if one.item.dims and one.dataset is not None]
     for one in sorted(named, key=lambda one: one.dataset.ndim):
@@ -201,13 +201,14 @@ def make(
     return made
 
 
-def _make_one(group: h5py.Group, item: Hdf5Item, path: Path, noted: Noted | None) -> Made:
+def _make_one(group: h5py.Group, item: Hdf5Item, path: Path, running: Running) -> Made:
     """Make a dataset, or a link to one."""
     arranged = item.arranged
     if item.link is not None:
         link_dataset(group, arranged.key, *item.link, path)
         return Made(item=item)
     plan = arranged.plan
+    noted = running.noted(plan.shape, plan.chunk_shape)
     dataset = create_dataset(
         group,
         arranged.key,
@@ -235,7 +236,7 @@ def in_part(
         grow_dimensions(dataset)
     chunk_shape = dataset.chunks or arranged.plan.chunk_shape
     fitted = in_window(arranged, window.region)
-    noted = running.noted()
+    noted = running.noted(window.shape, chunk_shape)
     target = Hdf5Target(dataset, chunk_shape, folder=path.parent, noted=noted, old=old)
     item = Hdf5Item(arranged=fitted, options=Hdf5Options())
     return Made(item=item, dataset=dataset, target=target, window=window.region, noted=noted)

@@ -11,9 +11,7 @@ from typing import Any
 import h5py
 
 from lazyio.errors import BlockError
-from lazyio.planning.plan import Advice
 from lazyio.run.report import WriteReport
-from lazyio.run.write import Ran
 from lazyio.safety.digests import PAYLOADS, Table
 from lazyio.safety.hdf5_digests import load
 from lazyio.safety.workdir import WorkDirectory
@@ -39,7 +37,7 @@ from lazyio.writing.places import (
     check_open_file,
     refuse_own_source,
 )
-from lazyio.writing.report import Outcome, done_before, report_on
+from lazyio.writing.report import Outcome, Written, report_on, report_with_done
 from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
 
 
@@ -74,16 +72,12 @@ class NewDatasets:
         self.check()
         done = self._done()
         rest = replace(self, items=tuple(item for item in self.items if item not in done))
-        outcomes = [done_before(item.arranged) for item in done]
-        n_done = sum(item.arranged.plan.n_tasks for item in done)
-        ran, advice = Ran(n_blocks=0), self.running.advice
-        if rest.items:
-            written, ran, found = rest._write()
-            outcomes, advice = outcomes + written, advice + found
-        ran = Ran(n_blocks=ran.n_blocks + n_done, n_kept=ran.n_kept + n_done)
-        return report_on(str(self.path), outcomes, ran=ran, began=began, advice=advice)
+        write = (rest._write) if rest.items else None
+        arranged = [item.arranged for item in done]
+        advice = self.running.advice
+        return report_with_done(str(self.path), arranged, write, began=began, advice=advice)
 
-    def _write(self) -> tuple[list[Outcome], Ran, Advice]:
+    def _write(self) -> Written:
         """Write datasets of which none is done."""
         facts = self._facts(self.items) if self.running.resume else None
         with contextlib.ExitStack() as stack:
@@ -107,7 +101,7 @@ class NewDatasets:
             advice += publish(work)
         return outcomes, ran, advice
 
-    def _finish(self, file: h5py.File, made: Sequence["Made"]) -> list[Outcome]:
+    def _finish(self, file: h5py.File, made: Sequence[Made]) -> list[Outcome]:
         outcomes = [one.finish() for one in made]
         for one in made:
             one.keep_digests(file, self._head(one.item))

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from lazyio.elements import TEXT, is_text
 from lazyio.grid import Region, box_shape
 from lazyio.run.report import WriteReport
-from lazyio.run.write import Ran
 from lazyio.safety.hdf5_digests import Known, forget, load
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.spec import Shape
@@ -40,7 +39,7 @@ from lazyio.writing.places import (
     check_open_file,
     refuse_own_source,
 )
-from lazyio.writing.report import Outcome, done_before, report_on
+from lazyio.writing.report import Outcome, report_on, report_with_done
 from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
 from lazyio.writing.windows import Window
 
@@ -67,9 +66,7 @@ class PartOfFile:
         began = time.perf_counter()
         head = self._head()
         if head and self._is_done(head):
-            ran = Ran(n_blocks=self.arranged.plan.n_tasks, n_kept=self.arranged.plan.n_tasks)
-            outcome = done_before(self.arranged)
-            return report_on(str(self.path), [outcome], ran=ran, began=began, advice=())
+            return report_with_done(str(self.path), [self.arranged], None, began=began, advice=())
         facts = self._facts() if self.running.resume else None
         with contextlib.ExitStack() as stack:
             work = stack.enter_context(WorkDirectory(self.path, facts=facts))
@@ -85,11 +82,12 @@ class PartOfFile:
         advice += self.running.advice
         return report_on(str(self.path), [outcome], ran=ran, began=began, advice=advice)
 
-    def _begin(self, built: Building) -> tuple["Made", Known | None]:
+    def _begin(self, built: Building) -> tuple[Made, Known]:
         """Return what writes the part, and what is known of the dataset before."""
         dataset = built.file[self.arranged.key]
         check_seen(dataset, self.seen)
-        known = Known.of(dataset) if self.running.noted() is not None else None
+        # Before it grows.
+        known = Known.of(dataset)
         old = self._old if built.is_resumable else None
         part = in_part(dataset, self.arranged, self.window, self.path, self.running, old)
         return part, known
@@ -131,10 +129,10 @@ class PartOfFile:
             return False
 
 
-def _finish_part(part: "Made", known: Known | None, head: Mapping[str, str]) -> Outcome:
+def _finish_part(part: Made, known: Known, head: Mapping[str, str]) -> Outcome:
     """Finish a part of a dataset, and renew its digests."""
     outcome = part.finish()
-    if known is None or part.noted is None:
+    if part.noted is None:
         forget(part.dataset.file, part.dataset.name)
     else:
         known.renew(part.dataset, part.noted, head)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lazyio.grid import n_touched
@@ -57,6 +57,26 @@ def done_before(arranged: Arranged) -> Outcome:
     return Outcome(
         key=arranged.key, plan=plan, nbytes=plan.nbytes, n_chunks=plan.n_chunks, engine="kept"
     )
+
+
+Written = tuple[list[Outcome], Ran, Advice]
+"""What became of each array, of blocks, and advice on the way."""
+
+
+def report_with_done(
+    path: str,
+    done: Sequence[Arranged],
+    write: Callable[[], Written] | None,
+    *,
+    began: float,
+    advice: Advice,
+) -> WriteReport:
+    """Write what is not done, and return the report of that and of what is done already."""
+    outcomes, ran, found = ([], Ran(n_blocks=0), ()) if write is None else write()
+    n_done = sum(arranged.plan.n_tasks for arranged in done)
+    ran = Ran(n_blocks=ran.n_blocks + n_done, n_kept=ran.n_kept + n_done)
+    outcomes = [*map(done_before, done), *outcomes]
+    return report_on(path, outcomes, ran=ran, began=began, advice=advice + found)
 
 
 def report_on(

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lazyio.errors import BlockError, ResumeError
+from lazyio.errors import BlockError, OptionError, ResumeError
+from lazyio.grid import n_boxes
 from lazyio.run.schedulers import scheduler_for
 from lazyio.run.write import Job, Ran, run
-from lazyio.safety.digests import Noted
+from lazyio.safety.digests import MOST_CHUNKS, Noted
+from lazyio.spec import Shape
 from lazyio.writing.unchanged import Unchanged
 
 OPEN_HANDLE = (
@@ -46,13 +48,25 @@ class Running:
         """
         return replace(self, digests=False, watches_sources=False)
 
-    def noted(self) -> Noted | None:
-        """Return what takes the digests of one array, ``None`` where none are wanted.
+    def noted(self, shape: Shape, chunk_shape: Shape) -> Noted | None:
+        """Return what takes the digests of one array, ``None`` where none are kept.
 
         A job that can be gone on with has them anyway, and by them it is
         known again once it is done.
+
+        Raises
+        ------
+        OptionError
+            When such a job has more chunks than can be numbered.
         """
-        return Noted() if self.digests or self.resume else None
+        can_be_numbered = n_boxes(shape, chunk_shape) <= MOST_CHUNKS
+        if self.resume and not can_be_numbered:
+            msg = (
+                f"resume=True: shape {shape} in chunks of {chunk_shape} has more than "
+                f"{MOST_CHUNKS} chunks, which a journal cannot number; choose larger chunks"
+            )
+            raise OptionError(msg)
+        return Noted() if can_be_numbered and (self.digests or self.resume) else None
 
     def write(
         self,
@@ -103,6 +117,8 @@ class Running:
             for job in jobs
             if job.keeping is not None and job.keeping.kept
         ]
+        if not again:
+            return
         scheduler = scheduler_for(self.scheduler)
         with tempfile.TemporaryDirectory(prefix="lazyio-") as folder:
             run(again, scratch=Path(folder, "scratch"), progress=False, scheduler=scheduler)

@@ -13,7 +13,6 @@ import zarr
 from lazyio.errors import BlockError, TargetError
 from lazyio.planning.plan import Advice
 from lazyio.run.report import WriteReport
-from lazyio.run.write import Ran
 from lazyio.safety.digests import Table
 from lazyio.safety.job import Facts
 from lazyio.safety.space import require_space
@@ -23,7 +22,7 @@ from lazyio.safety.zarr_digests import (
 )
 from lazyio.writing.jobs import facts_of_job, in_head, kept_of
 from lazyio.writing.places import check_zarr_place, make_groups, refuse_own_source
-from lazyio.writing.report import Outcome, done_before, report_on
+from lazyio.writing.report import Written, report_on, report_with_done
 from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
 from lazyio.writing.zarr_filling import (
     Made,
@@ -81,16 +80,12 @@ class NewArrays:
         is_kept = self.check()
         done = [item for item in self.items if self._is_done(item)]
         rest = replace(self, items=tuple(item for item in self.items if item not in done))
-        outcomes = [done_before(item.arranged) for item in done]
-        n_done = sum(item.arranged.plan.n_tasks for item in done)
-        ran, advice = Ran(n_blocks=0), self.running.advice
-        if rest.items:
-            written, ran, found = rest._write(is_kept)
-            outcomes, advice = outcomes + written, advice + found
-        ran = Ran(n_blocks=ran.n_blocks + n_done, n_kept=ran.n_kept + n_done)
-        return report_on(str(self.root), outcomes, ran=ran, began=began, advice=advice)
+        write = (lambda: rest._write(is_kept)) if rest.items else None
+        arranged = [item.arranged for item in done]
+        advice = self.running.advice
+        return report_with_done(str(self.root), arranged, write, began=began, advice=advice)
 
-    def _write(self, is_kept: bool) -> tuple[list[Outcome], Ran, Advice]:
+    def _write(self, is_kept: bool) -> Written:
         """Write arrays of which none is done."""
         with contextlib.ExitStack() as stack:
             works = [stack.enter_context(work) for work in self._places(is_kept)]
@@ -125,9 +120,10 @@ class NewArrays:
                 renew_above(self.root, path)
         return outcomes, ran, advice
 
-    def _make(self, work: WorkDirectory, item: ZarrItem, is_kept: bool) -> "Made":
+    def _make(self, work: WorkDirectory, item: ZarrItem, is_kept: bool) -> Made:
         path = "" if is_kept else item.arranged.key
-        noted = self.running.noted()
+        plan = item.arranged.plan
+        noted = self.running.noted(plan.shape, plan.shard_shape or plan.chunk_shape)
         if not work.is_resumed:
             return make(work.built, path, item, noted=noted)
         array = zarr.open_array(work.built, path=path, mode="r+")

@@ -13,7 +13,6 @@ import zarr
 
 from lazyio.errors import TargetError
 from lazyio.run.report import WriteReport
-from lazyio.run.write import Ran
 from lazyio.safety.digests import Noted
 from lazyio.safety.job import Facts
 from lazyio.safety.workdir import WorkDirectory
@@ -33,7 +32,7 @@ from lazyio.targets.zarr import (
 from lazyio.writing.arrange import Arranged, in_window
 from lazyio.writing.jobs import facts_of_job, in_head, is_part_done
 from lazyio.writing.places import refuse_own_source
-from lazyio.writing.report import done_before, report_on
+from lazyio.writing.report import report_on, report_with_done
 from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
 from lazyio.writing.windows import Window
 from lazyio.writing.zarr_filling import (
@@ -77,9 +76,7 @@ class PartOfStore:
         final = self.root / self.name if self.name else self.root
         head = self._head()
         if head and is_part_done(load_or_none(final), head):
-            ran = Ran(n_blocks=self.arranged.plan.n_tasks, n_kept=self.arranged.plan.n_tasks)
-            outcome = done_before(self.arranged)
-            return report_on(str(self.root), [outcome], ran=ran, began=began, advice=())
+            return report_with_done(str(self.root), [self.arranged], None, began=began, advice=())
         facts = self._facts() if self.running.resume else None
         advice = self.running.advice
         with contextlib.ExitStack() as stack:
@@ -92,7 +89,7 @@ class PartOfStore:
                 else:
                     _link_tree(final, work.built)
             array = zarr.open_array(work.built, mode="r+")
-            part = _in_part(array, self, noted=self.running.noted())
+            part = _in_part(array, self, noted=self._noted(array))
             work.save_job()
             if self.running.resume:
                 advice += keep(work, [part], stack)
@@ -105,6 +102,9 @@ class PartOfStore:
             work.publish()
         renew_above(self.root, self.name)
         return report_on(str(self.root), [outcome], ran=ran, began=began, advice=advice)
+
+    def _noted(self, array: Any) -> Noted | None:
+        return self.running.noted(self.window.shape, array.shards or array.chunks)
 
     def _facts(self) -> Facts:
         """Return what the job is."""
