@@ -106,6 +106,7 @@ def test_a_job_that_is_done_returns_at_once(kind):
     assert again.reads == []
     assert report.n_resumed == report.n_blocks > 0
     assert report.n_chunks > 0
+    assert "blocks were there already, nothing was read or written" in str(report)
 
 
 def test_another_job_is_refused(kind):

@@ -55,6 +55,9 @@ class WriteReport:
         what, cut = f"{self.plan.shape} {self.plan.dtype}", f" of {self.plan.chunk_shape}"
         if len(self.plans) > 1:
             what, cut = f"{len(self.plans)} arrays", ""
+        done = f"{self.n_resumed} of {self.n_blocks} blocks were there already"
+        if self.n_blocks == self.n_resumed > 0 and not self.stored_nbytes:
+            return f"kept {where}: {what}\n{done}, nothing was read or written"
         lines = (
             f"wrote {where}: {what}, {self.n_chunks} {plural('chunk', self.n_chunks)}{cut} from "
             f"{self.n_blocks} {plural('block', self.n_blocks)}\n"
@@ -62,4 +65,6 @@ class WriteReport:
             f"{self.seconds:.3g} s, {rate}/s, at most {format_size(self.peak_nbytes)} in memory, "
             f"engine {self.engine}"
         )
+        if self.n_resumed:
+            lines += f", {done}"
         return "\n".join([lines, *(f"advice: {text} [{code}]" for code, text in self.advice)])
