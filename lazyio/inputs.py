@@ -1,5 +1,6 @@
 """What a user hands in, recognised once: a source to read, or a graph to compute."""
 
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,7 +9,8 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from dask.array.core import normalize_chunks
-from dask.base import is_dask_collection
+from dask.base import is_dask_collection, tokenize
+from dask.tokenize import TokenizationError
 
 from lazyio.blocks import locations_in, locations_of, masked_blocks, source_of
 from lazyio.elements import is_text
@@ -49,6 +51,17 @@ class Input:
         if self.source is not None:
             return locations_of(self.source)
         return locations_in(self.array) if self.array is not None else set()
+
+    @functools.cached_property
+    def token(self) -> tuple[str, bool]:
+        """Name of the source by its type and content, and whether that lasts beyond the process.
+
+        Of an array in memory it takes a look at every element, so once.
+        """
+        try:
+            return tokenize(self.source, ensure_deterministic=True), True
+        except TokenizationError:
+            return tokenize(self.source), False
 
     @property
     def is_empty(self) -> bool:

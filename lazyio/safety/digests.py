@@ -94,13 +94,12 @@ class Noted:
 
     def rows(self, old: Rows | None = None) -> Rows:
         """Return the rows of a :class:`Table`: what was noted, and else what is known already."""
-        with self._lock:
-            found = np.array(self._numbers, np.uint64).reshape(-1, 3)
         if old is None:
             old = np.empty((0, 3), np.uint64)
-        if self._dropped:
-            old = old[~np.isin(old[:, 0], np.array(sorted(self._dropped), np.uint64))]
-        return merged(old, found)
+        with self._lock:
+            if self._dropped:
+                old = old[~np.isin(old[:, 0], np.array(sorted(self._dropped), np.uint64))]
+            return merged(old, np.asarray(self._numbers).reshape(-1, 3))
 
 
 def renumbered(rows: Rows, old: Shape, new: Shape) -> Rows:
@@ -132,10 +131,13 @@ def merged(old: Rows, new: Rows) -> Rows:
     >>> merged(old, np.array([[1, 0, 9], [0, 0, 5]], np.uint64))[:, [0, 2]].tolist()
     [[0, 5], [1, 9], [4, 8]]
     """
-    # From the last row on, of which `unique` keeps the first.
-    rows = np.concatenate([old, new])[::-1]
-    _, first = np.unique(rows[:, 0], return_index=True)
-    return np.ascontiguousarray(rows[first])
+    # There may be millions: no more copies than it takes.
+    rows = np.concatenate([old, new]) if len(old) else new
+    order = np.argsort(rows[:, 0], kind="stable")
+    chunks = rows[order, 0]
+    is_last = np.append(chunks[1:] != chunks[:-1], True)[: len(chunks)]
+    found: Rows = rows[order[is_last]]
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +189,7 @@ class Table:
     def _digest(self, held: Mapping[str, Any]) -> str:
         hash_ = Hash()
         hash_.update(json.dumps(held, sort_keys=True).encode())
-        hash_.update(np.ascontiguousarray(self.rows, "<u8").tobytes())
+        hash_.update(np.ascontiguousarray(self.rows, "<u8"))
         return f"{hash_.value:032x}"
 
     @classmethod
@@ -205,7 +207,7 @@ class Table:
             digest, number = held.pop("digest"), held["format"]
             table = cls(
                 facts=dict(held["facts"]),
-                rows=rows.astype(np.uint64),
+                rows=rows.astype(np.uint64, copy=False),
                 of=str(held["of"]),
                 job=dict(held["job"]),
             )

@@ -5,13 +5,15 @@ would then say of a second one that all is well.
 """
 
 import ctypes
+import itertools
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _AT_ONCE = 8
+_BATCH = 1024
 _MANY = 2000
 """Files beyond which one call for the whole file system is quicker."""
 
@@ -55,15 +57,37 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def sync_tree(root: Path) -> None:
     """Have all below a folder on the disk."""
-    files, folders = [], []
-    for folder, _, names in os.walk(root):
-        folders.append(Path(folder))
-        files += [Path(folder, name) for name in names]
-    if len(files) > _MANY and _sync_file_system(root):
+    is_many = len(list(itertools.islice(_files_below(root), _MANY + 1))) > _MANY
+    if is_many and _sync_file_system(root):
         return
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        _drain(pool.map(sync_file, files))
-        _drain(pool.map(sync_folder, folders))
+        # A few at a time: there may be millions of names.
+        for some in _batches(_files_below(root)):
+            _drain(pool.map(sync_file, some))
+        for some in _batches(_folders_below(root)):
+            _drain(pool.map(sync_folder, some))
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files_below(Path(entry))
+            else:
+                yield Path(entry)
+
+
+def _folders_below(root: Path) -> Iterator[Path]:
+    yield root
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _folders_below(Path(entry))
+
+
+def _batches(paths: Iterator[Path]) -> Iterator[list[Path]]:
+    while some := list(itertools.islice(paths, _BATCH)):
+        yield some
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -28,7 +28,9 @@ def store(folder: Path, table: Table) -> None:
     """Put the digests of an array into its folder, in place of those that are there."""
     built = folder / f"{NAME}.partial"
     rows = np.ascontiguousarray(table.rows, "<u8")
-    built.write_bytes(table.head().encode() + b"\n" + rows.tobytes())
+    with built.open("wb") as file:
+        file.write(table.head().encode() + b"\n")
+        file.write(memoryview(rows))
     built.replace(folder / NAME)
 
 
@@ -41,7 +43,8 @@ def load(folder: Path) -> Table | None:
         When they are damaged.
     """
     try:
-        head, _, rows = (folder / NAME).read_bytes().partition(b"\n")
+        with (folder / NAME).open("rb") as file:
+            head, rows = file.readline(), file.read()
     except FileNotFoundError:
         return None
     if len(rows) % 24:

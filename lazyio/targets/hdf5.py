@@ -40,6 +40,7 @@ from lazyio.spec import Shape
 from lazyio.targets.attributes import write_attributes
 from lazyio.targets.base import padded
 from lazyio.targets.disk import disk_errors, target_error
+from lazyio.targets.held_file import bound_metadata
 from lazyio.targets.payloads import Payloads, as_bytes, as_elements
 
 
@@ -402,7 +403,7 @@ def _open(path: Path, libver: Any) -> h5py.File:
     try:
         # The lock of a file that only we know keeps nobody out, and would stay with the
         # processes of a pool that were forked meanwhile, after the file is published.
-        return h5py.File(path, "a", libver=libver, locking=False)
+        return bound_metadata(h5py.File(path, "a", libver=libver, locking=False))
     except (ValueError, KeyError, TypeError) as error:
         msg = f"libver={libver!r} is not a pair of HDF5 versions: {error}"
         raise OptionError(msg) from error

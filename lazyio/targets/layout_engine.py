@@ -22,7 +22,7 @@ import h5py
 
 from lazyio.errors import LazyioError
 from lazyio.safety.redo import RedoLog, write_at
-from lazyio.targets.held_file import HeldFile
+from lazyio.targets.held_file import HeldFile, bound_metadata
 
 Result = TypeVar("Result")
 
@@ -74,7 +74,7 @@ class LayoutEngine:
         mode = "r+" if nbytes else "w"
         try:
             self.file: h5py.File = self.call(
-                lambda: h5py.File(self._object, mode, libver=libver, locking=False)
+                lambda: bound_metadata(h5py.File(self._object, mode, libver=libver, locking=False))
             )
         except BaseException:
             self._thread.shutdown()

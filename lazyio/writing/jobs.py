@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 from dask.base import tokenize
-from dask.tokenize import TokenizationError
 
 from lazyio.codecs.workspace import Workspace
 from lazyio.inputs import Input
@@ -114,10 +113,8 @@ def _data(given: Input) -> dict[str, Any]:
         name = None if given.array is None else given.array.name
         return {} if name is None else {GRAPH[2:]: name}
     where = sorted(map(list, given.locations))
-    try:
-        return {SOURCE[2:]: [where, tokenize(given.source, ensure_deterministic=True)]}
-    except TokenizationError:
-        return {GRAPH[2:]: tokenize(given.source)}
+    token, lasts = given.token
+    return {SOURCE[2:]: [where, token]} if lasts else {GRAPH[2:]: token}
 
 
 def _plain(value: Any) -> Any:
