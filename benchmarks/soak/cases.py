@@ -1,6 +1,7 @@
 """Ways to write that are interrupted: what is there before, what is written, what is right."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _DTYPE = np.dtype("i2")
 ROWS_A_CHUNK = 50
 _COMMON = {"resume": True, "workers": 2, "memory_limit": "150 KiB"}
 _OLD = np.full((300, N_COLUMNS), -7, "i2")
+_REPLACED = np.full((200, N_COLUMNS), 9, "f4")
 
 Array = np.ndarray[Any, Any]
 
@@ -76,6 +78,8 @@ class Case:
     """What is there before."""
     in_place: bool = False
     """Whether the file is changed itself, as large ones are."""
+    several: bool = False
+    """Whether several names are given, which ``recover`` has to finish."""
 
     @contextmanager
     def forced_way(self) -> Iterator[None]:
@@ -148,6 +152,19 @@ def _old_zarr(path: Path) -> None:
     lazyio.to_zarr(_OLD, path, "old", chunks=(40, 24))
 
 
+def _old_consolidated(path: Path) -> None:
+    _old_zarr(path)
+    with warnings.catch_warnings():
+        # That v3 has no specification of it yet is known.
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(path)
+
+
+def _several(path: Path, source: Any) -> Any:
+    arrays = {"new": lazyio.from_source(source), "old": _REPLACED}
+    return lazyio.to_zarr(arrays, path, chunks=(50, 32), overwrite=True, **_COMMON)
+
+
 def _overwritten(n_rows: int) -> Array:
     whole = np.zeros((max(300, n_rows + 100), N_COLUMNS), "i2")
     whole[:300] = _OLD
@@ -186,6 +203,15 @@ def cases(n_rows: int) -> dict[str, Case]:
             in_place=True,
         ),
         Case(name="zarr-added", write=_zarr("new", chunks=(50, 32)), **_AT_ZARR, **added),
+        Case(
+            name="zarr-several",
+            target="x.zarr",
+            prepare=_old_consolidated,
+            write=_several,
+            expected=lambda: {"new": values(0, n_rows), "old": _REPLACED},
+            **_IS_OLD,
+            several=True,
+        ),
         Case(name="zarr-part", write=_zarr("old", **region), **_AT_ZARR, **changed),
     )
     return {case.name: case for case in made}

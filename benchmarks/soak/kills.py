@@ -150,7 +150,7 @@ def _holds(case: Case, folder: Path, *, is_done: bool) -> bool:
     """Return whether what is there is old or new, and new once the job is done."""
     if is_done:
         return case.is_new(folder)
-    if case.in_place:
+    if case.in_place or case.several:
         recover(folder / case.target)
     return case.is_old(folder) or case.is_new(folder)
 

@@ -11,6 +11,9 @@ from lazyio.safety.sync import write_whole
 
 FORMAT = 1
 
+NAME = "job.json"
+"""In a hidden folder: what the job is that was interrupted."""
+
 GRAPH = ": graph"
 """End of the name of a fact that holds the name of a graph."""
 

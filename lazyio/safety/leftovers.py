@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lazyio.errors import TargetLockedError
-from lazyio.safety import lock, redo
+from lazyio.safety import lock, names, redo
+from lazyio.safety.job import NAME as JOB
 from lazyio.safety.journal import last_of_each, records_in
-from lazyio.safety.workdir import JOB, JOURNAL, WorkDirectory, hidden_path, remove_all_of
+from lazyio.safety.workdir import BUILT, JOURNAL, WorkDirectory, hidden_path, remove_all_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,9 @@ def leftovers(target: Path) -> list[Leftover]:
         found += [
             (Path(entry.path), target / _name_of(entry.name))
             for entry in os.scandir(target)
-            if entry.name.startswith(".") and entry.name.endswith(".lazyio")
+            if entry.name.startswith(".")
+            and entry.name.endswith(names.FOLDER)
+            and entry.name != names.FOLDER
         ]
     return [_leftover(path, of) for path, of in found if path.is_dir()]
 
@@ -64,6 +67,8 @@ def recover(target: Path) -> list[str]:
         When a run is at work.
     """
     told = []
+    if names.finish(target, tidy=True):
+        told.append(f"{target}: an interrupted change was finished")
     for left in leftovers(target):
         is_committed = redo.is_committed(left.path)
         if left.is_resumable and not is_committed:
@@ -77,7 +82,8 @@ def recover(target: Path) -> list[str]:
 
 
 def finish_change(target: Path) -> None:
-    """Finish the change of a file that is about to be read, if one was interrupted."""
+    """Finish the change of what is about to be read, if one was interrupted."""
+    names.finish(target)
     folder = hidden_path(target)
     if redo.is_committed(folder):
         # Who is at work on it finishes it, and readers wait for the file's own lock.
@@ -99,13 +105,12 @@ def clean(target: Path) -> list[Path]:
         When a run is at work.
     """
     removed = []
+    names.finish(target, tidy=True)
     for left in leftovers(target):
-        descriptor = lock.acquire(left.path / "lock", left.target)
+        descriptor = lock.acquire(left.path / lock.NAME, left.target)
         try:
             remove_all_of(left.path, left.target)
-            (left.path / "lock").unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                left.path.rmdir()
+            lock.leave(left.path)
         finally:
             os.close(descriptor)
         removed.append(left.path)
@@ -113,14 +118,16 @@ def clean(target: Path) -> list[Path]:
 
 
 def _leftover(path: Path, target: Path) -> Leftover:
-    is_resumable = (path / JOB).exists()
+    # Without either the job is done, and was killed before it had removed this.
+    is_there = (path / BUILT).exists() or redo.is_begun(path)
+    is_resumable = (path / JOB).exists() and is_there
     records, _ = records_in(path / JOURNAL)
     return Leftover(
         path=path,
         target=target,
         is_resumable=is_resumable,
         n_chunks=len(last_of_each(records)),
-        is_locked=lock.is_held(path / "lock"),
+        is_locked=lock.is_held(path / lock.NAME),
     )
 
 

@@ -17,8 +17,69 @@ if sys.platform == "win32":  # No flock there; msvcrt locks a byte range instead
 else:
     import fcntl
 
+NAME = "lock"
+"""Of the lock in a hidden folder."""
+
 _PATIENCE, _PAUSE = 30.0, 0.02
+_MOST_TRIES = 1000
+"""Writers that may come and go between two steps, before the file system is to blame."""
 _BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
+
+
+def enter(folder: Path, target: Path) -> int:
+    """Make a hidden folder, where it is not there, and lock it.
+
+    Returns
+    -------
+    int
+        Descriptor; closing it drops the lock. The folder stays until :func:`leave`.
+
+    Raises
+    ------
+    TargetLockedError
+        When another has it.
+    TargetError
+        When the place cannot be written, or has no working locks.
+    """
+    for _ in range(_MOST_TRIES):
+        try:
+            folder.mkdir(exist_ok=True)
+            if folder.is_symlink():
+                msg = f"{folder} is a link, and what it leads to is not ours; remove it"
+                raise TargetError(errno.ELOOP, msg)
+            descriptor = acquire(folder / NAME, target)
+        except FileNotFoundError:
+            continue  # Removed by the one before us, between our two steps.
+        except TargetLockedError:
+            raise
+        except TargetError:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            raise
+        except OSError as error:
+            msg = f"{folder.parent} cannot be written: {error.strerror}"
+            raise TargetError(error.errno, msg) from error
+        if _is_same_file(descriptor, folder / NAME):
+            return descriptor
+        os.close(descriptor)
+    msg = f"{folder.parent} takes no folder for the work, or loses it at once; write elsewhere"
+    raise TargetError(errno.ENOENT, msg)
+
+
+def leave(folder: Path) -> None:
+    """Remove a hidden folder that holds nothing but the lock, which is held."""
+    (folder / NAME).unlink(missing_ok=True)
+    # From here on it may be another's: only an empty one is removed.
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    """Return whether the lock that we hold is the one that others will see."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def acquire(path: Path, target: Path) -> int:

@@ -6,7 +6,6 @@ A directory left by a killed run is cleared by the next one, once its lock is
 free, unless it holds a job that can be gone on with.
 """
 
-import contextlib
 import ctypes
 import errno
 import hashlib
@@ -20,13 +19,14 @@ from types import TracebackType
 from typing import Self
 
 from lazyio.errors import LazyioError, ResumeError, TargetError, TargetLockedError
-from lazyio.safety import job, lock, redo
+from lazyio.safety import job, lock, names, redo
+from lazyio.safety.job import NAME as JOB
 from lazyio.safety.sync import sync_file, sync_folder, sync_tree
 
 logger = logging.getLogger("lazyio")
 
-JOB = "job.json"
-"""In a hidden folder: what the job is that was interrupted."""
+BUILT = "data"
+"""In a hidden folder: what is being built."""
 JOURNAL = "journal"
 """In a hidden folder: the chunks that it has written."""
 
@@ -34,8 +34,6 @@ COPIED_NBYTES = 64 << 20
 """Files up to this size are copied to be changed; larger ones are changed in place."""
 
 _NAME_MAX = 255
-_MOST_TRIES = 1000
-"""Writers that may come and go between two steps, before the file system is to blame."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -78,11 +76,13 @@ class WorkDirectory:
             raise TargetError(errno.ENOENT, msg)
         self._facts = facts
         self._is_published = False
+        self.is_kept = False
+        """Whether leaving the context is to keep what is not published."""
         self.is_resumed = False
         """Whether there is a job that this one goes on with."""
         self.unsure: set[str] = set()
         """Keys of arrays that may be others than those of that job."""
-        self._descriptor = self._enter()
+        self._descriptor = lock.enter(self.path, target)
         try:
             self._mend()
             if facts is not None:
@@ -102,7 +102,7 @@ class WorkDirectory:
     @property
     def built(self) -> Path:
         """Where the target is built."""
-        return self.path / "data"
+        return self.path / BUILT
 
     @property
     def scratch(self) -> Path:
@@ -160,12 +160,34 @@ class WorkDirectory:
             When something else has changed or taken the name meanwhile, or the
             rename fails; what has the name keeps it.
         """
+        self.settle()
+        self.give_name()
+
+    def check_unchanged(self) -> None:
+        """Refuse to replace what is not what it was.
+
+        Raises
+        ------
+        TargetError
+            When something else has changed or taken the name meanwhile.
+        """
         if _signature(self.target) != self._seen:
             msg = (
                 f"{self.target} was changed by another program while it was being written anew; "
                 "it is as that program left it, run the same call again"
             )
             raise TargetError(errno.EBUSY, msg)
+
+    def settle(self) -> None:
+        """Have what was built on the disk.
+
+        Raises
+        ------
+        TargetError
+            When something else has changed or taken the name meanwhile, or the
+            disk fails.
+        """
+        self.check_unchanged()
         try:
             # On the disk before it has the name, so that a power cut leaves old or new.
             if self.built.is_dir():
@@ -177,6 +199,13 @@ class WorkDirectory:
                 f"{self.path} could not be put on the disk: {error.strerror}; nothing is published"
             )
             raise TargetError(error.errno, msg) from error
+
+    def has_name(self) -> None:
+        """Say that what was built has been given its name."""
+        self._is_published = True
+
+    def give_name(self) -> None:
+        """Give what is on the disk its final name; see :meth:`publish`."""
         try:
             if self.target.is_dir():
                 _exchange(self.built, self.target, self.path / "old")
@@ -207,7 +236,7 @@ class WorkDirectory:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        is_kept = (self.path / JOB).exists() or redo.is_committed(self.path)
+        is_kept = self.is_kept or (self.path / JOB).exists() or redo.is_committed(self.path)
         if not self._is_published and is_kept:
             shutil.rmtree(self.scratch, ignore_errors=True)
             os.close(self._descriptor)
@@ -217,37 +246,10 @@ class WorkDirectory:
         # From then on the folder may be theirs, so only an empty one is removed.
         try:
             self._clear()
-            (self.path / "lock").unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                self.path.rmdir()
+            lock.leave(self.path)
         finally:
             os.close(self._descriptor)
         logger.info("removed %s", self.path)
-
-    def _enter(self) -> int:
-        for _ in range(_MOST_TRIES):
-            try:
-                self.path.mkdir(exist_ok=True)
-                if self.path.is_symlink():
-                    msg = f"{self.path} is a link, and what it leads to is not ours; remove it"
-                    raise TargetError(errno.ELOOP, msg)
-                descriptor = lock.acquire(self.path / "lock", self.target)
-            except FileNotFoundError:
-                continue  # Removed by the writer before us, between our two steps.
-            except TargetLockedError:
-                raise
-            except TargetError:
-                with contextlib.suppress(OSError):
-                    self.path.rmdir()
-                raise
-            except OSError as error:
-                msg = f"{self._folder} cannot be written: {error.strerror}"
-                raise TargetError(error.errno, msg) from error
-            if _is_same_file(descriptor, self.path / "lock"):
-                return descriptor
-            os.close(descriptor)
-        msg = f"{self._folder} takes no folder for the work, or loses it at once; write elsewhere"
-        raise TargetError(errno.ENOENT, msg)
 
     def _look_for_job(self) -> None:
         """Take up an interrupted job, if it is the same one."""
@@ -271,7 +273,8 @@ class WorkDirectory:
         self.is_resumed = True
 
     def _mend(self) -> None:
-        """Finish the change of a file that a run had begun to make."""
+        """Finish the change of a file, or of a store, that a run had begun to make."""
+        names.finish(self.target)
         if redo.is_committed(self.path):
             self._apply()
             logger.warning("%s: a change that was interrupted has been finished", self.target)
@@ -315,7 +318,7 @@ def remove_all_of(path: Path, target: Path) -> None:
         old.rename(target)
     for name in os.listdir(path):
         item = path / name
-        if name == "lock":
+        if name == lock.NAME:
             continue
         if item.is_dir() and not item.is_symlink():
             shutil.rmtree(item, ignore_errors=True)
@@ -342,14 +345,6 @@ def _hidden_name(name: str) -> str:
     if len(os.fsencode(hidden)) <= _NAME_MAX:
         return hidden
     return f".{hashlib.sha256(os.fsencode(name)).hexdigest()}.lazyio"
-
-
-def _is_same_file(descriptor: int, path: Path) -> bool:
-    """Return whether the lock that we hold is the one that others will see."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _exchange(new: Path, target: Path, aside: Path) -> None:

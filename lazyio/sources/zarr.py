@@ -18,6 +18,7 @@ import zarr.storage
 from lazyio.elements import is_text
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
 from lazyio.grid import Region, box_shape, format_region, touched
+from lazyio.safety.leftovers import finish_change
 from lazyio.sources.base import Array, listed
 from lazyio.sources.files import existing, fingerprint
 from lazyio.sources.zarr_objects import ZarrObjects, objects_of
@@ -161,6 +162,7 @@ def zarr_source(
     name = str(store)
     if isinstance(store, (str, os.PathLike)) and "://" not in name:
         name = str(existing(store))
+        finish_change(Path(os.path.realpath(name), path or ""))
         store = _local_store(name, path)
     item = _opened(store, path, name, storage_options)
     if isinstance(item, zarr.Group):

@@ -108,7 +108,9 @@ def check_store(store: Any) -> None:
 
 def store_path(store: Any) -> Path:
     """Return the absolute path of a local store to write, links resolved."""
-    return _resolved(store)
+    resolved = _resolved(store)
+    finish_change(resolved)
+    return resolved
 
 
 def check_zip_place(given: Sequence[Input], path: Path, mode: str, *, replace: bool) -> None:
@@ -348,15 +350,6 @@ def zarr_kind(place: Path) -> tuple[str, int] | None:
         if (place / name).is_file():
             return kind, 2
     return None
-
-
-def make_groups(root: Path, name: str, zarr_format: int) -> None:
-    """Make the groups on the way to an array in an existing store."""
-    for depth in range(len(name.split("/")) if name else 0):
-        parent = "/".join(name.split("/")[:depth])
-        zarr.open_group(
-            root, path=parent or None, mode="a", zarr_format=2 if zarr_format == 2 else 3
-        )
 
 
 def refuse_own_source(given: Input, target: Path, key: str | None) -> None:

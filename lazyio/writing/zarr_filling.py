@@ -27,10 +27,6 @@ from lazyio.targets.zarr import (
 from lazyio.writing.arrange import Arranged
 from lazyio.writing.jobs import begin_keeping
 from lazyio.writing.report import Outcome, outcome_of
-from lazyio.writing.zarr_stores import (
-    outermost,
-    renew_consolidated,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +118,3 @@ def keep(work: WorkDirectory, several: Sequence[Made], stack: contextlib.ExitSta
 def folder_of(store: Any) -> Path | None:
     """Return the folder of a local store, beside which parts of chunks may wait."""
     return Path(store.root) if isinstance(store, LocalStore) else None
-
-
-def renew_above(root: Path, path: str) -> None:
-    """Renew consolidated metadata of a local store, which may be part of a larger one."""
-    whole, below = outermost(root, path)
-    renew_consolidated(LocalStore(whole), below)

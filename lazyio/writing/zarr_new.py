@@ -21,7 +21,7 @@ from lazyio.safety.zarr_digests import (
     load,
 )
 from lazyio.writing.jobs import facts_of_job, in_head, kept_of
-from lazyio.writing.places import check_zarr_place, make_groups, refuse_own_source
+from lazyio.writing.places import check_zarr_place, refuse_own_source
 from lazyio.writing.report import Written, report_on, report_with_done
 from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
 from lazyio.writing.zarr_filling import (
@@ -32,8 +32,8 @@ from lazyio.writing.zarr_filling import (
     keep,
     least_nbytes,
     make,
-    renew_above,
 )
+from lazyio.writing.zarr_groups import publish_arrays
 from lazyio.writing.zarr_stores import (
     check_mode_of,
     check_place_in,
@@ -109,15 +109,13 @@ class NewArrays:
             outcomes = [one.finish() for one in made]
             for one, item in zip(made, self.items, strict=True):
                 one.keep_digests(self._head(item))
-            for work, item in zip(works, self.items, strict=False):
-                key = item.arranged.key if is_kept else ""
-                make_groups(self.root, key, item.options.zarr_format)
-                if not is_kept:
-                    _consolidate_new(work.built)
-                work.publish()
-        if is_kept:
-            for path in _one_a_group(self.items):
-                renew_above(self.root, path)
+            if is_kept:
+                paths = [item.arranged.key for item in self.items]
+                version = self.items[0].options.zarr_format
+                publish_arrays(works, self.root, paths, version)
+            else:
+                _consolidate_new(works[0].built)
+                works[0].publish()
         return outcomes, ran, advice
 
     def _make(self, work: WorkDirectory, item: ZarrItem, is_kept: bool) -> Made:

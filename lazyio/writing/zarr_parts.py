@@ -39,8 +39,8 @@ from lazyio.writing.zarr_filling import (
     Made,
     folder_of,
     keep,
-    renew_above,
 )
+from lazyio.writing.zarr_groups import publish_arrays
 from lazyio.writing.zarr_stores import (
     check_open_array,
     node_name,
@@ -99,8 +99,7 @@ class PartOfStore:
                 forget(work.built)
             else:
                 known.renew(work.built, part.array, part.noted, head)
-            work.publish()
-        renew_above(self.root, self.name)
+            publish_arrays([work], self.root, [self.name], array.metadata.zarr_format)
         return report_on(str(self.root), [outcome], ran=ran, began=began, advice=advice)
 
     def _noted(self, array: Any) -> Noted | None:

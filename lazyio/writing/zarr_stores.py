@@ -160,17 +160,6 @@ def renew_consolidated(store: Any, path: str) -> None:
                 zarr.consolidate_metadata(store, path=above or None, zarr_format=version)
 
 
-def outermost(folder: Path, path: str) -> tuple[Path, str]:
-    """Return the store that a folder lies in, and the path of an array counted from there.
-
-    What looks like a store of its own may be a group, or the array, of a larger one.
-    """
-    while (folder.parent / "zarr.json").is_file() or (folder.parent / ".zgroup").is_file():
-        path = f"{folder.name}/{path}".strip("/")
-        folder = folder.parent
-    return folder, path
-
-
 def node_name(store: Any, path: str) -> str:
     """Return what an error or a report calls an array or group."""
     return f"{store_name(store)}/{path}" if path else store_name(store)

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.soak import flips, kills, states
 from benchmarks.soak.cases import NAMES, cases
-from lazyio.safety import redo, workdir
+from lazyio.safety import names, redo, workdir
 
 pytestmark = pytest.mark.filterwarnings("ignore:Object at .*lazyio is not recognized")
 
@@ -45,6 +45,13 @@ def test_a_change_without_its_log_is_noticed(tmp_path, monkeypatch):
     """If a log were believed before it is complete."""
     monkeypatch.setattr(redo, "is_committed", lambda _: False)
     found = states.enumerate_states(cases(400)["hdf5-in-place"], tmp_path, 400, random.Random(0))
+    assert found["violation"]
+
+
+def test_names_that_are_given_one_by_one_are_noticed(tmp_path, monkeypatch):
+    """If what was begun were not finished."""
+    monkeypatch.setattr(names.Steps, "load", lambda _: None)
+    found = states.enumerate_states(cases(400)["zarr-several"], tmp_path, 400, random.Random(0))
     assert found["violation"]
 
 

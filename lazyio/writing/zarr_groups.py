@@ -1,0 +1,158 @@
+"""Metadata of the groups that an array comes to lie in: made, and kept up to date."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.core.buffer import default_buffer_prototype
+
+from lazyio.safety.publishing import publish_in
+from lazyio.safety.workdir import WorkDirectory
+from lazyio.writing.places import zarr_kind
+
+_OF_NODES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+_CONSOLIDATED = ("zarr.json", ".zmetadata")
+
+Held = dict[str, Any]
+"""Metadata files, as a store in memory holds them: by path, with ``/``."""
+
+
+def publish_arrays(
+    works: Sequence[WorkDirectory], root: Path, paths: Sequence[str], zarr_format: int
+) -> None:
+    """Give arrays of a store that is there their names, all of them or none.
+
+    Parameters
+    ----------
+    works : sequence of WorkDirectory
+        In which they were built.
+    root : Path
+        The store.
+    paths : sequence of str
+        Of the arrays, in the store.
+    zarr_format : int
+        Of groups that are to be made.
+    """
+    if works[0].target == _home_of(root, ""):
+        works[0].publish()  # An array that is a store of its own.
+        return
+    home = _home_of(root, paths[0])
+    built = {path: work.built for path, work in zip(paths, works, strict=True)}
+    publish_in(home, works, lambda: _files_after(home, root, built, zarr_format))
+
+
+def _home_of(root: Path, path: str) -> Path:
+    """Return the outermost group whose metadata change with those of an array; else the store."""
+    found = root
+    for folder in (root / path).parents:
+        if zarr_kind(folder) is None and not _is_in(folder, root):
+            break
+        if _is_consolidated(folder) and _is_in(root, folder):
+            found = folder
+    return found
+
+
+def _files_after(
+    home: Path, root: Path, built: Mapping[str, Path], zarr_format: int
+) -> dict[Path, bytes]:
+    """Return the files of groups that change when arrays take their places.
+
+    Parameters
+    ----------
+    home : Path
+        The outermost group that may change.
+    root : Path
+        The store, which is that group, or lies in it.
+    built : mapping of str to Path
+        From the path of each array in the store to where it lies until then.
+    zarr_format : int
+        Of groups that are to be made.
+    """
+    inside = "" if root == home else f"{root.relative_to(home).as_posix()}/"
+    arrays = {f"{inside}{path}".strip("/"): folder for path, folder in built.items()}
+    above = {group for path in arrays for group in _above(path)}
+    made = _groups((group for group in above if zarr_kind(home / group) is None), zarr_format)
+    new = {
+        f"{path}/{key}": data
+        for path, folder in arrays.items()
+        for key, data in _metadata_below(folder, "")
+    }
+    old = {
+        f"{path}/{key}": data for path in arrays for key, data in _metadata_below(home / path, "")
+    }
+    files = _as_bytes(made)
+    if made or _as_bytes(new) != _as_bytes(old):
+        consolidated = {group for group in above if _is_consolidated(home / group)}
+        files |= _consolidated(home, consolidated, without=old, added=made | new)
+    return {home / path: data for path, data in files.items()}
+
+
+def _consolidated(
+    home: Path, groups: Iterable[str], *, without: Held, added: Held
+) -> dict[str, bytes]:
+    """Return the consolidated metadata of groups as zarr-python then makes them."""
+    inner_first = sorted(groups, key=len, reverse=True)
+    if not inner_first:
+        return {}
+    held = {key: data for key, data in _metadata_below(home, "") if key not in without} | added
+    before = _as_bytes(held)
+    store = zarr.storage.MemoryStore(held)
+    with warnings.catch_warnings():
+        # That v3 has no specification of it yet is known to whoever made it.
+        warnings.simplefilter("ignore")
+        for group in inner_first:
+            version: Any = (zarr_kind(home / group) or ("", 3))[1]
+            zarr.consolidate_metadata(store, path=group or None, zarr_format=version)
+    return {key: data for key, data in _as_bytes(held).items() if before.get(key) != data}
+
+
+def _groups(paths: Iterable[str], zarr_format: int) -> Held:
+    """Return the metadata of groups as zarr-python makes them."""
+    made: Held = {}
+    for path in paths:
+        held: Held = {}
+        version: Any = 2 if zarr_format == 2 else 3
+        zarr.create_group(zarr.storage.MemoryStore(held), zarr_format=version)
+        made |= {f"{path}/{name}".strip("/"): data for name, data in held.items()}
+    return made
+
+
+def _metadata_below(folder: Path, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the metadata files of a group and what is in it, without looking into arrays."""
+    kind, _ = zarr_kind(folder) or ("", 0)
+    if not kind:
+        return
+    buffer = default_buffer_prototype().buffer
+    for name in {*_OF_NODES, *_CONSOLIDATED}:
+        if (folder / name).is_file():
+            data = buffer.from_bytes((folder / name).read_bytes())
+            yield f"{path}/{name}".strip("/"), data
+    if kind == "group":
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.name.startswith("."):
+                yield from _metadata_below(entry, f"{path}/{entry.name}".strip("/"))
+
+
+def _is_consolidated(folder: Path) -> bool:
+    """Return whether a group holds the metadata of what is in it, too."""
+    if (folder / ".zmetadata").is_file():
+        return True
+    kind, version = zarr_kind(folder) or ("", 0)
+    if kind != "group" or version != 3:
+        return False
+    return zarr.open_group(folder, mode="r").metadata.consolidated_metadata is not None
+
+
+def _as_bytes(held: Held) -> dict[str, bytes]:
+    return {key: data.to_bytes() for key, data in held.items()}
+
+
+def _above(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(len(parts))]
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    return path == folder or folder in path.parents
