@@ -330,3 +330,101 @@ def test_a_second_ctrl_c(tmp_path, suffix):
     process.wait(timeout=30)
     assert process.returncode != 0
     np.testing.assert_array_equal(read(path), OLD)
+
+
+HUNG = """
+import sys, threading, time
+import lazyio, numpy as np
+from lazyio.run import pull
+pull._LONG = pull._LONG_ENDING = 0.2
+hung = threading.Event()
+def read(region):
+    if region[0].start >= 100:
+        open(sys.argv[2], "a").write("x")
+        time.sleep(1000)
+    return np.ones([part.stop - part.start for part in region], "i4")
+x = lazyio.from_function(read, (400, 100), "i4")
+to = lazyio.to_hdf5 if sys.argv[1].endswith("h5") else lazyio.to_zarr
+to(x, sys.argv[1], chunks=(50, 100), memory_limit="140 kB", workers=1, progress=True)
+"""
+
+
+def test_a_source_that_hangs(tmp_path, suffix):
+    """What is waited for has a name, and Ctrl-C twice ends it at once."""
+    path, log = tmp_path / f"x.{suffix}", tmp_path / "log"
+    command = [sys.executable, "-c", HUNG, str(path), str(log)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    while not log.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.6)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.6)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode != 0
+    named = re.search(r"waiting for (/?data )?\[1\d\d:\d+, 0:100\]", err)
+    assert named is not None, err
+    assert "waiting for what is being read" in err
+    assert "Ctrl-C leaves at once" in err
+    assert not path.exists()
+
+
+ZOMBIE = """
+import os, pathlib, signal, sys, threading, time
+import lazyio, numpy as np
+from lazyio.safety.leftovers import clean
+path, resume = pathlib.Path(sys.argv[1]), sys.argv[2] == "True"
+reading, goes_on, came_back = threading.Event(), threading.Event(), threading.Event()
+
+class Hung:
+    shape, dtype, chunk_shape = (400, 100), np.dtype("i4"), None
+    def __dask_tokenize__(self):
+        return "Hung"
+    def read(self, region):
+        reading.set()
+        goes_on.wait(30)
+        came_back.set()
+        return np.full(self.shape, -1, "i4")
+
+def interrupt():
+    reading.wait()
+    for _ in range(2):
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+
+def write(data):
+    to = lazyio.to_hdf5 if path.suffix == ".h5" else lazyio.to_zarr
+    to(data, path, chunks=(400, 100), mode="w", resume=resume, workers=1)
+
+threading.Thread(target=interrupt).start()
+before = threading.active_count()
+try:
+    write(lazyio.from_source(Hung()))
+except KeyboardInterrupt:
+    print("given up")
+clean(path)
+write(np.ones((400, 100), "i4"))
+there = sorted(map(str, path.parent.rglob("*")))
+goes_on.set()
+came_back.wait(10)
+while any(thread.name.startswith("lazyio") for thread in threading.enumerate()):
+    time.sleep(0.01)
+assert sorted(map(str, path.parent.rglob("*"))) == there
+assert (lazyio.open(path).compute() == 1).all()
+print(lazyio.verify(path).status)
+"""
+
+
+def test_a_block_that_comes_after_all_was_given_up(tmp_path, suffix, resume):
+    """Its thread cannot be ended, and writes nothing: not even to what comes next."""
+    path = tmp_path / f"x.{suffix}"
+    done = subprocess.run(
+        [sys.executable, "-c", ZOMBIE, str(path), str(resume)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout == "given up\nok\n", done.stderr

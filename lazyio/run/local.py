@@ -20,7 +20,7 @@ import numpy.typing as npt
 from dask.callbacks import Callback
 
 from lazyio.codecs.workspace import Workspace
-from lazyio.errors import BlockError, LazyioError
+from lazyio.errors import LazyioError
 from lazyio.grid import Region
 from lazyio.run.graph import Delivery, block_error, failed_key
 from lazyio.run.merge import merged_graph
@@ -35,11 +35,10 @@ def run_here(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_workers:
     BlockError
         When a block raises, or is not what its array promised.
     """
-    running = _Running()
     states = threading.local()
     fused = {}
     for delivery in deliveries:
-        one = _fuse(delivery, running, states)
+        one = _fuse(delivery, states)
         fused[one.array.name] = one
 
     def note(key: Any, *_: Any) -> None:
@@ -73,7 +72,6 @@ def run_here(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_workers:
                 callbacks=callbacks,
             )
     except BaseException as error:
-        running.stop()
         if isinstance(error, _CallbackFailed) and error.__cause__ is not None:
             raise error.__cause__ from None
         if isinstance(error, LazyioError) or not isinstance(error, Exception):
@@ -90,7 +88,7 @@ class _Fused:
     regions: dict[tuple[int, ...], Region]
 
 
-def _fuse(delivery: Delivery, running: "_Running", states: threading.local) -> _Fused:
+def _fuse(delivery: Delivery, states: threading.local) -> _Fused:
     """Return an array whose every block is a mark that a block was handed on."""
     array = delivery.array
     regions = delivery.regions()
@@ -99,8 +97,7 @@ def _fuse(delivery: Delivery, running: "_Running", states: threading.local) -> _
         region = regions[block_id]
         if not hasattr(states, "workspace"):
             states.workspace = Workspace()
-        with running:
-            delivery.consume(region, delivery.check(block, region), states.workspace)
+        delivery.consume(region, delivery.check(block, region), states.workspace)
         return np.ones((1,) * array.ndim, bool)
 
     delivered = da.map_blocks(
@@ -116,34 +113,6 @@ def _fuse(delivery: Delivery, running: "_Running", states: threading.local) -> _
 
 class _CallbackFailed(Exception):
     """Tells an error of the caller's own callback from one of a block."""
-
-
-class _Running:
-    """Blocks that are being handed on; after a stop there are none, and come none."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._n_inside = 0
-        self._stopped = False
-
-    def __enter__(self) -> None:
-        with self._condition:
-            if self._stopped:
-                msg = "the run was stopped before this block"
-                raise BlockError(msg)
-            self._n_inside += 1
-
-    def __exit__(self, *details: object) -> None:
-        with self._condition:
-            self._n_inside -= 1
-            self._condition.notify_all()
-
-    def stop(self) -> None:
-        """Let no block in any more, and wait for those inside."""
-        with self._condition:
-            self._stopped = True
-            while self._n_inside:
-                self._condition.wait()
 
 
 def _failed_region(error: BaseException, fused: Iterable[_Fused]) -> Region | None:

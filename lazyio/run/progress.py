@@ -70,6 +70,7 @@ class Progress:
         self._nbytes = 0
         self._began = time.perf_counter()
         self._bar = _bar(total_nbytes) if wanted is True else None
+        self._has_waited = False
         self._callback: Callback | None = wanted if callable(wanted) else None
 
     def advance(self, key: str, region: Region, nbytes: int) -> None:
@@ -77,6 +78,9 @@ class Progress:
         self._n_done += 1
         self._nbytes += nbytes
         if self._bar is not None:
+            if self._has_waited:
+                self._bar.set_postfix_str("")
+                self._has_waited = False
             self._bar.update(nbytes)
         if self._callback is not None:
             step = Step(
@@ -88,6 +92,12 @@ class Progress:
                 seconds=time.perf_counter() - self._began,
             )
             self._callback(step)
+
+    def wait(self, named: str) -> None:
+        """Draw which blocks are under way, when nothing has come for long."""
+        if self._bar is not None and named:
+            self._bar.set_postfix_str(f"waiting for {named}")
+            self._has_waited = True
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -124,16 +134,25 @@ class PlainBar:
         self._done = 0
         self._stream = stream
         self._began = time.perf_counter()
+        self._text = ""
 
     def update(self, nbytes: int) -> None:
         """Draw the bar with that many bytes more."""
         self._done += nbytes
+        self._draw()
+
+    def set_postfix_str(self, text: str) -> None:
+        """Draw the bar with a text behind it."""
+        self._text = text
+        self._draw()
+
+    def _draw(self) -> None:
         share = min(1.0, self._done / self._total)
         marks = "#" * int(share * _WIDTH)
         rate = self._done / max(1e-9, time.perf_counter() - self._began)
         self._stream.write(
             f"\r{share:4.0%} [{marks:<{_WIDTH}}] {format_size(self._done)}, "
-            f"{format_size(int(rate))}/s "
+            f"{format_size(int(rate))}/s {self._text} "
         )
         self._stream.flush()
 

@@ -16,6 +16,9 @@ Item = TypeVar("Item")
 # A thread that has no more to do says so by putting this.
 _ENDED = object()
 
+_LONG, _LONG_ENDING = 10.0, 2.0
+"""Seconds without anything done, after which it is said what is being done."""
+
 
 def pull(
     items: Iterable[Item],
@@ -23,6 +26,7 @@ def pull(
     *,
     n_threads: int,
     on_done: Callable[[Item], object],
+    on_wait: Callable[..., object] | None = None,
 ) -> None:
     """Do work on every item, in threads, and return when all is done.
 
@@ -36,16 +40,25 @@ def pull(
         How many items are worked on at once.
     on_done : callable
         Given each item after its work, on the calling thread.
+    on_wait : callable, optional
+        Given the items that are worked on, and ``is_ending=``, when none of
+        them has been done for long; on the calling thread.
 
     Raises
     ------
     BaseException
         The first that ``work``, ``items`` or ``on_done`` raised, or that
-        interrupted the wait; by then no thread is at work any more.
+        interrupted the wait; by then no thread is at work any more, unless the
+        wait for that was interrupted, too.
     """
     stop = threading.Event()
     finished: queue.SimpleQueue[tuple[object, BaseException | None]] = queue.SimpleQueue()
     source = _Shared(items)
+    in_flight: dict[int, object] = {}
+
+    def waited(*, is_ending: bool) -> None:
+        if on_wait is not None:
+            on_wait(list(in_flight.values()), is_ending=is_ending)
 
     def loop() -> None:
         workspace = Workspace()
@@ -54,10 +67,13 @@ def pull(
                 item = source.next()
                 if item is _ENDED:
                     break
+                in_flight[threading.get_ident()] = item
                 work(item, workspace)  # type: ignore[arg-type]
+                del in_flight[threading.get_ident()]
                 finished.put((item, None))
         except BaseException as error:  # noqa: BLE001 - handed to the calling thread
             stop.set()
+            in_flight.pop(threading.get_ident(), None)
             finished.put((_ENDED, error))
             return
         finished.put((_ENDED, None))
@@ -70,11 +86,14 @@ def pull(
         for thread in threads:
             thread.start()
             started.append(thread)
-        _collect(finished, n_threads, stop, on_done)
+        _collect(finished, n_threads, stop, on_done, waited)
     finally:
         stop.set()
         for thread in started:
-            thread.join()
+            thread.join(_LONG_ENDING)
+            while thread.is_alive():
+                waited(is_ending=True)
+                thread.join(_LONG)
 
 
 def _collect(
@@ -82,11 +101,16 @@ def _collect(
     n_threads: int,
     stop: threading.Event,
     on_done: Callable[[Item], object],
+    waited: Callable[..., None],
 ) -> None:
     failure: BaseException | None = None
     n_running = n_threads
     while n_running:
-        item, error = finished.get()
+        try:
+            item, error = finished.get(timeout=_LONG)
+        except queue.Empty:
+            waited(is_ending=False)
+            continue
         if item is _ENDED:
             n_running -= 1
             failure = failure or error

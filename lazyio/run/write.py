@@ -17,6 +17,7 @@ from lazyio.errors import BlockError
 from lazyio.grid import Region, box_shape, boxes, cuts, format_region
 from lazyio.planning import Plan
 from lazyio.run.elsewhere import run_elsewhere
+from lazyio.run.gate import Gate
 from lazyio.run.gather import Gatherer, Waiting
 from lazyio.run.graph import Delivery
 from lazyio.run.local import run_here
@@ -104,6 +105,7 @@ class _Part:
     job: Job
     gatherer: Gatherer
     progress: Progress
+    gate: Gate
 
     def accept(self, region: Region, block: npt.NDArray[Any], workspace: Workspace) -> None:
         try:
@@ -111,7 +113,19 @@ class _Part:
         except (ValueError, TypeError, OverflowError) as error:
             msg = f"block {format_region(region)} of {self.job.key!r} cannot be stored: {error}"
             raise BlockError(msg) from error
-        self.gatherer.accept(region, elements, workspace)
+        with self.gate:
+            self.gatherer.accept(region, elements, workspace)
+
+    def commit(self, chunk: Waiting, workspace: Workspace) -> None:
+        with self.gate:
+            self.gatherer.commit_spilled(chunk, workspace)
+
+    def wait(self, regions: Sequence[Region], *, is_ending: bool) -> None:
+        """Say which blocks are under way, when nothing has come for long."""
+        named = ", ".join(f"{self.job.key} {format_region(region)}".strip() for region in regions)
+        self.progress.wait(named)
+        if is_ending and named:
+            logger.warning("waiting for what is being read: %s; Ctrl-C leaves at once", named)
 
     def advance(self, region: Region) -> None:
         nbytes = nbytes_of(box_shape(region), self.job.plan.dtype)
@@ -157,7 +171,9 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
         told = stack.enter_context(
             Progress(progress, n_total=n_blocks, total_nbytes=sum(job.plan.nbytes for job in busy))
         )
-        parts = [_begin(job, pieces, told) for job in busy]
+        gate = Gate()
+        stack.callback(gate.shut)
+        parts = [_begin(job, pieces, told, gate) for job in busy]
         n_kept = sum(map(_tell_kept, parts))
         if n_kept:
             logger.info("%s %d/%d blocks", RESUMING, n_kept, n_blocks)
@@ -169,7 +185,7 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
             spilled = list(part.gatherer.spilled())
             pull(
                 spilled,
-                part.gatherer.commit_spilled,
+                part.commit,
                 n_threads=min(len(spilled), part.job.plan.workers),
                 on_done=_ignore,
             )
@@ -186,7 +202,7 @@ def _tell_kept(part: _Part) -> int:
     return len(kept)
 
 
-def _begin(job: Job, scratch: Scratch, progress: Progress) -> _Part:
+def _begin(job: Job, scratch: Scratch, progress: Progress, gate: Gate) -> _Part:
     gatherer = Gatherer(
         job.target,
         memory_nbytes=job.plan.gather_nbytes,
@@ -194,7 +210,7 @@ def _begin(job: Job, scratch: Scratch, progress: Progress) -> _Part:
         window=job.window,
         waits_for=job.waits_for,
     )
-    return _Part(job=job, gatherer=gatherer, progress=progress)
+    return _Part(job=job, gatherer=gatherer, progress=progress, gate=gate)
 
 
 def _keep_freed_payloads(nbytes: int) -> None:
@@ -221,7 +237,7 @@ def _from_source(part: _Part, source: Source) -> None:
 
     n_threads = max(1, min(plan.workers, plan.n_tasks))
     wanted = (region for region in part.job.regions() if not part.job.is_kept(region))
-    pull(wanted, work, n_threads=n_threads, on_done=part.advance)
+    pull(wanted, work, n_threads=n_threads, on_done=part.advance, on_wait=part.wait)
 
 
 def _stripes(region: Region, source: Source, job: Job) -> Iterator[Region]:

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from lazyio.run import pull as pulling
 from lazyio.run.pull import pull
 
 
@@ -76,6 +77,31 @@ def test_the_first_error_comes_out_and_all_threads_have_ended(where: str) -> Non
     with pytest.raises(KeyError, match=where):
         pull(items(), work, n_threads=3, on_done=on_done)
     assert threading.active_count() == running
+
+
+def test_what_takes_long_is_told(monkeypatch) -> None:
+    """Nothing is done for a while: what is worked on, and whether that is the end."""
+    monkeypatch.setattr(pulling, "_LONG", 0.05)
+    monkeypatch.setattr(pulling, "_LONG_ENDING", 0.05)
+    told, is_slow = [], threading.Event()
+
+    def work(item, workspace):
+        if item == 1:
+            is_slow.set()
+            time.sleep(0.3)
+        if item == 2:
+            is_slow.wait()
+            raise KeyError("work")
+
+    def on_wait(items, *, is_ending):
+        told.append((items, is_ending))
+
+    pull([0, 1], work, n_threads=1, on_done=lambda item: None, on_wait=on_wait)
+    assert ([1], False) in told
+    told.clear()
+    with pytest.raises(KeyError):
+        pull([2, 1], work, n_threads=2, on_done=lambda item: None, on_wait=on_wait)
+    assert {str(items) for items, _ in told} <= {"[1]", "[]"}
 
 
 def test_an_interrupt_waits_for_the_threads() -> None:
