@@ -240,6 +240,12 @@ def _opened(
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{name} has Zarr metadata that cannot be read: {error}"
         raise SourceError(msg) from error
+    except Exception as error:
+        # Whatever library is behind the URL: botocore's errors are no OSErrors.
+        if "://" not in name:
+            raise
+        msg = f"{name} cannot be opened: {type(error).__name__}: {error}"
+        raise SourceError(msg) from error
 
 
 def array_paths(group: zarr.Group) -> list[str]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lazyio.errors import LazyioError, TargetError
+from lazyio.grid import Region, format_region
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -26,6 +27,35 @@ def disk_errors(folder: Path) -> Iterator[None]:
         raise
     except (OSError, RuntimeError) as error:
         raise target_error(error, folder) from error
+
+
+@contextmanager
+def store_errors(name: str, region: Region | None = None) -> Iterator[None]:
+    """Turn an error of a store behind a URL, of whatever library, into a TargetError.
+
+    Parameters
+    ----------
+    name : str
+        What the store is called.
+    region : tuple of slice, optional
+        The part of an array that was being written.
+
+    Raises
+    ------
+    TargetError
+        With the ``errno`` where there is one.
+    """
+    try:
+        yield
+    except LazyioError:
+        raise
+    except Exception as error:
+        what = "" if region is None else f"chunk {format_region(region)} of "
+        msg = (
+            f"writing {what}{name} failed: {type(error).__name__}: {error}; make the call again "
+            "when the store answers"
+        )
+        raise TargetError(getattr(error, "errno", None) or errno.EIO, msg) from error
 
 
 def target_error(error: Exception, folder: Path) -> TargetError:

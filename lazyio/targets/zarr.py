@@ -11,6 +11,7 @@ import itertools
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,9 +31,10 @@ from lazyio.safety.digests import Hash, Noted
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
 from lazyio.safety.zarr_digests import NAME, digest_of_file
+from lazyio.sources.zarr import store_name
 from lazyio.spec import Shape
 from lazyio.targets.base import padded
-from lazyio.targets.disk import disk_errors
+from lazyio.targets.disk import disk_errors, store_errors
 
 METADATA_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", NAME)
 """Files of a local store that hold no elements."""
@@ -124,7 +126,7 @@ class ZarrTarget:
         if self._chain is None or self._folder is None:
             if self.keeping is not None and self.keeping.number(index) in self.keeping.kept:
                 return  # zarr-python would have to write it, to be compared.
-            with disk_errors(self._where):
+            with self._errors(index):
                 self._array[self._region(index) or ()] = chunk
                 self._look_at(index)
             return
@@ -160,7 +162,7 @@ class ZarrTarget:
 
     def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return a chunk's elements, cut at the end of the array."""
-        with disk_errors(self._where):
+        with self._errors(index):
             return np.array(self._array[self._region(index) or ()], self.dtype)
 
     def is_whole(self, record: Record) -> bool:
@@ -217,10 +219,12 @@ class ZarrTarget:
         if self._noted is not None:
             self._note(index, digest_of_file(name), nbytes)
 
-    @property
-    def _where(self) -> Path:
-        """What a full disk is named by."""
-        return self._folder or Path(str(self._array.store_path))
+    def _errors(self, index: Sequence[int]) -> AbstractContextManager[None]:
+        """Return what turns errors of the disk, or of a store behind a URL, into ours."""
+        if self._folder is not None:
+            return disk_errors(self._folder)
+        name = f"{store_name(self._array.store)}/{self._array.path}".rstrip("/")
+        return store_errors(name, self._region(index))
 
     def _region(self, index: Sequence[int]) -> Region:
         return box(self.shape, self.chunk_shape, index)
@@ -283,7 +287,6 @@ def create_array(
     dtype: np.dtype[Any],
     options: ZarrOptions,
     shard_shape: Shape | None = None,
-    overwrite: bool = False,
 ) -> "zarr.Array[Any]":
     """Make an array that is still empty.
 
@@ -301,8 +304,6 @@ def create_array(
         How it is stored.
     shard_shape : tuple of int, optional
         Extents of a shard, multiples of those of a chunk.
-    overwrite : bool
-        Whether an array of that path may be replaced.
 
     Raises
     ------
@@ -331,7 +332,6 @@ def create_array(
             zarr_format=options.zarr_format,
             dimension_names=options.dimension_names,
             attributes=dict(options.attributes),
-            overwrite=overwrite,
             config={"write_empty_chunks": bool(options.write_empty_chunks)},
         )
     except zarr.errors.ContainsArrayError as error:

@@ -69,27 +69,21 @@ class Made:
         return outcome_of(self.arranged.key, self.to_job(), self.array.chunks)
 
 
-def make(
-    store: Any,
-    path: str,
-    item: ZarrItem,
-    *,
-    overwrite: bool = False,
-    noted: Noted | None = None,
-) -> Made:
+def make(store: Any, path: str, item: ZarrItem, *, noted: Noted | None = None) -> Made:
     """Make an array, still empty, and the job that fills it."""
-    arranged, options = item.arranged, item.options
-    array = create_array(
-        store,
-        path,
-        shape=arranged.plan.shape,
-        chunk_shape=arranged.plan.chunk_shape,
-        shard_shape=arranged.plan.shard_shape,
-        dtype=arranged.plan.dtype,
-        options=options,
-        overwrite=overwrite,
-    )
-    return filled(array, item, noted)
+    return filled(create_array(store, path, **settings_of(item)), item, noted)
+
+
+def settings_of(item: ZarrItem) -> dict[str, Any]:
+    """Return what :func:`~lazyio.targets.zarr.create_array` takes."""
+    plan = item.arranged.plan
+    return {
+        "shape": plan.shape,
+        "chunk_shape": plan.chunk_shape,
+        "shard_shape": plan.shard_shape,
+        "dtype": plan.dtype,
+        "options": item.options,
+    }
 
 
 def filled(array: Any, item: ZarrItem, noted: Noted | None) -> Made:

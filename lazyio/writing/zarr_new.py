@@ -20,6 +20,8 @@ from lazyio.safety.workdir import WorkDirectory
 from lazyio.safety.zarr_digests import (
     load,
 )
+from lazyio.targets.disk import store_errors
+from lazyio.targets.zarr_apart import Apart
 from lazyio.writing.jobs import facts_of_job, in_head, kept_of
 from lazyio.writing.places import check_zarr_place, refuse_own_source
 from lazyio.writing.report import Written, report_on, report_with_done
@@ -32,6 +34,7 @@ from lazyio.writing.zarr_filling import (
     keep,
     least_nbytes,
     make,
+    settings_of,
 )
 from lazyio.writing.zarr_groups import publish_arrays
 from lazyio.writing.zarr_stores import (
@@ -220,6 +223,10 @@ class ArraysInStore:
 
     def check(self) -> None:
         """Refuse a store that may not be written, and to write over what is being read."""
+        with store_errors(self.name):
+            self._check()
+
+    def _check(self) -> None:
         check_mode_of(self.store, self.inside, self.mode)
         root = resolved_name(self.store)
         for item in self.items:
@@ -232,17 +239,25 @@ class ArraysInStore:
         """Write the arrays where they are."""
         began = time.perf_counter()
         self.check()
-        with scratch_beside(folder_of(self.store)) as scratch:
-            replaces = self.overwrite or self.mode == "w"
-            made = [
-                make(self.store, item.arranged.key, item, overwrite=replaces) for item in self.items
-            ]
-            ran = self.running.for_handle().write([one.to_job() for one in made], scratch)
+        apart = Apart(self.store)
+        with store_errors(self.name), scratch_beside(folder_of(self.store)) as scratch:
+            try:
+                made = [self._make(apart, item) for item in self.items]
+                ran = self.running.for_handle().write([one.to_job() for one in made], scratch)
+            except BlockError:
+                apart.forget()
+                raise
             outcomes = [one.finish() for one in made]
-        for path in _one_a_group(self.items):
-            renew_consolidated(self.store, path)
+            apart.tell()
+            for path in _one_a_group(self.items):
+                renew_consolidated(self.store, path)
         advice = (*self.running.advice, OPEN_HANDLE)
         return report_on(self.name, outcomes, ran=ran, began=began, advice=advice)
+
+    def _make(self, apart: Apart, item: ZarrItem) -> Made:
+        replaces = self.overwrite or self.mode == "w"
+        array = apart.create(item.arranged.key, overwrite=replaces, **settings_of(item))
+        return filled(array, item, None)
 
 
 def _one_a_group(items: Sequence[ZarrItem]) -> list[str]:

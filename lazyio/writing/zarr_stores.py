@@ -9,6 +9,7 @@ from typing import Any
 
 import zarr
 import zarr.errors
+from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, StorePath, ZipStore
 
 from lazyio.errors import OptionError, TargetError, TargetExistsError
@@ -104,6 +105,13 @@ def check_place_in(store: Any, path: str, zarr_format: int, *, replace: bool) ->
     if found is not None and not replace:
         msg = f"{name} is there already; pass overwrite=True to replace it, or another path"
         raise TargetExistsError(errno.EEXIST, msg)
+    # Chunks without metadata would come to light between those of the new array.
+    if found is None and not replace and not sync(store.is_empty(path)):
+        msg = (
+            f"{name} holds objects and no array, left by a run that failed or by others; pass "
+            "overwrite=True to remove all of them, or another path"
+        )
+        raise TargetExistsError(errno.ENOTEMPTY, msg)
 
 
 def check_open_array(array: "zarr.Array[Any]", *, grows: bool) -> None:

@@ -1,0 +1,54 @@
+"""Arrays in a store without renames: nothing tells of them before their chunks are there."""
+
+from typing import Any
+
+import zarr
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore, StorePath
+
+from lazyio.targets.zarr import create_array
+
+
+class Apart:
+    """Metadata of new arrays, kept from a store until :meth:`tell`.
+
+    A run that fails or is killed before leaves objects that no reader finds.
+
+    Parameters
+    ----------
+    store : zarr store
+        Where chunks go at once.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._held: dict[str, Any] = {}
+        self._arrays: set[str] = set()
+
+    def create(self, path: str, *, overwrite: bool, **settings: Any) -> "zarr.Array[Any]":
+        """Return a new array, as :func:`~lazyio.targets.zarr.create_array` does.
+
+        What has its place is removed at once: its objects could not be told from new ones.
+        """
+        held: dict[str, Any] = {}
+        made = create_array(MemoryStore(held), path, **settings)
+        if overwrite and self._store.supports_deletes:
+            sync(self._store.delete_dir(path))
+        self._held = held | self._held
+        self._arrays |= {key for key in held if key.rpartition("/")[0] == path}
+        array: Any = zarr.AsyncArray(
+            metadata=made.metadata, store_path=StorePath(self._store, path), config=made.config
+        )
+        return zarr.Array(array)
+
+    def tell(self) -> None:
+        """Put the metadata where readers look for them: arrays first, then the groups above."""
+        inner_first = sorted(self._held, key=lambda key: (-key.count("/"), key))
+        for key in inner_first:
+            if key in self._arrays or not sync(self._store.exists(key)):
+                sync(self._store.set(key, self._held[key]))
+
+    def forget(self) -> None:
+        """Remove the objects of arrays that are not to be: nothing tells of them."""
+        for path in {key.rpartition("/")[0] for key in self._arrays}:
+            sync(self._store.delete_dir(path))
