@@ -1,6 +1,7 @@
 """What goes wrong below: disks, signals, sources. What was there stays, and the message helps."""
 
 import errno
+import itertools
 import os
 import re
 import resource
@@ -17,7 +18,7 @@ import pytest
 import zarr
 
 import lazyio
-from lazyio.errors import SourceChangedError, TargetError
+from lazyio.errors import SourceChangedError, TargetError, TargetLockedError
 from lazyio.safety.leftovers import leftovers
 
 VALUES = np.arange(40_000, dtype="i4").reshape(400, 100)
@@ -428,3 +429,60 @@ def test_a_block_that_comes_after_all_was_given_up(tmp_path, suffix, resume):
         timeout=60,
     )
     assert done.stdout == "given up\nok\n", done.stderr
+
+
+def test_a_clock_that_jumps(tmp_path, suffix, monkeypatch):
+    """Nothing that is safe depends on what time it is."""
+    path, times = tmp_path / f"x.{suffix}", itertools.cycle([0.0, 4e9, 1.0, 2e9])
+    monkeypatch.setattr(time, "time", lambda: next(times))
+
+    def stop(step):
+        if step.n_done == 3:
+            raise KeyboardInterrupt
+
+    x = lazyio.from_array(VALUES)
+    options = {"chunks": (20, 100), "resume": True, "memory_limit": "100 kB"}
+    with pytest.raises(KeyboardInterrupt):
+        write(x, path, progress=stop, **options)
+    os.utime(leftovers(path)[0].path, (4e9, 4e9))
+    report = write(x, path, **options)
+    assert report.n_resumed >= 3
+    np.testing.assert_array_equal(read(path), VALUES)
+    assert lazyio.verify(path).status == "ok"
+
+
+def test_who_has_the_old_file_open_keeps_it(tmp_path):
+    path = tmp_path / "x.h5"
+    write(OLD, path)
+    with h5py.File(path, locking=False) as file:
+        write(VALUES, path)
+        np.testing.assert_array_equal(file["data"][...], OLD)
+    np.testing.assert_array_equal(read(path), VALUES)
+
+
+def test_without_the_locks_of_hdf5(tmp_path):
+    """The lock is our own, and keeps a second writer out."""
+    script = """
+import sys, threading, time
+import lazyio, numpy as np
+def slow(region):
+    print("reading", flush=True)
+    sys.stdin.readline()
+    return np.ones(10)
+lazyio.to_hdf5(lazyio.from_function(slow, (10,), "f8"), sys.argv[1])
+"""
+    path = tmp_path / "x.h5"
+    first = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)],
+        env={**os.environ, "HDF5_USE_FILE_LOCKING": "FALSE"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stdout is not None
+    assert first.stdout.readline() == "reading\n"
+    with pytest.raises(TargetLockedError, match=f"process {first.pid}"):
+        write(VALUES, path)
+    first.communicate("\n" * 10)
+    assert first.returncode == 0
+    np.testing.assert_array_equal(read(path), np.ones(10))

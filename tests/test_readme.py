@@ -52,3 +52,12 @@ def test_the_example_leaves_the_recording_behind(tmp_path, monkeypatch, capsys) 
     with h5py.File(ROOT / "examples" / "3brain.brw") as a, h5py.File("quickstart.h5") as b:
         assert b["recording"].shape == (19754, 36)
         assert (a["3BData/Raw"][:] == b["recording"][:].ravel()).all()
+
+
+def test_faults_are_tested() -> None:
+    """Each test that the page of faults names is there."""
+    page = (ROOT / "docs" / "explanation" / "faults.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page)
+    assert len(named) > 40
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text() if name else (ROOT / path).exists()
