@@ -225,9 +225,12 @@ def _is_zip(path: Path) -> bool:
 
 
 def _is_zipped_zarr(path: Path) -> bool:
-    """Return whether a zip file holds the metadata of a Zarr array or group."""
-    with zipfile.ZipFile(path) as archive:
-        names = {name.rpartition("/")[2] for name in archive.namelist()}
+    """Return whether a zip file holds the metadata of a Zarr array or group, or is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return True  # So that what reads Zarr says what is wrong with it.
     return not names.isdisjoint(zarr_adapter.METADATA)
 
 

@@ -222,6 +222,9 @@ def _local_store(name: str, path: str | None) -> Any:
     return zarr.storage.ZipStore(name, mode="r")
 
 
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
+
+
 def _opened(
     store: Any, path: str | None, name: str, storage_options: Mapping[str, Any] | None
 ) -> Any:
@@ -237,7 +240,7 @@ def _opened(
     except ImportError as error:
         msg = f"{name} cannot be opened: {error}; install the package that it names"
         raise OptionError(msg) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         msg = f"{name} has Zarr metadata that cannot be read: {error}"
         raise SourceError(msg) from error
     except Exception as error:
@@ -262,6 +265,20 @@ def _sole_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
             return found
     msg = f"{name} holds {len(paths)} arrays; give the path of one: {listed(paths)}"
     raise SourceError(msg)
+
+
+def zarr_kind(place: Path) -> tuple[str, int] | None:
+    """Return whether an array or a group lies at a path, and its version."""
+    if (place / "zarr.json").is_file():
+        try:
+            node_type = json.loads((place / "zarr.json").read_bytes())["node_type"]
+        except (ValueError, KeyError, TypeError):
+            node_type = "array"
+        return str(node_type), 3
+    for name, kind in ((".zarray", "array"), (".zgroup", "group")):
+        if (place / name).is_file():
+            return kind, 2
+    return None
 
 
 def _check_metadata(store: Path, path: str | None) -> None:

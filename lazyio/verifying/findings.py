@@ -128,7 +128,12 @@ class Read:
 
 
 def read_all(
-    findings: Findings, key: str, pieces: Iterable[Any], read: Callable[[Any], Read]
+    findings: Findings,
+    key: str,
+    pieces: Iterable[Any],
+    read: Callable[[Any], Read],
+    *,
+    n_threads: int | None = None,
 ) -> None:
     """Read every piece of an array, in threads, and note what is wrong."""
     lock = threading.Lock()
@@ -141,7 +146,7 @@ def read_all(
             if one.wrong is not None:
                 findings.damage(key, one.wrong, one.region)
 
-    pull(pieces, work, n_threads=default_workers(), on_done=_ignore)
+    pull(pieces, work, n_threads=n_threads or default_workers(), on_done=_ignore)
 
 
 def _ignore(_: Any) -> None:

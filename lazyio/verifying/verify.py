@@ -14,6 +14,7 @@ from lazyio.sources.npy import npy_source
 from lazyio.verifying.findings import INCOMPLETE, Findings, VerifyReport
 from lazyio.verifying.hdf5 import check_file
 from lazyio.verifying.zarr import check_store
+from lazyio.verifying.zipped import check_zip
 
 
 def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
@@ -25,7 +26,8 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     Parameters
     ----------
     path : path-like
-        An HDF5 file, a Zarr store in a local folder, or an ``.npy`` file.
+        An HDF5 file, a Zarr store in a local folder or a zip file, or an
+        ``.npy`` file.
     key : str, optional
         One array of it; by default all of them.
     deep : bool
@@ -73,10 +75,12 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
         check_file(target, key, findings, deep=deep)
     elif kind == "zarr" and target.is_dir():
         check_store(target, key, findings, deep=deep)
+    elif kind == "zarr":
+        check_zip(target, key, findings, deep=deep)
     elif kind == "npy":
         _check_npy(target, findings)
     else:
-        msg = f"{path} is neither HDF5, nor Zarr in a folder, nor .npy; those are verified"
+        msg = f"{path} is neither HDF5, nor Zarr in a folder or zip, nor .npy; those are verified"
         raise UnknownFormatError(msg)
     note = "; ".join(left)
     status = INCOMPLETE if left and not findings.damaged else findings.status

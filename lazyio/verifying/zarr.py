@@ -1,5 +1,6 @@
 """Checks of a Zarr store in a local folder, lazyio's or another's."""
 
+import contextlib
 import json
 import os
 import warnings
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import zarr
+from zarr.core.metadata.v3 import ArrayV3Metadata
 
 from lazyio.errors import LazyioError, SourceError
 from lazyio.grid import Region, box, boxes, index_at
 from lazyio.safety.digests import Table
 from lazyio.safety.zarr_digests import NAME, digest_of_file, facts_of, grid_of, load
-from lazyio.sources.zarr import array_paths, zarr_source
+from lazyio.sources.zarr import array_paths, zarr_kind, zarr_source
 from lazyio.targets.zarr import METADATA_FILES
 from lazyio.verifying.findings import SINCE, Findings, Read, read_all
 
@@ -174,20 +176,34 @@ def _is_checksum(codec: Any) -> bool:
 
 def _check_consolidated(root: Path, findings: Findings) -> None:
     """Check that consolidated metadata say of each array what the array itself does."""
-    path = root / ".zmetadata"
-    if not path.exists():
+    kind, version = zarr_kind(root) or ("", 0)
+    name = "zarr.json" if version == 3 else ".zmetadata"
+    if kind != "group" or not (root / name).exists():
         return
     try:
-        entries = json.loads(path.read_bytes())["metadata"]
-        own = {name: json.loads((root / name).read_bytes()) for name in entries}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        findings.damage(None, f".zmetadata does not fit the store: {error}")
+        held = json.loads((root / name).read_bytes())
+        if version == 3:
+            held = held.get("consolidated_metadata") or {"metadata": {}}
+        end = "/zarr.json" if version == 3 else ""
+        entries = {f"{path}{end}": entry for path, entry in held["metadata"].items()}
+        own = {path: json.loads((root / path).read_bytes()) for path in entries}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        findings.damage(None, f"consolidated metadata in {name} do not fit the store: {error}")
         return
-    for name, entry in entries.items():
-        # Of groups zarr-python adds what it keeps elsewhere.
-        entry.pop("consolidated_metadata", None)
-        if own[name] != entry:
-            findings.damage(_shown(os.path.dirname(name)), f".zmetadata differs from {name}")
+    for path, entry in entries.items():
+        if entry != own[path] and _normal(entry) != _normal(own[path]):
+            findings.damage(_shown(os.path.dirname(path)), f"{name} differs from {path}")
+
+
+def _normal(entry: dict[str, Any]) -> Any:
+    """Return metadata with what may be left out, or is kept elsewhere, in one form."""
+    entry = {"attributes": {}, **entry}
+    entry.pop("consolidated_metadata", None)
+    if entry.get("node_type") != "array":
+        return entry
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+        return json.dumps(ArrayV3Metadata.from_dict(entry).to_dict(), sort_keys=True, default=str)
+    return entry
 
 
 def _shown(name: str) -> str:

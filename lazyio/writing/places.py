@@ -1,7 +1,6 @@
 """Where an array may be written: checked before anything is computed or made."""
 
 import errno
-import json
 import os
 import posixpath
 import reprlib
@@ -20,6 +19,7 @@ from zarr.storage import StorePath
 from lazyio.errors import OptionError, TargetError, TargetExistsError
 from lazyio.inputs import Input
 from lazyio.safety.leftovers import finish_change
+from lazyio.sources.zarr import zarr_kind
 from lazyio.targets.zarr import METADATA_FILES
 
 _MODES = ("a", "w", "w-", "x", "r+")
@@ -336,20 +336,6 @@ def check_zarr_place(
     refuse_own_source(given, root, name)
     check_place(root, name, zarr_format, replace=replace)
     return bool(name) and root.exists()
-
-
-def zarr_kind(place: Path) -> tuple[str, int] | None:
-    """Return whether an array or a group lies at a path, and its version."""
-    if (place / "zarr.json").is_file():
-        try:
-            node_type = json.loads((place / "zarr.json").read_bytes())["node_type"]
-        except (ValueError, KeyError, TypeError):
-            node_type = "array"
-        return str(node_type), 3
-    for name, kind in ((".zarray", "array"), (".zgroup", "group")):
-        if (place / name).is_file():
-            return kind, 2
-    return None
 
 
 def refuse_own_source(given: Input, target: Path, key: str | None) -> None:

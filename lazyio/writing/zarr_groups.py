@@ -10,7 +10,7 @@ from zarr.core.buffer import default_buffer_prototype
 
 from lazyio.safety.publishing import publish_in
 from lazyio.safety.workdir import WorkDirectory
-from lazyio.writing.places import zarr_kind
+from lazyio.sources.zarr import zarr_kind
 
 _OF_NODES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _CONSOLIDATED = ("zarr.json", ".zmetadata")

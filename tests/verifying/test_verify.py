@@ -2,8 +2,11 @@
 
 import json
 import os
+import random
 import shutil
 import signal
+import warnings
+import zipfile
 
 import h5py
 import numpy as np
@@ -305,6 +308,33 @@ class TestDamagedZarr:
         path.write_text("{")
         assert lazyio.verify(root).status == "damaged"
 
+    def test_consolidated_metadata_of_v3(self, tmp_path):
+        """What groups are opened by, and arrays themselves do not know."""
+        root = tmp_path / "x.zarr"
+        options = {"attributes": {"gain": 2.5}, "chunks": (16, 7)}
+        arrays = {"a": VALUES * 2.0, "b/c": VALUES * 0.5}
+        lazyio.to_zarr(arrays, root, fill_value=float("nan"), **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            zarr.consolidate_metadata(root)
+        assert lazyio.verify(root).status == "ok"
+        path = root / "zarr.json"
+        whole = json.loads(path.read_text())
+        held = whole["consolidated_metadata"]["metadata"]
+        held["b/c"]["data_type"] = "float32"
+        path.write_text(json.dumps(whole))
+        assert lazyio.verify(root).damaged == (
+            ("/b/c", None, "zarr.json differs from b/c/zarr.json"),
+        )
+        held["b/c"]["data_type"] = "float64"
+        # What may be left out.
+        del held["a"]["storage_transformers"], held["b"]["attributes"]
+        path.write_text(json.dumps(whole))
+        assert lazyio.verify(root).status == "ok"
+        del held["a"], whole["consolidated_metadata"]["metadata"]
+        path.write_text(json.dumps(whole))
+        assert lazyio.verify(root).status == "damaged"
+
     def test_the_digests_themselves(self, root):
         path = root / "a/lazyio.digests"
         raw = path.read_bytes()
@@ -328,6 +358,55 @@ class TestDamagedZarr:
         found = lazyio.verify(root)
         assert found.status == "unverifiable"
         assert [key for key, _ in found.unverifiable] == ["/a"]
+
+
+class TestDamagedZip:
+    """Each entry of a zip file has a checksum."""
+
+    @pytest.fixture(params=[2, 3])
+    def path(self, tmp_path, request):
+        path = tmp_path / "x.zip"
+        arrays = {"a": VALUES, "b/c": VALUES * 2}
+        lazyio.to_zarr(arrays, path, chunks=(16, 7), zarr_format=request.param)
+        return path
+
+    def test_it_is_whole(self, path):
+        found = lazyio.verify(path)
+        assert (found.status, found.n_arrays) == ("ok", 2)
+        assert lazyio.verify(path, "b/c", deep=False).status == "ok"
+        with pytest.raises(SourceError, match="no array 'x'"):
+            lazyio.verify(path, "x")
+
+    def test_a_chunk(self, path):
+        with zipfile.ZipFile(path) as file:
+            (name,) = [name for name in file.namelist() if name.endswith(("a/c/1/1", "a/1.1"))]
+            at = file.getinfo(name).header_offset
+        raw = bytearray(path.read_bytes())
+        raw[at + 30 + len(name) + 5] ^= 1
+        path.write_bytes(raw)
+        (damage,) = lazyio.verify(path).damaged
+        assert damage[:2] == ("/a", np.s_[16:32, 7:14])
+        assert f"{name} is damaged" in damage[2]
+
+    def test_any_bit(self, path):
+        """Reported, or what a reader gets is the same."""
+        whole = path.read_bytes()
+        rng = random.Random(0)
+        n_found = 0
+        for _ in range(300):
+            raw = bytearray(whole)
+            raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+            path.write_bytes(raw)
+            try:
+                is_found = lazyio.verify(path).status != "ok"
+            except UnknownFormatError:  # The name of the metadata is another.
+                is_found = True
+            if is_found:
+                n_found += 1
+                continue
+            for key, values in (("a", VALUES), ("b/c", VALUES * 2)):
+                np.testing.assert_array_equal(lazyio.open(path, key).compute(), values)
+        assert n_found > 100
 
 
 class TestOthers:
