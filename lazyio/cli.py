@@ -14,21 +14,19 @@ from typing import Any, NoReturn
 
 import h5py
 import numpy as np
-import zarr
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
-from lazyio.codecs.filters import NAMES
 from lazyio.elements import DTYPE_ATTRIBUTE
 from lazyio.errors import LazyioError, OptionError, UnknownFormatError
+from lazyio.info import info_of
 from lazyio.opening.reading import open as open_lazily
 from lazyio.planner import plan
 from lazyio.run.write import RESUMING
 from lazyio.safety.leftovers import clean, leftovers, recover
-from lazyio.sizes import format_size
 from lazyio.sources.files import existing
 from lazyio.sources.hdf5 import dataset_keys, open_hdf5
 from lazyio.sources.lookup import SUFFIXES, format_of
-from lazyio.sources.zarr import array_paths, zarr_source
+from lazyio.sources.zarr import zarr_source
 from lazyio.verifying.apart import verify_apart
 from lazyio.verifying.findings import DAMAGED, INCOMPLETE, OK, UNVERIFIABLE
 from lazyio.writing.into_hdf5 import to_hdf5
@@ -332,23 +330,8 @@ def _info(arguments: argparse.Namespace) -> None:
         print(one)
     if left and not os.path.exists(arguments.path):
         return
-    path = existing(arguments.path)
-    kind = format_of(path)
-    if kind == "hdf5":
-        rows = _hdf5_rows(str(path))
-    elif kind == "zarr":
-        rows = _zarr_rows(str(path))
-    elif kind == "npy":
-        array = open_lazily(path)
-        rows = [("", array.shape, array.dtype, None, "none", array.nbytes, array.nbytes)]
-    else:
-        msg = f"{path} is of no known format; lazyio reads HDF5, Zarr and .npy"
-        raise UnknownFormatError(msg)
-    for key, shape, dtype, chunks, codecs, nbytes, stored in rows:
-        ratio = f" ({nbytes / stored:.2f}x)" if stored else ""
-        cut = f"chunks {chunks}" if chunks else "contiguous"
-        sizes = f"{format_size(nbytes)} as {format_size(stored)}{ratio}"
-        print(f"{key or path.name}: {shape} {dtype}, {cut}, {codecs}, {sizes}")
+    for array in info_of(arguments.path):
+        print(array)
 
 
 def _clean(arguments: argparse.Namespace) -> None:
@@ -369,33 +352,6 @@ def _verify(arguments: argparse.Namespace) -> int:
     report = verify_apart(path, key or None, deep=not arguments.quick)
     print(json.dumps(report.to_dict()) if arguments.json else report)
     return _OF_STATUS[report.status]
-
-
-def _hdf5_rows(path: str) -> list[tuple[Any, ...]]:
-    rows = []
-    with open_hdf5(path) as file:
-        for key in dataset_keys(file):
-            dataset: h5py.Dataset = file[key]
-            properties = dataset.id.get_create_plist()
-            numbers = [properties.get_filter(at)[0] for at in range(properties.get_nfilters())]
-            codecs = " + ".join(NAMES.get(number, str(number)) for number in numbers) or "none"
-            stored = dataset.id.get_storage_size()
-            facts = (dataset.shape, dataset.dtype, dataset.chunks, codecs, dataset.nbytes, stored)
-            rows.append((f"/{key}", *facts))
-    return rows
-
-
-def _zarr_rows(path: str) -> list[tuple[Any, ...]]:
-    found = zarr.open(path, mode="r")
-    keys = array_paths(found) if isinstance(found, zarr.Group) else [""]
-    rows = []
-    for key in keys:
-        array = zarr_source(path, key or None).array
-        codecs = " + ".join(type(codec).__name__ for codec in array.compressors) or "none"
-        stored = array.nbytes_stored()
-        facts = (array.shape, array.dtype, array.chunks, codecs, array.nbytes, stored)
-        rows.append((f"/{key}" if key else "", *facts))
-    return rows
 
 
 def _hdf5_codec(codec: str, arguments: argparse.Namespace) -> dict[str, Any]:

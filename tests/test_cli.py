@@ -17,6 +17,7 @@ import pytest
 import zarr
 
 from lazyio import cli
+from lazyio.info import info_of
 
 ROOT = Path(__file__).parents[1]
 RECORDING = ROOT / "examples" / "3brain.brw"
@@ -106,8 +107,39 @@ def test_info(npy, capsys) -> None:
         status, out, err = run(capsys, "info", path)
         assert (status, err) == (0, "")
         assert "(1000, 64) int16" in out
-        assert "125 KiB as " in out
+        assert "125 KiB, stored as " in out
     assert "shuffle + gzip" in run(capsys, "info", "x.h5")[1]
+
+
+def test_info_of_what_is_mostly_empty(tmp_path) -> None:
+    """Logical, occupied and stored: only the chunks that are there count for the last two."""
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        made = file.create_dataset(
+            "x", (10**6, 10**6), "f8", chunks=(100, 100), maxshape=(None,) * 2
+        )
+        made[:50, :50] = 1
+        file.create_dataset("edge", data=np.ones(105), chunks=(10,), compression="gzip")
+        file.create_dataset("none", (10,), "i2")
+    edge, none, x = info_of(tmp_path / "x.h5")
+    assert (x.nbytes, x.occupied_nbytes, x.stored_nbytes) == (8 * 10**12, 80_000, 80_000)
+    assert str(x).endswith("7.28 TiB, 78.1 KiB occupied, stored as 78.1 KiB (100,000,000x)")
+    assert (edge.occupied_nbytes, edge.codecs) == (840, "gzip")
+    assert (none.occupied_nbytes, none.stored_nbytes) == (0, 0)
+    for name, options in {"one": {}, "shard": {"shards": (200, 200)}}.items():
+        array = zarr.create_array(
+            tmp_path / "x.zarr",
+            name=name,
+            shape=(10**6, 10**6),
+            dtype="f8",
+            chunks=(100, 100),
+            compressors=None,
+            **options,
+        )
+        array[:50, :50] = 1
+    one, shard = info_of(tmp_path / "x.zarr")
+    assert (one.occupied_nbytes, one.stored_nbytes) == (80_000, 80_000)
+    assert shard.occupied_nbytes == 320_000
+    assert 80_000 < shard.stored_nbytes < 81_000
 
 
 @pytest.mark.parametrize(

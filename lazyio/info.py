@@ -1,0 +1,154 @@
+"""What is in a file or store, array by array: how it is cut and coded, and how large it is."""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import zarr
+
+from lazyio.codecs.filters import NAMES
+from lazyio.errors import UnknownFormatError
+from lazyio.opening.reading import open as open_lazily
+from lazyio.sizes import format_size
+from lazyio.sources.files import existing
+from lazyio.sources.hdf5 import dataset_keys, open_hdf5
+from lazyio.sources.lookup import format_of
+from lazyio.sources.zarr import array_paths, zarr_source
+from lazyio.spec import Shape
+from lazyio.targets.zarr import METADATA_FILES, local_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayInfo:
+    """One array, as it is stored."""
+
+    key: str
+    """Under which it lies."""
+    shape: Shape
+    """Extents, in elements."""
+    dtype: np.dtype[Any]
+    """Type of an element."""
+    chunk_shape: Shape | None
+    """Extents of a chunk; ``None`` where it has none."""
+    codecs: str
+    """What its chunks are encoded with, in the order that it is applied."""
+    nbytes: int
+    """Bytes of all its elements: what it would take in memory, whole."""
+    occupied_nbytes: int
+    """Bytes of the chunks that are stored, decoded; the others read as fill value."""
+    stored_nbytes: int
+    """Bytes that they take as they are stored."""
+
+    def __str__(self) -> str:
+        """Return one line."""
+        cut = f"chunks {self.chunk_shape}" if self.chunk_shape else "contiguous"
+        sizes = format_size(self.nbytes)
+        if self.occupied_nbytes != self.nbytes:
+            sizes += f", {format_size(self.occupied_nbytes)} occupied"
+        factor = f" ({_short(self.nbytes / self.stored_nbytes)}x)" if self.stored_nbytes else ""
+        sizes += f", stored as {format_size(self.stored_nbytes)}{factor}"
+        return f"{self.key}: {self.shape} {self.dtype}, {cut}, {self.codecs}, {sizes}"
+
+
+def info_of(path: str | os.PathLike[str]) -> list[ArrayInfo]:
+    """Return what is in a file or store.
+
+    Raises
+    ------
+    SourceError
+        When there is no such path, or it cannot be read.
+    UnknownFormatError
+        When it is neither HDF5, nor Zarr, nor .npy.
+    """
+    found = existing(path)
+    kind = format_of(found)
+    if kind == "hdf5":
+        return list(_in_hdf5(str(found)))
+    if kind == "zarr":
+        return list(_in_zarr(found))
+    if kind == "npy":
+        array = open_lazily(found)
+        nbytes = int(array.nbytes)
+        return [
+            ArrayInfo(
+                key=found.name,
+                shape=array.shape,
+                dtype=array.dtype,
+                chunk_shape=None,
+                codecs="none",
+                nbytes=nbytes,
+                occupied_nbytes=nbytes,
+                stored_nbytes=nbytes,
+            )
+        ]
+    msg = f"{found} is of no known format; lazyio reads HDF5, Zarr and .npy"
+    raise UnknownFormatError(msg)
+
+
+def _in_hdf5(path: str) -> Iterator[ArrayInfo]:
+    with open_hdf5(path) as file:
+        for key in dataset_keys(file):
+            dataset: h5py.Dataset = file[key]
+            properties = dataset.id.get_create_plist()
+            numbers = [properties.get_filter(at)[0] for at in range(properties.get_nfilters())]
+            stored = int(dataset.id.get_storage_size())
+            occupied = int(dataset.nbytes) if stored else 0
+            if dataset.chunks is not None:
+                chunk_nbytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+                # Chunks at the end of the array reach beyond it.
+                occupied = min(occupied, dataset.id.get_num_chunks() * chunk_nbytes)
+            yield ArrayInfo(
+                key=f"/{key}",
+                shape=dataset.shape,
+                dtype=dataset.dtype,
+                chunk_shape=dataset.chunks,
+                codecs=" + ".join(NAMES.get(number, str(number)) for number in numbers) or "none",
+                nbytes=int(dataset.nbytes),
+                occupied_nbytes=occupied,
+                stored_nbytes=stored,
+            )
+
+
+def _in_zarr(path: Path) -> Iterator[ArrayInfo]:
+    found = zarr.open(str(path), mode="r")
+    keys = array_paths(found) if isinstance(found, zarr.Group) else [""]
+    for key in keys:
+        array: Any = zarr_source(str(path), key or None).array
+        unit_nbytes = math.prod(array.shards or array.chunks) * array.dtype.itemsize
+        n_objects, stored = _objects(array)
+        yield ArrayInfo(
+            key=f"/{key}" if key else path.name,
+            shape=array.shape,
+            dtype=array.dtype,
+            chunk_shape=array.chunks,
+            codecs=" + ".join(type(codec).__name__ for codec in array.compressors) or "none",
+            nbytes=int(array.nbytes),
+            occupied_nbytes=min(int(array.nbytes), n_objects * unit_nbytes),
+            stored_nbytes=stored,
+        )
+
+
+def _objects(array: Any) -> tuple[int, int]:
+    """Return number and bytes of the objects of an array.
+
+    zarr-python would look for every chunk that there may be, of which there can be billions.
+    """
+    folder = local_folder(array)
+    if folder is None:
+        return int(array.nchunks_initialized), int(array.nbytes_stored())
+    sizes = [
+        os.path.getsize(os.path.join(below, name))
+        for below, _, names in os.walk(folder)
+        for name in names
+        if name not in METADATA_FILES
+    ]
+    return len(sizes), sum(sizes)
+
+
+def _short(factor: float) -> str:
+    return f"{factor:.2f}" if factor < 100 else f"{factor:,.0f}"
