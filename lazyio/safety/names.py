@@ -6,6 +6,7 @@ the disk it is done, now or by whoever comes next, and doing it twice does no ha
 """
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -54,14 +55,22 @@ class Steps:
 
     @classmethod
     def load(cls, home: Path) -> "Steps | None":
-        """Return what has been begun, ``None`` where that is nothing."""
+        """Return what has been begun, ``None`` where that is nothing, or not ours."""
         facts = job.load(home / FOLDER / _STEPS)
         if facts is None:
             return None
-        return cls(
+        steps = cls(
             moves=tuple((home / one, home / other) for one, other in facts["moves"]),
             files={home / path: bytes.fromhex(data) for path, data in facts["files"].items()},
         )
+        # A store may come from a stranger, who could have written this.
+        return steps if steps.stay_in(home) else None
+
+    def stay_in(self, home: Path) -> bool:
+        """Return whether nothing outside of the store is touched, links followed."""
+        inside = Path(os.path.realpath(home))
+        paths = [*itertools.chain.from_iterable(self.moves), *self.files]
+        return all(inside in Path(os.path.realpath(path)).parents for path in paths)
 
     def take(self, home: Path) -> None:
         """Do them, however many are done already.
@@ -77,7 +86,7 @@ class Steps:
             for path, data in self.files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, data)
-            for folder in {path.parent for _, path in self.moves} | {*map(_parent, self.files)}:
+            for folder in {path.parent for path in (*self.files, *(to for _, to in self.moves))}:
                 sync_folder(folder)
             (home / FOLDER / _STEPS).unlink(missing_ok=True)
             sync_folder(home / FOLDER)
@@ -170,7 +179,3 @@ def _entered(folder: Path, home: Path) -> int:
 
 def _below(home: Path, path: Path) -> str:
     return path.relative_to(home).as_posix()
-
-
-def _parent(path: Path) -> Path:
-    return path.parent

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lazyio.errors import TargetError, TargetLockedError
-from lazyio.safety import lock, names
-from lazyio.safety.leftovers import clean, leftovers, recover
+from lazyio.safety import job, lock, names
+from lazyio.safety.leftovers import clean, finish_change, leftovers, recover
 from lazyio.safety.publishing import publish_in
 from lazyio.safety.workdir import WorkDirectory
 
@@ -146,6 +146,27 @@ def test_cleaning_finishes_first(home: Path, monkeypatch) -> None:
             publish(home)
     clean(home)
     assert content(home) == NEW
+
+
+@pytest.mark.parametrize(
+    "path", ["../stolen", "/tmp/lazyio-stolen", "way/out", ".lazyio/../../stolen"]
+)
+def test_a_store_from_a_stranger(home: Path, path: str) -> None:
+    """What is said to be begun never leads out of the store."""
+    (home / "way").symlink_to(home.parent)
+    for facts in (
+        {"moves": [], "files": {path: "00"}},
+        {"moves": [["a", path]], "files": {}},
+        {"moves": [[path, "b"]], "files": {}},
+    ):
+        (home / names.FOLDER).mkdir(exist_ok=True)
+        job.save(home / names.FOLDER / "steps.json", facts)
+        (home.parent / "out").write_text("mine")
+        finish_change(home / "a")
+        assert (home.parent / "out").read_text() == "mine"
+        assert not (home.parent / "stolen").exists()
+        assert not Path("/tmp/lazyio-stolen").exists()
+        assert {name: text for name, text in content(home).items() if "way" not in name} == OLD
 
 
 def test_one_at_a_time(home: Path, monkeypatch) -> None:
