@@ -56,6 +56,15 @@ def path(tmp_path, suffix):
     return path
 
 
+_replace = Path.replace
+
+
+def _fails_of_data(path: Path, target: Path) -> Path:
+    if path.name == "data":
+        raise OSError(errno.EROFS, "Read-only file system")
+    return _replace(path, target)
+
+
 class TestDisk:
     """Full, failing, or slow of hand."""
 
@@ -112,6 +121,30 @@ class TestDisk:
             report = write(VALUES, path, chunks=(100, 100), resume=True)
             assert report.n_resumed == report.n_blocks
             np.testing.assert_array_equal(read(path), VALUES)
+
+    @pytest.mark.parametrize("options", [{}, {"region": np.s_[2:4]}, {"overwrite": True}])
+    def test_a_copy_is_complete_and_has_no_name(self, tmp_path, monkeypatch, options):
+        """What was added to a file is gone on with, though its metadata are those of the end."""
+        path, expected = tmp_path / "x.h5", VALUES
+        lazyio.to_hdf5(np.ones((5, 100), "i4"), path, "old", chunks=(1, 100))
+        key, data = "new", VALUES
+        if options:
+            key = "old"
+        if "region" in options:
+            data, expected = VALUES[:2], np.ones((5, 100), "i4")
+            expected[2:4] = VALUES[:2]
+        else:
+            options = {**options, "chunks": (50, 100)}
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", _fails_of_data)
+            with pytest.raises(TargetError, match="could not be replaced"):
+                lazyio.to_hdf5(data, path, key, resume=True, **options)
+        report = lazyio.to_hdf5(data, path, key, resume=True, **options)
+        assert report.n_resumed == report.n_blocks
+        assert not any(code == "chunks-damaged" for code, _ in report.advice)
+        with h5py.File(path) as file:
+            np.testing.assert_array_equal(file[key][...], expected)
+        assert lazyio.verify(path).status == "ok"
 
     @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
     def test_a_payload_cannot_be_written(self, tmp_path, monkeypatch, number):

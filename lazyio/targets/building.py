@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import json
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -16,6 +18,8 @@ import numpy as np
 from lazyio.errors import ResumeError
 from lazyio.safety import lock, redo
 from lazyio.safety.journal import Record
+from lazyio.safety.redo import write_at
+from lazyio.safety.sync import write_whole
 from lazyio.safety.workdir import COPIED_NBYTES
 from lazyio.targets.disk import disk_errors
 from lazyio.targets.hdf5 import Hdf5Target, check_libver, hidden_file
@@ -33,6 +37,9 @@ Result = TypeVar("Result")
 
 Filled = tuple[Hdf5Target, h5py.Dataset]
 """A target, and the dataset that it fills."""
+
+OVERWRITTEN = "overwritten.json"
+"""In a hidden folder: the ranges of a copy that hold metadata of the new file, or are about to."""
 
 PAYLOADS = "payloads"
 """In a hidden folder: what waits to be put into the file at the end."""
@@ -214,6 +221,10 @@ def resumable(path: Path, libver: Any, *, old: Path | None) -> Iterator[Building
         spool = Spool(path.parent / PAYLOADS)
         stack.callback(spool.close)
         nbytes = 0 if old is None else old.stat().st_size
+        noted = path.parent / OVERWRITTEN
+        if old is not None and path.exists():
+            with disk_errors(folder):
+                _restore(path, old, noted)
         if not engine_works():
             path.unlink(missing_ok=True)
             if old is not None:
@@ -222,8 +233,31 @@ def resumable(path: Path, libver: Any, *, old: Path | None) -> Iterator[Building
             file = stack.enter_context(hidden_file(path, libver))
             yield Resumable(file, spool, None, folder)
             return
-        engine = stack.enter_context(_engine(path, libver, folder, nbytes=nbytes))
+
+        def note(ranges: list[tuple[int, int]]) -> None:
+            write_whole(noted, json.dumps(ranges).encode())
+
+        on_overwrite = None if old is None else note
+        opened = _engine(path, libver, folder, nbytes=nbytes, on_overwrite=on_overwrite)
+        engine = stack.enter_context(opened)
         yield Resumable(engine.file, spool, engine, folder)
+
+
+def _restore(copy: Path, old: Path, noted: Path) -> None:
+    """Take back what a run that was killed before the end had written over a copy's old bytes.
+
+    Places are given anew by the file as it was; payloads that lie there stay.
+    """
+    if not noted.exists():
+        return
+    source, target = os.open(old, os.O_RDONLY), os.open(copy, os.O_RDWR)
+    try:
+        nbytes = os.fstat(source).st_size
+        for at, length in json.loads(noted.read_bytes()):
+            write_at(target, memoryview(os.pread(source, min(length, nbytes - at), at)), at)
+    finally:
+        os.close(source)
+        os.close(target)
 
 
 @contextlib.contextmanager

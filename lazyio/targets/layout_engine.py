@@ -49,6 +49,9 @@ class LayoutEngine:
     log : RedoLog, optional
         Takes what belongs over those bytes, where the file is one that others
         read. It is committed when the file is closed.
+    on_overwrite : callable, optional
+        Told which ranges of those bytes, by place and number, are about to be
+        written over when the file is closed, where there is no log.
     holds : bool
         Whether metadata are held until then. Else the engine does no more than
         keep errors of the file system from libhdf5, which may crash on them.
@@ -61,11 +64,13 @@ class LayoutEngine:
         *,
         nbytes: int = 0,
         log: RedoLog | None = None,
+        on_overwrite: Callable[[list[tuple[int, int]]], object] | None = None,
         holds: bool = True,
     ) -> None:
         self.path = path
         self._base = nbytes
         self._log = log
+        self._on_overwrite = on_overwrite
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         self._lock = threading.Lock()
         # libhdf5 is called on a thread of its own, which no signal interrupts.
@@ -159,6 +164,9 @@ class LayoutEngine:
         self._thread.shutdown()
         _LIVE.discard(self)
         try:
+            if self._on_overwrite is not None:
+                held = self._object.held.ranges()
+                self._on_overwrite([(at, len(data)) for at, data in held if at < self._base])
             for at, data in self._object.held.ranges():
                 # What begins in the old bytes and ends behind them goes to both.
                 old = max(0, self._base - at) if self._log is not None else 0
