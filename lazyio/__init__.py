@@ -12,6 +12,7 @@ from lazyio.opening.reading import (
     from_zarr,
     open,
 )
+from lazyio.pieces.stream import Stream
 from lazyio.planner import plan
 from lazyio.planning import Plan
 from lazyio.run.report import WriteReport
@@ -26,6 +27,7 @@ __all__ = [
     "LazyioError",
     "Plan",
     "Source",
+    "Stream",
     "VerifyReport",
     "WriteReport",
     "allocate",

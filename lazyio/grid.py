@@ -42,6 +42,20 @@ def n_boxes(shape: Shape, step: Shape) -> int:
     return math.prod(grid_shape(shape, step))
 
 
+def open_grid(shape: Shape, step: Shape, axis: int) -> Shape:
+    """Return a grid that is as long along one axis as chunks of it can be numbered.
+
+    Examples
+    --------
+    >>> open_grid((0, 10), (4, 5), 0) == (2**62, 2)
+    True
+    """
+    counts = list(grid_shape(shape, step))
+    counts[axis] = 1
+    counts[axis] = 2**63 // max(1, math.prod(counts))
+    return tuple(counts)
+
+
 def box(shape: Shape, step: Shape, index: Sequence[int]) -> Region:
     """Return one box of the grid, cut at the array's end.
 

@@ -15,6 +15,7 @@ from dask.tokenize import TokenizationError
 from lazyio.blocks import locations_in, locations_of, masked_blocks, source_of
 from lazyio.elements import is_text
 from lazyio.errors import OptionError, UnsupportedDtypeError
+from lazyio.pieces.stream import Stream
 from lazyio.planning import Facts
 from lazyio.run.graph import as_dask_array
 from lazyio.sources.base import Source, lies_in_rows
@@ -24,6 +25,8 @@ from lazyio.spec import Shape, as_dtype
 
 _MASKED_NBYTES = 4 * 2**20
 """Blocks of a masked array in memory: small, for a mask and a filled copy come with each."""
+_STREAM_NBYTES = 64 * 2**20
+"""To plan a stream for that does not say how long it will be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class Input:
     """Where blocks are read from, where it comes straight from a source."""
     array: da.Array | None = None
     """The graph, where there is one; of a straight source its blocks are a wish."""
+    stream: Stream | None = None
+    """Where it comes from in one go, when its length is not known: then it is planned for one."""
     dims: tuple[str, ...] = ()
     """Names of the axes, where it has them."""
     mask_fill: Any = None
@@ -66,7 +71,7 @@ class Input:
     @property
     def is_empty(self) -> bool:
         """Whether there is only a shape, and nothing to write."""
-        return self.source is None and self.array is None
+        return self.source is None and self.array is None and self.stream is None
 
     def _held_itemsize(self, dtype: np.dtype[Any]) -> int:
         """Return the bytes of an element in memory; a cast keeps both forms."""
@@ -121,6 +126,9 @@ def recognise(data: Any) -> Input:
     """
     if isinstance(data, Input):
         return data
+    if isinstance(data, Stream):
+        shape = data.planned_shape(_STREAM_NBYTES)
+        return Input(shape=shape, dtype=data.dtype, stream=data)
     if is_xarray(data, "Dataset"):
         msg = (
             "an xarray Dataset holds several arrays with coordinates, which cannot be written as "

@@ -1,11 +1,12 @@
 """Writing arrays to their targets: blocks in, whole chunks out, then done."""
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dask.array as da
 import numpy as np
@@ -14,7 +15,9 @@ import numpy.typing as npt
 from lazyio.blocks import read_block
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import BlockError
-from lazyio.grid import Region, box_shape, boxes, cuts, format_region
+from lazyio.grid import Region, box_shape, boxes, cuts, format_region, touched
+from lazyio.pieces.slabs import Slab, slabs
+from lazyio.pieces.stream import Stream
 from lazyio.planning import Plan
 from lazyio.run.elsewhere import run_elsewhere
 from lazyio.run.gate import Gate
@@ -28,12 +31,14 @@ from lazyio.run.scratch import Scratch
 from lazyio.safety.keeping import Keeping
 from lazyio.sources.base import Source, fills_memory, lies_in_rows
 from lazyio.spec import nbytes_of
-from lazyio.targets.base import Target
+from lazyio.targets.base import Growing, Target
 
 logger = logging.getLogger("lazyio")
 
 RESUMING = "resuming:"
 """How the message begins that says how many blocks are there already."""
+
+Item = TypeVar("Item")
 
 Convert = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
@@ -53,6 +58,8 @@ class Job:
     """Where blocks are read from; else there is an array, or nothing to write."""
     array: da.Array | None = None
     """Graph that computes blocks."""
+    stream: Stream | None = None
+    """Where elements come from in one go."""
     key: str
     """What progress calls it."""
     window: Region | None = None
@@ -108,13 +115,16 @@ class _Part:
     gate: Gate
 
     def accept(self, region: Region, block: npt.NDArray[Any], workspace: Workspace) -> None:
+        elements = self._converted(region, block)
+        with self.gate:
+            self.gatherer.accept(region, elements, workspace)
+
+    def _converted(self, region: Region, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
         try:
-            elements = self.job.convert(block)
+            return self.job.convert(block)
         except (ValueError, TypeError, OverflowError) as error:
             msg = f"block {format_region(region)} of {self.job.key!r} cannot be stored: {error}"
             raise BlockError(msg) from error
-        with self.gate:
-            self.gatherer.accept(region, elements, workspace)
 
     def commit(self, chunk: Waiting, workspace: Workspace) -> None:
         with self.gate:
@@ -126,6 +136,22 @@ class _Part:
         self.progress.wait(named)
         if is_ending and named:
             logger.warning("waiting for what is being read: %s; Ctrl-C leaves at once", named)
+
+    def take(self, slab: Slab, workspace: Workspace) -> None:
+        """Convert a slab of a stream, and commit the chunks that it fills."""
+        block, slab.block = slab.block, None
+        if block is None:
+            return
+        target, region = self.job.target, slab.region_in(block.shape)
+        elements = self._converted(region, block)
+        if slab.is_hole is not None:
+            holes = np.moveaxis(elements, slab.axis, 0)
+            holes[slab.is_hole] = target.fill_value
+        for index, _, inside in touched(region, target.chunk_shape):
+            part = inside[slab.axis]
+            if slab.has_data(part.start, part.stop):
+                with self.gate:
+                    target.write_chunk(index, elements[inside], workspace)
 
     def advance(self, region: Region) -> None:
         nbytes = nbytes_of(box_shape(region), self.job.plan.dtype)
@@ -162,8 +188,12 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
     TargetError
         When the disk is full or fails.
     """
-    busy = [job for job in jobs if job.source is not None or job.array is not None]
-    n_blocks = sum(job.plan.n_tasks for job in busy)
+    busy = [
+        job
+        for job in jobs
+        if job.source is not None or job.array is not None or job.stream is not None
+    ]
+    n_blocks = sum(job.plan.n_tasks for job in busy if job.stream is None)
     for job in busy:
         _keep_freed_payloads(job.plan.chunk_nbytes)
     with ExitStack() as stack:
@@ -180,7 +210,9 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
         for part in parts:
             if part.job.source is not None:
                 _from_source(part, part.job.source)
+        # What comes straight from a source has an array as well, which is not computed.
         _from_graphs([part for part in parts if part.job.source is None], scheduler)
+        n_blocks += _from_streams([part for part in parts if part.job.stream is not None])
         for part in parts:
             spilled = list(part.gatherer.spilled())
             pull(
@@ -257,6 +289,51 @@ def _stripes(region: Region, source: Source, job: Job) -> Iterator[Region]:
     first = region[0]
     starts = range(first.start, first.stop, rows)
     return ((slice(at, min(at + rows, first.stop)), *region[1:]) for at in starts)
+
+
+def _from_streams(parts: Sequence[_Part]) -> int:
+    """Take slabs of all streams in turn, and return how many there were."""
+    if not parts:
+        return 0
+    n_slabs = 0
+
+    def slabs_of(part: _Part) -> Iterator[tuple[_Part, Slab]]:
+        plan, stream, target = part.job.plan, part.job.stream, part.job.target
+        if stream is None or not isinstance(target, Growing):
+            return
+        axis, shape = stream.axis, plan.shape
+
+        def grow(length: int) -> None:
+            with part.gate:
+                target.grow((*shape[:axis], length, *shape[axis + 1 :]))
+
+        for slab in slabs(stream, plan.block_shape[axis], grow):
+            yield part, slab
+
+    def work(item: tuple[_Part, Slab], workspace: Workspace) -> None:
+        item[0].take(item[1], workspace)
+
+    def count(item: tuple[_Part, Slab]) -> None:
+        nonlocal n_slabs
+        n_slabs += 1
+        part, slab = item
+        part.advance(slab.region_in(part.job.plan.shape))
+
+    n_threads = min(part.job.plan.workers for part in parts)
+    pull(_in_turn([slabs_of(part) for part in parts]), work, n_threads=n_threads, on_done=count)
+    return n_slabs
+
+
+def _in_turn(several: Sequence[Iterator[Item]]) -> Iterator[Item]:
+    """Yield from several iterators, one from each, until all are at their ends."""
+    waiting = list(several)
+    while waiting:
+        for one in list(waiting):
+            found = list(itertools.islice(one, 1))
+            if found:
+                yield from found
+            else:
+                waiting.remove(one)
 
 
 def _from_graphs(parts: Sequence[_Part], scheduler: Scheduler) -> None:

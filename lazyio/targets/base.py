@@ -5,7 +5,7 @@ opens the file or store that it lies in also closes and publishes it.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,14 @@ class Target(Protocol):
 
     def finish(self) -> int:
         """Write what comes last, and return the bytes of all payloads."""
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """A target whose array is not as long yet as it will be."""
+
+    def grow(self, shape: Shape) -> None:
+        """Take chunks within these extents from now on; never fewer than before."""
 
 
 def padded(

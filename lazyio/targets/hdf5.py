@@ -31,8 +31,17 @@ from lazyio.errors import (
     TargetExistsError,
     UnsupportedDtypeError,
 )
-from lazyio.grid import Region, box, box_shape, flat_index, format_region, grid_shape, index_at
-from lazyio.safety.digests import Noted, digest_of
+from lazyio.grid import (
+    Region,
+    box,
+    box_shape,
+    flat_index,
+    format_region,
+    grid_shape,
+    index_at,
+    open_grid,
+)
+from lazyio.safety.digests import Noted, Rows, digest_of, renumbered
 from lazyio.safety.hdf5_digests import digest_of_piece, pieces_in
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
@@ -73,6 +82,8 @@ class Hdf5Target:
         Whose disk the file fills, named when it is full.
     noted : Noted, optional
         Takes the digests of what is written.
+    grows_along : int, optional
+        Axis along which it is not as long yet as it will be.
     old : callable, optional
         From a region to its elements as they were, where the dataset itself
         cannot be asked while it is written.
@@ -85,6 +96,7 @@ class Hdf5Target:
         *,
         folder: Path,
         noted: Noted | None = None,
+        grows_along: int | None = None,
         old: Callable[[Region], npt.NDArray[Any]] | None = None,
     ) -> None:
         self.shape: Shape = tuple(map(int, dataset.shape))
@@ -108,6 +120,8 @@ class Hdf5Target:
         self.keeping: Keeping | None = None
         """Chunks that are there from a run that was killed, and the journal."""
         self._grid = grid_shape(self.shape, chunk_shape)
+        if grows_along is not None:
+            self._grid = open_grid(self.shape, chunk_shape, grows_along)
         # What libhdf5 has encoded: the digests are those of what it made of that.
         self._to_read_back: set[int] = set()
 
@@ -188,7 +202,36 @@ class Hdf5Target:
             if self.check is not None:
                 self.check()
             if self._noted is not None:
-                self._to_read_back |= pieces_in(self._dataset, region)
+                self._to_read_back |= self._pieces_in(index, region)
+
+    def _pieces_in(self, index: Sequence[int], region: Region) -> set[int]:
+        """Return what has digests of its own in a chunk that libhdf5 has encoded."""
+        if self._dataset.chunks == self.chunk_shape:
+            return {flat_index(index, self._grid)}
+        return pieces_in(self._dataset, region)
+
+    def grow(self, shape: Shape) -> None:
+        """Take chunks within these extents from now on.
+
+        Raises
+        ------
+        TargetError
+            When the dataset may not become that long.
+        """
+        try:
+            with self._lock:
+                self._dataset.resize(shape)
+        except (ValueError, OSError, RuntimeError) as error:
+            msg = (
+                f"{self._dataset.name!r} cannot grow to shape {shape}, its maxshape is "
+                f"{self._dataset.maxshape}: {error}; give maxshape= with room for all of it"
+            )
+            raise TargetError(errno.EINVAL, msg) from error
+        self.shape = shape
+
+    def rows(self, noted: Noted) -> Rows:
+        """Return the digests that were noted, chunks numbered as the dataset is now."""
+        return renumbered(noted.rows(), self._grid, grid_shape(self.shape, self.chunk_shape))
 
     def _put_waiting(self) -> None:
         """Put the payloads into the file that have waited beside it."""
@@ -224,8 +267,12 @@ class Hdf5Target:
         with disk_errors(self._folder):
             self._put_waiting()
             if self._noted is not None:
+                grid = grid_shape(self.shape, self.chunk_shape)
                 for piece in sorted(self._to_read_back):
-                    self._noted.note(piece, digest_of_piece(self._dataset, piece))
+                    number = piece
+                    if grid != self._grid:
+                        number = flat_index(index_at(piece, self._grid), grid)
+                    self._noted.note(piece, digest_of_piece(self._dataset, number))
             kept = 0
             if self.keeping is not None:
                 kept = sum(record.nbytes for record in self.keeping.kept.values())

@@ -26,8 +26,8 @@ from lazyio.codecs.workspace import Bytes, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of
 from lazyio.elements import is_text
 from lazyio.errors import OptionError, TargetError, TargetExistsError, UnsupportedDtypeError
-from lazyio.grid import Region, box, flat_index, grid_shape, index_at
-from lazyio.safety.digests import Hash, Noted
+from lazyio.grid import Region, box, flat_index, grid_shape, index_at, open_grid
+from lazyio.safety.digests import Hash, Noted, Rows, renumbered
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
 from lazyio.safety.zarr_digests import NAME, digest_of_file
@@ -81,6 +81,8 @@ class ZarrTarget:
         they are replaced as a whole, and never changed.
     noted : Noted, optional
         Takes the digests of objects in a local folder.
+    grows_along : int, optional
+        Axis along which it is not as long yet as it will be.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class ZarrTarget:
         keeps_empty: bool = False,
         replaces: bool = False,
         noted: Noted | None = None,
+        grows_along: int | None = None,
     ) -> None:
         self.shape: Shape = tuple(map(int, array.shape))
         self.chunk_shape: Shape = tuple(map(int, array.shards or array.chunks))
@@ -113,6 +116,8 @@ class ZarrTarget:
         self.keeping: Keeping | None = None
         """Chunks that are there from a run that was killed, and the journal."""
         self._grid = grid_shape(self.shape, self.chunk_shape)
+        if grows_along is not None:
+            self._grid = open_grid(self.shape, self.chunk_shape, grows_along)
 
     @property
     def engine(self) -> str:
@@ -159,6 +164,20 @@ class ZarrTarget:
         if chain.shard is None and not self._keeps_empty and self._fill.is_all_of(whole):
             return iter(())
         return chain.pieces(whole, workspace)
+
+    def grow(self, shape: Shape) -> None:
+        """Take chunks within these extents from now on; what readers look at is told at the end."""
+        self.shape = shape
+        self._array = with_shape(self._array, shape)
+
+    def rows(self, noted: Noted) -> Rows:
+        """Return the digests that were noted, chunks numbered as the array is now."""
+        return renumbered(noted.rows(), self._grid, grid_shape(self.shape, self.chunk_shape))
+
+    @property
+    def array(self) -> "zarr.Array[Any]":
+        """The array, as it is now."""
+        return self._array
 
     def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return a chunk's elements, cut at the end of the array."""
@@ -264,6 +283,15 @@ def _write_file(path: str, pieces: Iterable[Bytes]) -> int:
     """Write a file and return its bytes; what is larger than the buffer is not copied."""
     with open(path, "wb", buffering=_BUFFER_NBYTES) as file:
         return sum(file.write(memoryview(piece)) for piece in pieces)
+
+
+def with_shape(array: "zarr.Array[Any]", shape: Shape) -> "zarr.Array[Any]":
+    """Return an array with other extents, of which its store is not told."""
+    metadata: Any = array.metadata
+    grown: Any = zarr.AsyncArray(
+        metadata=metadata.update_shape(shape), store_path=array.store_path, config=array.config
+    )
+    return zarr.Array(grown)
 
 
 def local_folder(array: "zarr.Array[Any]") -> Path | None:

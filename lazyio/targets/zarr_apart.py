@@ -1,8 +1,10 @@
 """Arrays in a store without renames: nothing tells of them before their chunks are there."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import zarr
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore, StorePath
 
@@ -36,13 +38,20 @@ class Apart:
             sync(self._store.delete_dir(path))
         self._held = held | self._held
         self._arrays |= {key for key in held if key.rpartition("/")[0] == path}
-        array: Any = zarr.AsyncArray(
-            metadata=made.metadata, store_path=StorePath(self._store, path), config=made.config
-        )
+        place = sync(StorePath.open(self._store, path))
+        array: Any = zarr.AsyncArray(metadata=made.metadata, store_path=place, config=made.config)
         return zarr.Array(array)
 
-    def tell(self) -> None:
-        """Put the metadata where readers look for them: arrays first, then the groups above."""
+    def tell(self, arrays: Sequence["zarr.Array[Any]"]) -> None:
+        """Put the metadata where readers look for them: arrays first, then the groups above.
+
+        ``arrays`` are those that were created, as they have become.
+        """
+        for array in arrays:
+            described: Any = array.metadata
+            inside = f"{array.path}/" if array.path else ""
+            for name, data in described.to_buffer_dict(default_buffer_prototype()).items():
+                self._held[f"{inside}{name}"] = data
         inner_first = sorted(self._held, key=lambda key: (-key.count("/"), key))
         for key in inner_first:
             if key in self._arrays or not sync(self._store.exists(key)):

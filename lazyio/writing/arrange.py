@@ -14,14 +14,21 @@ from lazyio.errors import PlanError
 from lazyio.grid import Region
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, wishes_for
-from lazyio.planning import Plan, solve
+from lazyio.pieces.stream import Stream
+from lazyio.planning import Facts, Plan, solve
 from lazyio.planning.budget import ENCODE_COPIES
-from lazyio.planning.growing import with_chunks
+from lazyio.planning.facts import Wishes
+from lazyio.planning.growing import extents_asked, with_chunks
+from lazyio.planning.slabs import in_slabs, most_elements
 from lazyio.planning.window import within
 from lazyio.run.write import Job
 from lazyio.safety.keeping import Keeping
 from lazyio.spec import Shape, as_dtype, nbytes_of
 from lazyio.targets.base import Target
+
+_UNKNOWN_LENGTH = (
+    "chunks are made for a stream of some length; expected_length= suits them to a short one"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +72,19 @@ class Arranged:
     fill_value: Any = None
     """As it is stored; ``None`` leaves it to the format."""
 
+    @property
+    def grows_along(self) -> int | None:
+        """Axis along which it becomes longer while it is written, ``None`` for none."""
+        return None if self.given.stream is None else self.given.stream.axis
+
+    @property
+    def first_shape(self) -> Shape:
+        """Extents that it is made with."""
+        axis = self.grows_along
+        if axis is None:
+            return self.plan.shape
+        return (*self.plan.shape[:axis], 0, *self.plan.shape[axis + 1 :])
+
     def job(
         self, target: Target, window: Region | None = None, keeping: Keeping | None = None
     ) -> Job:
@@ -74,6 +94,7 @@ class Arranged:
             target=target,
             source=self.given.source,
             array=self.given.array,
+            stream=self.given.stream,
             key=self.key,
             window=window,
             keeping=keeping,
@@ -185,9 +206,32 @@ def arrange(
         dims=given.dims,
         scheduler=cutting.scheduler,
     )
+    asked = extents_asked(cutting.chunks, len(given.shape), given.dims)
+    if given.stream is not None:
+        # Chunks that were asked for are longer than the stream may become.
+        least = asked[given.stream.axis] or 1
+        given = replace(given, shape=given.stream.lengthened(given.shape, least))
     facts = given.facts(form.dtype, own_blocks=cutting.chunks is True)
     plan = solve(facts, wishes)
+    if given.stream is not None:
+        plan = _slabs_of(given.stream, plan, facts, wishes, asked)
     return Arranged(key=key, given=given, plan=plan, form=form, fill_value=value)
+
+
+def _slabs_of(
+    stream: Stream, plan: Plan, facts: Facts, wishes: Wishes, asked: list[int | None]
+) -> Plan:
+    """Return the plan of a stream, with chunks short enough that a row of them fits."""
+    axis, itemsize = stream.axis, stream.dtype.itemsize
+    most = most_elements(plan, axis, itemsize)
+    if asked[axis] is None and plan.shard_shape is None and 0 < most < plan.chunk_shape[axis]:
+        asked[axis] = most
+        plan = solve(facts, replace(wishes, chunks=tuple(asked), access=None))
+    plan = in_slabs(plan, axis, itemsize, workers_fixed=wishes.workers_fixed)
+    if stream.expected_length is None and all(wish is None for wish in asked):
+        advice = ("stream-length", _UNKNOWN_LENGTH)
+        plan = replace(plan, advice=(*plan.advice, advice))
+    return plan
 
 
 def in_whole_chunks(

@@ -94,7 +94,8 @@ class Made:
         if self.noted is None:
             forget(group.file, key)
         else:
-            store(group.file, key, table_of(self.dataset, self.noted.rows(), job))
+            rows = self.noted.rows() if self.target is None else self.target.rows(self.noted)
+            store(group.file, key, table_of(self.dataset, rows, job))
 
     def finish(self) -> Outcome:
         """Return what has become of it, once the job is done."""
@@ -212,12 +213,18 @@ def _make_one(group: h5py.Group, item: Hdf5Item, path: Path, running: Running) -
     dataset = create_dataset(
         group,
         arranged.key,
-        shape=plan.shape,
+        shape=arranged.first_shape,
         chunk_shape=plan.chunk_shape,
         dtype=plan.dtype,
         options=item.options,
     )
-    target = Hdf5Target(dataset, plan.chunk_shape, folder=path.parent, noted=noted)
+    target = Hdf5Target(
+        dataset,
+        plan.chunk_shape,
+        folder=path.parent,
+        noted=noted,
+        grows_along=arranged.grows_along,
+    )
     return Made(item=item, dataset=dataset, target=target, noted=noted)
 
 

@@ -15,6 +15,7 @@ from lazyio.errors import OptionError
 from lazyio.grid import rows_of
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
+from lazyio.pieces.stream import Stream
 from lazyio.planning import Facts
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
 from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
@@ -152,7 +153,16 @@ def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
     settings.check()
     dims = check_dims(settings.dims or given.dims or None, len(given.shape))
     given = replace(given, dims=dims or ())
-    maxshape = _maxshape(settings.maxshape, given.shape)
+    if given.stream is None:
+        maxshape = _maxshape(settings.maxshape, given.shape)
+    else:
+        maxshape = _maxshape_of(given.stream, settings)
+        # A chunk is no longer than a dataset may become.
+        shape = (
+            extent if bound is None else max(1, min(extent, bound))
+            for extent, bound in zip(given.shape, maxshape, strict=True)
+        )
+        given = replace(given, shape=tuple(shape))
     arranged = _with_room(_arranged(key, given, settings), settings, maxshape)
     plan = arranged.plan
     is_contiguous = settings.chunks is None
@@ -330,6 +340,17 @@ def _refuse_contiguous(settings: Hdf5Settings, filters: tuple[Filter, ...]) -> N
         what = "filters" if filters else "maxshape"
         msg = f'chunks=None stores one run, which has no {what}; leave chunks at "auto"'
         raise OptionError(msg)
+
+
+def _maxshape_of(stream: Stream, settings: Hdf5Settings) -> tuple[int | None, ...]:
+    """Return how far the dataset of a stream may grow: without bound, unless one is given."""
+    if settings.chunks is None:
+        msg = "chunks=None: a stream comes in chunks, for its length is not known; leave it out"
+        raise OptionError(msg)
+    if settings.maxshape is None:
+        return stream.maxshape
+    least = tuple(extent or 0 for extent in stream.maxshape)
+    return _maxshape(settings.maxshape, least) or stream.maxshape
 
 
 def _maxshape(maxshape: Any, shape: Shape) -> tuple[int | None, ...] | None:

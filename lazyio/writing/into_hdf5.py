@@ -35,6 +35,8 @@ from lazyio.writing.several import (
     items_of,
     only_item,
     refuse_clashes,
+    refuse_for_streams,
+    refuse_stream_in_part,
     sharing_memory,
 )
 
@@ -247,6 +249,7 @@ class _Call:
         else:
             check_key(self.key)
         given = items_of(data, prefix)
+        refuse_for_streams([one for _, one in given], resume=self.running.resume)
         for key, _ in given:
             check_key(key)
         refuse_clashes([key for key, _ in given])
@@ -288,6 +291,7 @@ class _Call:
             msg = f"{what} is for whole datasets, and this is a part of one; leave it out"
             raise OptionError(msg)
         given = only_item(data)
+        refuse_stream_in_part(given)
         self._refuse_for_handle()
         where = {"region": region, "append_dim": append_dim}
         if isinstance(self.path, (h5py.Dataset, h5py.Group)):

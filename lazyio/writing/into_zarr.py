@@ -34,6 +34,8 @@ from lazyio.writing.several import (
     items_of,
     only_item,
     refuse_clashes,
+    refuse_for_streams,
+    refuse_stream_in_part,
     sharing_memory,
 )
 from lazyio.writing.zarr_existing import existing_array, part_of_array
@@ -247,6 +249,7 @@ class _Call:
             msg = f"mode={self.mode!r} is for new arrays, and this one is there; leave it out"
             raise OptionError(msg)
         given = only_item(data)
+        refuse_stream_in_part(given)
         array = self._existing()
         arranged, window = part_of_array(
             array, self.path, given, self.settings, region=region, append_dim=append_dim
@@ -290,6 +293,7 @@ class _Call:
     def _items(self, data: Any) -> tuple[ZarrItem, ...]:
         """Return the arrays, each with its plan and settings."""
         given = [(array_path(path), one) for path, one in items_of(data, self.path)]
+        refuse_for_streams([one for _, one in given], resume=self.running.resume)
         paths = [path for path, _ in given]
         refuse_clashes(paths)
         each = [self.settings]

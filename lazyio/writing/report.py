@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lazyio.grid import n_touched
 from lazyio.planning import Plan
 from lazyio.planning.plan import Advice
+from lazyio.planning.slabs import at_length
 from lazyio.run.report import WriteReport
 from lazyio.run.write import Job, Ran
 from lazyio.spec import Shape
@@ -41,11 +42,15 @@ def outcome_of(key: str, job: Job, chunk_shape: Shape) -> Outcome:
     target's, which begin elsewhere.
     """
     plan, window = job.plan, job.window
+    stored_nbytes = job.target.finish()
+    if job.stream is not None:
+        axis = job.stream.axis
+        plan = at_length(plan, axis, job.target.shape[axis])
     return Outcome(
         key=key,
         plan=plan,
         nbytes=plan.nbytes,
-        stored_nbytes=job.target.finish(),
+        stored_nbytes=stored_nbytes,
         n_chunks=plan.n_chunks if window is None else n_touched(window, chunk_shape),
         engine=job.target.engine,
     )

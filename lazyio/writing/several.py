@@ -56,6 +56,35 @@ def only_item(data: Any) -> Input:
     return recognise(data)
 
 
+def refuse_for_streams(several: Sequence[Input], *, resume: bool) -> None:
+    """Refuse what cannot be done with data that comes once.
+
+    Raises
+    ------
+    OptionError
+        Naming it.
+    """
+    if resume and any(one.stream is not None for one in several):
+        msg = (
+            "resume=True: a stream comes once, and what a killed run had of it does not come "
+            "again; leave it out"
+        )
+        raise OptionError(msg)
+
+
+def refuse_stream_in_part(given: Input) -> None:
+    """Refuse to write a stream into a part of an array, which has its extents.
+
+    Raises
+    ------
+    OptionError
+        Saying what to do instead.
+    """
+    if given.stream is not None:
+        msg = "a stream makes an array of its own, and no part of one; write it under a new key"
+        raise OptionError(msg)
+
+
 def refuse_clashes(keys: Sequence[str]) -> None:
     """Refuse arrays of which one would lie at the key of another, or below it.
 

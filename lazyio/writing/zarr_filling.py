@@ -62,7 +62,13 @@ class Made:
         folder = local_folder(self.array)
         if self.noted is not None and folder is not None:
             facts = facts_of(folder, self.arranged.key)
-            store(folder, Table(facts=facts, rows=self.noted.rows(), of=PAYLOADS, job=job))
+            rows = self.target.rows(self.noted)
+            store(folder, Table(facts=facts, rows=rows, of=PAYLOADS, job=job))
+
+    def tell_shape(self) -> None:
+        """Let readers see how long it has become, where it has grown."""
+        if self.arranged.grows_along is not None:
+            self.array.resize(self.target.shape)
 
     def finish(self) -> Outcome:
         """Return what has become of it, once the job is done."""
@@ -78,7 +84,7 @@ def settings_of(item: ZarrItem) -> dict[str, Any]:
     """Return what :func:`~lazyio.targets.zarr.create_array` takes."""
     plan = item.arranged.plan
     return {
-        "shape": plan.shape,
+        "shape": item.arranged.first_shape,
         "chunk_shape": plan.chunk_shape,
         "shard_shape": plan.shard_shape,
         "dtype": plan.dtype,
@@ -88,7 +94,12 @@ def settings_of(item: ZarrItem) -> dict[str, Any]:
 
 def filled(array: Any, item: ZarrItem, noted: Noted | None) -> Made:
     """Return an array that stands, and what fills it."""
-    target = ZarrTarget(array, keeps_empty=bool(item.options.write_empty_chunks), noted=noted)
+    target = ZarrTarget(
+        array,
+        keeps_empty=bool(item.options.write_empty_chunks),
+        noted=noted,
+        grows_along=item.arranged.grows_along,
+    )
     return Made(arranged=item.arranged, array=array, target=target, noted=noted)
 
 

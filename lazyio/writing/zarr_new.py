@@ -111,6 +111,7 @@ class NewArrays:
             ran = self.running.write([one.to_job() for one in made], works[0].scratch, unsure)
             outcomes = [one.finish() for one in made]
             for one, item in zip(made, self.items, strict=True):
+                one.tell_shape()
                 one.keep_digests(self._head(item))
             if is_kept:
                 paths = [item.arranged.key for item in self.items]
@@ -194,9 +195,18 @@ class NewZip:
         with WorkDirectory(self.path) as work:
             self.check_place()
             with contextlib.closing(zarr.storage.ZipStore(work.built, mode="w")) as store:
-                made = [make(store, item.arranged.key, item) for item in self.items]
+                apart = Apart(store)
+                made = [
+                    filled(
+                        apart.create(item.arranged.key, overwrite=False, **settings_of(item)),
+                        item,
+                        None,
+                    )
+                    for item in self.items
+                ]
                 ran = self.running.write([one.to_job() for one in made], work.scratch)
                 outcomes = [one.finish() for one in made]
+                apart.tell([one.target.array for one in made])
             work.publish()
         advice = self.running.advice
         return report_on(str(self.path), outcomes, ran=ran, began=began, advice=advice)
@@ -248,7 +258,7 @@ class ArraysInStore:
                 apart.forget()
                 raise
             outcomes = [one.finish() for one in made]
-            apart.tell()
+            apart.tell([one.target.array for one in made])
             for path in _one_a_group(self.items):
                 renew_consolidated(self.store, path)
         advice = (*self.running.advice, OPEN_HANDLE)

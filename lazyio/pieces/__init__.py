@@ -1,0 +1,1 @@
+"""Arrays that come once, in pieces, and are over before their extents are known."""
