@@ -2,6 +2,7 @@
 
 import math
 import os
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import zarr
 
 from lazyio.codecs.filters import NAMES
-from lazyio.errors import UnknownFormatError
+from lazyio.errors import SourceError, UnknownFormatError
 from lazyio.opening.reading import open as open_lazily
 from lazyio.sizes import format_size
 from lazyio.sources.files import existing
@@ -97,7 +98,8 @@ def _in_hdf5(path: str) -> Iterator[ArrayInfo]:
             properties = dataset.id.get_create_plist()
             numbers = [properties.get_filter(at)[0] for at in range(properties.get_nfilters())]
             stored = int(dataset.id.get_storage_size())
-            occupied = int(dataset.nbytes) if stored else 0
+            nbytes = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
+            occupied = nbytes if stored else 0
             if dataset.chunks is not None:
                 chunk_nbytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
                 # Chunks at the end of the array reach beyond it.
@@ -108,18 +110,24 @@ def _in_hdf5(path: str) -> Iterator[ArrayInfo]:
                 dtype=dataset.dtype,
                 chunk_shape=dataset.chunks,
                 codecs=" + ".join(NAMES.get(number, str(number)) for number in numbers) or "none",
-                nbytes=int(dataset.nbytes),
+                nbytes=nbytes,
                 occupied_nbytes=occupied,
                 stored_nbytes=stored,
             )
 
 
 def _in_zarr(path: Path) -> Iterator[ArrayInfo]:
-    found = zarr.open(str(path), mode="r")
+    store: Any = zarr.storage.ZipStore(path, mode="r") if path.is_file() else str(path)
+    try:
+        found = zarr.open(store, mode="r")
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        msg = f"{path} has Zarr metadata that cannot be read: {error}"
+        raise SourceError(msg) from error
     keys = array_paths(found) if isinstance(found, zarr.Group) else [""]
     for key in keys:
         array: Any = zarr_source(str(path), key or None).array
         unit_nbytes = math.prod(array.shards or array.chunks) * array.dtype.itemsize
+        nbytes = math.prod(array.shape) * array.dtype.itemsize
         n_objects, stored = _objects(array)
         yield ArrayInfo(
             key=f"/{key}" if key else path.name,
@@ -127,8 +135,8 @@ def _in_zarr(path: Path) -> Iterator[ArrayInfo]:
             dtype=array.dtype,
             chunk_shape=array.chunks,
             codecs=" + ".join(type(codec).__name__ for codec in array.compressors) or "none",
-            nbytes=int(array.nbytes),
-            occupied_nbytes=min(int(array.nbytes), n_objects * unit_nbytes),
+            nbytes=nbytes,
+            occupied_nbytes=min(nbytes, n_objects * unit_nbytes),
             stored_nbytes=stored,
         )
 

@@ -211,7 +211,7 @@ class TestErrors:
             ([np.ones(3, "i4"), np.ones(3, "f8")], "item 1 of the stream has dtype float64"),
             ([np.ones(3, "i4"), [1, 2, 2**40]], "item 1 of the stream has dtype int64"),
             ([1, None, "text"], "item 2 of the stream"),
-            ([1, 2.5], "item 1 of the stream has dtype float64, which int64 cannot hold"),
+            ([1, 2.5], "item 1 of the stream has dtype float64, of which int64 cannot"),
         ],
     )
     def test_items(self, path, items, match):
@@ -220,6 +220,50 @@ class TestErrors:
             write(lazyio.Stream(items), path, overwrite=True)
         np.testing.assert_array_equal(read(path), np.arange(3))
         assert leftovers(path) == []
+
+    def test_what_numpy_would_store_otherwise(self, path):
+        """Fields in another order, times out of reach, masked elements, numbers that wrap."""
+        one, other = np.dtype([("a", "i4"), ("b", "i4")]), np.dtype([("b", "i4"), ("a", "i4")])
+        far = np.datetime64("9999-01-01", "D")
+        for stream in (
+            lazyio.Stream([np.array((1, 2), one), np.array((5, 6), other)]),
+            lazyio.Stream([far], dtype="M8[ns]"),
+            lazyio.Stream([np.datetime64("2020-01-01", "ns"), far]),
+            lazyio.Stream([np.timedelta64(10**6, "D")], dtype="m8[ns]"),
+            lazyio.Stream([np.ma.array([1, 2], mask=[0, 1])]),
+            lazyio.Stream([np.ones(2), np.ma.array([1.0, 2], mask=[0, 1])]),
+            lazyio.Stream([300], dtype="u1"),
+            lazyio.Stream([-1], dtype="u1"),
+            lazyio.Stream([1j], dtype="f8"),
+        ):
+            with pytest.raises(BlockError, match=r"item [01] of the stream"):
+                write(stream, path)
+        for dtype in ("u1", "u2", "?", "f4", "c8"):
+            write(lazyio.Stream([1, 0], dtype=dtype), path, overwrite=True)
+            assert read(path).tolist() == [1, 0]
+
+    def test_a_first_item_that_fails(self, path):
+        """The rest of it is not what was meant."""
+
+        class Late:
+            n = 0
+
+            def __iter__(self):
+                return self
+
+            def __next__(self):
+                self.n += 1
+                if self.n == 1:
+                    raise OSError("not yet")
+                if self.n == 4:
+                    raise StopIteration
+                return self.n
+
+        for stream in (lazyio.Stream([[1, [2]], 3, 4]), lazyio.Stream(Late())):
+            for _ in range(2):
+                with pytest.raises(BlockError, match="item 0 of the stream"):
+                    write(stream, path)
+        assert not path.exists()
 
     def test_batches(self, path):
         with pytest.raises(BlockError, match=r"item 1 .* elements of shape \(4,\)"):
@@ -264,8 +308,23 @@ class TestErrors:
         if path.suffix == ".h5":
             with pytest.raises(OptionError, match="a stream comes in chunks"):
                 write(lazyio.Stream([1]), path, "y", chunks=None)
+            write(lazyio.Stream([1], expected_length=10**12), path, "long")
             with pytest.raises(TargetError, match="maxshape"):
                 write(lazyio.Stream([1, 2, 3]), path, "y", maxshape=(2,))
+
+    @pytest.mark.parametrize("limit", ["1 MiB", "2 MiB", "16 MiB", "32 MiB", "64 MiB"])
+    @pytest.mark.parametrize("workers", [1, 2, 8])
+    def test_small_limits(self, path, limit, workers):
+        """Chunks are made short, or narrow, enough."""
+        row = np.arange(65536, dtype="u1")
+        options = {"memory_limit": limit, "workers": workers}
+        if limit in ("1 MiB", "2 MiB") and workers == 8:
+            with pytest.raises(PlanError, match="too small"):
+                write(lazyio.Stream([row] * 10), path, **options)
+            return
+        report = write(lazyio.Stream([row] * 10), path, **options)
+        assert report.plan.peak_nbytes <= report.plan.memory_limit
+        assert (read(path) == row).all()
 
     def test_an_element_that_does_not_fit(self, path):
         with pytest.raises(PlanError, match="too small"):

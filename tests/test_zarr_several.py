@@ -255,6 +255,36 @@ class TestConsolidated:
         assert not (path / "h/.zmetadata").exists()
 
     @pytest.mark.parametrize("version", [2, 3])
+    def test_a_store_inside_of_it(self, tmp_path, version):
+        """Made, or replaced, by its own path: readers of the whole see it as it is."""
+        path = tmp_path / "s.zarr"
+        lazyio.to_zarr({"g/a": VALUES, ".dotted": VALUES}, path, zarr_format=version)
+        consolidate(path)
+        options = {"zarr_format": version}
+        lazyio.to_zarr(VALUES[:5] * 0.5, path / "g/a", overwrite=True, **options)
+        lazyio.to_zarr({"x": VALUES, "y": VALUES}, path / "g/new", **options)
+        lazyio.to_zarr({"p": VALUES, ".q": VALUES}, path, **options)
+        group = zarr.open_group(path, mode="r", use_consolidated=True)
+        assert (group["g/a"].shape, group["g/a"].dtype) == ((5, 10), "f8")
+        assert (group["g/new/y"][...] == VALUES).all()
+        assert (group[".dotted"][...] == VALUES).all()
+        assert {".dotted", "p", ".q"} <= set(group.array_keys())
+        assert lazyio.verify(path).status == "ok"
+
+    def test_a_broken_neighbour(self, tmp_path):
+        path = tmp_path / "s.zarr"
+        lazyio.to_zarr({"a": VALUES, "b": VALUES}, path)
+        consolidate(path)
+        (path / "b/zarr.json").write_text("{")
+        with pytest.raises(TargetError, match="cannot be read"):
+            lazyio.to_zarr({"c": VALUES, "d": VALUES}, path)
+        assert not (path / "c").exists()
+
+    def test_our_own_names(self, tmp_path):
+        with pytest.raises(OptionError, match="lazyio's own"):
+            lazyio.to_zarr({".lazyio/a": VALUES, "x": VALUES}, tmp_path / "s.zarr")
+
+    @pytest.mark.parametrize("version", [2, 3])
     @pytest.mark.parametrize("kind", ["group", "memory", "array", "store"])
     def test_of_what_is_open(self, tmp_path, version, kind):
         """Whoever opens it next sees the new array; a group that is open is as it was."""

@@ -64,6 +64,9 @@ class Stream:
         if isinstance(iterable, (str, bytes)) or not hasattr(iterable, "__iter__"):
             msg = f"iterable={type(iterable).__name__} is not iterable; give a generator, a list"
             raise OptionError(msg)
+        if batched not in (True, False):
+            msg = f"batched={batched!r}; give True or False"
+            raise OptionError(msg)
         if not is_integer(axis):
             msg = f"axis={axis!r} is no integer"
             raise OptionError(msg)
@@ -79,6 +82,7 @@ class Stream:
         self._n_holes = 0
         self._first: tuple[np.dtype[Any], Shape] | None = None
         self._head: list[Any] = []
+        self._failure: BaseException | None = None
         self._is_peeked = self._is_taken = self._is_text = False
 
     @property
@@ -207,15 +211,33 @@ class Stream:
 
     def _peek(self) -> None:
         """Look at the first item that is none left out."""
+        if self._failure is not None:
+            raise self._failure
         if self._is_peeked:
             return
         self._is_peeked = True
-        self._items = iter(self._iterable)
+        try:
+            self._look()
+        except BaseException as error:
+            # What has come until then is gone: another try would begin behind it.
+            self._failure = error
+            raise
+
+    def _look(self) -> None:
+        try:
+            self._items = iter(self._iterable)
+        except Exception as error:
+            msg = f"the stream does not begin: {type(error).__name__}: {error}"
+            raise BlockError(msg) from error
         while (item := self._next(self._n_holes)) is not _ENDED:
             if item is None:
                 self._n_holes += 1
                 continue
-            first = np.asarray(item)
+            try:
+                first = np.asarray(item)
+            except Exception as error:
+                msg = f"item {self._n_holes} of the stream is no array: {error}"
+                raise BlockError(msg) from error
             self._is_text = first.dtype.kind == "U" and not isinstance(item, np.ndarray)
             self._first, self._head = (first.dtype, tuple(map(int, first.shape))), [item]
             if self.batched and first.ndim == 0:
@@ -239,30 +261,57 @@ class Stream:
             When it would.
         """
         dtype = self.dtype
+        if np.ma.is_masked(item):
+            msg = f"item {number} of the stream has masked elements; fill them with .filled(value)"
+            raise BlockError(msg)
         try:
             found = np.asarray(item)
             # Python's numbers have no dtype of their own; one that was asked for may be rounded to.
             is_lenient = self._given_dtype is not None or not hasattr(item, "dtype")
-            rule: Any = "same_kind" if is_lenient and dtype.kind in "iufc" else "safe"
-            if is_text(dtype) and found.dtype.kind in "UT":
-                return found.astype(dtype, copy=False)
-            if np.can_cast(found.dtype, dtype, rule):
-                with np.errstate(over="ignore"):
-                    cast = found.astype(dtype, copy=False)
-                if np.can_cast(found.dtype, dtype, "safe") or _is_close(found, cast):
-                    return cast
-        except (ValueError, TypeError) as error:
+            cast = _cast(found, dtype, is_lenient=is_lenient)
+        except Exception as error:
             msg = f"item {number} of the stream is no array of {dtype}: {error}"
             raise BlockError(msg) from error
-        msg = (
-            f"item {number} of the stream has dtype {found.dtype}, which {dtype} cannot hold "
-            "without loss; give dtype=, or convert the items with .astype"
-        )
-        raise BlockError(msg)
+        if cast is None:
+            remedy = "convert the items with .astype"
+            if self._given_dtype is None:
+                remedy = f"give dtype=, or {remedy}"
+            msg = (
+                f"item {number} of the stream has dtype {found.dtype}, of which {dtype} cannot "
+                f"hold every value that is there; {remedy}"
+            )
+            raise BlockError(msg)
+        return cast
+
+
+def _cast(
+    found: npt.NDArray[Any], dtype: np.dtype[Any], *, is_lenient: bool
+) -> npt.NDArray[Any] | None:
+    """Return elements as another dtype, ``None`` where that would change them."""
+    if found.dtype == dtype:
+        return found
+    if is_text(dtype) and found.dtype.kind in "UT":
+        return found.astype(dtype)
+    if dtype.names != found.dtype.names:
+        return None  # numpy would go by the order of fields.
+    is_safe = np.can_cast(found.dtype, dtype, "safe")
+    is_number = dtype.kind in "biufc" and found.dtype.kind in "biufc"
+    if not is_safe and not (is_lenient and is_number and _is_no_narrower(found.dtype, dtype)):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = found.astype(dtype)
+    if dtype.kind in "mM" and bool(((cast.astype(found.dtype) != found) & ~np.isnat(found)).any()):
+        return None  # Safe for numpy is also what lies outside of a finer unit's reach.
+    return cast if is_safe or _is_close(found, cast) else None
+
+
+def _is_no_narrower(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
+    """Return whether a dtype has all parts of another: complex numbers have two."""
+    return other.kind == "c" or one.kind != "c"
 
 
 def _is_close(found: npt.NDArray[Any], cast: npt.NDArray[Any]) -> bool:
     """Return whether a cast has only rounded: integers are the same, what was finite still is."""
-    if cast.dtype.kind in "iu":
+    if cast.dtype.kind in "biu":
         return bool((cast == found).all())
     return bool((np.isfinite(cast) == np.isfinite(found)).all())

@@ -12,26 +12,6 @@ _LARGEST_NBYTES = 32 * 2**20
 """Of a slab of more than one row of chunks: a few of them keep all workers busy."""
 
 
-def most_elements(plan: Plan, axis: int, itemsize: int) -> int:
-    """Return how many elements of a stream fit one slab, of a single worker; may be 0.
-
-    Parameters
-    ----------
-    plan : Plan
-        Of the stream, at any length.
-    axis : int
-        Along which it grows.
-    itemsize : int
-        Bytes of an element of the array, as the stream holds it.
-    """
-    budget = Budget(limit_nbytes=plan.memory_limit, workers=1)
-    # A chunk as long as the slab, of which encoding holds several copies.
-    element = _element_nbytes(plan, axis, itemsize)
-    across = math.prod(plan.chunk_shape) // plan.chunk_shape[axis] * plan.dtype.itemsize
-    held = budget.peak_nbytes(block_nbytes=element, chunk_nbytes=across)
-    return plan.memory_limit // max(1, held)
-
-
 def in_slabs(plan: Plan, axis: int, itemsize: int, *, workers_fixed: bool = False) -> Plan:
     """Return a plan whose blocks are slabs of a stream.
 

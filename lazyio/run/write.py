@@ -320,8 +320,21 @@ def _from_streams(parts: Sequence[_Part]) -> int:
         part.advance(slab.region_in(part.job.plan.shape))
 
     n_threads = min(part.job.plan.workers for part in parts)
-    pull(_in_turn([slabs_of(part) for part in parts]), work, n_threads=n_threads, on_done=count)
+    items = _in_turn([slabs_of(part) for part in parts])
+    pull(items, work, n_threads=n_threads, on_done=count, on_wait=_told_of(parts))
     return n_slabs
+
+
+def _told_of(parts: Sequence[_Part]) -> Callable[..., None]:
+    """Return what says that streams are waited for."""
+    names = "the next item of " + ", ".join(part.job.key or "the stream" for part in parts)
+
+    def wait(_: Sequence[object], *, is_ending: bool) -> None:
+        parts[0].progress.wait(names)
+        if is_ending:
+            logger.warning("waiting for %s; Ctrl-C leaves at once", names)
+
+    return wait
 
 
 def _in_turn(several: Sequence[Iterator[Item]]) -> Iterator[Item]:

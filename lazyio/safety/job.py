@@ -36,7 +36,7 @@ def load(path: Path) -> dict[str, Any] | None:
         held = json.loads(path.read_text())
         digest = held.pop("digest")
         facts = held["facts"]
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, IndexError):
         return None
     is_whole = held.get("format") == FORMAT and digest == digest_of_value(held)
     return dict(facts) if is_whole and isinstance(facts, dict) else None

@@ -111,6 +111,17 @@ def _move(built: Path, final: Path) -> None:
     (built.parent / job.NAME).unlink(missing_ok=True)
 
 
+def is_hidden_name(name: str) -> bool:
+    """Return whether a name in a folder is one of lazyio's own.
+
+    Examples
+    --------
+    >>> is_hidden_name(".lazyio"), is_hidden_name(".x.h5.lazyio"), is_hidden_name(".x")
+    (True, True, False)
+    """
+    return name.startswith(".") and name.endswith(FOLDER)
+
+
 @contextlib.contextmanager
 def naming(home: Path) -> Iterator[None]:
     """Be the only one who gives names in a store, and finish what another has begun.
@@ -130,12 +141,14 @@ def naming(home: Path) -> Iterator[None]:
             begun.take(home)
         yield
     finally:
-        if Steps.load(home) is None:
-            for name in os.listdir(folder):
-                if name != lock.NAME:
-                    (folder / name).unlink()
-            lock.leave(folder)
-        os.close(descriptor)
+        try:
+            if Steps.load(home) is None:
+                # Not all there, or not ours: nothing is to be done by it.
+                for name in (_STEPS, f"{_STEPS}.partial"):
+                    (folder / name).unlink(missing_ok=True)
+                lock.leave(folder)
+        finally:
+            os.close(descriptor)
 
 
 def finish(path: Path, *, tidy: bool = False) -> bool:

@@ -189,7 +189,11 @@ def _check_unknown(
             return Read(region=region, wrong=f"it does not decode: {error}")
 
     before = len(findings.damaged)
-    if 0 not in dataset.shape:
-        read_all(findings, key, boxes(dataset.shape, step), read)
+    regions = iter(boxes(dataset.shape, step)) if 0 not in dataset.shape else iter(())
+    if dataset.chunks is not None:
+        # Only what is there: of all that may be there can be billions.
+        numbers = sorted(dict(_stored(dataset, grid_shape(dataset.shape, step))))
+        regions = (_region_of(dataset, number) for number in numbers)
+    read_all(findings, key, regions, read)
     if len(findings.damaged) == before and not has_checksums:
         findings.cannot_tell(key, "it decodes, and has neither digests nor checksums")

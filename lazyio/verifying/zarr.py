@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import zarr
 from zarr.core.metadata.v3 import ArrayV3Metadata
 
 from lazyio.errors import LazyioError, SourceError
-from lazyio.grid import Region, box, boxes, index_at
+from lazyio.grid import Region, box, index_at
 from lazyio.safety.digests import Table
 from lazyio.safety.zarr_digests import NAME, digest_of_file, facts_of, grid_of, load
 from lazyio.sources.zarr import array_paths, zarr_kind, zarr_source
@@ -119,6 +120,9 @@ def _facts(folder: Path, name: str, table: Table) -> dict[str, str]:
     if not name:
         # Opened by itself, an array does not know what its group calls it.
         facts |= {fact: digest for fact, digest in table.facts.items() if fact == "name"}
+    elif "name" not in table.facts:
+        # Written by itself, it did not know then.
+        facts.pop("name", None)
     return facts
 
 
@@ -161,11 +165,22 @@ def _check_unknown(root: Path, name: str, array: Any, findings: Findings, *, dee
             return Read(region=region, wrong=f"it does not decode: {error}")
 
     before = len(findings.damaged)
-    if 0 not in array.shape:
-        read_all(findings, key, boxes(array.shape, array.shards or array.chunks), read)
+    # Only what is there: of all that may be there can be billions.
+    names = (os.path.relpath(path, root / name) for path in _objects(root / name))
+    stored = (region_named(array, one.replace(os.sep, "/")) for one in names)
+    read_all(findings, key, (region for region in stored if region is not None), read)
     has_checksums = any(map(_is_checksum, (*array.filters, *array.compressors)))
     if len(findings.damaged) == before and not has_checksums:
         findings.cannot_tell(key, "it decodes, and has neither digests nor checksums")
+
+
+def region_named(array: Any, name: str) -> Region | None:
+    """Return the part of an array that an object of a name holds, ``None`` where it is none."""
+    ndim = len(array.shape)
+    index = tuple(map(int, re.findall(r"\d+", name)))[:ndim]
+    if len(index) != ndim or array.metadata.encode_chunk_key(index) != name:
+        return None
+    return box(array.shape, array.shards or array.chunks, index)
 
 
 def _is_checksum(codec: Any) -> bool:

@@ -1,6 +1,5 @@
 """Checks of a Zarr store in a zip file, whose format has a checksum for each entry."""
 
-import re
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -11,10 +10,10 @@ from typing import Any
 import zarr
 
 from lazyio.errors import SourceError
-from lazyio.grid import Region, box
 from lazyio.sources.zarr import array_paths
 from lazyio.targets.zarr import METADATA_FILES
 from lazyio.verifying.findings import Findings, Read, read_all
+from lazyio.verifying.zarr import region_named
 
 _ANY = Exception
 """zipfile and zarr-python raise errors of every kind of a damaged file."""
@@ -93,7 +92,8 @@ def _n_said(path: Path) -> int:
 def _entries(file: zipfile.ZipFile, name: str) -> Iterator[str]:
     """Yield what belongs to an array, of which a chunk may be listed under a damaged name."""
     inside = f"{name}/" if name else ""
-    return (entry for entry in file.namelist() if entry.startswith(inside))
+    names = file.namelist()
+    return (entry for entry in names if entry.startswith(inside) and not entry.endswith("/"))
 
 
 def _is_metadata(entry: str) -> bool:
@@ -110,7 +110,7 @@ class _EntryReader:
 
     def __call__(self, entry: str) -> Read:
         nbytes = 0
-        region = self._region(entry.removeprefix(self.inside))
+        region = region_named(self.array, entry.removeprefix(self.inside))
         try:
             with self.file.open(entry) as opened:
                 while piece := opened.read(_PIECE_NBYTES):
@@ -120,12 +120,3 @@ class _EntryReader:
         if region is None and not _is_metadata(entry):
             return Read(region=None, nbytes=nbytes, wrong=f"{entry} is no chunk of the array")
         return Read(region=region, nbytes=nbytes)
-
-    def _region(self, name: str) -> Region | None:
-        """Return the part of the array that an entry holds, ``None`` where it holds none."""
-        index = tuple(map(int, re.findall(r"\d+", name)))[: len(self.array.shape) or None]
-        if len(index) != len(self.array.shape):
-            return None
-        if self.array.metadata.encode_chunk_key(index) != name:
-            return None
-        return box(self.array.shape, self.array.shards or self.array.chunks, index)

@@ -19,7 +19,7 @@ from lazyio.planning import Facts, Plan, solve
 from lazyio.planning.budget import ENCODE_COPIES
 from lazyio.planning.facts import Wishes
 from lazyio.planning.growing import extents_asked, with_chunks
-from lazyio.planning.slabs import in_slabs, most_elements
+from lazyio.planning.slabs import in_slabs
 from lazyio.planning.window import within
 from lazyio.run.write import Job
 from lazyio.safety.keeping import Keeping
@@ -223,12 +223,19 @@ def _slabs_of(
 ) -> Plan:
     """Return the plan of a stream, with chunks short enough that a row of them fits."""
     axis, itemsize = stream.axis, stream.dtype.itemsize
-    most = most_elements(plan, axis, itemsize)
-    if asked[axis] is None and plan.shard_shape is None and 0 < most < plan.chunk_shape[axis]:
-        asked[axis] = most
-        plan = solve(facts, replace(wishes, chunks=tuple(asked), access=None))
-    plan = in_slabs(plan, axis, itemsize, workers_fixed=wishes.workers_fixed)
-    if stream.expected_length is None and all(wish is None for wish in asked):
+    is_open = all(wish is None for wish in asked)
+    is_fixed = asked[axis] is not None or plan.shard_shape is not None
+    while True:
+        try:
+            plan = in_slabs(plan, axis, itemsize, workers_fixed=wishes.workers_fixed)
+            break
+        except PlanError:
+            if is_fixed or plan.chunk_shape[axis] == 1:
+                raise
+            # Shorter chunks, which then may be as wide as an element is.
+            asked[axis] = plan.chunk_shape[axis] // 2
+            plan = solve(facts, replace(wishes, chunks=tuple(asked), access=None))
+    if stream.expected_length is None and is_open:
         advice = ("stream-length", _UNKNOWN_LENGTH)
         plan = replace(plan, advice=(*plan.advice, advice))
     return plan

@@ -150,7 +150,8 @@ def publish(work: WorkDirectory) -> Advice:
 
 def least_nbytes(item: Hdf5Item) -> int:
     """Return the bytes that a dataset takes at least, as far as that is known."""
-    has_data = item.link is None and not item.arranged.given.is_empty
+    given = item.arranged.given
+    has_data = item.link is None and not given.is_empty and given.stream is None
     return item.arranged.plan.nbytes if has_data and not item.options.filters else 0
 
 

@@ -19,6 +19,7 @@ from zarr.storage import StorePath
 from lazyio.errors import OptionError, TargetError, TargetExistsError
 from lazyio.inputs import Input
 from lazyio.safety.leftovers import finish_change
+from lazyio.safety.names import is_hidden_name
 from lazyio.sources.zarr import zarr_kind
 from lazyio.targets.zarr import METADATA_FILES
 
@@ -151,11 +152,12 @@ def array_path(path: str | None) -> str:
         not is_text
         or "\0" in name
         or any(part in ("", ".", "..") or part.startswith("__") for part in parts)
+        or any(map(is_hidden_name, parts))
         or not _METADATA_FILES.isdisjoint(parts)
     ):
         msg = (
             f"path={path!r} is not a path inside a Zarr store; give names joined by '/', none of "
-            "them that of a metadata file"
+            "them that of a metadata file, or of lazyio's own folders"
         )
         raise OptionError(msg)
     return name

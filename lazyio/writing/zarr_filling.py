@@ -107,7 +107,8 @@ def least_nbytes(item: ZarrItem) -> int:
     """Return the bytes that an array takes at least, as far as that is known."""
     is_plain = item.options.compressors is None and item.options.filters in (None, "auto")
     is_stored = bool(item.options.write_empty_chunks)
-    return item.arranged.plan.nbytes if is_plain and is_stored else 0
+    is_known = item.arranged.given.stream is None
+    return item.arranged.plan.nbytes if is_plain and is_stored and is_known else 0
 
 
 def keep(work: WorkDirectory, several: Sequence[Made], stack: contextlib.ExitStack) -> Advice:

@@ -1,5 +1,6 @@
 """Metadata of the groups that an array comes to lie in: made, and kept up to date."""
 
+import errno
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 
+from lazyio.errors import TargetError
+from lazyio.safety.names import is_hidden_name
 from lazyio.safety.publishing import publish_in
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.sources.zarr import zarr_kind
@@ -40,7 +43,18 @@ def publish_arrays(
         return
     home = _home_of(root, paths[0])
     built = {path: work.built for path, work in zip(paths, works, strict=True)}
-    publish_in(home, works, lambda: _files_after(home, root, built, zarr_format))
+
+    def files() -> dict[Path, bytes]:
+        try:
+            return _files_after(home, root, built, zarr_format)
+        except (ValueError, KeyError, TypeError) as error:
+            msg = (
+                f"the metadata of what else is in {home} cannot be read: {error}; nothing was "
+                "published, repair or remove it first"
+            )
+            raise TargetError(errno.EIO, msg) from error
+
+    publish_in(home, works, files)
 
 
 def _home_of(root: Path, path: str) -> Path:
@@ -131,7 +145,7 @@ def _metadata_below(folder: Path, path: str) -> Iterator[tuple[str, Any]]:
             yield f"{path}/{name}".strip("/"), data
     if kind == "group":
         for entry in folder.iterdir():
-            if entry.is_dir() and not entry.name.startswith("."):
+            if entry.is_dir() and not is_hidden_name(entry.name):
                 yield from _metadata_below(entry, f"{path}/{entry.name}".strip("/"))
 
 

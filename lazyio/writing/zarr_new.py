@@ -119,7 +119,7 @@ class NewArrays:
                 publish_arrays(works, self.root, paths, version)
             else:
                 _consolidate_new(works[0].built)
-                works[0].publish()
+                publish_arrays(works, self.root, [""], self.items[0].options.zarr_format)
         return outcomes, ran, advice
 
     def _make(self, work: WorkDirectory, item: ZarrItem, is_kept: bool) -> Made:

@@ -169,6 +169,16 @@ def test_a_store_from_a_stranger(home: Path, path: str) -> None:
         assert {name: text for name, text in content(home).items() if "way" not in name} == OLD
 
 
+@pytest.mark.parametrize("text", ["[]", "3", "{}", '{"moves": 3}', "no JSON"])
+def test_steps_that_are_none(home: Path, text: str) -> None:
+    """Nothing is done by them, and they are in nobody's way."""
+    (home / names.FOLDER).mkdir()
+    (home / names.FOLDER / "steps.json").write_text(text)
+    (home / names.FOLDER / "theirs").write_text("theirs")
+    publish(home)
+    assert content(home) == {**NEW, ".lazyio/theirs": "theirs"}
+
+
 def test_one_at_a_time(home: Path, monkeypatch) -> None:
     """Who is not let in has published nothing."""
     monkeypatch.setattr(names, "_PATIENCE", 0.1)

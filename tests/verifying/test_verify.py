@@ -19,6 +19,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 import lazyio
 from lazyio.cli import main
 from lazyio.errors import OptionError, SourceError, UnknownFormatError
+from lazyio.info import info_of
 from lazyio.safety import hdf5_digests
 from lazyio.verifying.apart import verify_apart
 from lazyio.verifying.findings import VerifyReport
@@ -377,6 +378,16 @@ class TestDamagedZip:
         with pytest.raises(SourceError, match="no array 'x'"):
             lazyio.verify(path, "x")
 
+    def test_of_other_programs(self, tmp_path):
+        """With entries for folders, and arrays without axes."""
+        lazyio.to_zarr(VALUES, tmp_path / "x.zarr", chunks=(3, 5), shards=(6, 10))
+        shutil.make_archive(str(tmp_path / "y"), "zip", tmp_path / "x.zarr")
+        assert lazyio.verify(tmp_path / "y.zip").status == "ok"
+        with zarr.storage.ZipStore(tmp_path / "z.zip", mode="w") as store:
+            zarr.create_array(store, name="s", data=np.array(3.0), zarr_format=2)
+        assert lazyio.verify(tmp_path / "z.zip").status == "ok"
+        assert [one.nbytes for one in info_of(tmp_path / "z.zip")] == [8]
+
     def test_a_chunk(self, path):
         with zipfile.ZipFile(path) as file:
             (name,) = [name for name in file.namelist() if name.endswith(("a/c/1/1", "a/1.1"))]
@@ -450,6 +461,16 @@ class TestOthers:
         assert lazyio.verify(root).status == "unverifiable"
         (root / "c/1/1").write_bytes(b"no zstd")
         assert lazyio.verify(root).damaged[0][:2] == ("/", np.s_[16:32, 7:14])
+
+    def test_what_is_mostly_empty(self, tmp_path):
+        """Only what is there is looked at."""
+        shape = (2**50, 2**20)
+        zarr.create_array(tmp_path / "x.zarr", shape=shape, chunks=(10, 10), dtype="i1")
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            file.create_dataset("x", (2**40,), "i1", chunks=(10,), maxshape=(None,))[5:15] = 1
+        for name in ("x.zarr", "x.h5"):
+            assert lazyio.verify(tmp_path / name).status == "unverifiable"
+        assert info_of(tmp_path / "x.zarr")[0].nbytes == 2**70
 
     def test_npy(self, tmp_path):
         np.save(tmp_path / "x.npy", VALUES)
