@@ -1,5 +1,6 @@
 """What a job is, so that a later call can go on with it, or find that it is done."""
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -58,7 +59,7 @@ def facts_of_job(
     **common
         What concerns all of them.
     """
-    facts: dict[str, Any] = {f"{name} version": version(name) for name in _LIBRARIES[format]}
+    facts: dict[str, Any] = {f"{name} version": _version(name) for name in _LIBRARIES[format]}
     if format == "hdf5":
         facts["HDF5 version"] = h5py.version.hdf5_version
     facts |= {name: _plain(value) for name, value in common.items()}
@@ -70,6 +71,12 @@ def facts_of_job(
             own["window"] = _plain(window)
         facts |= {f"{arranged.key}: {name}": value for name, value in own.items()}
     return facts
+
+
+@functools.cache
+def _version(name: str) -> str:
+    """Return the version of a library, which takes milliseconds to look up."""
+    return version(name)
 
 
 def in_head(facts: Facts) -> dict[str, str]:
