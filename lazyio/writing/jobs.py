@@ -183,7 +183,8 @@ def begin_keeping(
             n_damaged += not is_whole
 
     records = list(last_of_each(journal.records).values())
-    pull(records, look, n_threads=default_workers(), on_done=_ignore)
+    if records:
+        pull(records, look, n_threads=default_workers(), on_done=_ignore)
     for keeping, (target, _, noted) in zip(keepings, targets, strict=True):
         target.keeping = keeping
         if noted is not None:
