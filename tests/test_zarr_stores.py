@@ -1,5 +1,6 @@
 """Where Zarr arrays go: open groups, arrays and stores, zip files, URLs; which mode allows it."""
 
+import contextlib
 import os
 import pickle
 import warnings
@@ -514,3 +515,14 @@ class TestH5DataIO:
         """``True`` is h5py's word for chunks of its own choice."""
         lazyio.to_zarr(H5DataIO(VALUES, chunks=True), tmp_path / "s.zarr")
         assert zarr.open_array(tmp_path / "s.zarr").chunks == (20, 10)
+
+
+def test_a_block_that_fails_in_an_open_zip(tmp_path):
+    """Nothing can be removed from it, and the error is that of the block."""
+
+    def fails(region):
+        raise RuntimeError("no signal")
+
+    x = lazyio.from_function(fails, (20, 10), "i4")
+    with contextlib.closing(ZipStore(tmp_path / "x.zip", mode="w")) as store:
+        pytest.raises(BlockError, lazyio.to_zarr, x, store, "a", match="no signal")

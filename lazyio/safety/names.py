@@ -22,6 +22,7 @@ FOLDER = ".lazyio"
 """In a store whose names are being given: the lock, and what is to be done."""
 
 _STEPS = "steps.json"
+_OF_GROUPS = ("zarr.json", ".zgroup")
 _PATIENCE, _PAUSE = 30.0, 0.02
 
 
@@ -171,12 +172,20 @@ def finish(path: Path, *, tidy: bool = False) -> bool:
     TargetLockedError, TargetError
         When another is at it, or the disk fails.
     """
-    above = (path, *path.parents)
+    above = [path, *_stores_above(path)]
     begun = {home for home in above if (home / FOLDER / _STEPS).exists()}
     for home in begun | {home for home in above if tidy and (home / FOLDER).exists()}:
         with naming(home):
             pass  # Entering it finishes them.
     return bool(begun)
+
+
+def _stores_above(path: Path) -> Iterator[Path]:
+    """Yield the groups that a path lies in; other folders above it may be anybody's."""
+    for folder in path.parents:
+        if not any((folder / name).is_file() for name in _OF_GROUPS):
+            return
+        yield folder
 
 
 def _entered(folder: Path, home: Path) -> int:

@@ -58,6 +58,8 @@ class Apart:
                 sync(self._store.set(key, self._held[key]))
 
     def forget(self) -> None:
-        """Remove the objects of arrays that are not to be: nothing tells of them."""
+        """Remove the objects of arrays that are not to be, where the store can."""
+        if not self._store.supports_deletes:
+            return
         for path in {key.rpartition("/")[0] for key in self._arrays}:
             sync(self._store.delete_dir(path))

@@ -13,10 +13,9 @@ from lazyio.errors import TargetError
 from lazyio.safety.names import is_hidden_name
 from lazyio.safety.publishing import publish_in
 from lazyio.safety.workdir import WorkDirectory
+from lazyio.safety.zarr_digests import NAME as DIGESTS
 from lazyio.sources.zarr import zarr_kind
-
-_OF_NODES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
-_CONSOLIDATED = ("zarr.json", ".zmetadata")
+from lazyio.targets.zarr import METADATA_FILES
 
 Held = dict[str, Any]
 """Metadata files, as a store in memory holds them: by path, with ``/``."""
@@ -139,8 +138,9 @@ def _metadata_below(folder: Path, path: str) -> Iterator[tuple[str, Any]]:
     if not kind:
         return
     buffer = default_buffer_prototype().buffer
-    for name in {*_OF_NODES, *_CONSOLIDATED}:
-        if (folder / name).is_file():
+    for name in METADATA_FILES:
+        # Digests are for lazyio alone, and as long as there are chunks.
+        if name != DIGESTS and (folder / name).is_file():
             data = buffer.from_bytes((folder / name).read_bytes())
             yield f"{path}/{name}".strip("/"), data
     if kind == "group":

@@ -196,14 +196,7 @@ class NewZip:
             self.check_place()
             with contextlib.closing(zarr.storage.ZipStore(work.built, mode="w")) as store:
                 apart = Apart(store)
-                made = [
-                    filled(
-                        apart.create(item.arranged.key, overwrite=False, **settings_of(item)),
-                        item,
-                        None,
-                    )
-                    for item in self.items
-                ]
+                made = [_made_apart(apart, item, overwrite=False) for item in self.items]
                 ran = self.running.write([one.to_job() for one in made], work.scratch)
                 outcomes = [one.finish() for one in made]
                 apart.tell([one.target.array for one in made])
@@ -252,7 +245,8 @@ class ArraysInStore:
         apart = Apart(self.store)
         with store_errors(self.name), scratch_beside(folder_of(self.store)) as scratch:
             try:
-                made = [self._make(apart, item) for item in self.items]
+                replaces = self.overwrite or self.mode == "w"
+                made = [_made_apart(apart, item, overwrite=replaces) for item in self.items]
                 ran = self.running.for_handle().write([one.to_job() for one in made], scratch)
             except BlockError:
                 apart.forget()
@@ -264,10 +258,11 @@ class ArraysInStore:
         advice = (*self.running.advice, OPEN_HANDLE)
         return report_on(self.name, outcomes, ran=ran, began=began, advice=advice)
 
-    def _make(self, apart: Apart, item: ZarrItem) -> Made:
-        replaces = self.overwrite or self.mode == "w"
-        array = apart.create(item.arranged.key, overwrite=replaces, **settings_of(item))
-        return filled(array, item, None)
+
+def _made_apart(apart: Apart, item: ZarrItem, *, overwrite: bool) -> Made:
+    """Make an array that its store is not told of yet, and what fills it."""
+    array = apart.create(item.arranged.key, overwrite=overwrite, **settings_of(item))
+    return filled(array, item, None)
 
 
 def _one_a_group(items: Sequence[ZarrItem]) -> list[str]:

@@ -24,6 +24,7 @@ def _store(home: Path) -> Path:
     (home / "a").mkdir(parents=True)
     (home / "a" / "x").write_text("old")
     (home / "all").write_text("old")
+    (home / "zarr.json").write_text("")
     return home
 
 
@@ -47,8 +48,8 @@ def content(home: Path) -> dict[str, str]:
     }
 
 
-OLD = {"a/x": "old", "all": "old"}
-NEW = {"a/x": "new", "all": "new", "g/b/x": "new", "g/one": "new"}
+OLD = {"a/x": "old", "all": "old", "zarr.json": ""}
+NEW = {"a/x": "new", "all": "new", "g/b/x": "new", "g/one": "new", "zarr.json": ""}
 
 
 def test_all_of_it(home: Path) -> None:
@@ -194,4 +195,13 @@ def test_one_array_takes_one_step(home: Path) -> None:
     work.built.mkdir()
     with work:
         publish_in(home, [work], dict)
-    assert content(home) == {"all": "old"}
+    assert content(home) == {"all": "old", "zarr.json": ""}
+
+
+def test_steps_in_a_folder_of_all_users(home: Path) -> None:
+    """Only the stores that an array lies in are looked at, and no folder above them."""
+    above = home.parent
+    (above / names.FOLDER).mkdir()
+    job.save(above / names.FOLDER / "steps.json", {"moves": [], "files": {"store/all": "00"}})
+    finish_change(home / "a")
+    assert content(home) == OLD
