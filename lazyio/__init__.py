@@ -12,6 +12,7 @@ from lazyio.opening.reading import (
     from_zarr,
     open,
 )
+from lazyio.pieces.blocks import Blocks
 from lazyio.pieces.stream import Stream
 from lazyio.planner import plan
 from lazyio.planning import Plan
@@ -24,6 +25,7 @@ from lazyio.writing.into_hdf5 import to_hdf5
 from lazyio.writing.into_zarr import to_zarr
 
 __all__ = [
+    "Blocks",
     "LazyioError",
     "Plan",
     "Source",

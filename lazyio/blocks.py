@@ -1,8 +1,8 @@
 """A source as a dask array, and the way back from a dask array to its source."""
 
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 import dask.array as da
 import numpy as np
@@ -10,8 +10,10 @@ import zarr
 from dask.base import tokenize
 from dask.blockwise import Blockwise
 
-from lazyio.errors import BlockError, LazyioError, SourceError
+from lazyio.errors import BlockError, LazyioError, SourceError, TooLargeError
 from lazyio.grid import Region, as_region, format_region
+from lazyio.memory import total_nbytes
+from lazyio.sizes import format_size
 from lazyio.sources.base import Array, Source, Stored, fills_memory, parts_of
 from lazyio.sources.function import ArraySource, checked_part
 from lazyio.sources.zarr import store_name
@@ -113,7 +115,28 @@ def as_blocks(source: Source, block_shape: Shape) -> da.Array:
         inline_array=not _is_large(source),
         meta=np.empty((0,) * reader.ndim, reader.dtype),
     )
+    total = total_nbytes()
+    if total is not None and array.nbytes > total:
+        # dask would compute one block after another and keep them until memory is full. What is
+        # made of the array is another array, and is computed as ever.
+        array.__dict__["compute"] = _refusing(array.shape, array.dtype, int(array.nbytes), total)
     return array
+
+
+def _refusing(
+    shape: Shape, dtype: np.dtype[Any], nbytes: int, total: int
+) -> Callable[..., NoReturn]:
+    """Return what an array too large for any memory has instead of ``compute``."""
+
+    def compute(**_: Any) -> NoReturn:
+        msg = (
+            f"the whole array, {shape} {dtype}, takes {format_size(nbytes)}, and this machine has "
+            f"{format_size(total)} of memory; compute a part of it, array[...].compute(), or "
+            "reduce it, or write it with lazyio.to_hdf5 or lazyio.to_zarr"
+        )
+        raise TooLargeError(msg)
+
+    return compute
 
 
 def _is_large(source: Source) -> bool:

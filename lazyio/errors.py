@@ -5,6 +5,7 @@ have caught anyway::
 
     LazyioError
     ├── PlanError(ValueError)              shapes and limits that do not go together
+    │   └── TooLargeError(MemoryError)     an array that does not fit in memory as a whole
     ├── OptionError(ValueError)            an argument that cannot be, or a missing extra
     ├── UnknownFormatError(ValueError)     no adapter for this suffix, type or content
     ├── UnsupportedDtypeError(TypeError)   a dtype that has no place on disk
@@ -37,6 +38,10 @@ class _WithErrno(LazyioError, OSError):
 
 class PlanError(LazyioError, ValueError):
     """Shapes, chunks and memory limits that do not go together."""
+
+
+class TooLargeError(PlanError, MemoryError):
+    """An array that is asked for as a whole, and is larger than the machine's memory."""
 
 
 class OptionError(LazyioError, ValueError):

@@ -14,6 +14,9 @@ from lazyio.spec import Shape, is_integer
 Region = tuple[slice, ...]
 """A box in an array: one step-1 slice with non-negative bounds per axis."""
 
+Bounds = tuple[int | None, ...]
+"""How far each axis of an array may reach, ``None`` without end."""
+
 
 def n_along(extent: int, step: int) -> int:
     """Return how many boxes of ``step`` elements cover ``extent`` elements.
@@ -42,18 +45,25 @@ def n_boxes(shape: Shape, step: Shape) -> int:
     return math.prod(grid_shape(shape, step))
 
 
-def open_grid(shape: Shape, step: Shape, axis: int) -> Shape:
-    """Return a grid that is as long along one axis as chunks of it can be numbered.
+def open_grid(bounds: Sequence[int | None], step: Shape) -> Shape:
+    """Return a grid that is as long as chunks can be numbered, along axes without bound.
 
     Examples
     --------
-    >>> open_grid((0, 10), (4, 5), 0) == (2**62, 2)
+    >>> open_grid((None, 10), (4, 5)) == (2**62, 2)
+    True
+    >>> open_grid((None, 3, None), (1, 3, 1)) == (2**31, 1, 2**31)
     True
     """
-    counts = list(grid_shape(shape, step))
-    counts[axis] = 1
-    counts[axis] = 2**63 // max(1, math.prod(counts))
-    return tuple(counts)
+    closed = [
+        None if bound is None else n_along(bound, size)
+        for bound, size in zip(bounds, step, strict=True)
+    ]
+    room = 2**63 // max(1, math.prod(count for count in closed if count))
+    n_open = closed.count(None)
+    # The whole root of a power of two, so that their product is never more.
+    each = 1 << (room.bit_length() - 1) // n_open if n_open else 1
+    return tuple(each if count is None else count for count in closed)
 
 
 def box(shape: Shape, step: Shape, index: Sequence[int]) -> Region:

@@ -1,6 +1,7 @@
 """What a user hands in, recognised once: a source to read, or a graph to compute."""
 
 import functools
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,18 +16,24 @@ from dask.tokenize import TokenizationError
 from lazyio.blocks import locations_in, locations_of, masked_blocks, source_of
 from lazyio.elements import is_text
 from lazyio.errors import OptionError, UnsupportedDtypeError
+from lazyio.grid import Bounds
+from lazyio.pieces.base import Pieces
+from lazyio.pieces.blocks import Blocks
+from lazyio.pieces.iterators import IteratorPieces, is_iterator, recommended_chunks
+from lazyio.pieces.sparse import SparsePieces, is_sparse
 from lazyio.pieces.stream import Stream
 from lazyio.planning import Facts
 from lazyio.run.graph import as_dask_array
+from lazyio.sources.arrays import is_indexed
 from lazyio.sources.base import Source, lies_in_rows
 from lazyio.sources.lookup import array_source, source_for
 from lazyio.sources.wrapped import VariableReader, is_xarray
-from lazyio.spec import Shape, as_dtype
+from lazyio.spec import Shape, as_dtype, is_integer
 
 _MASKED_NBYTES = 4 * 2**20
 """Blocks of a masked array in memory: small, for a mask and a filled copy come with each."""
 _STREAM_NBYTES = 64 * 2**20
-"""To plan a stream for that does not say how long it will be."""
+"""To plan for of what does not say how long it will be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,8 @@ class Input:
     """The graph, where there is one; of a straight source its blocks are a wish."""
     stream: Stream | None = None
     """Where it comes from in one go, when its length is not known: then it is planned for one."""
+    pieces: Pieces | None = None
+    """Where its parts come from in any order, once."""
     dims: tuple[str, ...] = ()
     """Names of the axes, where it has them."""
     mask_fill: Any = None
@@ -71,7 +80,19 @@ class Input:
     @property
     def is_empty(self) -> bool:
         """Whether there is only a shape, and nothing to write."""
-        return self.source is None and self.array is None and self.stream is None
+        return self.source is None and self.array is None and not self.comes_once
+
+    @property
+    def comes_once(self) -> bool:
+        """Whether what has been taken of it cannot be had again."""
+        return self.stream is not None or self.pieces is not None
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """How far it may grow as it comes, ``None`` where its extents are known."""
+        if self.pieces is not None:
+            return self.pieces.max_shape
+        return None if self.stream is None else self.stream.maxshape
 
     def _held_itemsize(self, dtype: np.dtype[Any]) -> int:
         """Return the bytes of an element in memory; a cast keeps both forms."""
@@ -150,6 +171,9 @@ def recognise(data: Any) -> Input:
     # First: without data it raises when asked for anything that it has not itself.
     if hasattr(type(data), "io_settings"):
         return _from_wrapper(data)
+    pieces = _pieces_in(data)
+    if pieces is not None:
+        return _from_pieces(pieces)
     if is_dask_collection(data):
         return _from_dask(as_dask_array(data))
     if isinstance(data, Mapping):
@@ -162,8 +186,48 @@ def recognise(data: Any) -> Input:
         source = source_for(data)
         return Input(shape=source.shape, dtype=source.dtype, source=source)
     source = array_source(data)
+    chunks = recommended_chunks(data)
+    settings = {} if chunks is None else {"chunks": chunks}
     dtype = as_dtype(source.dtype)
-    return Input(shape=source.shape, dtype=dtype, source=source)
+    return Input(shape=source.shape, dtype=dtype, source=source, settings=settings)
+
+
+def _pieces_in(data: Any) -> Pieces | None:
+    """Return what comes in parts, ``None`` for all else; what can be indexed is a source."""
+    if isinstance(data, Blocks):
+        return data
+    if is_sparse(data):
+        return SparsePieces(data)
+    return IteratorPieces(data) if is_iterator(data) and not is_indexed(data) else None
+
+
+def _from_pieces(pieces: Pieces) -> Input:
+    """Return parts as they come, planned for as far as the array may grow."""
+    settings: dict[str, Any] = {}
+    fill_value = pieces.fill_value if isinstance(pieces, Blocks) else 0
+    # Zero is what formats fill with themselves, and no value of text or a record.
+    if not (is_integer(fill_value) and fill_value == 0):
+        settings["fillvalue"] = fill_value
+    if pieces.chunk_shape is not None:
+        settings["chunks"] = pieces.chunk_shape
+    shape = _expected_shape(pieces.shape, pieces.max_shape, pieces.dtype.itemsize)
+    return Input(shape=shape, dtype=pieces.dtype, pieces=pieces, settings=settings)
+
+
+def _expected_shape(shape: Shape, bounds: Bounds, itemsize: int) -> Shape:
+    """Return the extents to plan for: as far as an array may grow, or of some bytes."""
+    found = [
+        extent if bound is None else bound for extent, bound in zip(shape, bounds, strict=True)
+    ]
+    if None in bounds:
+        axis = bounds.index(None)
+        others = math.prod(max(1, extent) for at, extent in enumerate(found) if at != axis)
+        length = _STREAM_NBYTES // max(1, others * itemsize)
+        found[axis] = max(1, found[axis], length)
+    return tuple(
+        max(1, extent) if bound is None else extent
+        for extent, bound in zip(found, bounds, strict=True)
+    )
 
 
 def _from_wrapper(wrapper: Any) -> Input:
@@ -175,7 +239,8 @@ def _from_wrapper(wrapper: Any) -> Input:
     settings = {name: value for name, value in wrapper.io_settings.items() if value is not None}
     if getattr(wrapper, "link_data", False):
         settings["links"] = "link"
-    return replace(recognise(wrapper.data), settings=settings)
+    given = recognise(wrapper.data)
+    return replace(given, settings={**given.settings, **settings})
 
 
 def _from_dask(array: da.Array) -> Input:

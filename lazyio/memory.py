@@ -46,6 +46,14 @@ def free_nbytes(root: Path = Path("/")) -> int | None:
     return max(0, min(found)) if found else None
 
 
+def total_nbytes() -> int | None:
+    """Return the bytes of memory that the machine has, or ``None`` if nothing says."""
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def _available(root: Path) -> Iterator[int]:
     for line in _lines(root / "proc/meminfo"):
         name, _, rest = line.partition(":")

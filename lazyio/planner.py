@@ -8,7 +8,10 @@ import numpy.typing as npt
 from lazyio.errors import OptionError
 from lazyio.inputs import recognise
 from lazyio.options import wishes_for
+from lazyio.pieces.iterators import is_iterator
 from lazyio.planning import Facts, Plan, solve
+from lazyio.sources.arrays import is_indexed
+from lazyio.sources.lookup import array_source
 from lazyio.spec import as_dtype, as_shape
 
 
@@ -115,6 +118,9 @@ def _facts(
     if source_chunks is not None:
         msg = "source_chunks goes with a shape; an array or a file says itself how it is chunked"
         raise OptionError(msg)
+    if is_iterator(what) and not is_indexed(what):
+        # To be planned it would have to be looked into; refuses, and says what takes it.
+        array_source(what)
     given = recognise(what)
     element = given.dtype if dtype is None else as_dtype(dtype)
     return given.facts(element, own_blocks=own_blocks), given.dims

@@ -59,12 +59,6 @@ def in_slabs(plan: Plan, axis: int, itemsize: int, *, workers_fixed: bool = Fals
     )
 
 
-def at_length(plan: Plan, axis: int, length: int) -> Plan:
-    """Return the plan of a stream with the length that it came to."""
-    shape = (*plan.shape[:axis], length, *plan.shape[axis + 1 :])
-    return replace(plan, layout=replace(plan.layout, shape=shape))
-
-
 def _element_nbytes(plan: Plan, axis: int, itemsize: int) -> int:
     others = [extent for at, extent in enumerate(plan.shape) if at != axis]
     return max(1, math.prod(others) * max(itemsize, plan.dtype.itemsize))

@@ -1,4 +1,4 @@
-"""A file for parts of chunks that do not fit in memory; appended to, read back once."""
+"""A file for parts of chunks that do not fit in memory; appended to, read back."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Scratch:
-    """An append-only file that any thread may add to; made at the first piece.
+    """A file that any thread may add to; made at the first piece.
 
     Parameters
     ----------
@@ -45,6 +45,11 @@ class Scratch:
                 self._end += data.size
             self._write(memoryview(data), begin)
         return begin
+
+    def replace(self, begin: int, data: Bytes) -> None:
+        """Write bytes in place of as many that begin there."""
+        with disk_errors(self._path.parent.parent):
+            self._write(memoryview(data), begin)
 
     def read(self, begin: int, out: Bytes) -> None:
         """Fill ``out`` with the bytes that begin there."""

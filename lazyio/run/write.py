@@ -1,5 +1,6 @@
 """Writing arrays to their targets: blocks in, whole chunks out, then done."""
 
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from lazyio.blocks import read_block
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import BlockError
 from lazyio.grid import Region, box_shape, boxes, cuts, format_region, touched
+from lazyio.pieces.base import Pieces
 from lazyio.pieces.slabs import Slab, slabs
 from lazyio.pieces.stream import Stream
 from lazyio.planning import Plan
@@ -24,6 +26,7 @@ from lazyio.run.gate import Gate
 from lazyio.run.gather import Gatherer, Waiting
 from lazyio.run.graph import Delivery
 from lazyio.run.local import run_here
+from lazyio.run.patchwork import Patchwork, Ready
 from lazyio.run.progress import Progress
 from lazyio.run.pull import pull
 from lazyio.run.schedulers import Scheduler
@@ -31,7 +34,7 @@ from lazyio.run.scratch import Scratch
 from lazyio.safety.keeping import Keeping
 from lazyio.sources.base import Source, fills_memory, lies_in_rows
 from lazyio.spec import nbytes_of
-from lazyio.targets.base import Growing, Target
+from lazyio.targets.base import Growing, Rewritable, Target
 
 logger = logging.getLogger("lazyio")
 
@@ -60,6 +63,8 @@ class Job:
     """Graph that computes blocks."""
     stream: Stream | None = None
     """Where elements come from in one go."""
+    pieces: Pieces | None = None
+    """Where parts come from in any order, once."""
     key: str
     """What progress calls it."""
     window: Region | None = None
@@ -71,6 +76,11 @@ class Job:
 
     only: int | None = None
     """The one chunk to compute, and to compare with what is kept of it."""
+
+    @property
+    def comes_once(self) -> bool:
+        """Whether what has been taken of the data cannot be had again."""
+        return self.stream is not None or self.pieces is not None
 
     def is_kept(self, region: Region) -> bool:
         """Return whether a block need not be computed."""
@@ -111,15 +121,17 @@ class _Part:
 
     job: Job
     gatherer: Gatherer
+    scratch: Scratch
     progress: Progress
     gate: Gate
 
     def accept(self, region: Region, block: npt.NDArray[Any], workspace: Workspace) -> None:
-        elements = self._converted(region, block)
+        elements = self.converted(region, block)
         with self.gate:
             self.gatherer.accept(region, elements, workspace)
 
-    def _converted(self, region: Region, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def converted(self, region: Region, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a block as the target has its elements."""
         try:
             return self.job.convert(block)
         except (ValueError, TypeError, OverflowError) as error:
@@ -143,7 +155,7 @@ class _Part:
         if block is None:
             return
         target, region = self.job.target, slab.region_in(block.shape)
-        elements = self._converted(region, block)
+        elements = self.converted(region, block)
         if slab.is_hole is not None:
             holes = np.moveaxis(elements, slab.axis, 0)
             holes[slab.is_hole] = target.fill_value
@@ -157,6 +169,15 @@ class _Part:
         nbytes = nbytes_of(box_shape(region), self.job.plan.dtype)
         if nbytes or not region:
             self.progress.advance(self.job.key, region, nbytes)
+
+
+@dataclass(frozen=True)
+class _Due:
+    """Something that is to be written by whichever thread is free."""
+
+    part: _Part
+    region: Region
+    write: Callable[[Workspace], None]
 
 
 def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Scheduler) -> Ran:
@@ -189,11 +210,9 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
         When the disk is full or fails.
     """
     busy = [
-        job
-        for job in jobs
-        if job.source is not None or job.array is not None or job.stream is not None
+        job for job in jobs if job.source is not None or job.array is not None or job.comes_once
     ]
-    n_blocks = sum(job.plan.n_tasks for job in busy if job.stream is None)
+    n_blocks = sum(job.plan.n_tasks for job in busy if not job.comes_once)
     for job in busy:
         _keep_freed_payloads(job.plan.chunk_nbytes)
     with ExitStack() as stack:
@@ -212,7 +231,7 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
                 _from_source(part, part.job.source)
         # What comes straight from a source has an array as well, which is not computed.
         _from_graphs([part for part in parts if part.job.source is None], scheduler)
-        n_blocks += _from_streams([part for part in parts if part.job.stream is not None])
+        n_blocks += _coming_once([part for part in parts if part.job.comes_once])
         for part in parts:
             spilled = list(part.gatherer.spilled())
             pull(
@@ -242,7 +261,7 @@ def _begin(job: Job, scratch: Scratch, progress: Progress, gate: Gate) -> _Part:
         window=job.window,
         waits_for=job.waits_for,
     )
-    return _Part(job=job, gatherer=gatherer, progress=progress, gate=gate)
+    return _Part(job=job, gatherer=gatherer, scratch=scratch, progress=progress, gate=gate)
 
 
 def _keep_freed_payloads(nbytes: int) -> None:
@@ -291,38 +310,71 @@ def _stripes(region: Region, source: Source, job: Job) -> Iterator[Region]:
     return ((slice(at, min(at + rows, first.stop)), *region[1:]) for at in starts)
 
 
-def _from_streams(parts: Sequence[_Part]) -> int:
-    """Take slabs of all streams in turn, and return how many there were."""
+def _at_once(part: _Part) -> Iterator[_Due]:
+    """Yield what is to be written of a job whose data come once, as they come."""
+    return _from_stream(part) if part.job.pieces is None else _from_pieces(part)
+
+
+def _from_stream(part: _Part) -> Iterator[_Due]:
+    plan, stream, target = part.job.plan, part.job.stream, part.job.target
+    if stream is None or not isinstance(target, Growing):
+        return
+    axis, shape = stream.axis, plan.shape
+
+    def grow(length: int) -> None:
+        with part.gate:
+            target.grow((*shape[:axis], length, *shape[axis + 1 :]))
+
+    for slab in slabs(stream, plan.block_shape[axis], grow):
+        yield _Due(part, slab.region_in(shape), functools.partial(part.take, slab))
+
+
+def _from_pieces(part: _Part) -> Iterator[_Due]:
+    pieces, target = part.job.pieces, part.job.target
+    if pieces is None or not isinstance(target, Rewritable):
+        return
+    patchwork = Patchwork(
+        target,
+        pieces.max_shape,
+        memory_nbytes=part.job.plan.gather_nbytes,
+        scratch=part.scratch,
+        hands_over_early=pieces.is_in_order,
+    )
+
+    def write(ready: Ready, workspace: Workspace) -> None:
+        with part.gate:
+            patchwork.write(ready, workspace)
+
+    def due(ready: Ready) -> _Due:
+        return _Due(part, patchwork.region_of(ready), functools.partial(write, ready))
+
+    for region, elements in pieces.take(target.chunk_shape):
+        converted = part.converted(region, elements)
+        with part.gate:
+            patchwork.grow(region)
+        yield from map(due, patchwork.lay(region, converted))
+    yield from map(due, patchwork.rest())
+
+
+def _coming_once(parts: Sequence[_Part]) -> int:
+    """Take from all streams and iterators in turn, and return how often something was written."""
     if not parts:
         return 0
-    n_slabs = 0
+    n_written = 0
 
-    def slabs_of(part: _Part) -> Iterator[tuple[_Part, Slab]]:
-        plan, stream, target = part.job.plan, part.job.stream, part.job.target
-        if stream is None or not isinstance(target, Growing):
-            return
-        axis, shape = stream.axis, plan.shape
+    def count(due: _Due) -> None:
+        nonlocal n_written
+        n_written += 1
+        due.part.advance(due.region)
 
-        def grow(length: int) -> None:
-            with part.gate:
-                target.grow((*shape[:axis], length, *shape[axis + 1 :]))
-
-        for slab in slabs(stream, plan.block_shape[axis], grow):
-            yield part, slab
-
-    def work(item: tuple[_Part, Slab], workspace: Workspace) -> None:
-        item[0].take(item[1], workspace)
-
-    def count(item: tuple[_Part, Slab]) -> None:
-        nonlocal n_slabs
-        n_slabs += 1
-        part, slab = item
-        part.advance(slab.region_in(part.job.plan.shape))
-
-    n_threads = min(part.job.plan.workers for part in parts)
-    items = _in_turn([slabs_of(part) for part in parts])
-    pull(items, work, n_threads=n_threads, on_done=count, on_wait=_told_of(parts))
-    return n_slabs
+    pull(
+        _in_turn([_at_once(part) for part in parts]),
+        lambda due, workspace: due.write(workspace),
+        n_threads=min(part.job.plan.workers for part in parts),
+        on_done=count,
+        on_wait=_told_of(parts),
+    )
+    return n_written
 
 
 def _told_of(parts: Sequence[_Part]) -> Callable[..., None]:

@@ -90,6 +90,7 @@ class Noted:
             if digest is None:
                 self._dropped.add(chunk)
             else:
+                self._dropped.discard(chunk)
                 self._numbers.extend((chunk, digest >> _HALF, digest & _LOW))
 
     def rows(self, old: Rows | None = None) -> Rows:
@@ -97,9 +98,10 @@ class Noted:
         if old is None:
             old = np.empty((0, 3), np.uint64)
         with self._lock:
+            rows = merged(old, np.asarray(self._numbers).reshape(-1, 3))
             if self._dropped:
-                old = old[~np.isin(old[:, 0], np.array(sorted(self._dropped), np.uint64))]
-            return merged(old, np.asarray(self._numbers).reshape(-1, 3))
+                rows = rows[~np.isin(rows[:, 0], np.array(sorted(self._dropped), np.uint64))]
+            return rows
 
 
 def renumbered(rows: Rows, old: Shape, new: Shape) -> Rows:

@@ -33,7 +33,7 @@ def array_like_source(obj: Any) -> Source:
         if mapped is not None:
             return mapped
     refuse_elements(obj)
-    if all(callable(getattr(obj, name, None)) for name in _ITERATOR_METHODS):
+    if is_indexed(obj):
         return FunctionSource(
             function=obj._get_data,
             shape=as_shape(obj._get_maxshape()),
@@ -53,6 +53,11 @@ def array_like_source(obj: Any) -> Source:
         chunk_shape=chunks if regular and chunks else None,
         kind=f"the {type(obj).__name__}",
     )
+
+
+def is_indexed(obj: object) -> bool:
+    """Return whether something reads any part of itself, as HDMF's iterators with methods do."""
+    return all(callable(getattr(obj, name, None)) for name in _ITERATOR_METHODS)
 
 
 def refuse_elements(obj: object) -> None:
@@ -88,9 +93,12 @@ def _require_indexing(obj: object) -> None:
         raise UnknownFormatError(msg)
     is_stream = hasattr(obj, "__next__") or hasattr(obj, "__iter__")
     if is_stream and not isinstance(obj, (dict, set, frozenset, bytes, bytearray)):
+        remedy = "give it to to_hdf5 or to_zarr as it is"
+        if not hasattr(obj, "recommended_data_shape"):
+            remedy = "give to_hdf5 or to_zarr a lazyio.Stream of it"
         msg = (
             f"{name} can only be gone through once, from its start; it has no shape, dtype and "
-            "indexing, which a lazy array needs: give it to to_hdf5 or to_zarr as it is"
+            f"indexing, which a lazy array needs: {remedy}"
         )
         raise SourceError(msg)
     msg = (

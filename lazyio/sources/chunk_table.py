@@ -15,8 +15,9 @@ import numpy.typing as npt
 from lazyio.codecs.dataset_filters import filters_of
 from lazyio.codecs.decode import Decoder, decoder_for
 from lazyio.errors import SourceError
-from lazyio.grid import grid_shape
+from lazyio.grid import Region, flat_index, grid_shape, n_touched
 from lazyio.sources.files import fingerprint
+from lazyio.spec import Shape
 
 _OF_FIXED_SIZE = "iufbcSV"
 
@@ -43,6 +44,28 @@ class Placement:
             return None
         address, nbytes, mask = self.places[at].tolist()
         return address, nbytes, mask
+
+    def stored_in(self, region: Region, chunk_shape: Shape, grid: Shape) -> list[Shape] | None:
+        """Return the positions of stored chunks that a region touches.
+
+        ``None`` where it touches no more than may be stored: then looking for
+        each of them costs less.
+        """
+        first = tuple(part.start // step for part, step in zip(region, chunk_shape, strict=True))
+        last = tuple(
+            (part.stop - 1) // step for part, step in zip(region, chunk_shape, strict=True)
+        )
+        ends = [flat_index(first, grid), flat_index(last, grid) + 1]
+        begin, end = np.searchsorted(self.keys, ends)
+        if n_touched(region, chunk_shape) <= end - begin:
+            return None
+        left, inside = self.keys[begin:end], np.ones(end - begin, bool)
+        positions = []
+        for axis in reversed(range(len(grid))):
+            left, at = np.divmod(left, grid[axis])
+            inside &= (at >= first[axis]) & (at <= last[axis])
+            positions.append(at)
+        return [tuple(index) for index in np.column_stack(positions[::-1])[inside].tolist()]
 
 
 class PlacementCache:

@@ -14,7 +14,16 @@ import numpy as np
 from lazyio.codecs.workspace import Workspace
 from lazyio.elements import TEXT
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
-from lazyio.grid import Region, box, box_shape, flat_index, format_region, grid_shape, touched
+from lazyio.grid import (
+    Region,
+    box,
+    box_shape,
+    flat_index,
+    format_region,
+    grid_shape,
+    overlap,
+    touched,
+)
 from lazyio.safety.hdf5_digests import GROUP
 from lazyio.safety.leftovers import finish_change
 from lazyio.sources.base import Array, Source, listed
@@ -88,9 +97,17 @@ class Hdf5Source:
         self, file: FileIO, placement: Placement, chunk_shape: Shape, region: Region, out: Array
     ) -> None:
         """Decode each chunk that the region touches, and keep what is wanted of it."""
+        if not out.size:
+            return
         grid = grid_shape(self.shape, chunk_shape)
         workspace = Workspace()
-        for index, inside, outside in touched(region, chunk_shape):
+        wanted = touched(region, chunk_shape)
+        stored = placement.stored_in(region, chunk_shape, grid)
+        if stored is not None:
+            # Of a mostly empty array only what is there is visited.
+            out[...] = placement.fill_value
+            wanted = ((index, *overlap(region, chunk_shape, index)) for index in stored)
+        for index, inside, outside in wanted:
             place = placement.find(flat_index(index, grid))
             if place is None:
                 out[outside] = placement.fill_value

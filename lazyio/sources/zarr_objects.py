@@ -5,6 +5,8 @@ the array, codecs and names of files, is asked of its metadata once.
 """
 
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
@@ -19,10 +21,15 @@ from lazyio.codecs.workspace import Bytes, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of
 from lazyio.elements import is_text
 from lazyio.errors import DamagedDataError, OptionError, SourceError
-from lazyio.grid import Region, box, format_region, touched
+from lazyio.grid import Region, box, format_region, n_along, overlap, touched
 from lazyio.sources.base import Array
 from lazyio.sources.files import read_exactly, read_region
 from lazyio.spec import Shape, nbytes_of
+
+_MOST_MISSING = 1000
+"""Objects that are asked for and not there, before a listing tells which ones are."""
+
+_NUMBER = re.compile(r"(?<=[/.])\d+(?=[/.]|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,24 +58,43 @@ class ZarrObjects:
             When it does not decode.
         """
         workspace = Workspace()
+        n_missing = 0
         for index, inside, outside in touched(region, self.chain.shape):
-            path = f"{self.folder}/{self.metadata.encode_chunk_key(index)}"
             part = out[outside] if outside else out
-            try:
-                file = FileIO(path, "r")
-            except FileNotFoundError:
-                part[...] = self.fill.value
+            if self._read_one(index, inside, part, workspace):
                 continue
-            except OSError as error:
-                msg = f"{path} cannot be read: {error.strerror}"
-                raise SourceError(error.errno, msg) from error
-            with file:
-                try:
-                    self._decode(file, inside, part, workspace)
-                except Exception as error:  # Each codec has exceptions of its own.
-                    where = format_region(box(self.shape, self.chain.shape, index))
-                    msg = f"{path}, which holds {where}, is damaged: {error}"
-                    raise DamagedDataError(msg) from error
+            part[...] = self.fill.value
+            n_missing += 1
+            if n_missing > _MOST_MISSING:
+                self._read_what_is_there(region, out, workspace)
+                return
+
+    def _read_what_is_there(self, region: Region, out: Array, workspace: Workspace) -> None:
+        """Read from a mostly empty array, without asking for each object."""
+        out[...] = self.fill.value
+        for index in stored_objects(self.folder, self.metadata, region, self.chain.shape):
+            inside, outside = overlap(region, self.chain.shape, index)
+            if not self._read_one(index, inside, out[outside], workspace):
+                out[outside] = self.fill.value
+
+    def _read_one(self, index: Shape, inside: Region, part: Array, workspace: Workspace) -> bool:
+        """Fill memory with a part of an object, and return whether there is one."""
+        path = f"{self.folder}/{self.metadata.encode_chunk_key(index)}"
+        try:
+            file = FileIO(path, "r")
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            msg = f"{path} cannot be read: {error.strerror}"
+            raise SourceError(error.errno, msg) from error
+        with file:
+            try:
+                self._decode(file, inside, part, workspace)
+            except Exception as error:  # Each codec has exceptions of its own.
+                where = format_region(box(self.shape, self.chain.shape, index))
+                msg = f"{path}, which holds {where}, is damaged: {error}"
+                raise DamagedDataError(msg) from error
+        return True
 
     def _decode(self, file: FileIO, inside: Region, part: Array, workspace: Workspace) -> None:
         nbytes = os.fstat(file.fileno()).st_size
@@ -84,6 +110,40 @@ class ZarrObjects:
         self.chain.decode(fetch(0, nbytes), chunk, workspace)
         if chunk is not part:
             part[...] = chunk[inside]
+
+
+def stored_objects(
+    folder: str, metadata: Any, region: Region, step: Shape
+) -> Iterator[tuple[int, ...]]:
+    """Yield the positions of objects that are there, of those that a region touches.
+
+    Parameters
+    ----------
+    folder : str
+        The array's own.
+    metadata : zarr metadata
+        Which knows how objects are called.
+    region : tuple of slice
+        A part of the array.
+    step : tuple of int
+        Extents of an object.
+    """
+    rows = [
+        range(part.start // size, n_along(part.stop, size))
+        for part, size in zip(region, step, strict=True)
+    ]
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        with os.scandir(here) as entries:
+            for entry in entries:
+                numbers = [int(found) for found in _NUMBER.findall(entry.path[len(folder) :])]
+                if any(at not in row for at, row in zip(numbers, rows, strict=False)):
+                    continue
+                if len(numbers) < len(rows):
+                    waiting += [entry.path] if entry.is_dir() else []
+                elif entry.path == f"{folder}/{metadata.encode_chunk_key(tuple(numbers))}":
+                    yield tuple(numbers)
 
 
 def objects_of(array: zarr.Array[Any]) -> ZarrObjects | None:

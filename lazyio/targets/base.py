@@ -56,8 +56,24 @@ class Target(Protocol):
             The calling thread's own.
         """
 
+    @property
+    def n_written(self) -> int:
+        """Chunks that were encoded and stored."""
+
     def finish(self) -> int:
         """Write what comes last, and return the bytes of all payloads."""
+
+
+@runtime_checkable
+class Rewritable(Target, Protocol):
+    """A target of which chunks that are there can be read."""
+
+    @property
+    def is_read_back(self) -> bool:
+        """Whether that goes for chunks that it was given itself, which may then be given again."""
+
+    def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
+        """Return a chunk's elements, cut at the end of the array; fill value if not stored."""
 
 
 @runtime_checkable

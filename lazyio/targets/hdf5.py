@@ -32,6 +32,7 @@ from lazyio.errors import (
     UnsupportedDtypeError,
 )
 from lazyio.grid import (
+    Bounds,
     Region,
     box,
     box_shape,
@@ -82,8 +83,8 @@ class Hdf5Target:
         Whose disk the file fills, named when it is full.
     noted : Noted, optional
         Takes the digests of what is written.
-    grows_along : int, optional
-        Axis along which it is not as long yet as it will be.
+    bounds : tuple of int or None, optional
+        How far it may become longer than it is, ``None`` without bound.
     old : callable, optional
         From a region to its elements as they were, where the dataset itself
         cannot be asked while it is written.
@@ -96,7 +97,7 @@ class Hdf5Target:
         *,
         folder: Path,
         noted: Noted | None = None,
-        grows_along: int | None = None,
+        bounds: Bounds | None = None,
         old: Callable[[Region], npt.NDArray[Any]] | None = None,
     ) -> None:
         self.shape: Shape = tuple(map(int, dataset.shape))
@@ -107,6 +108,8 @@ class Hdf5Target:
         self._folder = folder
         self._lock = threading.Lock()
         self._stored_nbytes = 0
+        self.n_written = 0
+        """Chunks that were encoded and stored."""
         self._filters = filters_of(dataset)
         self._encoder = self._find_encoder()
         self._write_direct_chunk = dataset.id.write_direct_chunk
@@ -120,8 +123,8 @@ class Hdf5Target:
         self.keeping: Keeping | None = None
         """Chunks that are there from a run that was killed, and the journal."""
         self._grid = grid_shape(self.shape, chunk_shape)
-        if grows_along is not None:
-            self._grid = open_grid(self.shape, chunk_shape, grows_along)
+        if bounds is not None:
+            self._grid = open_grid(bounds, chunk_shape)
         # What libhdf5 has encoded: the digests are those of what it made of that.
         self._to_read_back: set[int] = set()
 
@@ -131,6 +134,11 @@ class Hdf5Target:
         if self._encoder is None:
             return "libhdf5"
         return "direct" if self.payloads is None else self.payloads.engine
+
+    @property
+    def is_read_back(self) -> bool:
+        """Whether libhdf5 sees the chunks that were written, and can decode them."""
+        return self.payloads is None and all(libhdf5_has(step.filter_id) for step in self._filters)
 
     @property
     def encodes(self) -> bool:
@@ -170,8 +178,7 @@ class Hdf5Target:
                 self.check()
         if self._noted is not None:
             self._noted.note(flat_index(index, self._grid), digest_of(payload, seed=mask))
-        with self._lock:
-            self._stored_nbytes += len(payload)
+        self._count(len(payload))
 
     def _put(self, index: Sequence[int], corner: Shape, payload: Payload, mask: int) -> None:
         """Write a payload down in the journal, and to where it can be found again."""
@@ -187,8 +194,12 @@ class Hdf5Target:
             payloads.put(keeping, corner, record, payload)
         if self._noted is not None and self._encoder is not None:
             self._noted.note(chunk, digest)
+        self._count(nbytes)
+
+    def _count(self, nbytes: int) -> None:
         with self._lock:
             self._stored_nbytes += nbytes
+            self.n_written += 1
 
     def _write_elements(self, index: Sequence[int], chunk: npt.NDArray[Any]) -> None:
         """Let libhdf5 encode a chunk, or whatever part there is of one."""
@@ -199,6 +210,7 @@ class Hdf5Target:
             chunk = chunk.view(self.dtype)
         with self._lock, disk_errors(self._folder):
             self._dataset[region or ()] = chunk
+            self.n_written += 1
             if self.check is not None:
                 self.check()
             if self._noted is not None:

@@ -1,7 +1,7 @@
 """A part of an array that is there already: chunks at its rim keep what lies outside."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,14 +9,7 @@ import numpy.typing as npt
 from lazyio.codecs.workspace import Workspace
 from lazyio.grid import Region, box, box_shape
 from lazyio.spec import Shape
-from lazyio.targets.base import Target
-
-
-class Rewritable(Target, Protocol):
-    """A target of which chunks that are there can be read."""
-
-    def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
-        """Return a chunk's elements, cut at the end of the array; fill value if not stored."""
+from lazyio.targets.base import Rewritable
 
 
 class WindowTarget:
@@ -61,6 +54,11 @@ class WindowTarget:
     def engine(self) -> str:
         """How chunks get there."""
         return self._target.engine
+
+    @property
+    def n_written(self) -> int:
+        """Chunks that were encoded and stored."""
+        return self._target.n_written
 
     def write_chunk(
         self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace

@@ -19,14 +19,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.storage import LocalStore
+from zarr.storage import LocalStore, ZipStore
 
 from lazyio.codecs.fill import Fill
 from lazyio.codecs.workspace import Bytes, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of
 from lazyio.elements import is_text
 from lazyio.errors import OptionError, TargetError, TargetExistsError, UnsupportedDtypeError
-from lazyio.grid import Region, box, flat_index, grid_shape, index_at, open_grid
+from lazyio.grid import Bounds, Region, box, flat_index, grid_shape, index_at, open_grid
 from lazyio.safety.digests import Hash, Noted, Rows, renumbered
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
@@ -81,8 +81,8 @@ class ZarrTarget:
         they are replaced as a whole, and never changed.
     noted : Noted, optional
         Takes the digests of objects in a local folder.
-    grows_along : int, optional
-        Axis along which it is not as long yet as it will be.
+    bounds : tuple of int or None, optional
+        How far it may become longer than it is, ``None`` without bound.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ZarrTarget:
         keeps_empty: bool = False,
         replaces: bool = False,
         noted: Noted | None = None,
-        grows_along: int | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         self.shape: Shape = tuple(map(int, array.shape))
         self.chunk_shape: Shape = tuple(map(int, array.shards or array.chunks))
@@ -112,12 +112,14 @@ class ZarrTarget:
         self._folders: set[str] = set()
         self._lock = threading.Lock()
         self._stored_nbytes = 0
+        self.n_written = 0
+        """Chunks or shards that were encoded and stored."""
         self._noted = noted
         self.keeping: Keeping | None = None
         """Chunks that are there from a run that was killed, and the journal."""
         self._grid = grid_shape(self.shape, self.chunk_shape)
-        if grows_along is not None:
-            self._grid = open_grid(self.shape, self.chunk_shape, grows_along)
+        if bounds is not None:
+            self._grid = open_grid(bounds, self.chunk_shape)
 
     @property
     def engine(self) -> str:
@@ -175,6 +177,11 @@ class ZarrTarget:
         return renumbered(noted.rows(), self._grid, grid_shape(self.shape, self.chunk_shape))
 
     @property
+    def is_read_back(self) -> bool:
+        """Whether an object may be read and written again; a zip file keeps both."""
+        return not isinstance(self._array.store, ZipStore)
+
+    @property
     def array(self) -> "zarr.Array[Any]":
         """The array, as it is now."""
         return self._array
@@ -206,6 +213,7 @@ class ZarrTarget:
     def _add(self, nbytes: int) -> None:
         with self._lock:
             self._stored_nbytes += nbytes
+            self.n_written += 1
 
     def _name(self, index: Sequence[int]) -> str:
         return f"{self._folder}/{self._array.metadata.encode_chunk_key(tuple(index))}"

@@ -10,16 +10,20 @@ import numpy.typing as npt
 
 from lazyio.blocks import as_blocks
 from lazyio.elements import Stored, stored
-from lazyio.errors import PlanError
-from lazyio.grid import Region
+from lazyio.errors import OptionError, PlanError
+from lazyio.grid import Bounds, Region
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, wishes_for
+from lazyio.pieces.base import Pieces
+from lazyio.pieces.sparse import SparsePieces
 from lazyio.pieces.stream import Stream
 from lazyio.planning import Facts, Plan, solve
 from lazyio.planning.budget import ENCODE_COPIES
 from lazyio.planning.facts import Wishes
 from lazyio.planning.growing import extents_asked, with_chunks
+from lazyio.planning.scattered import in_units
 from lazyio.planning.slabs import in_slabs
+from lazyio.planning.plan import Advice
 from lazyio.planning.window import within
 from lazyio.run.write import Job
 from lazyio.safety.keeping import Keeping
@@ -73,17 +77,18 @@ class Arranged:
     """As it is stored; ``None`` leaves it to the format."""
 
     @property
-    def grows_along(self) -> int | None:
-        """Axis along which it becomes longer while it is written, ``None`` for none."""
-        return None if self.given.stream is None else self.given.stream.axis
+    def bounds(self) -> Bounds | None:
+        """How far it may grow while it is written, ``None`` where it does not."""
+        return self.given.bounds
 
     @property
     def first_shape(self) -> Shape:
         """Extents that it is made with."""
-        axis = self.grows_along
-        if axis is None:
+        if self.given.pieces is not None:
+            return self.given.pieces.shape
+        if self.given.stream is None:
             return self.plan.shape
-        return (*self.plan.shape[:axis], 0, *self.plan.shape[axis + 1 :])
+        return tuple(extent or 0 for extent in self.given.stream.maxshape)
 
     def job(
         self, target: Target, window: Region | None = None, keeping: Keeping | None = None
@@ -95,6 +100,7 @@ class Arranged:
             source=self.given.source,
             array=self.given.array,
             stream=self.given.stream,
+            pieces=self.given.pieces,
             key=self.key,
             window=window,
             keeping=keeping,
@@ -211,11 +217,38 @@ def arrange(
         # Chunks that were asked for are longer than the stream may become.
         least = asked[given.stream.axis] or 1
         given = replace(given, shape=given.stream.lengthened(given.shape, least))
+    if given.pieces is not None:
+        given = replace(given, shape=_lengthened(given.pieces, given.shape, asked))
+        if isinstance(given.pieces, SparsePieces) and value:
+            msg = (
+                f"{fill_name}={fill_value!r}: a sparse matrix is zero where nothing is stored, and "
+                "would read as that there; leave it out"
+            )
+            raise OptionError(msg)
     facts = given.facts(form.dtype, own_blocks=cutting.chunks is True)
     plan = solve(facts, wishes)
     if given.stream is not None:
         plan = _slabs_of(given.stream, plan, facts, wishes, asked)
+    if given.pieces is not None:
+        plan = in_units(plan, facts.itemsize, workers_fixed=wishes.workers_fixed)
+        plan = replace(plan, advice=_advice_on_pieces(plan, given.pieces))
     return Arranged(key=key, given=given, plan=plan, form=form, fill_value=value)
+
+
+def _advice_on_pieces(plan: Plan, pieces: Pieces) -> Advice:
+    """Return hints on what the user chose; nobody knows how many chunks are touched."""
+    unwanted = {"many-files"}
+    if plan.chunk_shape == pieces.chunk_shape:
+        unwanted.add("tiny-chunks")
+    return tuple(pair for pair in plan.advice if pair[0] not in unwanted)
+
+
+def _lengthened(pieces: Pieces, shape: Shape, asked: Sequence[int | None]) -> Shape:
+    """Return extents in which the chunks have room that were asked for, where there is no bound."""
+    return tuple(
+        max(extent, wish or 1) if bound is None else extent
+        for extent, wish, bound in zip(shape, asked, pieces.max_shape, strict=True)
+    )
 
 
 def _slabs_of(

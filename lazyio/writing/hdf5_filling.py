@@ -151,7 +151,7 @@ def publish(work: WorkDirectory) -> Advice:
 def least_nbytes(item: Hdf5Item) -> int:
     """Return the bytes that a dataset takes at least, as far as that is known."""
     given = item.arranged.given
-    has_data = item.link is None and not given.is_empty and given.stream is None
+    has_data = item.link is None and not given.is_empty and not given.comes_once
     return item.arranged.plan.nbytes if has_data and not item.options.filters else 0
 
 
@@ -224,7 +224,7 @@ def _make_one(group: h5py.Group, item: Hdf5Item, path: Path, running: Running) -
         plan.chunk_shape,
         folder=path.parent,
         noted=noted,
-        grows_along=arranged.grows_along,
+        bounds=arranged.bounds,
     )
     return Made(item=item, dataset=dataset, target=target, noted=noted)
 

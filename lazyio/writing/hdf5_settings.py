@@ -12,10 +12,9 @@ from lazyio.blocks import location_of, source_of
 from lazyio.codecs.filters import Filter, advice_on_filters, parse_filters
 from lazyio.elements import Stored, is_text
 from lazyio.errors import OptionError
-from lazyio.grid import rows_of
+from lazyio.grid import Bounds, rows_of
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
-from lazyio.pieces.stream import Stream
 from lazyio.planning import Facts
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
 from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
@@ -82,6 +81,8 @@ class Hdf5Settings:
             is_left_open = type(given) is type(item.default) and given == item.default
             if item.name in wanted and is_left_open:
                 taken[item.name] = wanted[item.name]
+        if self.chunk_nbytes is not None or self.access is not None:
+            taken.pop("chunks", None)
         if self.compression is not None:
             # Options of another codec have no meaning for this one.
             taken.pop("compression_opts", None)
@@ -153,10 +154,10 @@ def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
     settings.check()
     dims = check_dims(settings.dims or given.dims or None, len(given.shape))
     given = replace(given, dims=dims or ())
-    if given.stream is None:
+    if given.bounds is None:
         maxshape = _maxshape(settings.maxshape, given.shape)
     else:
-        maxshape = _maxshape_of(given.stream, settings)
+        maxshape = _maxshape_of(given.bounds, settings)
         # A chunk is no longer than a dataset may become.
         shape = (
             extent if bound is None else max(1, min(extent, bound))
@@ -342,15 +343,15 @@ def _refuse_contiguous(settings: Hdf5Settings, filters: tuple[Filter, ...]) -> N
         raise OptionError(msg)
 
 
-def _maxshape_of(stream: Stream, settings: Hdf5Settings) -> tuple[int | None, ...]:
-    """Return how far the dataset of a stream may grow: without bound, unless one is given."""
+def _maxshape_of(own: Bounds, settings: Hdf5Settings) -> Bounds:
+    """Return how far the dataset of a stream may grow: as it says itself, unless more is given."""
     if settings.chunks is None:
-        msg = "chunks=None: a stream comes in chunks, for its length is not known; leave it out"
+        msg = "chunks=None: what comes piece by piece is stored in chunks; leave it out"
         raise OptionError(msg)
     if settings.maxshape is None:
-        return stream.maxshape
-    least = tuple(extent or 0 for extent in stream.maxshape)
-    return _maxshape(settings.maxshape, least) or stream.maxshape
+        return own
+    least = tuple(extent or 0 for extent in own)
+    return _maxshape(settings.maxshape, least) or own
 
 
 def _maxshape(maxshape: Any, shape: Shape) -> tuple[int | None, ...] | None:

@@ -32,6 +32,7 @@ from lazyio.writing.places import (
 from lazyio.writing.running import Running
 from lazyio.writing.several import (
     for_each,
+    holds_several,
     items_of,
     only_item,
     refuse_clashes,
@@ -244,7 +245,7 @@ class _Call:
     def new(self, data: Any) -> Hdf5Order:
         """Return the order for datasets that are to be made."""
         prefix = self.key
-        if isinstance(data, Mapping) and isinstance(self.key, str):
+        if holds_several(data) and isinstance(self.key, str):
             prefix = "" if self.key == DEFAULT_KEY else self.key
         else:
             check_key(self.key)
@@ -254,7 +255,7 @@ class _Call:
             check_key(key)
         refuse_clashes([key for key, _ in given])
         each = [self.settings]
-        if isinstance(data, Mapping):
+        if holds_several(data):
             each = for_each(self.settings, list(data), dims="dims", attrs="attrs")
         items = tuple(
             dataset_item(key, one, settings)

@@ -31,6 +31,7 @@ from lazyio.writing.places import (
 from lazyio.writing.running import Running
 from lazyio.writing.several import (
     for_each,
+    holds_several,
     items_of,
     only_item,
     refuse_clashes,
@@ -297,7 +298,7 @@ class _Call:
         paths = [path for path, _ in given]
         refuse_clashes(paths)
         each = [self.settings]
-        if isinstance(data, Mapping):
+        if holds_several(data):
             each = for_each(self.settings, list(data), dims="dimension_names", attrs="attributes")
         items = tuple(
             array_item(path, one, settings)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lazyio.grid import n_touched
 from lazyio.planning import Plan
 from lazyio.planning.plan import Advice
-from lazyio.planning.slabs import at_length
+from lazyio.planning.scattered import at_shape
 from lazyio.run.report import WriteReport
 from lazyio.run.write import Job, Ran
 from lazyio.spec import Shape
@@ -43,15 +43,20 @@ def outcome_of(key: str, job: Job, chunk_shape: Shape) -> Outcome:
     """
     plan, window = job.plan, job.window
     stored_nbytes = job.target.finish()
-    if job.stream is not None:
-        axis = job.stream.axis
-        plan = at_length(plan, axis, job.target.shape[axis])
+    if job.stream is not None or job.pieces is not None:
+        plan = at_shape(plan, job.target.shape)
+    n_chunks = plan.n_chunks if window is None else n_touched(window, chunk_shape)
+    nbytes = plan.nbytes
+    if job.pieces is not None:
+        # Of the rest nothing was there to be written.
+        n_chunks = job.target.n_written
+        nbytes = min(nbytes, n_chunks * plan.block_nbytes)
     return Outcome(
         key=key,
         plan=plan,
-        nbytes=plan.nbytes,
+        nbytes=nbytes,
         stored_nbytes=stored_nbytes,
-        n_chunks=plan.n_chunks if window is None else n_touched(window, chunk_shape),
+        n_chunks=n_chunks,
         engine=job.target.engine,
     )
 

@@ -6,12 +6,18 @@ from typing import Any, TypeVar
 
 from lazyio.errors import OptionError, PlanError
 from lazyio.inputs import Input, recognise
+from lazyio.pieces.sparse import is_sparse
 from lazyio.planning.budget import COPIES
 from lazyio.sizes import format_size
 from lazyio.sources.wrapped import is_xarray
 from lazyio.writing.arrange import Arranged
 
 Settings = TypeVar("Settings", bound=Any)
+
+
+def holds_several(data: Any) -> bool:
+    """Return whether something is arrays by their keys; some arrays are mappings, too."""
+    return isinstance(data, Mapping) and not is_xarray(data, "Dataset") and not is_sparse(data)
 
 
 def items_of(data: Any, prefix: str) -> list[tuple[str, Input]]:
@@ -29,7 +35,7 @@ def items_of(data: Any, prefix: str) -> list[tuple[str, Input]]:
     OptionError
         When a mapping is empty or has a key that is no text.
     """
-    if not isinstance(data, Mapping) or is_xarray(data, "Dataset"):
+    if not holds_several(data):
         return [(prefix, recognise(data))]
     if not data or not all(isinstance(key, str) for key in data):
         msg = f"a mapping with the keys {list(data)}; give at least one, each of them text"
@@ -50,7 +56,7 @@ def only_item(data: Any) -> Input:
     OptionError
         When it is several.
     """
-    if isinstance(data, Mapping) and not is_xarray(data, "Dataset"):
+    if holds_several(data):
         msg = "several arrays do not go into one; write them one at a time"
         raise OptionError(msg)
     return recognise(data)
@@ -64,10 +70,10 @@ def refuse_for_streams(several: Sequence[Input], *, resume: bool) -> None:
     OptionError
         Naming it.
     """
-    if resume and any(one.stream is not None for one in several):
+    if resume and any(one.comes_once for one in several):
         msg = (
-            "resume=True: a stream comes once, and what a killed run had of it does not come "
-            "again; leave it out"
+            "resume=True: a stream or iterator comes once, and what a killed run had of it does "
+            "not come again; leave it out"
         )
         raise OptionError(msg)
 
@@ -80,7 +86,7 @@ def refuse_stream_in_part(given: Input) -> None:
     OptionError
         Saying what to do instead.
     """
-    if given.stream is not None:
+    if given.comes_once:
         msg = "a stream makes an array of its own, and no part of one; write it under a new key"
         raise OptionError(msg)
 

@@ -67,7 +67,7 @@ class Made:
 
     def tell_shape(self) -> None:
         """Let readers see how long it has become, where it has grown."""
-        if self.arranged.grows_along is not None:
+        if self.arranged.bounds is not None:
             self.array.resize(self.target.shape)
 
     def finish(self) -> Outcome:
@@ -97,8 +97,10 @@ def filled(array: Any, item: ZarrItem, noted: Noted | None) -> Made:
     target = ZarrTarget(
         array,
         keeps_empty=bool(item.options.write_empty_chunks),
+        # A chunk of pieces may have to be written again, and hold nothing then.
+        replaces=item.arranged.given.pieces is not None,
         noted=noted,
-        grows_along=item.arranged.grows_along,
+        bounds=item.arranged.bounds,
     )
     return Made(arranged=item.arranged, array=array, target=target, noted=noted)
 
@@ -107,7 +109,7 @@ def least_nbytes(item: ZarrItem) -> int:
     """Return the bytes that an array takes at least, as far as that is known."""
     is_plain = item.options.compressors is None and item.options.filters in (None, "auto")
     is_stored = bool(item.options.write_empty_chunks)
-    is_known = item.arranged.given.stream is None
+    is_known = not item.arranged.given.comes_once
     return item.arranged.plan.nbytes if is_plain and is_stored and is_known else 0
 
 

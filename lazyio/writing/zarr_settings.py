@@ -73,7 +73,10 @@ class ZarrSettings:
     def completed(self, wanted: Mapping[str, Any]) -> "ZarrSettings":
         """Return the settings with what an array asks for itself, where nothing was given."""
         chunks, fill_value, attributes = self.chunks, self.fill_value, self.attributes
-        if isinstance(chunks, str) and chunks == "auto" and wanted.get("chunks") is not True:
+        is_open = (
+            self.chunk_nbytes is None and self.access is None and wanted.get("chunks") is not True
+        )
+        if isinstance(chunks, str) and chunks == "auto" and is_open:
             chunks = wanted.get("chunks", chunks)
         if fill_value is None:
             fill_value = wanted.get("fillvalue")

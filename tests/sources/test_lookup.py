@@ -387,7 +387,7 @@ ONCE = {
 @pytest.mark.parametrize("make", ONCE.values(), ids=ONCE)
 def test_what_can_be_gone_through_once(make, take):
     """One-shot iterators have no random access: a SourceError says so."""
-    with pytest.raises(SourceError, match=r"can only be gone through once.*give it to to_hdf5"):
+    with pytest.raises(SourceError, match=r"can only be gone through once.*to_hdf5"):
         take(make())
 
 

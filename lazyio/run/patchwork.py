@@ -1,0 +1,227 @@
+"""Chunks put together from parts that come in any order, the last of which holds.
+
+Each chunk is handed over once, when nothing more comes; or, where parts come
+in order, as soon as it is complete. Should a part come for it after all, it
+is read back and handed over again.
+"""
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.codecs.workspace import Workspace
+from lazyio.elements import is_text
+from lazyio.errors import BlockError
+from lazyio.grid import Bounds, Region, box, box_shape, flat_index, open_grid, touched
+from lazyio.run.covered import Covered, Ranges
+from lazyio.run.scratch import Scratch
+from lazyio.targets.base import Growing, Rewritable
+
+Index = tuple[int, ...]
+
+_HELD_NBYTES, _PLACE_NBYTES = 900, 240
+"""What Python keeps for a chunk in memory beside its elements, and for one in scratch."""
+_BATCH_NBYTES = 2**20
+"""Of complete chunks that go together: tiny ones in order, so that HDF5's index is filled well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A chunk that is to be written."""
+
+    index: Index
+    """Its position in the grid of chunks."""
+    chunk: npt.NDArray[Any] | None
+    """Its elements; ``None`` where they lie in scratch."""
+    place: int = 0
+    """Where in scratch."""
+
+
+@dataclass(slots=True)
+class _Held:
+    chunk: npt.NDArray[Any]
+    covered: Covered | None
+
+
+class Patchwork:
+    """Chunks of which something has come; in memory, or in scratch beyond a limit.
+
+    Parts are laid by one thread at a time; chunks that are ready may be
+    written by others meanwhile.
+
+    Parameters
+    ----------
+    target : Rewritable
+        Where chunks go.
+    bounds : tuple of int or None
+        How far the array may grow.
+    memory_nbytes : int
+        Bytes that waiting chunks may take.
+    scratch : Scratch
+        Where they wait beyond that.
+    hands_over_early : bool
+        Whether a chunk that is complete goes at once.
+    """
+
+    def __init__(
+        self,
+        target: Rewritable,
+        bounds: Bounds,
+        *,
+        memory_nbytes: int,
+        scratch: Scratch,
+        hands_over_early: bool,
+    ) -> None:
+        self._target = target
+        self._bounds = bounds
+        self._shape = target.chunk_shape
+        self._nbytes = math.prod(self._shape) * target.dtype.itemsize
+        self._memory_nbytes = memory_nbytes
+        self._scratch = scratch
+        self._is_early = hands_over_early and target.is_read_back
+        self._held: OrderedDict[Index, _Held] = OrderedDict()
+        self._places: dict[Index, int] = {}
+        self._complete: set[Index] = set()
+        self._grid = open_grid(bounds, self._shape)
+        self._handed_over = Ranges()
+        self._under_way: set[Index] = set()
+        self._landed = threading.Condition()
+
+    def grow(self, region: Region) -> None:
+        """Let the array reach as far as a part does that is to be laid."""
+        grown = tuple(
+            max(extent, part.stop) for extent, part in zip(self._target.shape, region, strict=True)
+        )
+        if grown != self._target.shape and isinstance(self._target, Growing):
+            self._target.grow(grown)
+
+    def lay(self, region: Region, elements: npt.NDArray[Any]) -> Iterator[Ready]:
+        """Lay a part over what is there, and yield the chunks that it completes."""
+        for index, in_chunk, in_region in touched(region, self._shape):
+            held = self._at(index)
+            held.chunk[in_chunk] = elements[in_region]
+            if held.covered is not None:
+                held.covered.add(in_chunk)
+                if held.covered.is_complete:
+                    self._complete.add(index)
+                    yield from self._batch()
+                else:
+                    self._complete.discard(index)
+
+    def _batch(self) -> Iterator[Ready]:
+        """Yield the chunks that are complete, once they are many enough."""
+        if len(self._complete) * self._nbytes < _BATCH_NBYTES:
+            return
+        batch = sorted(self._complete)
+        self._complete.clear()
+        for index in batch:
+            yield self._hand_over(index, self._held.pop(index).chunk)
+
+    def rest(self) -> Iterator[Ready]:
+        """Yield all chunks that wait, in the order of the grid, once nothing more comes."""
+        for index in sorted(self._held.keys() | self._places.keys()):
+            held = self._held.pop(index, None)
+            if held is not None:
+                yield self._hand_over(index, held.chunk)
+            else:
+                yield Ready(index, None, self._places[index])
+
+    def write(self, ready: Ready, workspace: Workspace) -> None:
+        """Write a chunk, cut at the end of the array; from any thread."""
+        try:
+            chunk = ready.chunk
+            if chunk is None:
+                chunk = workspace.array("patched", self._shape, self._target.dtype)
+                self._scratch.read(ready.place, chunk.reshape(-1).view(np.uint8))
+            place = box(self._target.shape, self._shape, ready.index)
+            self._target.write_chunk(ready.index, chunk[_from_corner(place)], workspace)
+        finally:
+            with self._landed:
+                self._under_way.discard(ready.index)
+                self._landed.notify_all()
+
+    def region_of(self, ready: Ready) -> Region:
+        """Return where a chunk lies."""
+        return box(self._target.shape, self._shape, ready.index)
+
+    def _hand_over(self, index: Index, chunk: npt.NDArray[Any]) -> Ready:
+        if self._is_early:
+            self._under_way.add(index)
+            self._handed_over.add(flat_index(index, self._grid))
+        return Ready(index, chunk)
+
+    def _at(self, index: Index) -> _Held:
+        """Return a chunk in memory, wherever it was."""
+        held = self._held.get(index)
+        if held is not None:
+            self._held.move_to_end(index)
+            return held
+        self._make_room()
+        held = self._held[index] = self._taken_up(index)
+        return held
+
+    def _taken_up(self, index: Index) -> _Held:
+        if self._is_early and flat_index(index, self._grid) in self._handed_over:
+            return _Held(self._read_back(index), None)
+        chunk = np.empty(self._shape, self._target.dtype)
+        if index in self._places:
+            self._scratch.read(self._places[index], chunk.reshape(-1).view(np.uint8))
+            return _Held(chunk, None)
+        chunk[...] = self._target.fill_value
+        covered = Covered(self._n_elements_of(index)) if self._is_early else None
+        return _Held(chunk, covered)
+
+    def _read_back(self, index: Index) -> npt.NDArray[Any]:
+        """Return a chunk that was handed over, once it has been written."""
+        with self._landed:
+            while index in self._under_way:
+                self._landed.wait()
+        if index in self._places:
+            chunk = np.empty(self._shape, self._target.dtype)
+            self._scratch.read(self._places[index], chunk.reshape(-1).view(np.uint8))
+            return chunk
+        chunk = np.full(self._shape, self._target.fill_value, self._target.dtype)
+        there = self._target.read_chunk(index)
+        chunk[tuple(map(slice, there.shape))] = there
+        return chunk
+
+    def _n_elements_of(self, index: Index) -> int:
+        """Return how many elements a chunk has as far as the array may reach."""
+        ends = tuple(
+            (at + 1) * step if bound is None else bound
+            for at, step, bound in zip(index, self._shape, self._bounds, strict=True)
+        )
+        return math.prod(box_shape(box(ends, self._shape, index)))
+
+    def _make_room(self) -> None:
+        """Put the chunk aside that was not touched for longest, where one more has no room."""
+        # Text lies elsewhere in memory, and has no bytes to put into a file.
+        if not self._held or is_text(self._target.dtype):
+            return
+        kept = len(self._places) * _PLACE_NBYTES
+        if kept > self._memory_nbytes:
+            msg = (
+                f"{len(self._places)} chunks of {self._shape} are touched, of which memory_limit "
+                "does not even hold where each of them lies; give larger chunks, or a larger limit"
+            )
+            raise BlockError(msg)
+        n_held = len(self._held) + 1
+        if n_held * (self._nbytes + _HELD_NBYTES) + kept <= self._memory_nbytes:
+            return
+        index, held = self._held.popitem(last=False)
+        self._complete.discard(index)
+        data = held.chunk.reshape(-1).view(np.uint8)
+        if index in self._places:
+            self._scratch.replace(self._places[index], data)
+        else:
+            self._places[index] = self._scratch.append(data)
+
+
+def _from_corner(place: Region) -> Region:
+    return tuple(map(slice, box_shape(place)))
