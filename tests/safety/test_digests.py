@@ -41,7 +41,7 @@ def test_a_flipped_bit_shows(data, bit):
 def test_what_was_noted_last_counts(notes):
     """As in a dict; what is dropped comes back only when it is noted again."""
     noted = Noted()
-    known = {chunk: digest for chunk, digest in notes if digest is not None}
+    known = {chunk: digest for chunk, digest in dict(notes).items() if digest is not None}
     for chunk, digest in notes:
         noted.note(chunk, digest)
     table = Table(facts={}, rows=noted.rows(), of=PAYLOADS)
