@@ -66,6 +66,22 @@ def open_grid(bounds: Sequence[int | None], step: Shape) -> Shape:
     return tuple(each if count is None else count for count in closed)
 
 
+def check_numbered(shape: Shape, step: Shape, grid: Shape) -> None:
+    """Refuse extents with more chunks than a grid has numbers for.
+
+    Raises
+    ------
+    OptionError
+        Naming the extents.
+    """
+    if any(n > count for n, count in zip(grid_shape(shape, step), grid, strict=True)):
+        msg = (
+            f"shape {shape} has more chunks of {step} than the {grid} that can be numbered; give "
+            "larger chunks, or a maxshape that bounds some axes"
+        )
+        raise OptionError(msg)
+
+
 def box(shape: Shape, step: Shape, index: Sequence[int]) -> Region:
     """Return one box of the grid, cut at the array's end.
 

@@ -173,7 +173,7 @@ def recognise(data: Any) -> Input:
         return _from_wrapper(data)
     pieces = _pieces_in(data)
     if pieces is not None:
-        return _from_pieces(pieces)
+        return from_pieces(pieces)
     if is_dask_collection(data):
         return _from_dask(as_dask_array(data))
     if isinstance(data, Mapping):
@@ -201,7 +201,7 @@ def _pieces_in(data: Any) -> Pieces | None:
     return IteratorPieces(data) if is_iterator(data) and not is_indexed(data) else None
 
 
-def _from_pieces(pieces: Pieces) -> Input:
+def from_pieces(pieces: Pieces) -> Input:
     """Return parts as they come, planned for as far as the array may grow."""
     settings: dict[str, Any] = {}
     fill_value = pieces.fill_value if isinstance(pieces, Blocks) else 0

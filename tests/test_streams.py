@@ -300,13 +300,13 @@ class TestErrors:
         assert read(path).shape == (3,)
 
     def test_what_does_not_go_with_it(self, path):
-        with pytest.raises(OptionError, match="resume=True: a stream comes once"):
+        with pytest.raises(OptionError, match="resume=True: a stream or iterator comes once"):
             write(lazyio.Stream([1]), path, resume=True)
         write(np.arange(3), path)
-        with pytest.raises(OptionError, match="an array of its own"):
-            write(lazyio.Stream([1]), path, append_dim=0)
+        with pytest.raises(OptionError, match="says itself where it goes"):
+            write(lazyio.Stream([1]), path, region=slice(0, 1))
         if path.suffix == ".h5":
-            with pytest.raises(OptionError, match="a stream comes in chunks"):
+            with pytest.raises(OptionError, match="stored in chunks"):
                 write(lazyio.Stream([1]), path, "y", chunks=None)
             write(lazyio.Stream([1], expected_length=10**12), path, "long")
             with pytest.raises(TargetError, match="maxshape"):

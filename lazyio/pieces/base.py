@@ -26,6 +26,10 @@ class Pieces(Protocol):
         """How far it may grow as parts come, ``None`` without bound."""
 
     @property
+    def old_shape(self) -> Shape | None:
+        """Extents in which there may be something already, ``None`` in an array of its own."""
+
+    @property
     def chunk_shape(self) -> Shape | None:
         """Chunks that suit its parts, where it knows."""
 

@@ -53,6 +53,7 @@ class Blocks:
     """
 
     is_in_order = False
+    old_shape: Shape | None = None
 
     def __init__(
         self,

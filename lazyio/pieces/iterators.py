@@ -41,6 +41,7 @@ class IteratorPieces:
     """
 
     is_in_order = True
+    old_shape: Shape | None = None
 
     def __init__(self, iterator: Any) -> None:
         self._name = f"the {type(iterator).__name__}"

@@ -31,6 +31,7 @@ class SparsePieces:
     """
 
     is_in_order = True
+    old_shape: Shape | None = None
 
     def __init__(self, matrix: Any) -> None:
         if len(matrix.shape) != 2:

@@ -18,15 +18,18 @@ import numpy.typing as npt
 from lazyio.codecs.workspace import Workspace
 from lazyio.elements import is_text
 from lazyio.errors import BlockError
-from lazyio.grid import Bounds, Region, box, box_shape, flat_index, open_grid, touched
+from lazyio.grid import Bounds, Region, box, box_shape, flat_index, n_along, touched
 from lazyio.run.covered import Covered, Ranges
 from lazyio.run.scratch import Scratch
+from lazyio.spec import Shape
 from lazyio.targets.base import Growing, Rewritable
 
 Index = tuple[int, ...]
 
 _HELD_NBYTES, _PLACE_NBYTES = 900, 240
 """What Python keeps for a chunk in memory beside its elements, and for one in scratch."""
+_UNBOUND = 2**62
+"""Chunks along an axis without end."""
 _BATCH_NBYTES = 2**20
 """Of complete chunks that go together: tiny ones in order, so that HDF5's index is filled well."""
 
@@ -67,6 +70,8 @@ class Patchwork:
         Where they wait beyond that.
     hands_over_early : bool
         Whether a chunk that is complete goes at once.
+    old_shape : tuple of int, optional
+        Extents in which there may be something already, which is kept.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Patchwork:
         memory_nbytes: int,
         scratch: Scratch,
         hands_over_early: bool,
+        old_shape: Shape | None = None,
     ) -> None:
         self._target = target
         self._bounds = bounds
@@ -88,7 +94,7 @@ class Patchwork:
         self._held: OrderedDict[Index, _Held] = OrderedDict()
         self._places: dict[Index, int] = {}
         self._complete: set[Index] = set()
-        self._grid = open_grid(bounds, self._shape)
+        self._old_shape = old_shape or (0,) * len(self._shape)
         self._handed_over = Ranges()
         self._under_way: set[Index] = set()
         self._landed = threading.Condition()
@@ -153,7 +159,7 @@ class Patchwork:
     def _hand_over(self, index: Index, chunk: npt.NDArray[Any]) -> Ready:
         if self._is_early:
             self._under_way.add(index)
-            self._handed_over.add(flat_index(index, self._grid))
+            self._handed_over.add(self._number(index))
         return Ready(index, chunk)
 
     def _at(self, index: Index) -> _Held:
@@ -167,7 +173,7 @@ class Patchwork:
         return held
 
     def _taken_up(self, index: Index) -> _Held:
-        if self._is_early and flat_index(index, self._grid) in self._handed_over:
+        if self._is_early and self._number(index) in self._handed_over:
             return _Held(self._read_back(index), None)
         chunk = np.empty(self._shape, self._target.dtype)
         if index in self._places:
@@ -175,7 +181,23 @@ class Patchwork:
             return _Held(chunk, None)
         chunk[...] = self._target.fill_value
         covered = Covered(self._n_elements_of(index)) if self._is_early else None
+        old = tuple(
+            slice(0, max(0, min(step, extent - at * step)))
+            for at, step, extent in zip(index, self._shape, self._old_shape, strict=True)
+        )
+        if all(part.stop for part in old):
+            chunk[old] = self._target.read_chunk(index)[old]
+            if covered is not None and old != tuple(map(slice, (0,) * len(old), self._shape)):
+                covered.add(old)
         return _Held(chunk, covered)
+
+    def _number(self, index: Index) -> int:
+        """Return a number for a chunk, those along the last axes one after another."""
+        grid = tuple(
+            _UNBOUND if bound is None else n_along(bound, step)
+            for bound, step in zip(self._bounds, self._shape, strict=True)
+        )
+        return flat_index(index, grid)
 
     def _read_back(self, index: Index) -> npt.NDArray[Any]:
         """Return a chunk that was handed over, once it has been written."""

@@ -339,6 +339,7 @@ def _from_pieces(part: _Part) -> Iterator[_Due]:
         memory_nbytes=part.job.plan.gather_nbytes,
         scratch=part.scratch,
         hands_over_early=pieces.is_in_order,
+        old_shape=pieces.old_shape,
     )
 
     def write(ready: Ready, workspace: Workspace) -> None:

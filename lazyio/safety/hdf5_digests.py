@@ -117,12 +117,24 @@ class Known:
         grid = grid_shape(dataset.shape, piece_shape(dataset))
         return cls(table=table, facts=facts_of(dataset), grid=grid)
 
-    def renew(self, dataset: h5py.Dataset, noted: Noted, head: Mapping[str, str]) -> None:
-        """Store digests of a dataset of which a part has been written, where it had any."""
+    def renew(
+        self,
+        dataset: h5py.Dataset,
+        noted: Noted,
+        head: Mapping[str, str],
+        *,
+        grid: Shape | None = None,
+    ) -> None:
+        """Store digests of a dataset of which a part has been written, where it had any.
+
+        ``grid`` is that by which the part was numbered, if not by the dataset's own.
+        """
         if self.table is None:
             return
-        grid = grid_shape(dataset.shape, piece_shape(dataset))
-        now = table_of(dataset, noted.rows(renumbered(self.table.rows, self.grid, grid)))
+        own = grid_shape(dataset.shape, piece_shape(dataset))
+        numbered = grid or own
+        rows = noted.rows(renumbered(self.table.rows, self.grid, numbered))
+        now = table_of(dataset, renumbered(rows, numbered, own))
         store(dataset.file, dataset.name, self.table.renewed(self.facts, now, head))
 
 

@@ -86,11 +86,17 @@ class Known:
         table = load_or_none(folder)
         return cls(name=name, table=table, facts=facts_of(folder, name), grid=grid_of(array))
 
-    def renew(self, folder: Path, array: Any, noted: Noted, head: Mapping[str, str]) -> None:
-        """Store digests of an array of which a part has been written, where it had any."""
+    def renew(
+        self, folder: Path, array: Any, noted: Noted, head: Mapping[str, str], *, grid: Shape
+    ) -> None:
+        """Store digests of an array of which a part has been written, where it had any.
+
+        ``grid`` is that by which the part was numbered.
+        """
         if self.table is None:
             return
-        rows = noted.rows(renumbered(self.table.rows, self.grid, grid_of(array)))
+        rows = noted.rows(renumbered(self.table.rows, self.grid, grid))
+        rows = renumbered(rows, grid, grid_of(array))
         now = Table(facts=facts_of(folder, self.name), rows=rows, of=PAYLOADS)
         store(folder, self.table.renewed(self.facts, now, head))
 

@@ -36,6 +36,7 @@ from lazyio.grid import (
     Region,
     box,
     box_shape,
+    check_numbered,
     flat_index,
     format_region,
     grid_shape,
@@ -122,9 +123,10 @@ class Hdf5Target:
         """Raises what libhdf5 was not told of, after it has written elements."""
         self.keeping: Keeping | None = None
         """Chunks that are there from a run that was killed, and the journal."""
-        self._grid = grid_shape(self.shape, chunk_shape)
+        self.grid: Shape = grid_shape(self.shape, chunk_shape)
         if bounds is not None:
-            self._grid = open_grid(bounds, chunk_shape)
+            self.grid = open_grid(bounds, chunk_shape)
+        """By which chunks are numbered."""
         # What libhdf5 has encoded: the digests are those of what it made of that.
         self._to_read_back: set[int] = set()
 
@@ -147,7 +149,7 @@ class Hdf5Target:
 
     def corner_of(self, chunk: int) -> Shape:
         """Return where a chunk begins, from its position in the grid."""
-        return tuple(map(operator.mul, index_at(chunk, self._grid), self.chunk_shape))
+        return tuple(map(operator.mul, index_at(chunk, self.grid), self.chunk_shape))
 
     def write_chunk(
         self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace
@@ -177,7 +179,7 @@ class Hdf5Target:
             with disk_errors(self._folder):
                 self.check()
         if self._noted is not None:
-            self._noted.note(flat_index(index, self._grid), digest_of(payload, seed=mask))
+            self._noted.note(flat_index(index, self.grid), digest_of(payload, seed=mask))
         self._count(len(payload))
 
     def _put(self, index: Sequence[int], corner: Shape, payload: Payload, mask: int) -> None:
@@ -185,7 +187,7 @@ class Hdf5Target:
         keeping, payloads = self.keeping, self.payloads
         if keeping is None or payloads is None:
             return
-        chunk, nbytes = flat_index(index, self._grid), len(payload)
+        chunk, nbytes = flat_index(index, self.grid), len(payload)
         digest = digest_of(payload, seed=mask)
         if keeping.has(chunk, digest):
             return
@@ -219,7 +221,7 @@ class Hdf5Target:
     def _pieces_in(self, index: Sequence[int], region: Region) -> set[int]:
         """Return what has digests of its own in a chunk that libhdf5 has encoded."""
         if self._dataset.chunks == self.chunk_shape:
-            return {flat_index(index, self._grid)}
+            return {flat_index(index, self.grid)}
         return pieces_in(self._dataset, region)
 
     def grow(self, shape: Shape) -> None:
@@ -239,18 +241,19 @@ class Hdf5Target:
                 f"{self._dataset.maxshape}: {error}; give maxshape= with room for all of it"
             )
             raise TargetError(errno.EINVAL, msg) from error
+        check_numbered(shape, self.chunk_shape, self.grid)
         self.shape = shape
 
     def rows(self, noted: Noted) -> Rows:
         """Return the digests that were noted, chunks numbered as the dataset is now."""
-        return renumbered(noted.rows(), self._grid, grid_shape(self.shape, self.chunk_shape))
+        return renumbered(noted.rows(), self.grid, grid_shape(self.shape, self.chunk_shape))
 
     def _put_waiting(self) -> None:
         """Put the payloads into the file that have waited beside it."""
         if self.payloads is None or self.keeping is None:
             return
         for record, payload in self.payloads.waiting(self.keeping):
-            index = index_at(record.chunk, self._grid)
+            index = index_at(record.chunk, self.grid)
             if self._encoder is not None:
                 self._write_direct_chunk(self.corner_of(record.chunk), payload, record.mask)
                 continue
@@ -282,8 +285,8 @@ class Hdf5Target:
                 grid = grid_shape(self.shape, self.chunk_shape)
                 for piece in sorted(self._to_read_back):
                     number = piece
-                    if grid != self._grid:
-                        number = flat_index(index_at(piece, self._grid), grid)
+                    if grid != self.grid:
+                        number = flat_index(index_at(piece, self.grid), grid)
                     self._noted.note(piece, digest_of_piece(self._dataset, number))
             kept = 0
             if self.keeping is not None:

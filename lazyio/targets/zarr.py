@@ -26,7 +26,16 @@ from lazyio.codecs.workspace import Bytes, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of
 from lazyio.elements import is_text
 from lazyio.errors import OptionError, TargetError, TargetExistsError, UnsupportedDtypeError
-from lazyio.grid import Bounds, Region, box, flat_index, grid_shape, index_at, open_grid
+from lazyio.grid import (
+    Bounds,
+    Region,
+    box,
+    check_numbered,
+    flat_index,
+    grid_shape,
+    index_at,
+    open_grid,
+)
 from lazyio.safety.digests import Hash, Noted, Rows, renumbered
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
@@ -117,9 +126,10 @@ class ZarrTarget:
         self._noted = noted
         self.keeping: Keeping | None = None
         """Chunks that are there from a run that was killed, and the journal."""
-        self._grid = grid_shape(self.shape, self.chunk_shape)
+        self.grid: Shape = grid_shape(self.shape, self.chunk_shape)
         if bounds is not None:
-            self._grid = open_grid(bounds, self.chunk_shape)
+            self.grid = open_grid(bounds, self.chunk_shape)
+        """By which chunks are numbered."""
 
     @property
     def engine(self) -> str:
@@ -169,12 +179,13 @@ class ZarrTarget:
 
     def grow(self, shape: Shape) -> None:
         """Take chunks within these extents from now on; what readers look at is told at the end."""
+        check_numbered(shape, self.chunk_shape, self.grid)
         self.shape = shape
         self._array = with_shape(self._array, shape)
 
     def rows(self, noted: Noted) -> Rows:
         """Return the digests that were noted, chunks numbered as the array is now."""
-        return renumbered(noted.rows(), self._grid, grid_shape(self.shape, self.chunk_shape))
+        return renumbered(noted.rows(), self.grid, grid_shape(self.shape, self.chunk_shape))
 
     @property
     def is_read_back(self) -> bool:
@@ -193,7 +204,7 @@ class ZarrTarget:
 
     def is_whole(self, record: Record) -> bool:
         """Return whether an object is there as its record says, or not there if that says so."""
-        name = self._name(index_at(record.chunk, self._grid))
+        name = self._name(index_at(record.chunk, self.grid))
         try:
             return bool(record.nbytes) and digest_of_file(name) == record.digest
         except FileNotFoundError:
@@ -227,7 +238,7 @@ class ZarrTarget:
         return self.keeping.has(self.keeping.number(index), hash_.value if nbytes else 0)
 
     def _note(self, index: Sequence[int], digest: int | None, nbytes: int = 0) -> None:
-        chunk = flat_index(index, self._grid)
+        chunk = flat_index(index, self.grid)
         if self._noted is not None:
             self._noted.note(chunk, digest)
         if self.keeping is not None:

@@ -21,9 +21,9 @@ from lazyio.planning import Facts, Plan, solve
 from lazyio.planning.budget import ENCODE_COPIES
 from lazyio.planning.facts import Wishes
 from lazyio.planning.growing import extents_asked, with_chunks
+from lazyio.planning.plan import Advice
 from lazyio.planning.scattered import in_units
 from lazyio.planning.slabs import in_slabs
-from lazyio.planning.plan import Advice
 from lazyio.planning.window import within
 from lazyio.run.write import Job
 from lazyio.safety.keeping import Keeping

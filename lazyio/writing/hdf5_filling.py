@@ -102,6 +102,8 @@ class Made:
         arranged = self.item.arranged
         if self.target is None:
             return Outcome(key=arranged.key, plan=arranged.plan, engine="link")
+        if arranged.given.pieces is not None:
+            grow_dimensions(self.dataset)
         return outcome_of(arranged.key, self.to_job(), self.target.chunk_shape)
 
 
@@ -243,11 +245,20 @@ def in_part(
             dataset.resize(tuple(map(max, dataset.shape, window.shape)))
         grow_dimensions(dataset)
     chunk_shape = dataset.chunks or arranged.plan.chunk_shape
-    fitted = in_window(arranged, window.region)
     noted = running.noted(window.shape, chunk_shape)
-    target = Hdf5Target(dataset, chunk_shape, folder=path.parent, noted=noted, old=old)
-    item = Hdf5Item(arranged=fitted, options=Hdf5Options())
-    return Made(item=item, dataset=dataset, target=target, window=window.region, noted=noted)
+    target = Hdf5Target(
+        dataset,
+        chunk_shape,
+        folder=path.parent,
+        noted=noted,
+        bounds=arranged.bounds,
+        old=old,
+    )
+    region = None
+    if arranged.bounds is None:
+        arranged, region = in_window(arranged, window.region), window.region
+    item = Hdf5Item(arranged=arranged, options=Hdf5Options())
+    return Made(item=item, dataset=dataset, target=target, window=region, noted=noted)
 
 
 def check_seen(dataset: h5py.Dataset, seen: Shape) -> None:

@@ -135,7 +135,9 @@ def _finish_part(part: Made, known: Known, head: Mapping[str, str]) -> Outcome:
     if part.noted is None:
         forget(part.dataset.file, part.dataset.name)
     else:
-        known.renew(part.dataset, part.noted, head)
+        grows = part.item.arranged.bounds is not None and part.target is not None
+        grid = part.target.grid if grows and part.target is not None else None
+        known.renew(part.dataset, part.noted, head, grid=grid)
     return outcome
 
 

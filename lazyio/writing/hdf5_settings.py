@@ -29,6 +29,7 @@ from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded, in_whol
 from lazyio.writing.existing import Asked
 from lazyio.writing.hdf5_existing import described, form_of, refuse_misfit, room_in
 from lazyio.writing.hdf5_filling import Hdf5Item
+from lazyio.writing.onto import onto
 from lazyio.writing.windows import Window, window_for
 
 _CACHE_NBYTES = 2**20
@@ -216,11 +217,14 @@ def part_of(
     OptionError
         Listing everything in which the dataset differs, or when the part is none.
     """
-    settings = settings.completed(given.settings)
-    settings.check()
     name = f"dataset {dataset.name!r}"
     room = room_in(dataset, name)
-    window = window_for(room, given.shape, region, append_dim)
+    if given.comes_once:
+        given, window = onto(given, room, region, append_dim)
+    else:
+        window = window_for(room, given.shape, region, append_dim)
+    settings = settings.completed(given.settings)
+    settings.check()
     dtype, form = form_of(dataset)
     refuse_misfit(dataset, name, form, _asked(settings, dataset, form), given)
     given = expanded(given, window.new_axes)
@@ -237,7 +241,7 @@ def part_of(
         make,
         chunk_shape,
         # A chunk at the rim is read, and its compressed form with it.
-        n_copies=2 if is_cut else 0,
+        n_copies=2 if is_cut or given.comes_once else 0,
         workers_fixed=settings.workers is not None,
     )
     return arranged, window

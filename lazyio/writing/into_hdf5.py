@@ -37,7 +37,6 @@ from lazyio.writing.several import (
     only_item,
     refuse_clashes,
     refuse_for_streams,
-    refuse_stream_in_part,
     sharing_memory,
 )
 
@@ -292,7 +291,7 @@ class _Call:
             msg = f"{what} is for whole datasets, and this is a part of one; leave it out"
             raise OptionError(msg)
         given = only_item(data)
-        refuse_stream_in_part(given)
+        refuse_for_streams([given], resume=self.running.resume)
         self._refuse_for_handle()
         where = {"region": region, "append_dim": append_dim}
         if isinstance(self.path, (h5py.Dataset, h5py.Group)):

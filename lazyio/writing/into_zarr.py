@@ -36,7 +36,6 @@ from lazyio.writing.several import (
     only_item,
     refuse_clashes,
     refuse_for_streams,
-    refuse_stream_in_part,
     sharing_memory,
 )
 from lazyio.writing.zarr_existing import existing_array, part_of_array
@@ -250,7 +249,7 @@ class _Call:
             msg = f"mode={self.mode!r} is for new arrays, and this one is there; leave it out"
             raise OptionError(msg)
         given = only_item(data)
-        refuse_stream_in_part(given)
+        refuse_for_streams([given], resume=self.running.resume)
         array = self._existing()
         arranged, window = part_of_array(
             array, self.path, given, self.settings, region=region, append_dim=append_dim

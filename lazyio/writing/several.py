@@ -78,19 +78,6 @@ def refuse_for_streams(several: Sequence[Input], *, resume: bool) -> None:
         raise OptionError(msg)
 
 
-def refuse_stream_in_part(given: Input) -> None:
-    """Refuse to write a stream into a part of an array, which has its extents.
-
-    Raises
-    ------
-    OptionError
-        Saying what to do instead.
-    """
-    if given.comes_once:
-        msg = "a stream makes an array of its own, and no part of one; write it under a new key"
-        raise OptionError(msg)
-
-
 def refuse_clashes(keys: Sequence[str]) -> None:
     """Refuse arrays of which one would lie at the key of another, or below it.
 

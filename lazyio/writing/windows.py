@@ -128,7 +128,7 @@ def window_behind(append_dim: Any, room: Room, data_shape: Shape) -> Window:
     >>> window_behind("time", room, (5, 10)).region
     (slice(8, 13, None), slice(0, 10, None))
     """
-    axis = _axis(append_dim, room)
+    axis = axis_of(append_dim, room)
     others = [extent for at, extent in enumerate(room.shape) if at != axis]
     if len(data_shape) != len(room.shape) or others != [
         extent for at, extent in enumerate(data_shape) if at != axis
@@ -147,7 +147,14 @@ def window_behind(append_dim: Any, room: Room, data_shape: Shape) -> Window:
     return Window(region=found, shape=grown)
 
 
-def _axis(append_dim: Any, room: Room) -> int:
+def axis_of(append_dim: Any, room: Room) -> int:
+    """Return the axis that is meant by its number or name.
+
+    Raises
+    ------
+    OptionError
+        When there is none.
+    """
     if isinstance(append_dim, str) and append_dim in room.dims:
         return room.dims.index(append_dim)
     ndim = len(room.shape)

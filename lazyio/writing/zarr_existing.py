@@ -16,6 +16,7 @@ from lazyio.planning.wishes import chunk_wishes
 from lazyio.targets.zarr import codecs_of
 from lazyio.writing.arrange import Arranged, arrange, expanded, in_whole_chunks
 from lazyio.writing.existing import Asked, Existing, refuse_differences
+from lazyio.writing.onto import onto
 from lazyio.writing.windows import Room, Window, window_for
 from lazyio.writing.zarr_settings import (
     V2_DIMS,
@@ -72,11 +73,14 @@ def part_of_array(
     OptionError
         Listing everything in which the array differs, or when the part is none.
     """
-    settings = settings.completed(given.settings)
-    settings.check()
     name = f"array {array.store_path}"
     room = _room_in(array, name)
-    window = window_for(room, given.shape, region, append_dim)
+    if given.comes_once:
+        given, window = onto(given, room, region, append_dim)
+    else:
+        window = window_for(room, given.shape, region, append_dim)
+    settings = settings.completed(given.settings)
+    settings.check()
     form = _fitted_to(array, name, settings, given)
     given = expanded(given, window.new_axes)
     # What is written whole, be it a chunk or a shard.
@@ -91,7 +95,7 @@ def part_of_array(
         make,
         unit,
         # A chunk at the rim is read, and its compressed form with it.
-        n_copies=2 if cuts_chunks(window.region, window.shape, unit) else 0,
+        n_copies=2 if given.comes_once or cuts_chunks(window.region, window.shape, unit) else 0,
         workers_fixed=settings.workers is not None,
     )
     plan = arranged.plan

@@ -95,10 +95,11 @@ class PartOfStore:
                 advice += keep(work, [part], stack)
             ran = self.running.write([part.to_job()], work.scratch, work.unsure)
             outcome = part.finish()
+            part.tell_shape()
             if part.noted is None:
                 forget(work.built)
             else:
-                known.renew(work.built, part.array, part.noted, head)
+                known.renew(work.built, part.array, part.noted, head, grid=part.target.grid)
             publish_arrays([work], self.root, [self.name], array.metadata.zarr_format)
         return report_on(str(self.root), [outcome], ran=ran, began=began, advice=advice)
 
@@ -151,7 +152,8 @@ class PartOfArray:
             part = _in_part(self.array, self)
             ran = self.running.for_handle().write([part.to_job()], scratch)
             outcome = part.finish()
-        if self.window.shape != self.seen:
+            part.tell_shape()
+        if part.target.shape != self.seen:
             renew_consolidated(self.array.store, self.array.path)
         advice = (*self.running.advice, OPEN_HANDLE)
         name = node_name(self.array.store, self.array.path)
@@ -174,9 +176,14 @@ def _in_part(array: Any, order: PartOfStore | PartOfArray, noted: Noted | None =
         keeps_empty = array.config.write_empty_chunks
     elif keeps_empty != array.config.write_empty_chunks:
         array = array.with_config({"write_empty_chunks": keeps_empty})
-    target = ZarrTarget(array, keeps_empty=keeps_empty, replaces=True, noted=noted)
-    fitted = in_window(order.arranged, window.region)
-    return Made(arranged=fitted, array=array, target=target, window=window.region, noted=noted)
+    arranged = order.arranged
+    target = ZarrTarget(
+        array, keeps_empty=keeps_empty, replaces=True, noted=noted, bounds=arranged.bounds
+    )
+    region = None
+    if arranged.bounds is None:
+        arranged, region = in_window(arranged, window.region), window.region
+    return Made(arranged=arranged, array=array, target=target, window=region, noted=noted)
 
 
 def _link_tree(source: Path, copy: Path) -> None:

@@ -1,0 +1,84 @@
+"""Pieces that go into an array which is there already."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from lazyio.grid import Bounds
+from lazyio.pieces.base import Pieces
+from lazyio.pieces.selections import Part
+from lazyio.pieces.stream import Stream
+from lazyio.spec import Shape
+
+
+class Placed:
+    """Pieces that say themselves where in an array they go.
+
+    Parameters
+    ----------
+    pieces : Pieces
+        As they come.
+    shape, bounds : tuple of int
+        Extents of the array, and how far it may grow.
+    """
+
+    def __init__(self, pieces: Pieces, shape: Shape, bounds: Bounds) -> None:
+        self._pieces = pieces
+        self.old_shape: Shape | None = shape
+        self.shape = shape
+        self.max_shape = bounds
+        self.dtype: np.dtype[Any] = pieces.dtype
+        self.is_in_order = pieces.is_in_order
+
+    @property
+    def chunk_shape(self) -> Shape | None:
+        """Those that are there already; nothing else suits them."""
+        return None
+
+    def take(self, chunk_shape: Shape) -> Iterator[Part]:
+        """Yield regions with their elements; see :class:`~lazyio.pieces.base.Pieces`."""
+        return self._pieces.take(chunk_shape)
+
+
+class Appended:
+    """A stream whose elements go behind those of an array.
+
+    Parameters
+    ----------
+    stream : Stream
+        Taken once.
+    shape, bounds : tuple of int
+        Extents of the array, and how far it may grow.
+    """
+
+    is_in_order = True
+
+    def __init__(self, stream: Stream, shape: Shape, bounds: Bounds) -> None:
+        self._stream = stream
+        self.old_shape: Shape | None = shape
+        self.shape = shape
+        self.max_shape = bounds
+        self.dtype: np.dtype[Any] = stream.dtype
+
+    @property
+    def chunk_shape(self) -> Shape | None:
+        """Those that are there already; nothing else suits them."""
+        return None
+
+    def take(self, _chunk_shape: Shape) -> Iterator[Part]:
+        """Yield regions with their elements; see :class:`~lazyio.pieces.base.Pieces`."""
+        axis = self._stream.axis
+        at = self.shape[axis]
+        for elements in self._stream.take():
+            n_elements = 1 if elements is None else len(elements)
+            region = [slice(0, extent) for extent in self.shape]
+            region[axis] = slice(at, at + n_elements)
+            at += n_elements
+            if elements is None:
+                # Nothing is there, but the array reaches over it.
+                region[axis] = slice(at, at)
+                empty = tuple(part.stop - part.start for part in region)
+                yield tuple(region), np.empty(empty, self.dtype)
+            else:
+                yield tuple(region), np.moveaxis(elements, 0, axis)
