@@ -3,9 +3,11 @@
 import sys
 
 from benchmarks import chunks, comparison, memory, planning, reads
+from benchmarks.arrivals import compare as arrivals
 from benchmarks.soak import cost, flips, kills, peers, states
 
 _COMMANDS = {
+    "arrivals": arrivals.main,
     "planning": planning.main,
     "reads": reads.main,
     "chunks": chunks.main,
