@@ -1,0 +1,41 @@
+"""A matrix of 8 TB of which less than a megabyte is there, as PyNWB's tutorial has it.
+
+Blocks come in any order. Each chunk that they touch is encoded once, and the
+others are not stored; reading a region visits only what is there.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+import lazyio
+
+edge, n_blocks, step = 1_000_000, 1000, 10
+
+
+def blocks() -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+    """Yield random blocks at random places."""
+    rng = np.random.default_rng(0)
+    for _ in range(n_blocks):
+        top, left = (int(at) * step for at in rng.integers(0, edge // step, 2))
+        yield np.s_[top : top + step, left : left + step], rng.random((step, step))
+
+
+for chunks, compression in (((10, 10), None), ((100, 100), None), ((100, 100), "gzip")):
+    report = lazyio.to_hdf5(
+        lazyio.Blocks(blocks(), (edge, edge), "float64"),
+        "sparse.h5",
+        "matrix",
+        mode="w",
+        chunks=chunks,
+        compression=compression,
+    )
+    megabytes = Path("sparse.h5").stat().st_size / 1e6
+    print(f"chunks {chunks}, {compression}: {report.n_chunks} chunks, {megabytes:.2f} MB")
+
+print(f"\n{report.plan}\n")
+x = lazyio.open("sparse.h5", "matrix")
+print(
+    f"{x.nbytes / 1e12:.0f} TB; in the first 20 000 rows: {x[:20_000].any(axis=1).sum().compute()}"
+)
