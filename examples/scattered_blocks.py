@@ -34,7 +34,7 @@ for chunks, compression in (((10, 10), None), ((100, 100), None), ((100, 100), "
     megabytes = Path("sparse.h5").stat().st_size / 1e6
     print(f"chunks {chunks}, {compression}: {report.n_chunks} chunks, {megabytes:.2f} MB")
 
-print(f"\n{report.plan}\n")
+print(f"\n{report.plan}\n\n{report}\n")
 x = lazyio.open("sparse.h5", "matrix")
 print(
     f"{x.nbytes / 1e12:.0f} TB; in the first 20 000 rows: {x[:20_000].any(axis=1).sum().compute()}"

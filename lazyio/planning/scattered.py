@@ -9,6 +9,7 @@ from lazyio.planning.plan import Plan
 from lazyio.sizes import format_size
 from lazyio.spec import Shape
 
+_REASON = "each chunk is put together in memory, or in scratch, and stored if any part of it comes"
 _LEAST_CHUNKS = 2
 """That wait at least: one that is laid over, and one on its way to scratch."""
 
@@ -57,6 +58,7 @@ def in_units(plan: Plan, itemsize: int, *, workers_fixed: bool = False) -> Plan:
         workers=workers,
         gather_nbytes=(limit - peak) * 8 // 9,
         peak_nbytes=limit,
+        reasons=(*plan.reasons[:1], _REASON),
         read_shape=None,
         n_reads=None,
         edges=None,
