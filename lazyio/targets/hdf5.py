@@ -87,6 +87,8 @@ class Hdf5Target:
     old : callable, optional
         From a region to its elements as they were, where the dataset itself
         cannot be asked while it is written.
+    put : callable, optional
+        Takes corner, payload and mask of a chunk, where libhdf5 is not to write it.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Hdf5Target:
         noted: Noted | None = None,
         grows_along: int | None = None,
         old: Callable[[Region], npt.NDArray[Any]] | None = None,
+        put: Callable[[Shape, Payload, int], object] | None = None,
     ) -> None:
         self.shape: Shape = tuple(map(int, dataset.shape))
         self.chunk_shape = chunk_shape
@@ -109,7 +112,7 @@ class Hdf5Target:
         self._stored_nbytes = 0
         self._filters = filters_of(dataset)
         self._encoder = self._find_encoder()
-        self._write_direct_chunk = dataset.id.write_direct_chunk
+        self._write_direct_chunk = put or dataset.id.write_direct_chunk
         self._noted = noted
         self.payloads: Payloads | None = None
         """Takes the chunks of a job that can be gone on with; else they go into the file at once.
