@@ -15,6 +15,7 @@ from lazyio.opening.reading import (
 from lazyio.pieces.stream import Stream
 from lazyio.planner import plan
 from lazyio.planning import Plan
+from lazyio.pushing.writer import writer
 from lazyio.run.report import WriteReport
 from lazyio.sources.base import Source
 from lazyio.verifying.findings import VerifyReport
@@ -45,4 +46,5 @@ __all__ = [
     "to_hdf5",
     "to_zarr",
     "verify",
+    "writer",
 ]

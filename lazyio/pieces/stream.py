@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.elements import TEXT, is_text
+from lazyio.elements import TEXT
 from lazyio.errors import BlockError, OptionError
+from lazyio.pieces.casting import without_loss
 from lazyio.spec import Shape, as_dtype, is_integer
 
 _ENDED = object()
@@ -268,7 +269,7 @@ class Stream:
             found = np.asarray(item)
             # Python's numbers have no dtype of their own; one that was asked for may be rounded to.
             is_lenient = self._given_dtype is not None or not hasattr(item, "dtype")
-            cast = _cast(found, dtype, is_lenient=is_lenient)
+            cast = without_loss(found, dtype, is_lenient=is_lenient)
         except Exception as error:
             msg = f"item {number} of the stream is no array of {dtype}: {error}"
             raise BlockError(msg) from error
@@ -282,36 +283,3 @@ class Stream:
             )
             raise BlockError(msg)
         return cast
-
-
-def _cast(
-    found: npt.NDArray[Any], dtype: np.dtype[Any], *, is_lenient: bool
-) -> npt.NDArray[Any] | None:
-    """Return elements as another dtype, ``None`` where that would change them."""
-    if found.dtype == dtype:
-        return found
-    if is_text(dtype) and found.dtype.kind in "UT":
-        return found.astype(dtype)
-    if dtype.names != found.dtype.names:
-        return None  # numpy would go by the order of fields.
-    is_safe = np.can_cast(found.dtype, dtype, "safe")
-    is_number = dtype.kind in "biufc" and found.dtype.kind in "biufc"
-    if not is_safe and not (is_lenient and is_number and _is_no_narrower(found.dtype, dtype)):
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        cast = found.astype(dtype)
-    if dtype.kind in "mM" and bool(((cast.astype(found.dtype) != found) & ~np.isnat(found)).any()):
-        return None  # Safe for numpy is also what lies outside of a finer unit's reach.
-    return cast if is_safe or _is_close(found, cast) else None
-
-
-def _is_no_narrower(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
-    """Return whether a dtype has all parts of another: complex numbers have two."""
-    return other.kind == "c" or one.kind != "c"
-
-
-def _is_close(found: npt.NDArray[Any], cast: npt.NDArray[Any]) -> bool:
-    """Return whether a cast has only rounded: integers are the same, what was finite still is."""
-    if cast.dtype.kind in "biu":
-        return bool((cast == found).all())
-    return bool((np.isfinite(cast) == np.isfinite(found)).all())

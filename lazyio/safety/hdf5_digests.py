@@ -27,6 +27,7 @@ from lazyio.safety.digests import (
     Table,
     digest_of,
     digest_of_value,
+    merged,
     renumbered,
 )
 from lazyio.spec import Shape
@@ -117,12 +118,33 @@ class Known:
         grid = grid_shape(dataset.shape, piece_shape(dataset))
         return cls(table=table, facts=facts_of(dataset), grid=grid)
 
+    def rows_in(self, dataset: h5py.Dataset) -> Rows:
+        """Return the rows that there were, with the positions that pieces have now."""
+        if self.table is None:
+            return np.empty((0, 3), np.uint64)
+        return renumbered(
+            self.table.rows, self.grid, grid_shape(dataset.shape, piece_shape(dataset))
+        )
+
+    def grow(self, dataset: h5py.Dataset, rows: Rows) -> None:
+        """Store digests of a dataset that has grown, where it had any.
+
+        Parameters
+        ----------
+        dataset : h5py.Dataset
+            As it is now.
+        rows : ndarray
+            Of what was written, with the positions that pieces have now.
+        """
+        if self.table is not None:
+            now = table_of(dataset, merged(self.rows_in(dataset), rows))
+            store(dataset.file, dataset.name, self.table.renewed(self.facts, now, {}))
+
     def renew(self, dataset: h5py.Dataset, noted: Noted, head: Mapping[str, str]) -> None:
         """Store digests of a dataset of which a part has been written, where it had any."""
         if self.table is None:
             return
-        grid = grid_shape(dataset.shape, piece_shape(dataset))
-        now = table_of(dataset, noted.rows(renumbered(self.table.rows, self.grid, grid)))
+        now = table_of(dataset, noted.rows(self.rows_in(dataset)))
         store(dataset.file, dataset.name, self.table.renewed(self.facts, now, head))
 
 

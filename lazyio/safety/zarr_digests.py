@@ -16,7 +16,16 @@ from typing import Any
 import numpy as np
 
 from lazyio.grid import grid_shape
-from lazyio.safety.digests import PAYLOADS, Hash, Noted, Table, digest_of_value, renumbered
+from lazyio.safety.digests import (
+    PAYLOADS,
+    Hash,
+    Noted,
+    Rows,
+    Table,
+    digest_of_value,
+    merged,
+    renumbered,
+)
 from lazyio.spec import Shape
 
 NAME = "lazyio.digests"
@@ -85,6 +94,23 @@ class Known:
         """Return what is known of an array in a folder."""
         table = load_or_none(folder)
         return cls(name=name, table=table, facts=facts_of(folder, name), grid=grid_of(array))
+
+    def grow(self, folder: Path, array: Any, rows: Rows) -> None:
+        """Store digests of an array that has grown, where it had any.
+
+        Parameters
+        ----------
+        folder : Path
+            The array's own.
+        array : zarr.Array
+            As it is now.
+        rows : ndarray
+            Of what was written, with the positions that objects have now.
+        """
+        if self.table is not None:
+            old = renumbered(self.table.rows, self.grid, grid_of(array))
+            now = Table(facts=facts_of(folder, self.name), rows=merged(old, rows), of=PAYLOADS)
+            store(folder, self.table.renewed(self.facts, now, {}))
 
     def renew(self, folder: Path, array: Any, noted: Noted, head: Mapping[str, str]) -> None:
         """Store digests of an array of which a part has been written, where it had any."""

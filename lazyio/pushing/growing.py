@@ -1,0 +1,324 @@
+"""Public: the array that is appended to, and the slab of it that is being filled."""
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.codecs.workspace import Workspace
+from lazyio.errors import BlockError, OptionError
+from lazyio.grid import touched
+from lazyio.pieces.casting import without_loss
+from lazyio.pushing.place import Opened
+from lazyio.pushing.pool import Pool
+from lazyio.spec import Shape
+
+_NONE = object()
+"""In place of the dtype of which elements are copied as they are: they never are."""
+
+Array = npt.NDArray[Any]
+
+
+class GrowingArray:
+    """An array of a :func:`writer`, which grows by what is appended to it.
+
+    Made by :meth:`Writer.create`. Several threads may append, each batch as a
+    whole.
+
+    Parameters
+    ----------
+    name : str
+        What errors call it.
+    opened : Opened
+        The array as it stands.
+    pool : Pool
+        Writes slabs that are full.
+    n_buffers : int
+        Slabs that are filled or being written at once.
+    is_lenient : bool
+        Whether numbers are rounded to the dtype, because it was asked for.
+    begin : callable
+        Called before anything is taken, at least the first time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        opened: Opened,
+        pool: Pool,
+        *,
+        n_buffers: int,
+        is_lenient: bool,
+        begin: Callable[[], object],
+    ) -> None:
+        target, form = opened.target, opened.form
+        self.name = name
+        self._opened = opened
+        self._pool = pool
+        self._n_buffers = n_buffers
+        self._is_lenient = is_lenient
+        self._begin_writer = begin
+        self._stored = target.dtype
+        self._item_shape = opened.item_shape
+        is_plain = form.dtype == form.original == target.dtype
+        self._quick: Any = target.dtype if is_plain and target.dtype.kind != "T" else _NONE
+        self._lock = threading.Lock()
+        self._grow_lock = threading.Lock()
+        self._is_closed = False
+        self._size = 0
+        self._free: queue.SimpleQueue[Array] = queue.SimpleQueue()
+        self._n_made = 0
+        self._block: Array | None = None
+        self._elements: Array = np.empty(0)
+        # Of the slab that is filled: its first element, how many there are, have room, are written.
+        self._start = opened.length // opened.unit * opened.unit
+        self._filled = self._room = self._written = 0
+        self._told = self._pending = opened.length
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of an element."""
+        return self._opened.form.original
+
+    @property
+    def shape(self) -> Shape:
+        """Extents, with all that was appended."""
+        return self._opened.with_length(len(self))
+
+    @property
+    def axis(self) -> int:
+        """Along which it grows."""
+        return self._opened.axis
+
+    def __len__(self) -> int:
+        """Return how many elements there are along the axis of growth."""
+        with self._lock:
+            return self._length
+
+    @property
+    def _length(self) -> int:
+        return max(self._opened.length, self._start + self._filled)
+
+    def append(self, batch: Any) -> None:
+        """Append elements.
+
+        They are copied: the batch may be used again at once.
+
+        Parameters
+        ----------
+        batch : array-like
+            One element, of the array's ``item_shape``; or several, with the
+            axis of growth in its place. Numbers of another dtype are taken
+            where none of them changes its value.
+
+        Raises
+        ------
+        BlockError
+            When it is neither, or does not fit the dtype; nothing of it was appended.
+        TargetError
+            When an earlier batch could not be written.
+
+        Examples
+        --------
+        >>> import lazyio, numpy as np
+        >>> with lazyio.writer("grown.h5", mode="w") as w:
+        ...     x = w.create("x", dtype="i2", item_shape=(4,))
+        ...     x.append(np.arange(4))
+        ...     x.append(np.zeros((10, 4), "i2"))
+        ...     x.shape
+        (11, 4)
+        """
+        if type(batch) is not np.ndarray or batch.dtype != self._quick:
+            elements = self._converted(batch)
+        elif batch.shape == self._item_shape:
+            with self._lock:
+                at = self._filled
+                if at < self._room:
+                    self._elements[at] = batch
+                    at += 1
+                    self._filled = at
+                    if at == self._room:
+                        self._turn()
+                    return
+            elements = batch[np.newaxis]
+        else:
+            elements = self._in_rows(batch)
+        self._extend(elements)
+
+    def _extend(self, elements: Array) -> None:
+        self._begin_writer()
+        begin, n_elements = 0, len(elements)
+        with self._lock:
+            while begin < n_elements or self._is_closed:
+                if self._filled >= self._room:
+                    self._begin()
+                at = self._filled
+                stop = min(self._room, at + n_elements - begin)
+                end = begin + stop - at
+                self._elements[at:stop] = elements[begin:end]
+                self._filled, begin = stop, end
+                if stop == self._room:
+                    self._turn()
+
+    def _begin(self) -> None:
+        """Take a buffer to fill, as soon as there is one.
+
+        Raises
+        ------
+        OptionError
+            When the writer is closed.
+        TargetError
+            When an earlier slab could not be written.
+        """
+        if self._is_closed:
+            msg = f"{self.name} is closed; open it again with lazyio.writer to go on"
+            raise OptionError(msg)
+        self._pool.check()
+        block = self._buffer()
+        self._pool.check()
+        self._elements = np.moveaxis(block, self.axis, 0)
+        head, length = self._opened.head, self._opened.length
+        if head is not None and self._start < length:
+            self._filled = length - self._start
+            block[(slice(None),) * self.axis + (slice(0, self._filled),)] = head
+        self._block, self._room = block, self._size
+
+    def _buffer(self) -> Array:
+        try:
+            return self._free.get_nowait()
+        except queue.Empty:
+            if self._n_made == self._n_buffers:
+                return self._free.get()
+        self._n_made += 1
+        return np.empty(self._opened.with_length(self._size), self._stored)
+
+    def _turn(self) -> None:
+        """Have the slab that is full written, and begin another when something comes."""
+        block, free, stop = self._block, self._free, self._start + self._filled
+        if block is not None:
+            self._submit(block, stop, lambda: free.put(block))
+        self._block = None
+        self._start, self._filled, self._room, self._written = stop, 0, 0, 0
+
+    def _submit(self, block: Array, stop: int, done: Callable[[], object]) -> None:
+        """Have the elements of a slab written that are not yet, as far as some one."""
+        start, first = self._start, self._start + self._written
+        self._pool.submit(
+            self, lambda workspace: self._write(block, start, first, stop, workspace), done
+        )
+
+    def _write(self, block: Array, start: int, first: int, stop: int, workspace: Workspace) -> None:
+        """Write some of the elements of a slab, from the beginning of a row of chunks on."""
+        opened = self._opened
+        target, axis = opened.target, opened.axis
+        with self._grow_lock:
+            if stop > target.shape[axis]:
+                target.grow(opened.with_length(stop))
+        region = [slice(0, extent) for extent in target.shape]
+        region[axis] = slice(first, stop)
+        part = block[(slice(None),) * axis + (slice(first - start, stop - start),)]
+        for index, _, inside in touched(tuple(region), target.chunk_shape):
+            target.write_chunk(index, part[inside], workspace)
+
+    # What the writer calls.
+
+    def fit(self, n_elements: int) -> None:
+        """Use slabs of so many elements from now on, whole rows of chunks."""
+        with self._lock:
+            if n_elements == self._size:
+                return
+            self._size = n_elements
+            # Buffers of the other size are let go of, as soon as they are written.
+            self._free, self._n_made = queue.SimpleQueue(), 0
+            if self._block is None:
+                return
+            n_whole = self._filled // self._opened.unit * self._opened.unit
+            if n_whole > self._written:
+                self._submit(self._block, self._start + n_whole, _nothing)
+            # What is left is less than a row of chunks, which every slab has room for.
+            rest = self._elements[n_whole : self._filled]
+            self._start += n_whole
+            self._block = self._buffer()
+            self._elements = np.moveaxis(self._block, self.axis, 0)
+            self._elements[: len(rest)] = rest
+            self._filled, self._room, self._written = len(rest), n_elements, 0
+
+    def hand_over(self) -> bool:
+        """Have all written that was appended so far, and let what comes later wait for it.
+
+        Returns
+        -------
+        bool
+            Whether there is anything new.
+        """
+        with self._lock:
+            length = self._length
+            if length == self._told:
+                return False
+            unit = self._opened.unit
+            if self._block is not None and self._filled > self._written:
+                self._submit(self._block, length, _nothing)
+                self._written = self._filled // unit * unit
+            self._pool.hold(self)
+            self._pending = length
+        return True
+
+    def has_told(self) -> None:
+        """Take note that readers see what was handed over."""
+        self._told = self._pending
+
+    def stop(self, *, is_closed: bool) -> None:
+        """Let the next append find out that it cannot go on."""
+        # Without the lock, which an append has that waits for a buffer.
+        self._is_closed = self._is_closed or is_closed
+        self._room = 0
+
+    def _converted(self, batch: Any) -> Array:
+        """Return a batch as elements of the array, where that loses nothing."""
+        form = self._opened.form
+        try:
+            if np.ma.is_masked(batch):
+                msg = "it has masked elements, fill them with .filled(value)"
+                raise ValueError(msg)
+            found = np.asarray(batch)
+            is_lenient = self._is_lenient or not hasattr(batch, "dtype")
+            cast = without_loss(found, form.original, is_lenient=is_lenient)
+            if cast is None:
+                msg = (
+                    f"its dtype is {found.dtype}, of which {form.original} cannot hold every "
+                    "value that is there, convert it with .astype"
+                )
+                raise ValueError(msg)
+            rows = self._in_rows(cast)
+            return form.encode(rows).astype(self._stored, copy=False)
+        except BlockError:
+            raise
+        except Exception as error:
+            raise BlockError(self._refusal(str(error))) from error
+
+    def _in_rows(self, batch: Array) -> Array:
+        """Return a batch with the axis of growth first."""
+        items, axis = self._item_shape, self.axis
+        if batch.shape == items:
+            return batch[np.newaxis]
+        if batch.ndim == len(items) + 1:
+            rows = np.moveaxis(batch, axis, 0)
+            if rows.shape[1:] == items:
+                return rows
+        wanted = [str(extent) for extent in items]
+        wanted.insert(axis, "n")
+        reason = (
+            f"its shape is {batch.shape}, give elements of shape {items}, or batches of shape "
+            f"({', '.join(wanted)})"
+        )
+        raise BlockError(self._refusal(reason))
+
+    def _refusal(self, reason: str) -> str:
+        return f"a batch for {self.name} after {len(self)} elements cannot be appended: {reason}"
+
+
+def _nothing() -> None:
+    """Do nothing: the buffer is still being filled, or not used again."""
