@@ -13,6 +13,7 @@ from lazyio.inputs import Input
 from lazyio.options import as_fill_value
 from lazyio.planning.window import cuts_chunks
 from lazyio.planning.wishes import chunk_wishes
+from lazyio.spec import Shape
 from lazyio.targets.zarr import codecs_of
 from lazyio.writing.arrange import Arranged, arrange, expanded, in_whole_chunks
 from lazyio.writing.existing import Asked, Existing, refuse_differences

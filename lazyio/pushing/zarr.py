@@ -1,0 +1,280 @@
+"""A Zarr store in a local folder that grows: objects first, then metadata that tell of them."""
+
+import contextlib
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.storage import LocalStore
+
+from lazyio.inputs import Input
+from lazyio.pushing.place import Opened, Wish, last_row
+from lazyio.pushing.zarr_objects import bring_back, objects_in, remove_beyond, tell_shape
+from lazyio.pushing.zarr_wishes import compressors_for
+from lazyio.safety.digests import PAYLOADS, Noted, Table
+from lazyio.safety.sync import sync_file, sync_names
+from lazyio.safety.workdir import WorkDirectory
+from lazyio.safety.zarr_digests import NAME, Known, facts_of, forget, store
+from lazyio.sources.zarr import describe_array, zarr_kind
+from lazyio.targets.disk import disk_errors
+from lazyio.targets.zarr import ZarrTarget, create_array
+from lazyio.writing.places import array_path, check_place
+from lazyio.writing.zarr_existing import fitted_to
+from lazyio.writing.zarr_filling import settings_of
+from lazyio.writing.zarr_settings import ZarrSettings, array_item
+from lazyio.writing.zarr_stores import renew_consolidated
+
+_OLD = "old"
+"""In a hidden folder: the array that another has taken the place of."""
+
+
+@dataclass(kw_only=True)
+class _Grown:
+    """An array of the writer, and what it was before."""
+
+    key: str
+    folder: Path
+    array: Any
+    target: ZarrTarget
+    noted: Noted
+    opened: Opened
+    stack: contextlib.ExitStack
+    made_at: Path | None = None
+    """What was made for it, itself or the outermost group; ``None`` if it was there."""
+    known: Known | None = None
+    last: dict[Path, bytes] = field(default_factory=dict)
+    """Objects of the last row of chunks, where they may have to be put back."""
+    told: int = 0
+    """Length that readers see."""
+
+    @property
+    def length(self) -> int:
+        """Elements that it has by now."""
+        return self.target.shape[self.opened.axis]
+
+
+class ZarrPlace:
+    """A store that grows.
+
+    Parameters
+    ----------
+    root : Path
+        Its folder.
+    stack : ExitStack
+        Lets go of the store.
+    is_new : bool
+        Whether it was made for this writer.
+    replaces : bool
+        Whether arrays that are there make room for new ones.
+    keeps_old : bool
+        Whether everything may have to be brought back to what it was.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        stack: contextlib.ExitStack,
+        *,
+        is_new: bool,
+        replaces: bool,
+        keeps_old: bool,
+    ) -> None:
+        self._root = root
+        self._stack = stack
+        self._is_new = is_new
+        self._replaces = replaces
+        self._keeps_old = keeps_old
+        self._version = (zarr_kind(root) or ("", 3))[1]
+        self._grown: list[_Grown] = []
+
+    def create(self, wish: Wish) -> Opened:
+        """Make an array, or take up one that is there."""
+        key = array_path(wish.key)
+        folder = self._root / key
+        with contextlib.ExitStack() as stack, disk_errors(self._root):
+            work = stack.enter_context(WorkDirectory(folder, folder=self._root))
+            is_there = (zarr_kind(folder) or ("",))[0] == "array"
+            if is_there and not self._replaces:
+                check_place(self._root, key, self._version, replace=True)
+                grown = self._taken_up(wish, folder)
+            else:
+                grown = self._made(wish, work, folder, is_there=is_there)
+            grown.stack = stack.pop_all()
+        self._grown.append(grown)
+        return grown.opened
+
+    def take_back(self) -> None:
+        """Bring the array created last back to what it was."""
+        self._undo_one(self._grown.pop())
+
+    def begin(self) -> None:
+        """Do nothing."""
+
+    def commit(self, *, is_patient: bool) -> None:  # noqa: ARG002
+        """Have the arrays on the disk and visible as they are; readers are never in the way."""
+        with disk_errors(self._root):
+            for grown in self._grown:
+                if grown.length != grown.told:
+                    self._commit_one(grown)
+
+    def close(self) -> None:
+        """Have all on the disk, and store digests."""
+        with self._ended(), disk_errors(self._root):
+            self.commit(is_patient=True)
+            for grown in self._grown:
+                _keep_digests(grown)
+
+    def abandon(self) -> None:
+        """Leave what was committed last."""
+        with self._ended():
+            pass
+
+    def drop(self) -> None:
+        """Bring the store back to what it was."""
+        with self._ended(), disk_errors(self._root):
+            while self._grown:
+                self.take_back()
+            if self._is_new:
+                shutil.rmtree(self._root)
+
+    @contextlib.contextmanager
+    def _ended(self) -> Any:
+        """Let go of everything afterwards, come what may."""
+        with self._stack:
+            for grown in self._grown:
+                self._stack.push(grown.stack)
+            yield
+
+    def _commit_one(self, grown: _Grown) -> None:
+        """Tell of the elements of an array, once they are on the disk."""
+        names, grown.target.written = grown.target.written or [], []
+        # Digests speak of objects that are others by now.
+        forget(grown.folder)
+        sync_names(grown.folder, names)
+        tell_shape(grown.folder, grown.target.shape)
+        renew_consolidated(LocalStore(self._root), grown.key)
+        grown.told = grown.length
+
+    def _made(self, wish: Wish, work: WorkDirectory, folder: Path, *, is_there: bool) -> _Grown:
+        given = wish.as_input()
+        axis = wish.axis_in(len(given.shape))
+        settings = ZarrSettings(
+            chunks=wish.chunks,
+            compressors=compressors_for(wish, self._version),
+            zarr_format=self._version,
+            memory_limit=wish.memory_limit,
+        )
+        item = array_item(wish.key, given, settings)
+        check_place(self._root, wish.key, self._version, replace=self._replaces)
+        create_array(work.built, "", **settings_of(item))
+        made_at = self._make_room(work, wish.key, folder, is_there=is_there)
+        work.built.rename(folder)
+        array = zarr.open_array(folder, mode="r+")
+        target, noted = _target(array, axis)
+        opened = Opened(target=target, form=item.arranged.form, axis=axis, length=0)
+        renew_consolidated(LocalStore(self._root), wish.key)
+        return _Grown(
+            key=wish.key,
+            folder=folder,
+            array=array,
+            target=target,
+            noted=noted,
+            opened=opened,
+            stack=contextlib.ExitStack(),
+            made_at=made_at,
+        )
+
+    def _make_room(self, work: WorkDirectory, key: str, folder: Path, *, is_there: bool) -> Path:
+        """Make the groups on the way to an array, and return what is made at the outermost."""
+        if is_there:
+            # Whoever clears the hidden folder puts it back, unless there is another by then.
+            folder.rename(work.path / _OLD)
+            return folder
+        parts = key.split("/")
+        made_at = None
+        for depth in range(1, len(parts)):
+            above = "/".join(parts[:depth])
+            if zarr_kind(self._root / above) is None:
+                made_at = made_at or self._root / above
+                version: Any = self._version
+                zarr.create_group(LocalStore(self._root), path=above, zarr_format=version)
+        return made_at or folder
+
+    def _taken_up(self, wish: Wish, folder: Path) -> _Grown:
+        array = zarr.open_array(folder, mode="r+")
+        shape = tuple(map(int, array.shape))
+        axis = wish.axis_in(len(shape))
+        settings = ZarrSettings(
+            chunks=wish.chunks,
+            compressors=compressors_for(wish, array.metadata.zarr_format, default="auto"),
+            dtype=wish.dtype,
+            zarr_format=array.metadata.zarr_format,
+        )
+        items = (*shape[:axis], *shape[axis + 1 :])
+        given = Input(shape=shape, dtype=wish.dtype or array.dtype)
+        name = f"array {folder}"
+        form = fitted_to(array, name, settings, given, item_shapes=(items, wish.items))
+        remove_beyond(array, folder)
+        target, noted = _target(array, axis)
+        region = last_row(shape, axis, target.chunk_shape[axis])
+        head, last = None, {}
+        if region[axis].start < region[axis].stop:
+            head = describe_array(array).read(region).astype(target.dtype, copy=False)
+            if self._keeps_old:
+                last = objects_in(array, folder, region, target.chunk_shape)
+        opened = Opened(target=target, form=form, axis=axis, length=shape[axis], head=head)
+        return _Grown(
+            key=wish.key,
+            folder=folder,
+            array=array,
+            target=target,
+            noted=noted,
+            opened=opened,
+            stack=contextlib.ExitStack(),
+            known=Known.of(folder, wish.key, array),
+            last=last,
+            told=shape[axis],
+        )
+
+    def _undo_one(self, grown: _Grown) -> None:
+        """Remove an array that was made, shrink one that was there."""
+        with grown.stack:
+            if grown.made_at is not None:
+                shutil.rmtree(grown.made_at)
+                return
+            opened = grown.opened
+            tell_shape(grown.folder, opened.with_length(opened.length))
+            region = last_row(opened.with_length(opened.length), opened.axis, opened.unit)
+            bring_back(grown.array, grown.folder, region, opened.target.chunk_shape, grown.last)
+            remove_beyond(grown.array, grown.folder)
+            renew_consolidated(LocalStore(self._root), grown.key)
+            if grown.known is not None and grown.known.table is not None:
+                store(grown.folder, grown.known.table)
+
+
+def _target(array: Any, axis: int) -> tuple[ZarrTarget, Noted]:
+    """Return what takes the objects of an array, and what takes their digests."""
+    noted = Noted()
+    target = ZarrTarget(
+        array,
+        keeps_empty=bool(array.config.write_empty_chunks),
+        replaces=True,
+        noted=noted,
+        grows_along=axis,
+    )
+    target.written = []
+    return target, noted
+
+
+def _keep_digests(grown: _Grown) -> None:
+    """Store the digests of what was written, with those that were there."""
+    rows = grown.target.rows(grown.noted)
+    if grown.made_at is not None:
+        facts = facts_of(grown.folder, grown.key)
+        store(grown.folder, Table(facts=facts, rows=rows, of=PAYLOADS))
+    elif grown.known is not None:
+        grown.known.grow(grown.folder, grown.target.array, rows)
+    if (grown.folder / NAME).exists():
+        sync_file(grown.folder / NAME)
