@@ -9,6 +9,7 @@ from typing import Any
 import zarr
 from zarr.storage import LocalStore
 
+from lazyio.elements import is_text
 from lazyio.inputs import Input
 from lazyio.pushing.place import Opened, Wish, last_row
 from lazyio.pushing.zarr_objects import bring_back, objects_in, remove_beyond, tell_shape
@@ -18,6 +19,7 @@ from lazyio.safety.sync import sync_file, sync_names
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.safety.zarr_digests import NAME, Known, facts_of, forget, store
 from lazyio.sources.zarr import describe_array, zarr_kind
+from lazyio.spec import as_dtype
 from lazyio.targets.disk import disk_errors
 from lazyio.targets.zarr import ZarrTarget, create_array
 from lazyio.writing.places import array_path, check_place
@@ -28,6 +30,9 @@ from lazyio.writing.zarr_stores import renew_consolidated
 
 _OLD = "old"
 """In a hidden folder: the array that another has taken the place of."""
+
+
+_ANY_LENGTH = 2**62
 
 
 @dataclass(kw_only=True)
@@ -206,14 +211,20 @@ class ZarrPlace:
         array = zarr.open_array(folder, mode="r+")
         shape = tuple(map(int, array.shape))
         axis = wish.axis_in(len(shape))
+        dtype = None if wish.dtype is None else as_dtype(wish.dtype)
+        if dtype is not None and not is_text(dtype) and array.metadata.zarr_format == 3:
+            # There the order of bytes is the codec's, and none of the elements'.
+            dtype = dtype.newbyteorder("=")
         settings = ZarrSettings(
             chunks=wish.chunks,
             compressors=compressors_for(wish, array.metadata.zarr_format, default="auto"),
-            dtype=wish.dtype,
+            dtype=dtype,
             zarr_format=array.metadata.zarr_format,
         )
         items = (*shape[:axis], *shape[axis + 1 :])
-        given = Input(shape=shape, dtype=wish.dtype or array.dtype)
+        # Chunks that are asked for may be longer than it is by now.
+        open_shape = (*shape[:axis], _ANY_LENGTH, *shape[axis + 1 :])
+        given = Input(shape=open_shape, dtype=dtype or array.dtype)
         name = f"array {folder}"
         form = fitted_to(array, name, settings, given, item_shapes=(items, wish.items))
         remove_beyond(array, folder)
