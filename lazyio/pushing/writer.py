@@ -4,12 +4,13 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 import numpy.typing as npt
 
-from lazyio.errors import OptionError, TargetLockedError
+from lazyio.errors import OptionError, PlanError, TargetLockedError
 from lazyio.options import default_workers, wishes_for
 from lazyio.planning.allotment import DEFAULT_LIMIT
 from lazyio.pushing.flusher import Flusher
@@ -22,6 +23,9 @@ from lazyio.spec import is_integer
 from lazyio.writing.places import check_key
 
 logger = logging.getLogger("lazyio")
+
+_ROOM_FOR = 8
+"""Arrays of the same size that chunks are made for: more may be created later."""
 
 
 def writer(
@@ -194,7 +198,7 @@ class Writer:
             workers=self._n_workers,
         )
         with self._quiet():
-            opened = self._place.create(wish)
+            opened = self._opened(wish)
             try:
                 return self._added(wish, opened)
             except BaseException:
@@ -257,6 +261,13 @@ class Writer:
                 self.close()
             except Exception as other:  # noqa: BLE001 - the first error is the one to be told
                 error.add_note(f"closing {self.name} failed as well: {other}")
+
+    def _opened(self, wish: Wish) -> Opened:
+        """Have an array made, with chunks that leave room for others where that can be."""
+        few = replace(wish, memory_limit=wish.memory_limit // _ROOM_FOR)
+        with contextlib.suppress(PlanError):
+            return self._place.create(few)
+        return self._place.create(wish)
 
     def _added(self, wish: Wish, opened: Opened) -> GrowingArray:
         """Give an array that stands its share of memory and workers."""

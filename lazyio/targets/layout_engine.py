@@ -29,6 +29,9 @@ Result = TypeVar("Result")
 _LARGE_NBYTES = 1 << 16
 """Of data that are no metadata, once there are no more places to be given."""
 
+_CACHE_NBYTES = 1 << 20
+"""Of chunks that libhdf5 encodes itself, for each dataset: it would take eight times that."""
+
 
 class EngineError(LazyioError, RuntimeError):
     """libhdf5 did not do what the engine relies on."""
@@ -82,7 +85,15 @@ class LayoutEngine:
         mode = "r+" if nbytes else "w"
         try:
             self.file: h5py.File = self.call(
-                lambda: bound_metadata(h5py.File(self._object, mode, libver=libver, locking=False))
+                lambda: bound_metadata(
+                    h5py.File(
+                        self._object,
+                        mode,
+                        libver=libver,
+                        locking=False,
+                        rdcc_nbytes=_CACHE_NBYTES,
+                    )
+                )
             )
         except BaseException:
             self._thread.shutdown()
