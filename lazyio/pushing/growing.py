@@ -155,12 +155,12 @@ class GrowingArray:
             while begin < n_elements or self._is_closed:
                 if self._filled >= self._room:
                     self._begin()
-                at = self._filled
-                stop = min(self._room, at + n_elements - begin)
+                at, room = self._filled, self._size
+                stop = min(room, at + n_elements - begin)
                 end = begin + stop - at
                 self._elements[at:stop] = elements[begin:end]
                 self._filled, begin = stop, end
-                if stop == self._room:
+                if stop == room:
                     self._turn()
 
     def _begin(self) -> None:

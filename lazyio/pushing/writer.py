@@ -19,7 +19,6 @@ from lazyio.pushing.opening import open_place
 from lazyio.pushing.place import DROP, KEEP, Opened, Place, Wish
 from lazyio.pushing.pool import Pool
 from lazyio.pushing.sharing import refuse_overfull, slab_lengths, workers_within
-from lazyio.spec import is_integer
 from lazyio.writing.places import check_key
 
 logger = logging.getLogger("lazyio")
@@ -177,12 +176,9 @@ class Writer:
         """
         self._check_open()
         check_key(key)
-        name = key.strip("/")
+        name = "/".join(filter(None, key.split("/")))
         if name in self._arrays:
             msg = f"{key!r} was created by this writer before; append to what that returned"
-            raise OptionError(msg)
-        if expected_length is not None and (not is_integer(expected_length) or expected_length < 0):
-            msg = f"expected_length={expected_length!r} is no number of elements"
             raise OptionError(msg)
         wish = Wish(
             key=name,
@@ -253,14 +249,15 @@ class Writer:
     ) -> None:
         if error is None:
             self.close()
-        elif self._on_error == DROP and not self._is_closed:
-            self._end()
-            self._place.drop()
-        else:
-            try:
+            return
+        try:
+            if self._on_error == DROP and not self._is_closed:
+                self._end()
+                self._place.drop()
+            else:
                 self.close()
-            except Exception as other:  # noqa: BLE001 - the first error is the one to be told
-                error.add_note(f"closing {self.name} failed as well: {other}")
+        except Exception as other:  # noqa: BLE001 - the first error is the one to be told
+            error.add_note(f"closing {self.name} failed as well: {other}")
 
     def _opened(self, wish: Wish) -> Opened:
         """Have an array made, with chunks that leave room for others where that can be."""
