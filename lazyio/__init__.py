@@ -15,7 +15,7 @@ from lazyio.opening.reading import (
 from lazyio.pieces.stream import Stream
 from lazyio.planner import plan
 from lazyio.planning import Plan
-from lazyio.pushing.writer import writer
+from lazyio.pushing.opening import writer
 from lazyio.run.report import WriteReport
 from lazyio.sources.base import Source
 from lazyio.verifying.findings import VerifyReport

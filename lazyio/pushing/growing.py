@@ -11,7 +11,7 @@ import numpy.typing as npt
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import BlockError, OptionError
 from lazyio.grid import touched
-from lazyio.pieces.casting import without_loss
+from lazyio.pushing.batches import Batches
 from lazyio.pushing.place import Opened
 from lazyio.pushing.pool import Pool
 from lazyio.spec import Shape
@@ -59,12 +59,17 @@ class GrowingArray:
         self._opened = opened
         self._pool = pool
         self._n_buffers = n_buffers
-        self._is_lenient = is_lenient
         self._begin_writer = begin
         self._stored = target.dtype
         self._item_shape = opened.item_shape
-        is_plain = form.dtype == form.original == target.dtype
-        self._quick: Any = target.dtype if is_plain and target.dtype.kind != "T" else _NONE
+        self._batches = Batches(
+            form=form,
+            stored=target.dtype,
+            item_shape=opened.item_shape,
+            axis=opened.axis,
+            is_lenient=is_lenient,
+        )
+        self._quick: Any = target.dtype if self._batches.are_plain else _NONE
         self._lock = threading.Lock()
         self._grow_lock = threading.Lock()
         self._is_closed = False
@@ -132,7 +137,7 @@ class GrowingArray:
         (11, 4)
         """
         if type(batch) is not np.ndarray or batch.dtype != self._quick:
-            elements = self._converted(batch)
+            elements = self._rows_of(batch)
         elif batch.shape == self._item_shape:
             with self._lock:
                 at = self._filled
@@ -145,8 +150,15 @@ class GrowingArray:
                     return
             elements = batch[np.newaxis]
         else:
-            elements = self._in_rows(batch)
+            elements = self._rows_of(batch)
         self._extend(elements)
+
+    def _rows_of(self, batch: Any) -> Array:
+        try:
+            return self._batches.rows(batch)
+        except Exception as error:
+            msg = f"a batch for {self.name} after {len(self)} elements cannot be appended: {error}"
+            raise BlockError(msg) from error
 
     def _extend(self, elements: Array) -> None:
         self._begin_writer()
@@ -275,49 +287,6 @@ class GrowingArray:
         # Without the lock, which an append has that waits for a buffer.
         self._is_closed = self._is_closed or is_closed
         self._room = 0
-
-    def _converted(self, batch: Any) -> Array:
-        """Return a batch as elements of the array, where that loses nothing."""
-        form = self._opened.form
-        try:
-            if np.ma.is_masked(batch):
-                msg = "it has masked elements, fill them with .filled(value)"
-                raise ValueError(msg)
-            found = np.asarray(batch)
-            is_lenient = self._is_lenient or not hasattr(batch, "dtype")
-            cast = without_loss(found, form.original, is_lenient=is_lenient)
-            if cast is None:
-                msg = (
-                    f"its dtype is {found.dtype}, of which {form.original} cannot hold every "
-                    "value that is there, convert it with .astype"
-                )
-                raise ValueError(msg)
-            rows = self._in_rows(cast)
-            return form.encode(rows).astype(self._stored, copy=False)
-        except BlockError:
-            raise
-        except Exception as error:
-            raise BlockError(self._refusal(str(error))) from error
-
-    def _in_rows(self, batch: Array) -> Array:
-        """Return a batch with the axis of growth first."""
-        items, axis = self._item_shape, self.axis
-        if batch.shape == items:
-            return batch[np.newaxis]
-        if batch.ndim == len(items) + 1:
-            rows = np.moveaxis(batch, axis, 0)
-            if rows.shape[1:] == items:
-                return rows
-        wanted = [str(extent) for extent in items]
-        wanted.insert(axis, "n")
-        reason = (
-            f"its shape is {batch.shape}, give elements of shape {items}, or batches of shape "
-            f"({', '.join(wanted)})"
-        )
-        raise BlockError(self._refusal(reason))
-
-    def _refusal(self, reason: str) -> str:
-        return f"a batch for {self.name} after {len(self)} elements cannot be appended: {reason}"
 
 
 def _nothing() -> None:

@@ -1,4 +1,4 @@
-"""Public: a writer that is pushed to, as an acquisition loop does it."""
+"""Public: what a writer does with the arrays that are pushed to it."""
 
 import contextlib
 import logging
@@ -11,12 +11,10 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from lazyio.errors import OptionError, PlanError, TargetLockedError
-from lazyio.options import default_workers, wishes_for
-from lazyio.planning.allotment import DEFAULT_LIMIT
+from lazyio.options import default_workers
 from lazyio.pushing.flusher import Flusher
 from lazyio.pushing.growing import GrowingArray
-from lazyio.pushing.opening import open_place
-from lazyio.pushing.place import DROP, KEEP, Opened, Place, Wish
+from lazyio.pushing.place import DROP, Opened, Place, Wish
 from lazyio.pushing.pool import Pool
 from lazyio.pushing.sharing import refuse_overfull, slab_lengths, workers_within
 from lazyio.writing.places import check_key
@@ -27,78 +25,8 @@ _ROOM_FOR = 8
 """Arrays of the same size that chunks are made for: more may be created later."""
 
 
-def writer(
-    path: Any,
-    *,
-    format: str | None = None,
-    mode: str = "a",
-    swmr: bool = False,
-    on_error: str = KEEP,
-    memory_limit: int | str | None = None,
-) -> "Writer":
-    """Open a file or store whose arrays grow by what is appended to them.
-
-    What was appended is flushed by :meth:`Writer.flush`, when the writer is
-    closed, and every two seconds. The file is visible while it grows: it is at
-    any time what it was at the last flush, also after a kill, and writing goes
-    on when it is opened again.
-
-    Parameters
-    ----------
-    path : path-like
-        HDF5, unless it is a Zarr store, its suffix is ``.zarr``, or ``format``
-        says otherwise.
-    format : {"hdf5", "zarr"}, optional
-        Where path and suffix should not decide.
-    mode : {"a", "w", "w-", "x", "r+"}
-        h5py's file mode: add or create, new file, must not exist, must exist.
-    swmr : bool
-        Whether other processes may follow an HDF5 file while it grows, by
-        ``h5py.File(path, libver="latest", swmr=True)``. All arrays are then
-        created before the first is appended to.
-    on_error : {"keep", "drop"}
-        What becomes of what was appended when an exception leaves the ``with``
-        block: it is flushed, or all is brought back to what it was before.
-    memory_limit : int or str, optional
-        Bytes for all that is in flight; 1 GiB by default.
-
-    Returns
-    -------
-    Writer
-        A context manager.
-
-    Raises
-    ------
-    TargetLockedError
-        When another writer is at work on it.
-    TargetExistsError, TargetError
-        When the mode does not allow what is there, or it cannot be written.
-    OptionError
-        When an argument is none of these.
-
-    Examples
-    --------
-    >>> import h5py, lazyio, numpy as np
-    >>> with lazyio.writer("session.h5", mode="w") as w:
-    ...     voltage = w.create("voltage", dtype="i2", item_shape=(4,), compression="gzip")
-    ...     times = w.create("times", dtype="f8", item_shape=())
-    ...     for at in range(3):
-    ...         voltage.append(np.full((100, 4), at, "i2"))
-    ...         times.append(at / 30)
-    >>> with h5py.File("session.h5") as file:
-    ...     file["voltage"].shape, file["times"].shape
-    ((300, 4), (3,))
-    """
-    if on_error not in (KEEP, DROP):
-        msg = f'on_error={on_error!r}; give "keep", or "drop" to undo what was appended'
-        raise OptionError(msg)
-    limit = _limit_of(memory_limit)
-    place = open_place(path, format=format, mode=mode, swmr=swmr, keeps_old=on_error == DROP)
-    return Writer(place, name=str(path), on_error=on_error, memory_limit=limit)
-
-
 class Writer:
-    """A file or store that grows; made by :func:`writer`.
+    """A file or store that grows; made by :func:`lazyio.writer`.
 
     Parameters
     ----------
@@ -346,11 +274,3 @@ class Writer:
                 raise
             finally:
                 self._pool.release()
-
-
-def _limit_of(memory_limit: int | str | None) -> int:
-    """Return the bytes that a writer may hold."""
-    wishes = wishes_for(
-        memory_limit=memory_limit, workers=None, chunks="auto", chunk_nbytes=None, format="hdf5"
-    )
-    return wishes.memory_limit or DEFAULT_LIMIT

@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,15 @@ from zarr.storage import LocalStore
 from lazyio.elements import is_text
 from lazyio.inputs import Input
 from lazyio.pushing.place import Opened, Wish, last_row
-from lazyio.pushing.zarr_objects import bring_back, objects_in, remove_beyond, tell_shape
+from lazyio.pushing.zarr_grown import GrownArray, target_of
+from lazyio.pushing.zarr_objects import objects_in, remove_beyond
 from lazyio.pushing.zarr_wishes import compressors_for
-from lazyio.safety.digests import PAYLOADS, Noted, Table
-from lazyio.safety.sync import sync_file, sync_names
 from lazyio.safety.workdir import WorkDirectory
-from lazyio.safety.zarr_digests import NAME, Known, facts_of, forget, store
+from lazyio.safety.zarr_digests import Known
 from lazyio.sources.zarr import describe_array, zarr_kind
 from lazyio.spec import as_dtype
 from lazyio.targets.disk import disk_errors
-from lazyio.targets.zarr import ZarrTarget, create_array
+from lazyio.targets.zarr import create_array
 from lazyio.writing.places import array_path, check_place
 from lazyio.writing.zarr_existing import fitted_to
 from lazyio.writing.zarr_filling import settings_of
@@ -33,31 +31,6 @@ _OLD = "old"
 
 
 _ANY_LENGTH = 2**62
-
-
-@dataclass(kw_only=True)
-class _Grown:
-    """An array of the writer, and what it was before."""
-
-    key: str
-    folder: Path
-    array: Any
-    target: ZarrTarget
-    noted: Noted
-    opened: Opened
-    stack: contextlib.ExitStack
-    made_at: Path | None = None
-    """What was made for it, itself or the outermost group; ``None`` if it was there."""
-    known: Known | None = None
-    last: dict[Path, bytes] = field(default_factory=dict)
-    """Objects of the last row of chunks, where they may have to be put back."""
-    told: int = 0
-    """Length that readers see."""
-
-    @property
-    def length(self) -> int:
-        """Elements that it has by now."""
-        return self.target.shape[self.opened.axis]
 
 
 class ZarrPlace:
@@ -92,7 +65,7 @@ class ZarrPlace:
         self._replaces = replaces
         self._keeps_old = keeps_old
         self._version = (zarr_kind(root) or ("", 3))[1]
-        self._grown: list[_Grown] = []
+        self._grown: list[GrownArray] = []
 
     def create(self, wish: Wish) -> Opened:
         """Make an array, or take up one that is there."""
@@ -112,7 +85,7 @@ class ZarrPlace:
 
     def take_back(self) -> None:
         """Bring the array created last back to what it was."""
-        self._undo_one(self._grown.pop())
+        self._grown.pop().undo(self._root)
 
     def begin(self) -> None:
         """Do nothing."""
@@ -122,14 +95,14 @@ class ZarrPlace:
         with disk_errors(self._root):
             for grown in self._grown:
                 if grown.length != grown.told:
-                    self._commit_one(grown)
+                    grown.tell(self._root)
 
     def close(self) -> None:
         """Have all on the disk, and store digests."""
         with self._ended(), disk_errors(self._root):
             self.commit(is_patient=True)
             for grown in self._grown:
-                _keep_digests(grown)
+                grown.keep_digests()
 
     def abandon(self) -> None:
         """Leave what was committed last."""
@@ -152,17 +125,7 @@ class ZarrPlace:
                 self._stack.push(grown.stack)
             yield
 
-    def _commit_one(self, grown: _Grown) -> None:
-        """Tell of the elements of an array, once they are on the disk."""
-        names, grown.target.written = grown.target.written or [], []
-        # Digests speak of objects that are others by now.
-        forget(grown.folder)
-        sync_names(grown.folder, names)
-        tell_shape(grown.folder, grown.target.shape)
-        renew_consolidated(LocalStore(self._root), grown.key)
-        grown.told = grown.length
-
-    def _made(self, wish: Wish, work: WorkDirectory, folder: Path, *, is_there: bool) -> _Grown:
+    def _made(self, wish: Wish, work: WorkDirectory, folder: Path, *, is_there: bool) -> GrownArray:
         given = wish.as_input()
         axis = wish.axis_in(len(given.shape))
         settings = ZarrSettings(
@@ -177,10 +140,10 @@ class ZarrPlace:
         made_at = self._make_room(work, wish.key, folder, is_there=is_there)
         work.built.rename(folder)
         array = zarr.open_array(folder, mode="r+")
-        target, noted = _target(array, axis)
+        target, noted = target_of(array, axis)
         opened = Opened(target=target, form=item.arranged.form, axis=axis, length=0)
         renew_consolidated(LocalStore(self._root), wish.key)
-        return _Grown(
+        return GrownArray(
             key=wish.key,
             folder=folder,
             array=array,
@@ -207,7 +170,7 @@ class ZarrPlace:
                 zarr.create_group(LocalStore(self._root), path=above, zarr_format=version)
         return made_at or folder
 
-    def _taken_up(self, wish: Wish, folder: Path) -> _Grown:
+    def _taken_up(self, wish: Wish, folder: Path) -> GrownArray:
         array = zarr.open_array(folder, mode="r+")
         shape = tuple(map(int, array.shape))
         axis = wish.axis_in(len(shape))
@@ -228,7 +191,7 @@ class ZarrPlace:
         name = f"array {folder}"
         form = fitted_to(array, name, settings, given, item_shapes=(items, wish.items))
         remove_beyond(array, folder)
-        target, noted = _target(array, axis)
+        target, noted = target_of(array, axis)
         region = last_row(shape, axis, target.chunk_shape[axis])
         head, last = None, {}
         if region[axis].start < region[axis].stop:
@@ -236,7 +199,7 @@ class ZarrPlace:
             if self._keeps_old:
                 last = objects_in(array, folder, region, target.chunk_shape)
         opened = Opened(target=target, form=form, axis=axis, length=shape[axis], head=head)
-        return _Grown(
+        return GrownArray(
             key=wish.key,
             folder=folder,
             array=array,
@@ -248,44 +211,3 @@ class ZarrPlace:
             last=last,
             told=shape[axis],
         )
-
-    def _undo_one(self, grown: _Grown) -> None:
-        """Remove an array that was made, shrink one that was there."""
-        with grown.stack:
-            if grown.made_at is not None:
-                shutil.rmtree(grown.made_at)
-                return
-            opened = grown.opened
-            tell_shape(grown.folder, opened.with_length(opened.length))
-            region = last_row(opened.with_length(opened.length), opened.axis, opened.unit)
-            bring_back(grown.array, grown.folder, region, opened.target.chunk_shape, grown.last)
-            remove_beyond(grown.array, grown.folder)
-            renew_consolidated(LocalStore(self._root), grown.key)
-            if grown.known is not None and grown.known.table is not None:
-                store(grown.folder, grown.known.table)
-
-
-def _target(array: Any, axis: int) -> tuple[ZarrTarget, Noted]:
-    """Return what takes the objects of an array, and what takes their digests."""
-    noted = Noted()
-    target = ZarrTarget(
-        array,
-        keeps_empty=bool(array.config.write_empty_chunks),
-        replaces=True,
-        noted=noted,
-        grows_along=axis,
-    )
-    target.written = []
-    return target, noted
-
-
-def _keep_digests(grown: _Grown) -> None:
-    """Store the digests of what was written, with those that were there."""
-    rows = grown.target.rows(grown.noted)
-    if grown.made_at is not None:
-        facts = facts_of(grown.folder, grown.key)
-        store(grown.folder, Table(facts=facts, rows=rows, of=PAYLOADS))
-    elif grown.known is not None:
-        grown.known.grow(grown.folder, grown.target.array, rows)
-    if (grown.folder / NAME).exists():
-        sync_file(grown.folder / NAME)
