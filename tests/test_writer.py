@@ -22,7 +22,8 @@ from lazyio.errors import (
     TargetLockedError,
 )
 from lazyio.pushing import flusher, hdf5_ways
-from lazyio.safety.leftovers import leftovers
+from lazyio.safety import lock
+from lazyio.safety.leftovers import leftovers, recover
 from lazyio.safety.workdir import hidden_path
 from lazyio.targets.layout_engine import LayoutEngine
 
@@ -505,6 +506,23 @@ def test_a_reader_is_not_changed_under(tmp_path, monkeypatch):
         assert read(path).tolist() == [1, 2, 3]
         x.append([4])
     assert read(path).tolist() == [1, 2, 3, 4]
+    assert is_clean(path)
+
+
+def test_a_reader_that_stays_till_after_the_end(tmp_path, monkeypatch):
+    """What was appended is in the log, and comes into the file once the reader has gone."""
+    monkeypatch.setattr(lock, "_PATIENCE", 0.1)
+    path = tmp_path / "x.h5"
+    w = lazyio.writer(path)
+    w.create("x", dtype="i4", item_shape=()).append([1, 2])
+    w.flush()
+    with h5py.File(path, "r") as file:
+        w.create("y", dtype="i4", item_shape=()).append([3])
+        with pytest.raises(TargetLockedError, match="close it"):
+            w.close()
+        assert list(file) == ["x"]
+    assert recover(path) == [f"{path}: an interrupted change was finished"]
+    assert read(path, "y").tolist() == [3]
     assert is_clean(path)
 
 
