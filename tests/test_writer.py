@@ -416,13 +416,19 @@ def test_a_dataset_that_cannot_grow(tmp_path):
         with pytest.raises(TargetExistsError, match="is a group"):
             w.create("group")
         bound = w.create("bound")
-        bound.append([1.0, 2.0])
+        with pytest.raises(BlockError, match="may have 6"):
+            bound.append([1.0, 2.0, 3.0])
+        bound.append([1.0])
+        bound.append(np.ones((), "f4"))
+        with pytest.raises(BlockError, match="may have 6"):
+            bound.append(np.ones((), "f4"))
     with pytest.raises(TargetError, match="cannot grow"), lazyio.writer(path) as w:
         w.create("bound").append(1.0)
     w = lazyio.writer(path)
     w.create("one").append(np.ones((2, 4), "f4"))
     w.close()
     assert read(path, "one").shape == (6, 4)
+    assert read(path, "bound").tolist() == [0, 0, 0, 0, 1, 1]
 
 
 def test_datasets_of_others(tmp_path):

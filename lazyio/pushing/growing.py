@@ -164,6 +164,7 @@ class GrowingArray:
         self._begin_writer()
         begin, n_elements = 0, len(elements)
         with self._lock:
+            self._refuse_beyond(n_elements)
             while begin < n_elements or self._is_closed:
                 if self._filled >= self._room:
                     self._begin()
@@ -174,6 +175,15 @@ class GrowingArray:
                 self._filled, begin = stop, end
                 if stop == room:
                     self._turn()
+
+    def _refuse_beyond(self, n_elements: int) -> None:
+        most = self._opened.most
+        if most is not None and self._length + n_elements > most:
+            msg = (
+                f"{n_elements} elements for {self.name}, which has {self._length} and may have "
+                f"{most}; write it anew with a larger maxshape"
+            )
+            raise BlockError(msg)
 
     def _begin(self) -> None:
         """Take a buffer to fill, as soon as there is one.
@@ -196,7 +206,9 @@ class GrowingArray:
         if head is not None and self._start < length:
             self._filled = length - self._start
             block[(slice(None),) * self.axis + (slice(0, self._filled),)] = head
-        self._block, self._room = block, self._size
+        most = self._opened.most
+        room = self._size if most is None else min(self._size, most - self._start)
+        self._block, self._room = block, room
 
     def _buffer(self) -> Array:
         try:

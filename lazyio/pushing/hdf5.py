@@ -165,7 +165,12 @@ class Hdf5Place:
         known = Known.of(dataset)
         target = self._target(dataset, dataset.chunks, noted, axis)
         opened = Opened(
-            target=target, form=form, axis=axis, length=shape[axis], head=_as(head, target)
+            target=target,
+            form=form,
+            axis=axis,
+            length=shape[axis],
+            head=_as(head, target),
+            most=dataset.maxshape[axis],
         )
         return GrownDataset(
             name=dataset.name,

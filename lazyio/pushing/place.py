@@ -111,6 +111,8 @@ class Opened:
     """Elements that are there."""
     head: npt.NDArray[Any] | None = None
     """Elements, as stored, of the last row of chunks; ``None`` where that is all there."""
+    most: int | None = None
+    """Elements that it may have, ``None`` without bound."""
 
     @property
     def item_shape(self) -> Shape:
