@@ -16,6 +16,7 @@ from lazyio.pieces.blocks import Blocks
 from lazyio.pieces.stream import Stream
 from lazyio.planner import plan
 from lazyio.planning import Plan
+from lazyio.pushing.opening import writer
 from lazyio.run.report import WriteReport
 from lazyio.sources.base import Source
 from lazyio.verifying.findings import VerifyReport
@@ -47,4 +48,5 @@ __all__ = [
     "to_hdf5",
     "to_zarr",
     "verify",
+    "writer",
 ]

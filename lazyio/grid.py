@@ -66,6 +66,17 @@ def open_grid(bounds: Sequence[int | None], step: Shape) -> Shape:
     return tuple(each if count is None else count for count in closed)
 
 
+def open_along(shape: Shape, axis: int) -> Bounds:
+    """Return the bounds of an array that grows along one axis.
+
+    Examples
+    --------
+    >>> open_along((8, 10), 0)
+    (None, 10)
+    """
+    return (*shape[:axis], None, *shape[axis + 1 :])
+
+
 def check_numbered(shape: Shape, step: Shape, grid: Shape) -> None:
     """Refuse extents with more chunks than a grid has numbers for.
 

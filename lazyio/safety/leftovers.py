@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lazyio.errors import TargetLockedError
-from lazyio.safety import lock, names, redo
+from lazyio.safety import lock, names, redo, superblock
 from lazyio.safety.job import NAME as JOB
 from lazyio.safety.journal import last_of_each, records_in
 from lazyio.safety.workdir import BUILT, JOURNAL, WorkDirectory, hidden_path, remove_all_of
@@ -70,13 +70,15 @@ def recover(target: Path) -> list[str]:
     if names.finish(target, tidy=True):
         told.append(f"{target}: an interrupted change was finished")
     for left in leftovers(target):
-        is_committed = redo.is_committed(left.path)
-        if left.is_resumable and not is_committed:
+        is_interrupted = _is_interrupted(left.path)
+        if left.is_resumable and not is_interrupted:
             told.append(str(left))
             continue
         with WorkDirectory(left.target, folder=left.path.parent):
             pass  # Entering it finishes the change, and leaving it removes the rest.
-        done = "an interrupted change was finished" if is_committed else "what was left is removed"
+        done = "what was left is removed"
+        if is_interrupted:
+            done = "an interrupted change was finished"
         told.append(f"{left.target}: {done}")
     return told
 
@@ -85,7 +87,7 @@ def finish_change(target: Path) -> None:
     """Finish the change of what is about to be read, if one was interrupted."""
     names.finish(target)
     folder = hidden_path(target)
-    if redo.is_committed(folder):
+    if _is_interrupted(folder):
         # Who is at work on it finishes it, and readers wait for the file's own lock.
         with contextlib.suppress(TargetLockedError):
             recover(target)
@@ -115,6 +117,11 @@ def clean(target: Path) -> list[Path]:
             os.close(descriptor)
         removed.append(left.path)
     return removed
+
+
+def _is_interrupted(folder: Path) -> bool:
+    """Return whether a target cannot be read as it is."""
+    return redo.is_committed(folder) or (folder / superblock.FOLLOWED).exists()
 
 
 def _leftover(path: Path, target: Path) -> Leftover:

@@ -159,6 +159,50 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
+class FileLock:
+    """The lock that HDF5 libraries have on a file: shared, and for moments alone.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    TargetLockedError
+        When another program has it open for writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDWR)
+        try:
+            _wait_for(self._descriptor, path, "LOCK_SH", patience=0)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    @contextlib.contextmanager
+    def alone(self, patience: float) -> Iterator[None]:
+        """Keep other programs from the file altogether, once they have closed it.
+
+        Raises
+        ------
+        TargetLockedError
+            When they have not after so many seconds.
+        """
+        try:
+            _wait_for(self._descriptor, self._path, "LOCK_EX", patience=patience)
+            yield
+        finally:
+            # Also where it was not to be had: asking for it has let go of the other.
+            _wait_for(self._descriptor, self._path, "LOCK_SH", patience=patience)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
+
+
 @contextlib.contextmanager
 def _flocked(path: Path, kind: str, *, patience: float) -> Iterator[None]:
     if sys.platform == "win32":
@@ -166,24 +210,31 @@ def _flocked(path: Path, kind: str, *, patience: float) -> Iterator[None]:
         return
     descriptor = os.open(path, os.O_RDWR)
     try:
-        until = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(descriptor, getattr(fcntl, kind) | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno not in _BUSY:
-                    raise
-                if time.monotonic() > until:
-                    msg = (
-                        f"{path} is open in another program, or elsewhere in this one; close it "
-                        "there, and make the same call again"
-                    )
-                    raise TargetLockedError(error.errno, msg) from None
-                time.sleep(_PAUSE)
+        _wait_for(descriptor, path, kind, patience=patience)
         yield
     finally:
         os.close(descriptor)
+
+
+def _wait_for(descriptor: int, path: Path, kind: str, *, patience: float) -> None:
+    if sys.platform == "win32":
+        return
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, getattr(fcntl, kind) | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _BUSY:
+                raise
+            if time.monotonic() > until:
+                msg = (
+                    f"{path} is open in another program, or elsewhere in this one; close it "
+                    "there, and make the same call again"
+                )
+                raise TargetLockedError(error.errno, msg) from None
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def is_held(path: Path) -> bool:

@@ -94,6 +94,20 @@ class RedoLog:
         os.fsync(self._descriptor)
         sync_folder(self._folder)
 
+    def make(self, target: Path) -> None:
+        """Make the change that was committed, and begin the log of the next one.
+
+        Raises
+        ------
+        OSError
+            When the disk fails; the change is then made by whoever comes next.
+        """
+        apply(self._folder, target)
+        begin(self._folder, target)
+        # Should the disk not hear of this, the same change is made once more.
+        os.ftruncate(self._descriptor, 0)
+        self._end, self._payloads = 0, {}
+
     def close(self) -> None:
         """Close the log, which stays."""
         os.close(self._descriptor)

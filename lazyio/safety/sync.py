@@ -68,6 +68,22 @@ def sync_tree(root: Path) -> None:
             _drain(pool.map(sync_folder, some))
 
 
+def sync_names(root: Path, names: Iterable[str]) -> None:
+    """Have some files below a folder on the disk, and the folders that they lie in.
+
+    Raises
+    ------
+    OSError
+        When the disk fails.
+    """
+    files = {Path(name) for name in names}
+    if len(files) > _MANY and _sync_file_system(root):
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        _drain(pool.map(sync_file, files))
+        _drain(pool.map(sync_folder, {path.parent for path in files}))
+
+
 def _files_below(root: Path) -> Iterator[Path]:
     with os.scandir(root) as entries:
         for entry in entries:

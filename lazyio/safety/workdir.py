@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from lazyio.errors import LazyioError, ResumeError, TargetError, TargetLockedError
-from lazyio.safety import job, lock, names, redo
+from lazyio.safety import job, lock, names, redo, superblock
 from lazyio.safety.job import NAME as JOB
 from lazyio.safety.sync import sync_file, sync_folder, sync_tree
 
@@ -313,6 +313,9 @@ def remove_all_of(path: Path, target: Path) -> None:
     (path / JOB).unlink(missing_ok=True)
     if redo.is_begun(path):
         redo.undo(path, target)
+    if (path / superblock.FOLLOWED).exists() and target.exists():
+        # The lock is ours, so that whoever has marked the file is no more.
+        superblock.unmark(target)
     old = path / "old"
     if old.exists() and not target.exists():
         old.rename(target)

@@ -89,6 +89,8 @@ class Hdf5Target:
     old : callable, optional
         From a region to its elements as they were, where the dataset itself
         cannot be asked while it is written.
+    put : callable, optional
+        Takes corner, payload and mask of a chunk, where libhdf5 is not to write it.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Hdf5Target:
         noted: Noted | None = None,
         bounds: Bounds | None = None,
         old: Callable[[Region], npt.NDArray[Any]] | None = None,
+        put: Callable[[Shape, Payload, int], object] | None = None,
     ) -> None:
         self.shape: Shape = tuple(map(int, dataset.shape))
         self.chunk_shape = chunk_shape
@@ -113,7 +116,7 @@ class Hdf5Target:
         """Chunks that were encoded and stored."""
         self._filters = filters_of(dataset)
         self._encoder = self._find_encoder()
-        self._write_direct_chunk = dataset.id.write_direct_chunk
+        self._write_direct_chunk = put or dataset.id.write_direct_chunk
         self._noted = noted
         self.payloads: Payloads | None = None
         """Takes the chunks of a job that can be gone on with; else they go into the file at once.
@@ -124,9 +127,9 @@ class Hdf5Target:
         self.keeping: Keeping | None = None
         """Chunks that are there from a run that was killed, and the journal."""
         self.grid: Shape = grid_shape(self.shape, chunk_shape)
+        """By which chunks are numbered."""
         if bounds is not None:
             self.grid = open_grid(bounds, chunk_shape)
-        """By which chunks are numbered."""
         # What libhdf5 has encoded: the digests are those of what it made of that.
         self._to_read_back: set[int] = set()
 

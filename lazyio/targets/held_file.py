@@ -14,9 +14,6 @@ from lazyio.safety.redo import write_at
 _LEAST_REGION = 1 << 24
 
 
-_LARGE_NBYTES = 1 << 16
-
-
 _ZEROS = bytes(1 << 16)
 
 _METADATA_NBYTES = 1 << 19
@@ -121,8 +118,9 @@ class HeldFile:
         self.held = Held()
         self.end = nbytes
         self.failed: BaseException | None = None
-        self.passes_large = False
-        """Whether large writes beyond what was there go to the file at once."""
+        self.passes_nbytes: int | None = None
+        """Least size of writes beyond what was there that go to the file at once; ``None`` of none.
+        """
         self._holds = holds
         self._base = nbytes
         self._descriptor = descriptor
@@ -150,6 +148,11 @@ class HeldFile:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
         self._region = mmap.mmap(-1, self._region_nbytes, flags=flags)
         self._region_at = _address_of(self._region)
+
+    def begin_anew(self) -> None:
+        """Take all that is held for written: from now on it is part of what was there."""
+        self.held = Held()
+        self._base = self.end
 
     # What h5py calls, on whatever thread calls h5py.
 
@@ -206,8 +209,9 @@ class HeldFile:
                 self._caught = at, nbytes, offset
                 self.held.drop(at, nbytes)
                 return
-        is_large = self.passes_large and nbytes >= _LARGE_NBYTES and at >= self._base
-        if is_large or not self._holds:
+        least = self.passes_nbytes
+        is_passed = least is not None and nbytes >= least and at >= self._base
+        if is_passed or not self._holds:
             write_at(self._descriptor, view, at)
             self.held.drop(at, nbytes)
             return

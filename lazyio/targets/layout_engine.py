@@ -26,6 +26,12 @@ from lazyio.targets.held_file import HeldFile, bound_metadata
 
 Result = TypeVar("Result")
 
+_LARGE_NBYTES = 1 << 16
+"""Of data that are no metadata, once there are no more places to be given."""
+
+_CACHE_NBYTES = 1 << 20
+"""Of chunks that libhdf5 encodes itself, for each dataset: it would take eight times that."""
+
 
 class EngineError(LazyioError, RuntimeError):
     """libhdf5 did not do what the engine relies on."""
@@ -79,7 +85,15 @@ class LayoutEngine:
         mode = "r+" if nbytes else "w"
         try:
             self.file: h5py.File = self.call(
-                lambda: bound_metadata(h5py.File(self._object, mode, libver=libver, locking=False))
+                lambda: bound_metadata(
+                    h5py.File(
+                        self._object,
+                        mode,
+                        libver=libver,
+                        locking=False,
+                        rdcc_nbytes=_CACHE_NBYTES,
+                    )
+                )
             )
         except BaseException:
             self._thread.shutdown()
@@ -156,7 +170,46 @@ class LayoutEngine:
 
     def finishing(self) -> None:
         """From now on no more places are reserved: large data go to the file at once."""
-        self._object.passes_large = True
+        self._object.passes_nbytes = _LARGE_NBYTES
+
+    def pass_all(self) -> None:
+        """Have everything written at once that belongs behind the bytes that are good.
+
+        For a file with a log: nothing leads there, and nobody makes the same calls again.
+        """
+        self._object.passes_nbytes = 0
+
+    def commit(self) -> None:
+        """Bring the file to where its metadata stand now, and go on.
+
+        All payloads whose places were given have been written, and no other
+        thread writes meanwhile. The log of the change is complete on the disk
+        before the file changes.
+
+        Raises
+        ------
+        OSError, EngineError
+            When that fails; nothing more is written then.
+        """
+        # On the engine's thread to the end, whatever interrupts the one that waits for it.
+        self.call(self._commit)
+
+    def _commit(self) -> None:
+        if self._log is None:
+            msg = "a file without a log has no state to be brought to before its end"
+            raise EngineError(msg)
+        try:
+            self.file.flush()
+            self.check()
+            self._hand_over()
+            os.fsync(self._descriptor)
+            self._log.commit(self._object.end)
+            self._log.make(self.path)
+        except BaseException as error:
+            self._object.failed = self._object.failed or error
+            raise
+        self._object.begin_anew()
+        self._base = self._object.end
 
     def close(self) -> None:
         """Close the file and write its metadata."""
@@ -167,13 +220,7 @@ class LayoutEngine:
             if self._on_overwrite is not None:
                 held = self._object.held.ranges()
                 self._on_overwrite([(at, len(data)) for at, data in held if at < self._base])
-            for at, data in self._object.held.ranges():
-                # What begins in the old bytes and ends behind them goes to both.
-                old = max(0, self._base - at) if self._log is not None else 0
-                if old and self._log is not None:
-                    self._log.add(at, memoryview(data)[:old], is_payload=False)
-                if data[old:]:
-                    write_at(self._descriptor, memoryview(data)[old:], at + old)
+            self._hand_over()
             if self._log is None:
                 os.ftruncate(self._descriptor, self._object.end)
             else:
@@ -183,6 +230,16 @@ class LayoutEngine:
             os.close(self._descriptor)
             if self._log is not None:
                 self._log.close()
+
+    def _hand_over(self) -> None:
+        """Write what is held: behind the good bytes to its place, over them into the log."""
+        for at, data in self._object.held.ranges():
+            # What begins in the old bytes and ends behind them goes to both.
+            old = max(0, self._base - at) if self._log is not None else 0
+            if old and self._log is not None:
+                self._log.add(at, memoryview(data)[:old], is_payload=False)
+            if data[old:]:
+                write_at(self._descriptor, memoryview(data)[old:], at + old)
 
     def abandon(self) -> None:
         """Close the file and write nothing more; payloads that are there stay."""

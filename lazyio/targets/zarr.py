@@ -126,10 +126,12 @@ class ZarrTarget:
         self._noted = noted
         self.keeping: Keeping | None = None
         """Chunks that are there from a run that was killed, and the journal."""
+        self.written: list[str] | None = None
+        """Takes the names of the objects that are written to a local folder."""
         self.grid: Shape = grid_shape(self.shape, self.chunk_shape)
+        """By which chunks are numbered."""
         if bounds is not None:
             self.grid = open_grid(bounds, self.chunk_shape)
-        """By which chunks are numbered."""
 
     @property
     def engine(self) -> str:
@@ -164,6 +166,8 @@ class ZarrTarget:
                 pieces = _hashed(itertools.chain([first], pieces), hash_)
                 nbytes = self._write_object(name, pieces)
                 self._add(nbytes)
+                if self.written is not None:
+                    self.written.append(name)
                 self._note(index, hash_.value if hash_ is not None else None, nbytes)
             elif self._replaces:
                 Path(name).unlink(missing_ok=True)
@@ -254,6 +258,8 @@ class ZarrTarget:
             return
         nbytes = os.stat(name).st_size
         self._add(nbytes)
+        if self.written is not None:
+            self.written.append(name)
         if self._noted is not None:
             self._note(index, digest_of_file(name), nbytes)
 

@@ -175,10 +175,15 @@ def _check_unknown(root: Path, name: str, array: Any, findings: Findings, *, dee
 
 
 def region_named(array: Any, name: str) -> Region | None:
-    """Return the part of an array that an object of a name holds, ``None`` where it is none."""
+    """Return the part of an array that an object of a name holds, ``None`` where it is none.
+
+    What lies beyond its end is none: an array that grows leaves it when it is killed.
+    """
     ndim = len(array.shape)
     index = tuple(map(int, re.findall(r"\d+", name)))[:ndim]
     if len(index) != ndim or array.metadata.encode_chunk_key(index) != name:
+        return None
+    if any(at >= count for at, count in zip(index, grid_of(array), strict=True)):
         return None
     return box(array.shape, array.shards or array.chunks, index)
 

@@ -122,7 +122,7 @@ def allocate(
         "zarr_format": (zarr_format, 3),
         "storage_options": (storage_options, None),
     }
-    if _format(path, format) == "hdf5":
+    if format_of_target(path, format) == "hdf5":
         _refuse("hdf5", zarr)
         own = {name: value for name, (value, _) in hdf5.items()}
         return to_hdf5(
@@ -142,7 +142,7 @@ def allocate(
     )
 
 
-def _format(path: Any, given: str | None) -> str:
+def format_of_target(path: Any, given: str | None) -> str:
     """Return the format of a target: as given, or as what is there or its suffix says."""
     if given is not None and given not in _FORMATS:
         msg = f'format={given!r} is not a target format; give "hdf5" or "zarr"'

@@ -28,6 +28,8 @@ class Existing:
     """What a reader gets where nothing was written."""
     attrs: Mapping[str, Any] = field(default_factory=dict)
     """Its attributes."""
+    item_shape: Shape | None = None
+    """Extents of an element, where it grows by elements."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class Asked:
     """As an element of the array."""
     attrs: Mapping[str, Any] = field(default_factory=dict)
     """Attributes."""
+    item_shape: Shape | None = None
+    """Extents of an element."""
 
 
 def refuse_differences(existing: Existing, asked: Asked, given: Input) -> None:
@@ -107,6 +111,8 @@ def _holds_all(stored: np.dtype[Any], given: np.dtype[Any]) -> bool:
 
 def _other_differences(existing: Existing, asked: Asked) -> list[str]:
     found = []
+    if asked.item_shape not in (None, existing.item_shape):
+        found.append(f"its elements have shape {existing.item_shape}, not {asked.item_shape}")
     if asked.chunk_shape is not None and not _fits(existing.chunk_shape, asked.chunk_shape):
         found.append(f"its chunks are {existing.chunk_shape}, not {tuple(asked.chunk_shape)}")
     if asked.codec is not None and asked.codec != existing.codec:

@@ -13,6 +13,7 @@ from lazyio.codecs.dataset_filters import filters_of
 from lazyio.elements import Stored, original
 from lazyio.errors import TargetError
 from lazyio.inputs import Input
+from lazyio.spec import Shape
 from lazyio.targets.hdf5 import element_dtype, require_filters
 from lazyio.writing.existing import Asked, Existing, refuse_differences
 from lazyio.writing.places import file_to_replace, kind_at
@@ -52,7 +53,12 @@ def form_of(dataset: h5py.Dataset) -> tuple[np.dtype[Any], Stored]:
 
 
 def refuse_misfit(
-    dataset: h5py.Dataset, name: str, form: Stored, asked: Asked, given: Input
+    dataset: h5py.Dataset,
+    name: str,
+    form: Stored,
+    asked: Asked,
+    given: Input,
+    item_shape: Shape | None = None,
 ) -> None:
     """Refuse a dataset that is not what was asked for, or that cannot be written here."""
     require_filters(filters_of(dataset))
@@ -63,6 +69,7 @@ def refuse_misfit(
         codec=described(filters_of(dataset)),
         fill_value=np.asarray(dataset.fillvalue)[()],
         attrs=dict(dataset.attrs),
+        item_shape=item_shape,
     )
     refuse_differences(existing, asked, given)
 

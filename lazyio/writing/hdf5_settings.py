@@ -226,7 +226,7 @@ def part_of(
     settings = settings.completed(given.settings)
     settings.check()
     dtype, form = form_of(dataset)
-    refuse_misfit(dataset, name, form, _asked(settings, dataset, form), given)
+    refuse_misfit(dataset, name, form, asked_of(settings, dataset, form), given)
     given = expanded(given, window.new_axes)
     chunk_shape = dataset.chunks or rows_of(
         dataset.shape, dtype.itemsize, DEFAULT_CHUNK_NBYTES["hdf5"]
@@ -290,7 +290,12 @@ def _arranged_in(
     return replace(arranged, form=form)
 
 
-def _asked(settings: Hdf5Settings, dataset: h5py.Dataset, form: Stored) -> Asked:
+def asked_of(
+    settings: Hdf5Settings,
+    dataset: h5py.Dataset,
+    form: Stored,
+    item_shape: Shape | None = None,
+) -> Asked:
     """Return what the user said that an existing dataset may contradict."""
     codec = None
     if settings.compression is not None or settings.shuffle or settings.fletcher32:
@@ -306,6 +311,7 @@ def _asked(settings: Hdf5Settings, dataset: h5py.Dataset, form: Stored) -> Asked
         codec=codec,
         fill_value=fill_value,
         attrs=settings.attrs or {},
+        item_shape=item_shape,
     )
 
 

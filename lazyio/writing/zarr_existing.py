@@ -13,6 +13,7 @@ from lazyio.inputs import Input
 from lazyio.options import as_fill_value
 from lazyio.planning.window import cuts_chunks
 from lazyio.planning.wishes import chunk_wishes
+from lazyio.spec import Shape
 from lazyio.targets.zarr import codecs_of
 from lazyio.writing.arrange import Arranged, arrange, expanded, in_whole_chunks
 from lazyio.writing.existing import Asked, Existing, refuse_differences
@@ -81,7 +82,7 @@ def part_of_array(
         window = window_for(room, given.shape, region, append_dim)
     settings = settings.completed(given.settings)
     settings.check()
-    form = _fitted_to(array, name, settings, given)
+    form = fitted_to(array, name, settings, given)
     given = expanded(given, window.new_axes)
     # What is written whole, be it a chunk or a shard.
     unit = tuple(map(int, array.shards or array.chunks))
@@ -118,8 +119,23 @@ def _room_in(array: Any, name: str) -> Room:
     )
 
 
-def _fitted_to(array: Any, name: str, settings: ZarrSettings, given: Input) -> Stored:
-    """Return the form of an array's elements, once nothing else differs."""
+def fitted_to(
+    array: Any,
+    name: str,
+    settings: ZarrSettings,
+    given: Input,
+    *,
+    item_shapes: tuple[Shape | None, Shape | None] = (None, None),
+) -> Stored:
+    """Return the form of an array's elements, once nothing else differs.
+
+    ``item_shapes`` are those of elements as they are and as they are asked for.
+
+    Raises
+    ------
+    OptionError
+        Listing everything in which the array differs.
+    """
     dtype = np.dtype(array.dtype)
     attributes = dict(array.attrs)
     form = original(dtype, attributes) or replace(stored(dtype, "zarr"), original=dtype)
@@ -130,8 +146,10 @@ def _fitted_to(array: Any, name: str, settings: ZarrSettings, given: Input) -> S
         codec=str(codecs_of(array)),
         fill_value=array.fill_value,
         attrs=attributes,
+        item_shape=item_shapes[0],
     )
-    refuse_differences(existing, _asked(settings, given, array, form), given)
+    asked = replace(_asked(settings, given, array, form), item_shape=item_shapes[1])
+    refuse_differences(existing, asked, given)
     return form
 
 

@@ -1,11 +1,14 @@
 """The layout engine: stock readers get every value, and the same calls give the same places."""
 
+import zlib
+
 import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lazyio.safety import redo
 from lazyio.targets import building
 from lazyio.targets.held_file import Held
 from lazyio.targets.layout_engine import EngineError, LayoutEngine
@@ -152,6 +155,88 @@ def test_it_is_off_where_it_does_not_hold(monkeypatch, caplog):
     assert not building.engine_works()
     assert "the layout engine is off" in caplog.text
     building.engine_works.cache_clear()
+
+
+def logged(path, folder):
+    """Open a file by the engine, with a log of its changes."""
+    folder.mkdir(exist_ok=True)
+    redo.begin(folder, path)
+    log = redo.RedoLog(folder)
+    engine = LayoutEngine(path, None, nbytes=path.stat().st_size, log=log)
+    engine.pass_all()
+    return engine
+
+
+@pytest.mark.parametrize("libver", LIBVERS, ids=str)
+def test_a_file_that_is_committed_as_it_grows(tmp_path, libver):
+    """Between commits it does not change below its end; chunks may be written again."""
+    path, folder = tmp_path / "x.h5", tmp_path / "hidden"
+    with h5py.File(path, "w", libver=libver) as file:
+        file["old"] = np.arange(1000)
+    engine = logged(path, folder)
+    dataset = engine.call(
+        lambda: engine.file.create_dataset(
+            "x", (0, 5), "i4", chunks=(10, 5), maxshape=(None, 5), compression="gzip"
+        )
+    )
+    wanted = np.empty((0, 5), "i4")
+    for turn in range(1, 30):
+        before = path.read_bytes()
+        # The chunk that was written last is written again, in another length, then others.
+        length = turn * 7
+        engine.call(lambda length=length: dataset.resize((length, 5)))
+        values = np.random.default_rng(turn).integers(0, turn, (length, 5)).astype("i4")
+        first = len(wanted) // 10 * 10
+        wanted = np.concatenate([wanted[:first], values[first:]])
+        for at in range(first, length, 10):
+            whole = np.zeros((10, 5), "i4")
+            whole[: length - at] = wanted[at : at + 10]
+            payload = zlib.compress(whole.tobytes())
+            place = engine.reserve(dataset, (at, 0), len(payload), 0, lambda _: None)
+            engine.write(payload, place)
+        assert path.read_bytes()[: len(before)] == before
+        assert not redo.is_committed(folder)
+        engine.commit()
+        with h5py.File(path) as file:
+            np.testing.assert_array_equal(file["x"][...], wanted)
+    engine.abandon()
+    redo.undo(folder, path)
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["x"][...], wanted)
+        assert (file["old"][...] == np.arange(1000)).all()
+
+
+@pytest.mark.parametrize("step", ["commit", "apply", "begin"])
+def test_a_commit_that_fails(tmp_path, monkeypatch, step):
+    """Nothing is written after it; the file is old, or its log is complete."""
+    path, folder = tmp_path / "x.h5", tmp_path / "hidden"
+    with h5py.File(path, "w") as file:
+        file["old"] = np.arange(10)
+    engine = logged(path, folder)
+    engine.call(lambda: engine.file.create_dataset("new", data=np.arange(20)))
+
+    def fail(*_):
+        raise OSError(28, "full")
+
+    monkeypatch.setattr(redo.RedoLog if step == "commit" else redo, step, fail)
+    with pytest.raises(OSError, match="full"):
+        engine.commit()
+    with pytest.raises(OSError, match="full"):
+        engine.commit()
+    engine.abandon()
+    monkeypatch.undo()
+    assert redo.is_committed(folder) == (step != "commit")
+    if redo.is_committed(folder):
+        redo.apply(folder, path)
+    with h5py.File(path) as file:
+        assert set(file) == ({"old"} if step == "commit" else {"old", "new"})
+
+
+def test_only_a_file_with_a_log_is_committed_before_its_end(tmp_path):
+    engine = LayoutEngine(tmp_path / "x.h5", None)
+    with pytest.raises(EngineError, match="without a log"):
+        engine.commit()
+    engine.abandon()
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,0 +1,238 @@
+"""How an HDF5 file changes while it grows: by a log of each change, or under SWMR."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
+import h5py
+
+from lazyio.codecs.encode import Payload
+from lazyio.errors import OptionError
+from lazyio.safety import redo, superblock
+from lazyio.safety.lock import FileLock
+from lazyio.safety.sync import sync_file, sync_folder, write_whole
+from lazyio.safety.workdir import WorkDirectory
+from lazyio.spec import Shape
+from lazyio.targets.disk import disk_errors
+from lazyio.targets.hdf5 import Hdf5Target
+from lazyio.targets.layout_engine import LayoutEngine
+
+Result = TypeVar("Result")
+Put = Callable[[Shape, Payload, int], object]
+
+FOLLOWED_LIBVER = ("v110", "v114")
+"""SWMR needs the first, and other readers the second."""
+
+_PATIENCE = 30.0
+_SWMR_VERSION = 3
+_OFF = 0
+"""Of the ways in which libhdf5 fits its cache of metadata to what is done."""
+
+
+class Way(Protocol):
+    """A file that is open for writing, and who may call h5py for it."""
+
+    file: h5py.File
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Call something that uses the file."""
+
+    def put_into(self, dataset: h5py.Dataset) -> Put | None:
+        """Return what takes payloads of a dataset, ``None`` where libhdf5 does."""
+
+    def check(self) -> None:
+        """Raise what libhdf5 was not told of."""
+
+    def begin(self) -> None:
+        """Get ready for the first chunk; called once."""
+
+    def commit(self, datasets: Iterable[h5py.Dataset], *, is_patient: bool) -> None:
+        """Have what was written on the disk, and readers see it."""
+
+    def close(self, change: Callable[[h5py.File], object]) -> None:
+        """Make a last change, and close the file."""
+
+    def abandon(self) -> None:
+        """Close the file as it was committed last."""
+
+
+def make_file(work: WorkDirectory, libver: Any, *, keeps_old: bool) -> None:
+    """Give a new and empty file its name; what has it goes aside, or is replaced."""
+    target = work.target
+    with disk_errors(target.parent):
+        h5py.File(work.built, "w", libver=libver).close()
+        sync_file(work.built)
+        if keeps_old and target.exists():
+            # Whoever clears the hidden folder puts it back, unless there is another by then.
+            os.link(target, work.path / "old")
+        os.replace(work.built, target)
+        sync_folder(target.parent)
+
+
+class Logged:
+    """A file that is at any time what it was at the last commit.
+
+    Parameters
+    ----------
+    work : WorkDirectory
+        Its hidden folder, which is locked.
+    """
+
+    def __init__(self, work: WorkDirectory) -> None:
+        self._work = work
+        path = work.target
+        self._folder = path.parent
+        with disk_errors(self._folder), contextlib.ExitStack() as stack:
+            stack.enter_context(work)
+            self._lock = FileLock(path)
+            stack.callback(self._lock.close)
+            redo.begin(work.path, path)
+            log = redo.RedoLog(work.path)
+            self._engine = LayoutEngine(path, None, nbytes=path.stat().st_size, log=log)
+            self._engine.pass_all()
+            self.file = self._engine.file
+            self._stack = stack.pop_all()
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Call something that uses the file, on the thread that may."""
+        with disk_errors(self._folder):
+            return self._engine.call(function)
+
+    def put_into(self, dataset: h5py.Dataset) -> Put:
+        """Return what writes payloads of a dataset to their places."""
+        engine = self._engine
+
+        def put(corner: Shape, payload: Payload, mask: int) -> None:
+            at = engine.reserve(dataset, corner, len(payload), mask, _ignore)
+            engine.write(payload, at)
+
+        return put
+
+    def check(self) -> None:
+        """Raise what libhdf5 was not told of."""
+        self._engine.check()
+
+    def begin(self) -> None:
+        """Do nothing."""
+
+    def commit(self, _datasets: Iterable[h5py.Dataset], *, is_patient: bool) -> None:
+        """Bring the file to where it stands now, while no reader looks."""
+        with self._lock.alone(_PATIENCE if is_patient else 0), disk_errors(self._folder):
+            self._engine.commit()
+
+    def close(self, change: Callable[[h5py.File], object]) -> None:
+        """Make a last change, and close the file."""
+        with self._stack:
+            try:
+                self.call(lambda: change(self.file))
+            except BaseException:
+                self._engine.abandon()
+                raise
+            with disk_errors(self._folder):
+                self._engine.close()
+            # From here on the change is made, now or by whoever comes next.
+            self._lock.close()
+            self._stack.pop_all()
+            with self._work:
+                self._work.change()
+
+    def abandon(self) -> None:
+        """Close the file as it was committed last."""
+        with self._stack:
+            self._engine.abandon()
+
+
+class Followed:
+    """A file that other processes follow while it grows.
+
+    Parameters
+    ----------
+    work : WorkDirectory
+        Its hidden folder, which is locked.
+    """
+
+    def __init__(self, work: WorkDirectory) -> None:
+        path = work.target
+        self._path = path
+        self._folder = path.parent
+        self._is_begun = False
+        with disk_errors(self._folder), contextlib.ExitStack() as stack:
+            stack.enter_context(work)
+            if superblock.version_of(path) != _SWMR_VERSION:
+                msg = (
+                    f"swmr=True: {path} is of a format that SWMR does not know; copy it with "
+                    "h5repack --low=3 --high=4, write a new file, or leave swmr out"
+                )
+                raise OptionError(msg)
+            # It says in the folder that there may be a mark, before there is one.
+            write_whole(work.path / superblock.FOLLOWED, b"")
+            sync_folder(work.path)
+            self.file = self._opened()
+            self._stack = stack.pop_all()
+
+    def _opened(self) -> h5py.File:
+        return h5py.File(self._path, "r+", libver=FOLLOWED_LIBVER)
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Call something that uses the file."""
+        with disk_errors(self._folder):
+            return function()
+
+    def put_into(self, _dataset: h5py.Dataset) -> None:
+        """Return nothing: libhdf5 writes payloads itself, in the order that readers need."""
+
+    def check(self) -> None:
+        """Do nothing: libhdf5 raises what goes wrong."""
+
+    def begin(self) -> None:
+        """Let readers in.
+
+        Raises
+        ------
+        OptionError
+            When something in the file is of a format that they cannot follow.
+        """
+        # Extents must not be written before the chunks within them, for want of room.
+        cache = self.file.id.get_mdc_config()
+        cache.evictions_enabled = False
+        cache.incr_mode = cache.decr_mode = cache.flash_incr_mode = _OFF
+        try:
+            self.file.id.set_mdc_config(cache)
+            self.file.flush()
+            self.file.swmr_mode = True
+        except (OSError, RuntimeError, ValueError) as error:
+            msg = f"swmr=True: {self._path} cannot be followed: {error}; leave swmr out"
+            raise OptionError(msg) from error
+        self._is_begun = True
+
+    def commit(self, datasets: Iterable[h5py.Dataset], *, is_patient: bool) -> None:  # noqa: ARG002
+        """Have what was written on the disk, and readers see it; none is in the way."""
+        with disk_errors(self._folder):
+            for dataset in datasets:
+                dataset.flush()
+            sync_file(self._path)
+
+    def close(self, change: Callable[[h5py.File], object]) -> None:
+        """Make a last change, which readers do not follow, and close the file."""
+        with self._stack, disk_errors(self._folder):
+            self.file.close()
+            with self._opened() as file:
+                change(file)
+            sync_file(self._path)
+
+    def abandon(self) -> None:
+        """Close the file; what libhdf5 has written by then is there."""
+        with self._stack, contextlib.suppress(OSError, RuntimeError, ValueError):
+            self.file.close()
+
+
+def _ignore(_: int) -> None:
+    """Take no note of a place: nobody makes the same calls again."""
+
+
+def prepared(way: Way, dataset: h5py.Dataset, chunk_shape: Shape, **options: Any) -> Hdf5Target:
+    """Return a target for the chunks of a dataset that is written in some way."""
+    target = Hdf5Target(dataset, chunk_shape, put=way.put_into(dataset), **options)
+    target.check = way.check
+    return target

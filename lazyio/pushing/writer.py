@@ -1,0 +1,276 @@
+"""Public: what a writer does with the arrays that are pushed to it."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+import numpy.typing as npt
+
+from lazyio.errors import OptionError, PlanError, TargetLockedError
+from lazyio.options import default_workers
+from lazyio.pushing.flusher import Flusher
+from lazyio.pushing.growing import GrowingArray
+from lazyio.pushing.place import DROP, Opened, Place, Wish
+from lazyio.pushing.pool import Pool
+from lazyio.pushing.sharing import refuse_overfull, slab_lengths, workers_within
+from lazyio.writing.places import check_key
+
+logger = logging.getLogger("lazyio")
+
+_ROOM_FOR = 8
+"""Arrays of the same size that chunks are made for: more may be created later."""
+
+
+class Writer:
+    """A file or store that grows; made by :func:`lazyio.writer`.
+
+    Parameters
+    ----------
+    place : Place
+        The file or store.
+    name : str
+        What errors call it.
+    on_error : str
+        What becomes of what was appended before an error.
+    memory_limit : int
+        Bytes for all that is in flight.
+    """
+
+    def __init__(self, place: Place, *, name: str, on_error: str, memory_limit: int) -> None:
+        self.name = name
+        self._place = place
+        self._on_error = on_error
+        self._limit = memory_limit
+        self._n_workers = default_workers()
+        # Of what changes the file: held while it is flushed or an array is made.
+        self._lock = threading.Lock()
+        self._begin_lock = threading.Lock()
+        self._arrays: dict[str, tuple[GrowingArray, Opened]] = {}
+        self._is_closed = self._is_closing = self._is_begun = False
+        self._pool = Pool(self._stop)
+        self._flusher = Flusher(self._flush)
+
+    def create(
+        self,
+        key: str,
+        *,
+        dtype: npt.DTypeLike | None = None,
+        item_shape: int | Sequence[int] | None = None,
+        axis: int = 0,
+        expected_length: int | None = None,
+        chunks: Any = "auto",
+        compression: Any = None,
+        compression_opts: Any = None,
+        shuffle: bool | None = None,
+    ) -> GrowingArray:
+        """Make an array, or take up one that is there to go on at its end.
+
+        Parameters
+        ----------
+        key : str
+            Path of the array; groups on the way are made.
+        dtype : dtype-like
+            Type of an element. Of an array that is there it may be left out.
+        item_shape : tuple of int
+            Extents of an element, ``()`` for single numbers; as above.
+        axis : int
+            Along which it grows.
+        expected_length : int, optional
+            How many elements there will be, about: chunks are made for that many.
+        chunks : optional
+            As in :func:`plan`; ``-1`` is not known along the axis of growth.
+        compression, compression_opts, shuffle : optional
+            As in :func:`to_hdf5`; for Zarr ``"gzip"``, ``"zstd"``, ``"blosc"``,
+            a level, or a codec of zarr-python.
+
+        Returns
+        -------
+        GrowingArray
+            To append to.
+
+        Raises
+        ------
+        OptionError
+            When the writer is closed, has that array already, or what is there
+            differs: lists everything in which it does.
+        PlanError
+            When the memory limit leaves no room for another array.
+        TargetExistsError, TargetError, UnsupportedDtypeError
+            When the array cannot be made, or cannot grow.
+        """
+        self._check_open()
+        check_key(key)
+        name = "/".join(filter(None, key.split("/")))
+        if name in self._arrays:
+            msg = f"{key!r} was created by this writer before; append to what that returned"
+            raise OptionError(msg)
+        wish = Wish(
+            key=name,
+            dtype=dtype,
+            item_shape=item_shape,
+            axis=axis,
+            expected_length=expected_length,
+            chunks=chunks,
+            compression=compression,
+            compression_opts=compression_opts,
+            shuffle=shuffle,
+            memory_limit=self._limit // (len(self._arrays) + 1),
+            workers=self._n_workers,
+        )
+        with self._quiet():
+            opened = self._opened(wish)
+            try:
+                return self._added(wish, opened)
+            except BaseException:
+                self._place.take_back()
+                raise
+
+    def flush(self) -> None:
+        """Have all that was appended on the disk, where readers see it.
+
+        Raises
+        ------
+        TargetLockedError
+            When readers have an HDF5 file open for more than half a minute,
+            who would see it half changed; with ``swmr=True`` they may.
+        TargetError
+            When the disk fails. What was flushed before is kept.
+        """
+        self._check_open()
+        self._flusher.ask()
+
+    def close(self) -> None:
+        """Flush, and close; closing again does nothing.
+
+        Raises
+        ------
+        TargetError
+            When the disk fails. What was flushed before is kept.
+        """
+        if self._is_closed:
+            return
+        try:
+            self._begin()
+            # What it commits in the end is done in one step with closing it.
+            self._is_closing = True
+            self._flusher.ask()
+        except BaseException:
+            self._end()
+            self._place.abandon()
+            raise
+        self._end()
+        self._place.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            if self._on_error == DROP and not self._is_closed:
+                self._end()
+                self._place.drop()
+            else:
+                self.close()
+        except Exception as other:  # noqa: BLE001 - the first error is the one to be told
+            error.add_note(f"closing {self.name} failed as well: {other}")
+
+    def _opened(self, wish: Wish) -> Opened:
+        """Have an array made, with chunks that leave room for others where that can be."""
+        few = replace(wish, memory_limit=wish.memory_limit // _ROOM_FOR)
+        with contextlib.suppress(PlanError):
+            return self._place.create(few)
+        return self._place.create(wish)
+
+    def _added(self, wish: Wish, opened: Opened) -> GrowingArray:
+        """Give an array that stands its share of memory and workers."""
+        if not self._arrays:
+            self._n_workers = workers_within(opened, self._limit, self._n_workers)
+        several = [*(one for _, one in self._arrays.values()), opened]
+        refuse_overfull(several, self._limit, self._n_workers)
+        self._pool.start(self._n_workers)
+        array = GrowingArray(
+            f"{self.name}/{wish.key}",
+            opened,
+            self._pool,
+            n_buffers=self._n_workers + 1,
+            is_lenient=wish.dtype is not None,
+            begin=self._begin,
+        )
+        self._arrays[wish.key] = array, opened
+        lengths = slab_lengths(several, self._limit, self._n_workers)
+        for (one, _), length in zip(self._arrays.values(), lengths, strict=True):
+            one.fit(length)
+        return array
+
+    @contextlib.contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Have no chunk written, and nothing flushed."""
+        with self._lock:
+            try:
+                for array, _ in self._arrays.values():
+                    self._pool.hold(array)
+                self._pool.drain()
+                yield
+            finally:
+                self._pool.release()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            msg = f"the writer of {self.name} is closed; open it again with lazyio.writer"
+            raise OptionError(msg)
+
+    def _begin(self) -> None:
+        """Let the file get ready for chunks, once."""
+        if not self._is_begun:
+            with self._begin_lock:
+                if not self._is_begun:
+                    self._place.begin()
+                    self._is_begun = True
+
+    def _stop(self) -> None:
+        for array, _ in list(self._arrays.values()):
+            array.stop(is_closed=self._is_closed)
+
+    def _end(self) -> None:
+        """Take nothing more, and let all threads end."""
+        self._is_closed = True
+        self._stop()
+        self._flusher.close()
+        self._pool.close()
+
+    def _flush(self, is_asked: bool) -> None:
+        """Flush what there is, on the flusher's thread."""
+        if not is_asked and not self._is_begun:
+            return
+        self._begin()
+        with self._lock:
+            try:
+                self._pool.check()
+                new = [array for array, _ in self._arrays.values() if array.hand_over()]
+                self._pool.drain()
+                if new and not self._is_closing:
+                    self._place.commit(is_patient=is_asked)
+                    for array in new:
+                        array.has_told()
+            except TargetLockedError:
+                if is_asked:
+                    raise
+                logger.info("%s is being read, and is flushed when it is not", self.name)
+            except BaseException as error:
+                self._pool.fail(error)
+                raise
+            finally:
+                self._pool.release()

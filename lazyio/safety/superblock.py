@@ -1,0 +1,130 @@
+"""The first bytes of an HDF5 file, where they say that a writer is at work that was killed.
+
+From version 3 on a writer marks the file as open when it starts, and takes the
+mark away when it closes it; HDF5 opens no file that has it. How long the file
+is, which stands beside it, is told at the end as well, and by then the file is
+longer. Versions 2 and 3 are, with addresses of eight bytes::
+
+    signature 8 | version 1 | sizes 2 | marks 1 | base 8 | extension 8 | end 8 | root 8 | checksum 4
+"""
+
+import os
+import struct
+from pathlib import Path
+
+from lazyio.safety.redo import write_at
+
+FOLLOWED = "followed"
+"""In a hidden folder: the file is open for a writer that others follow."""
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_NBYTES = 48
+_MARKS, _END, _CHECKSUM = 11, 28, 44
+_ADDRESS_NBYTES = 8
+_WORD = 0xFFFFFFFF
+
+
+def version_of(path: Path) -> int:
+    """Return the version of a file's superblock.
+
+    Raises
+    ------
+    ValueError
+        When it is no HDF5 file.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(descriptor, _NBYTES, _place_in(descriptor))[8]
+    finally:
+        os.close(descriptor)
+
+
+def unmark(path: Path) -> bool:
+    """Take away the mark of a writer that is no more, and tell how long the file is.
+
+    Parameters
+    ----------
+    path : Path
+        The file. Nobody writes to it, which is for the caller to know.
+
+    Returns
+    -------
+    bool
+        Whether there was a mark.
+
+    Raises
+    ------
+    ValueError
+        When it is no HDF5 file.
+    OSError
+        When the disk fails.
+    """
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        place = _place_in(descriptor)
+        block = bytearray(os.pread(descriptor, _NBYTES, place))
+        has_marks = len(block) == _NBYTES and block[8] in (2, 3) and block[9] == _ADDRESS_NBYTES
+        if not has_marks or not block[_MARKS]:
+            return False
+        block[_MARKS] = 0
+        struct.pack_into("<Q", block, _END, os.fstat(descriptor).st_size)
+        struct.pack_into("<I", block, _CHECKSUM, checksum(bytes(block[:_CHECKSUM])))
+        write_at(descriptor, memoryview(block), place)
+        os.fsync(descriptor)
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def checksum(data: bytes) -> int:
+    """Return Jenkins' lookup3 of some bytes, as HDF5 has it behind its metadata.
+
+    Examples
+    --------
+    >>> hex(checksum(b"Four score and seven years ago"))
+    '0x17770551'
+    """
+    a = b = c = (0xDEADBEEF + len(data)) & _WORD
+    at = 0
+    while len(data) - at > 12:
+        x, y, z = struct.unpack_from("<3I", data, at)
+        a, b, c = _mixed((a + x) & _WORD, (b + y) & _WORD, (c + z) & _WORD)
+        at += 12
+    if at == len(data):
+        return c
+    x, y, z = struct.unpack("<3I", data[at:].ljust(12, b"\0"))
+    return _last((a + x) & _WORD, (b + y) & _WORD, (c + z) & _WORD)
+
+
+def _mixed(a: int, b: int, c: int) -> tuple[int, int, int]:
+    for one, other in ((4, 6), (8, 16), (19, 4)):
+        a = ((a - c) & _WORD) ^ _turned(c, one)
+        c = (c + b) & _WORD
+        b = ((b - a) & _WORD) ^ _turned(a, other)
+        a = (a + c) & _WORD
+        # The next two steps are the same with the three words moved round.
+        a, b, c = c, a, b
+    return a, b, c
+
+
+def _last(a: int, b: int, c: int) -> int:
+    for turn in (14, 11, 25, 16, 4, 14, 24):
+        c = ((c ^ b) - _turned(b, turn)) & _WORD
+        a, b, c = b, c, a
+    return b
+
+
+def _turned(word: int, n_bits: int) -> int:
+    return (word << n_bits | word >> (32 - n_bits)) & _WORD
+
+
+def _place_in(descriptor: int) -> int:
+    """Return where the superblock lies: at 0, or behind a block of the user's at 512, 1024, ..."""
+    size = os.fstat(descriptor).st_size
+    at = 0
+    while at < size:
+        if os.pread(descriptor, len(_SIGNATURE), at) == _SIGNATURE:
+            return at
+        at = max(512, 2 * at)
+    msg = "there is no superblock: it is no HDF5 file"
+    raise ValueError(msg)
