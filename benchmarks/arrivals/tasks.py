@@ -40,7 +40,6 @@ def lazyio_append(path: str, facts: dict[str, Any]) -> None:
     """Push to a writer."""
     import lazyio
 
-    codec = None if facts["codec"] == "none" else "gzip"
     with lazyio.writer(path) as writer:
         rows = writer.create(
             "x",
@@ -48,7 +47,7 @@ def lazyio_append(path: str, facts: dict[str, Any]) -> None:
             item_shape=(facts["width"],),
             expected_length=facts["n_rows"],
             chunks=tuple(facts["chunks"]),
-            compression=codec,
+            **_codec(facts),
         )
         for batch in batches(facts):
             rows.append(batch)
