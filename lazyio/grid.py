@@ -196,6 +196,18 @@ def box_shape(region: Region) -> Shape:
     return tuple(part.stop - part.start for part in region)
 
 
+def view_of(region: Region) -> tuple[Any, ...]:
+    """Return an index that gives a view of a box, also of an array without axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> type(np.array(2, ">i4")[view_of(())]).__name__
+    'ndarray'
+    """
+    return (*region, ...)
+
+
 def overlap(region: Region, step: Shape, index: Sequence[int]) -> tuple[Region, Region]:
     """Return where a region and a box of the grid overlap, seen from both.
 

@@ -8,8 +8,10 @@ import numpy.typing as npt
 from lazyio.errors import OptionError
 from lazyio.inputs import recognise
 from lazyio.options import wishes_for
+from lazyio.pieces.base import Pieces
 from lazyio.pieces.iterators import is_iterator
 from lazyio.planning import Facts, Plan, solve
+from lazyio.planning.scattered import in_units
 from lazyio.sources.arrays import is_indexed
 from lazyio.sources.lookup import array_source
 from lazyio.spec import as_dtype, as_shape
@@ -90,7 +92,9 @@ def plan(
     >>> plan.n_blocks, plan.n_chunks
     (4, 400)
     """
-    facts, dims = _facts(what, dtype, chunks is True, source_chunks)
+    facts, dims, pieces = _facts(what, dtype, chunks is True, source_chunks)
+    if pieces is not None and chunks == "auto" and access is None and chunk_nbytes is None:
+        chunks = pieces.chunk_shape or chunks
     wishes = wishes_for(
         memory_limit=memory_limit,
         workers=workers,
@@ -103,18 +107,19 @@ def plan(
         strategy=strategy,
         dims=dims,
     )
-    return solve(facts, wishes)
+    plan = solve(facts, wishes)
+    return plan if pieces is None else in_units(plan, facts.itemsize)
 
 
 def _facts(
     what: Any, dtype: npt.DTypeLike | None, own_blocks: bool, source_chunks: Any
-) -> tuple[Facts, tuple[str, ...]]:
+) -> tuple[Facts, tuple[str, ...], Pieces | None]:
     if isinstance(what, int) or (
         isinstance(what, (tuple, list)) and all(not isinstance(n, (tuple, list)) for n in what)
     ):
         shape = as_shape(what)
         chunk_shape = source_chunks_of(source_chunks, shape)
-        return Facts(shape=shape, dtype=as_dtype(dtype), source_chunk_shape=chunk_shape), ()
+        return Facts(shape=shape, dtype=as_dtype(dtype), source_chunk_shape=chunk_shape), (), None
     if source_chunks is not None:
         msg = "source_chunks goes with a shape; an array or a file says itself how it is chunked"
         raise OptionError(msg)
@@ -123,7 +128,7 @@ def _facts(
         array_source(what)
     given = recognise(what)
     element = given.dtype if dtype is None else as_dtype(dtype)
-    return given.facts(element, own_blocks=own_blocks), given.dims
+    return given.facts(element, own_blocks=own_blocks), given.dims, given.pieces
 
 
 def source_chunks_of(source_chunks: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -1,5 +1,8 @@
 """Arrays whose parts come in any order: blocks, HDMF's iterators, sparse matrices."""
 
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -314,7 +317,7 @@ WRONG = [
     ((np.s_[0, 0], 1), "more axes than the array"),
     ((np.s_[::-1], np.ones(10)), "goes backwards"),
     (("x", 1), "give an int, a slice"),
-    ((np.s_[0:2], np.ones(2) * 1j), "dtype complex128, of which"),
+    ((np.s_[0:2], np.ones(2) * 1j), "of dtype complex128, float64 cannot hold"),
     ((np.s_[0.5:2], 1), "no integer"),
 ]
 
@@ -339,6 +342,100 @@ def test_items_that_are_none(path):
         lazyio.Blocks(3, 10, "f8")
     with pytest.raises(OptionError, match="resume=True"):
         write(lazyio.Blocks([], 10, "f8"), path, resume=True)
+
+
+ODD = [
+    ((np.s_[0:3], np.ma.array([1.0, 2, 3], mask=[0, 1, 0])), "masked elements"),
+    (([True, False, True], np.ones(2)), "the mask on axis 0 has 3 elements"),
+    (([-2, -1], np.ones(2)), "count from the start"),
+    ((0, None), "there is no data"),
+    ((0, "text"), "cannot hold"),
+]
+
+
+@pytest.mark.parametrize(("pair", "match"), ODD)
+def test_what_h5py_would_not_take(path, pair, match):
+    with pytest.raises(BlockError, match=f"block 0.*{match}"):
+        write(lazyio.Blocks([pair], 10, "f8"), path)
+
+
+@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("error", [IndexError, ValueError, BlockError, KeyboardInterrupt])
+def test_blocks_that_fail(path, after, error):
+    """At any item, with any error: nothing is published."""
+
+    def pairs():
+        for at in range(after):
+            yield (at,), 1
+        raise error
+
+    expected = KeyboardInterrupt if error is KeyboardInterrupt else BlockError
+    with pytest.raises(expected):
+        write(lazyio.Blocks(pairs(), 10, "f8"), path)
+    assert not path.exists()
+
+
+def test_fields_in_another_order(path):
+    """Numpy would go by their order, at any depth."""
+    inner = np.dtype([("x", "i4"), ("y", "i4")])
+    other = np.dtype([("y", "i4"), ("x", "i4")])
+    with pytest.raises(BlockError, match="cannot hold"):
+        write(lazyio.Blocks([((0,), np.zeros((), [("a", other)]))], 3, [("a", inner)]), path)
+
+
+@pytest.mark.parametrize("dtype", [">i4", ">f8", "S4", "U4", "?", "c16"])
+@pytest.mark.parametrize("version", [None, 2, 3])
+def test_a_single_element(tmp_path, dtype, version):
+    value = np.array("ab" if dtype[0] in "SU" else 2).astype(dtype)
+    blocks = lazyio.Blocks([((), value)], (), dtype)
+    if version is None:
+        lazyio.to_hdf5(blocks, tmp_path / "x.h5")
+        assert lazyio.open(tmp_path / "x.h5").compute() == value
+    else:
+        lazyio.to_zarr(blocks, tmp_path / "x.zarr", zarr_format=version)
+        assert zarr.open_array(tmp_path / "x.zarr", mode="r")[()] == value
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("dtype", ["f8", "i4", "c16", "U3", "i4,f8"])
+def test_what_is_not_there_in_other_stores(version, dtype):
+    """As in a folder: zero, or no text."""
+    value = np.ones(1, "f8").astype(dtype) if dtype != "U3" else np.array(["a"])
+    for store in (zarr.storage.MemoryStore(), {}):
+        lazyio.to_zarr(
+            lazyio.Blocks([(slice(0, 1), value)], 6, dtype), store, zarr_format=version, chunks=3
+        )
+        found = zarr.open_array(store, mode="r")[...]
+        assert found[0] == value[0]
+        assert (found[1:3] == np.zeros(2, value.dtype)).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0)])
+def test_nothing_to_store(path, shape):
+    write(lazyio.Blocks([], shape, "f8"), path)
+    assert read(path).shape == shape
+
+
+def test_text_of_no_length(path):
+    write(lazyio.Blocks([((1,), "word")], 3, str), path)
+    assert lazyio.open(path).compute().tolist() == ["", "word", ""]
+
+
+def test_a_filter_that_a_plugin_brings_later(tmp_path):
+    """libhdf5 would write its name over what comes next; in a process of its own."""
+    code = (
+        "import sys, numpy as np, lazyio; sys.modules.pop('hdf5plugin', None)\n"
+        "ones = lambda: (__import__('hdf5plugin') and np.ones(10) for _ in range(3))\n"
+        "for codec in ('zstd', 'lz4', 'blosc'):\n"
+        "    pairs = ((slice(at * 10, at * 10 + 10), x) for at, x in enumerate(ones()))\n"
+        "    lazyio.to_hdf5(lazyio.Blocks(pairs, 30, 'f8'), codec + '.h5', compression=codec,"
+        " chunks=10)\n"
+        "    assert lazyio.verify(codec + '.h5').status == 'ok'\n"
+        "    stream = lazyio.Stream(ones(), batched=True)\n"
+        "    lazyio.to_hdf5(stream, codec + '.h5', 'y', compression=codec, chunks=10)\n"
+        "    assert lazyio.verify(codec + '.h5').status == 'ok'\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, check=True)
 
 
 def test_a_limit_too_small(path):
@@ -478,7 +575,9 @@ class TestIterators:
         ("facts", "match"),
         [
             ({"shape": (3,), "maxshape": (2,)}, "does not hold"),
-            ({"shape": (3, 3), "maxshape": (3,)}, "does not hold"),
+            ({"shape": (3, 3), "maxshape": (3,)}, "as many axes each"),
+            ({"shape": (3,), "maxshape": (2.5,)}, "give an integer or None"),
+            ({"shape": (3,), "chunk_shape": (2, 2)}, "as many axes each"),
             ({"shape": (3,), "chunk_shape": (0,)}, "chunk"),
         ],
     )

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from lazyio.errors import BlockError, OptionError
 from lazyio.grid import Bounds
-from lazyio.pieces.casting import as_elements
+from lazyio.pieces.casting import dtype_of_elements, fitted
 from lazyio.pieces.selections import Part, parts_of
-from lazyio.spec import Shape, as_dtype, as_shape
+from lazyio.spec import Shape, as_shape
 
 _LEAST_NBYTES, _MOST_NBYTES = 512, 2**20
 """Of a block whose extents are taken for those of a chunk."""
@@ -31,7 +31,7 @@ class Blocks:
     shape : tuple of int
         Extents of the whole array.
     dtype : dtype-like
-        Type of an element.
+        Type of an element; numbers of blocks are rounded to it, as long as integers stay the same.
     fill_value : scalar
         What everything else reads as.
 
@@ -68,9 +68,11 @@ class Blocks:
             msg = f"iterable={kind} is not iterable; give (region, array) pairs"
             raise OptionError(msg)
         self.shape: Shape = as_shape(shape)
-        self.dtype: np.dtype[Any] = as_dtype(dtype)
+        self.dtype: np.dtype[Any] = dtype_of_elements(dtype)
         self.fill_value = fill_value
         self._iterable = iterable
+        self._pairs: Iterator[Any] | None = None
+        self._head: list[Any] = []
         self._is_taken = False
 
     @property
@@ -83,14 +85,13 @@ class Blocks:
         """Extents of the first block, where that makes a chunk."""
         if self._is_taken:
             return None
-        # What cannot be read is told where it is taken, with its number.
-        try:
-            pairs = iter(self._iterable)
-            head = list(itertools.islice(pairs, 1))
-            self._iterable = itertools.chain(head, pairs)
-            region, _ = next(self._parts(0, head[0]))
-        except (BlockError, IndexError, StopIteration):
+        self._peek()
+        if not self._head:
             return None
+        try:
+            region, _ = next(self._parts(0, self._head[0]))
+        except (BlockError, StopIteration):
+            return None  # It is told where it is taken, with its number.
         found = tuple(part.stop - part.start for part in region)
         nbytes = self.dtype.itemsize
         for extent in found:
@@ -102,10 +103,41 @@ class Blocks:
         if self._is_taken:
             msg = "the blocks were used up by an earlier call; make new ones of a new iterable"
             raise OptionError(msg)
+        self._peek()
         self._is_taken = True
-        return itertools.chain.from_iterable(
-            itertools.starmap(self._parts, enumerate(self._iterable))
-        )
+        return self._taken()
+
+    def _taken(self) -> Iterator[Part]:
+        for number in itertools.count():
+            if number:
+                self._next(number)
+            if not self._head:
+                return
+            yield from self._parts(number, self._head.pop())
+
+    def _peek(self) -> None:
+        """Look at the first pair, once; it is not lost."""
+        if self._pairs is None:
+            try:
+                self._pairs = iter(self._iterable)
+            except Exception as error:
+                msg = f"the blocks do not begin: {type(error).__name__}: {error}"
+                raise BlockError(msg) from error
+            self._next(0)
+
+    def _next(self, number: int) -> None:
+        """Get another pair, if there is one.
+
+        Raises
+        ------
+        BlockError
+            When the iterable raises.
+        """
+        try:
+            self._head = list(itertools.islice(self._pairs or (), 1))
+        except Exception as error:
+            msg = f"block {number} did not come: {type(error).__name__}: {error}"
+            raise BlockError(msg) from error
 
     def _parts(self, number: int, pair: Any) -> Iterator[Part]:
         try:
@@ -114,11 +146,7 @@ class Blocks:
             msg = f"item {number} is no pair of a region and its elements: {error}"
             raise BlockError(msg) from error
         try:
-            found = np.asarray(data)
-            elements = as_elements(found, self.dtype, is_lenient=not hasattr(data, "dtype"))
-            if elements is None:
-                msg = f"dtype {found.dtype}, of which {self.dtype} cannot hold every value"
-                raise TypeError(msg)
+            elements = fitted(data, self.dtype)
             return parts_of(selection, elements, self.shape, self.shape)
         except (ValueError, TypeError) as error:
             msg = f"block {number}, at {selection!r}, does not fit: {error}"

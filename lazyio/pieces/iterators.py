@@ -1,5 +1,6 @@
 """Iterators as HDMF has them: chunks of data, each with the selection that it belongs to."""
 
+import copy
 import itertools
 import weakref
 from collections.abc import Iterator
@@ -9,9 +10,9 @@ import numpy as np
 
 from lazyio.errors import BlockError, OptionError
 from lazyio.grid import Bounds
-from lazyio.pieces.casting import as_elements
+from lazyio.pieces.casting import dtype_of_elements, fitted
 from lazyio.pieces.selections import Part, parts_of
-from lazyio.spec import Shape, as_dtype, as_shape
+from lazyio.spec import Shape, as_shape, is_integer
 
 _FACTS = ("dtype", "maxshape", "recommended_chunk_shape", "recommended_data_shape")
 _TAKEN: "weakref.WeakSet[Any]" = weakref.WeakSet()
@@ -47,27 +48,18 @@ class IteratorPieces:
         self._name = f"the {type(iterator).__name__}"
         self._iterator = iterator
         self._refuse_taken()
-        found = _fact(iterator, "maxshape")
-        shape = _fact(iterator, "recommended_data_shape")
-        if found is None and shape is None:
-            msg = f"{self._name} says neither maxshape nor recommended_data_shape; is it used up?"
-            raise OptionError(msg)
-        if found is None:
-            found = (None,) * len(shape)
-        self.max_shape: Bounds = tuple(None if bound is None else int(bound) for bound in found)
-        if shape is None:
-            shape = tuple(bound or 0 for bound in self.max_shape)
-        self.shape: Shape = as_shape(tuple(shape), "recommended_data_shape")
+        try:
+            self.dtype, self.shape, self.max_shape, self.chunk_shape = _facts(iterator)
+        except Exception as error:
+            msg = f"{self._name} does not say what it yields: {error}"
+            raise OptionError(msg) from error
         self._refuse_misfit()
-        dtype = _fact(iterator, "dtype")
-        if dtype is None:
-            msg = f"{self._name} says no dtype; give it one"
-            raise OptionError(msg)
-        self.dtype: np.dtype[Any] = as_dtype(dtype)
-        chunks = _fact(iterator, "recommended_chunk_shape")
-        self.chunk_shape: Shape | None = None
-        if chunks is not None:
-            self.chunk_shape = as_shape(tuple(chunks), "recommended_chunk_shape")
+
+    def within(self, bounds: Bounds, shape: Shape | None = None) -> "IteratorPieces":
+        """Return what it yields for an array that has, or may get, other extents than it says."""
+        wider = copy.copy(self)
+        wider.max_shape, wider.shape = bounds, shape or self.shape
+        return wider
 
     def take(self, _chunk_shape: Shape) -> Iterator[Part]:
         """Yield regions with their elements; see :class:`~lazyio.pieces.base.Pieces`."""
@@ -94,14 +86,12 @@ class IteratorPieces:
                 yield region, elements
 
     def _parts(self, number: int, chunk: Any, shape: Shape) -> Iterator[Part]:
+        if not hasattr(chunk, "selection") or not hasattr(chunk, "data"):
+            msg = f"item {number} of {self._name} is a {type(chunk).__name__}, and no DataChunk"
+            raise BlockError(msg)
         try:
             selection = chunk.selection
-            found = np.asarray(chunk.data)
-            is_lenient = not hasattr(chunk.data, "dtype")
-            elements = as_elements(found, self.dtype, is_lenient=is_lenient)
-            if elements is None:
-                msg = f"dtype {found.dtype}, of which {self.dtype} cannot hold every value"
-                raise TypeError(msg)
+            elements = fitted(chunk.data, self.dtype)
             return parts_of(selection, elements, shape, self.max_shape)
         except (AttributeError, TypeError, ValueError) as error:
             where = getattr(chunk, "selection", None)
@@ -114,9 +104,18 @@ class IteratorPieces:
             raise OptionError(msg)
 
     def _refuse_misfit(self) -> None:
-        fits = len(self.shape) == len(self.max_shape) and all(
+        n_axes = {
+            len(one) for one in (self.shape, self.max_shape, self.chunk_shape) if one is not None
+        }
+        if len(n_axes) > 1:
+            msg = (
+                f"{self._name} has recommended_data_shape {self.shape}, maxshape {self.max_shape} "
+                f"and recommended_chunk_shape {self.chunk_shape}; give them as many axes each"
+            )
+            raise OptionError(msg)
+        fits = all(
             bound is None or extent <= bound
-            for extent, bound in zip(self.shape, self.max_shape, strict=False)
+            for extent, bound in zip(self.shape, self.max_shape, strict=True)
         )
         if not fits:
             msg = (
@@ -124,6 +123,28 @@ class IteratorPieces:
                 f"{self.max_shape} does not hold"
             )
             raise OptionError(msg)
+
+
+def _facts(iterator: Any) -> tuple[np.dtype[Any], Shape, Bounds, Shape | None]:
+    """Return dtype, first and largest extents, and chunks, as an iterator says them."""
+    found = _fact(iterator, "maxshape")
+    shape = _fact(iterator, "recommended_data_shape")
+    if found is None and shape is None:
+        msg = "neither maxshape nor recommended_data_shape is known; is it used up?"
+        raise OptionError(msg)
+    bounds = (None,) * len(shape) if found is None else tuple(found)
+    if not all(bound is None or is_integer(bound) for bound in bounds):
+        msg = f"maxshape={found!r}; give an integer or None for each axis"
+        raise OptionError(msg)
+    if shape is None:
+        shape = tuple(bound or 0 for bound in bounds)
+    dtype = _fact(iterator, "dtype")
+    if dtype is None:
+        msg = "it has no dtype"
+        raise OptionError(msg)
+    max_shape = tuple(None if bound is None else int(bound) for bound in bounds)
+    first = as_shape(tuple(shape), "recommended_data_shape")
+    return dtype_of_elements(dtype), first, max_shape, recommended_chunks(iterator)
 
 
 def _fact(iterator: Any, name: str) -> Any:
@@ -137,4 +158,6 @@ def recommended_chunks(obj: Any) -> Shape | None:
     if not is_iterator(obj):
         return None
     found = _fact(obj, "recommended_chunk_shape")
-    return None if found is None else as_shape(tuple(found), "recommended_chunk_shape")
+    if found is None or found is True:
+        return None
+    return as_shape(tuple(found), "recommended_chunk_shape")

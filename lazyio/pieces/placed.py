@@ -1,6 +1,7 @@
 """Pieces that go into an array which is there already."""
 
 from collections.abc import Iterator
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from lazyio.spec import Shape
 
 
 class Placed:
-    """Pieces that say themselves where in an array they go.
+    """Pieces that say themselves where in an array they go, or how far behind what is there.
 
     Parameters
     ----------
@@ -21,10 +22,13 @@ class Placed:
         As they come.
     shape, bounds : tuple of int
         Extents of the array, and how far it may grow.
+    start : tuple of int
+        Where their own array begins in that.
     """
 
-    def __init__(self, pieces: Pieces, shape: Shape, bounds: Bounds) -> None:
+    def __init__(self, pieces: Pieces, shape: Shape, bounds: Bounds, start: Shape) -> None:
         self._pieces = pieces
+        self._start = start
         self.old_shape: Shape | None = shape
         self.shape = shape
         self.max_shape = bounds
@@ -38,7 +42,12 @@ class Placed:
 
     def take(self, chunk_shape: Shape) -> Iterator[Part]:
         """Yield regions with their elements; see :class:`~lazyio.pieces.base.Pieces`."""
-        return self._pieces.take(chunk_shape)
+        # First of all nothing, at the far corner: the array reaches as far as theirs does.
+        reach = tuple(map(add, self._start, self._pieces.shape))
+        yield tuple(slice(at, at) for at in reach), np.empty((0,) * len(reach), self.dtype)
+        for region, elements in self._pieces.take(chunk_shape):
+            pairs = zip(region, self._start, strict=True)
+            yield tuple(slice(part.start + at, part.stop + at) for part, at in pairs), elements
 
 
 class Appended:

@@ -1,6 +1,5 @@
 """Selections as h5py and HDMF know them, taken apart into regions."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.grid import Bounds, Region
+from lazyio.grid import Bounds, Region, view_of
 from lazyio.spec import Shape, is_integer
 
 Part = tuple[Region, npt.NDArray[Any]]
@@ -28,8 +27,26 @@ class _Run:
 class _Axis:
     """A selection along one axis."""
 
-    runs: tuple[_Run, ...]
-    length: int
+    numbers: Sequence[int] | npt.NDArray[np.int64]
+    """The positions, rising."""
+
+    @property
+    def length(self) -> int:
+        """How many there are."""
+        return len(self.numbers)
+
+    def runs(self) -> Iterator[_Run]:
+        """Yield what lies one after another, one run at a time: there may be millions."""
+        numbers = self.numbers
+        if isinstance(numbers, range) and numbers.step == 1:
+            if numbers:
+                yield _Run(numbers.start, numbers.stop, 0)
+            return
+        begin = 0
+        for end in range(1, len(numbers) + 1):
+            if end == len(numbers) or numbers[end] != numbers[end - 1] + 1:
+                yield _Run(int(numbers[begin]), int(numbers[end - 1]) + 1, begin)
+                begin = end
 
 
 def parts_of(
@@ -80,9 +97,20 @@ def parts_of(
 
 
 def _cut(elements: npt.NDArray[Any], axes: Sequence[_Axis]) -> Iterator[Part]:
-    for runs in itertools.product(*(axis.runs for axis in axes)):
+    for runs in _products(axes):
         region = tuple(slice(run.start, run.stop) for run in runs)
-        yield region, elements[tuple(slice(run.at, run.at + run.stop - run.start) for run in runs)]
+        inside = tuple(slice(run.at, run.at + run.stop - run.start) for run in runs)
+        yield region, elements[view_of(inside)]
+
+
+def _products(axes: Sequence[_Axis]) -> Iterator[tuple[_Run, ...]]:
+    """Yield every combination of runs; itertools.product would first list them all."""
+    if not axes:
+        yield ()
+        return
+    for run in axes[0].runs():
+        for rest in _products(axes[1:]):
+            yield (run, *rest)
 
 
 def _expanded(selection: Any, ndim: int) -> list[Any]:
@@ -104,10 +132,10 @@ def _axis(selection: Any, extent: int, bound: int | None, number: int) -> _Axis:
     if is_integer(selection):
         at = int(selection) + (extent if selection < 0 else 0)
         _check_reach(selection, at, at + 1, bound, number)
-        return _Axis((_Run(at, at + 1, 0),), 1)
+        return _Axis(range(at, at + 1))
     if isinstance(selection, slice):
         return _of_slice(selection, extent, bound, number)
-    return _of_list(selection, bound, number)
+    return _of_list(selection, extent, bound, number)
 
 
 def _of_slice(selection: slice, extent: int, bound: int | None, number: int) -> _Axis:
@@ -125,18 +153,19 @@ def _of_slice(selection: slice, extent: int, bound: int | None, number: int) -> 
         raise ValueError(msg)
     stop = max(start, stop)
     _check_reach(selection, start, stop, bound, number)
-    if step > 1:
-        return _of_list(range(start, stop, step), bound, number)
-    return _Axis((_Run(start, stop, 0),), stop - start)
+    return _Axis(range(start, stop, step))
 
 
-def _of_list(selection: Any, bound: int | None, number: int) -> _Axis:
+def _of_list(selection: Any, extent: int, bound: int | None, number: int) -> _Axis:
     try:
         found = np.asarray(selection)
     except (ValueError, TypeError) as error:
         msg = f"{selection!r} on axis {number} selects nothing: {error}"
         raise ValueError(msg) from error
     if found.dtype == bool and found.ndim == 1:
+        if len(found) != extent:
+            msg = f"the mask on axis {number} has {len(found)} elements, and the axis {extent}"
+            raise ValueError(msg)
         found = np.flatnonzero(found)
     if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
         msg = f"{selection!r} on axis {number}: give an int, a slice, Ellipsis or a list of ints"
@@ -145,15 +174,12 @@ def _of_list(selection: Any, bound: int | None, number: int) -> _Axis:
     if (np.diff(numbers) <= 0).any():
         msg = f"the numbers on axis {number} do not increase, or some come twice: {selection!r}"
         raise ValueError(msg)
-    if not len(numbers):
-        return _Axis((), 0)
-    _check_reach(selection, int(numbers[0]), int(numbers[-1]) + 1, bound, number)
-    cuts = [0, *(np.flatnonzero(np.diff(numbers) != 1) + 1).tolist(), len(numbers)]
-    runs = tuple(
-        _Run(int(numbers[begin]), int(numbers[end - 1]) + 1, begin)
-        for begin, end in itertools.pairwise(cuts)
-    )
-    return _Axis(runs, len(numbers))
+    if len(numbers):
+        if numbers[0] < 0:
+            msg = f"{selection!r} on axis {number}: numbers in a list count from the start"
+            raise ValueError(msg)
+        _check_reach(selection, int(numbers[0]), int(numbers[-1]) + 1, bound, number)
+    return _Axis(numbers)
 
 
 def _check_reach(selection: Any, start: int, stop: int, bound: int | None, number: int) -> None:

@@ -26,8 +26,8 @@ class SparsePieces:
     Parameters
     ----------
     matrix : scipy.sparse matrix or array
-        With two axes. One that is compressed by rows or columns is used as it
-        is, of any other a compressed copy is made.
+        With two axes. Of one that is not compressed by rows or columns its
+        points are sorted, in a copy.
     """
 
     is_in_order = True
@@ -58,14 +58,30 @@ class SparsePieces:
 
     def take(self, chunk_shape: Shape) -> Iterator[Part]:
         """Yield chunks whole; see :class:`~lazyio.pieces.base.Pieces`. It may be taken again."""
-        by_columns = getattr(self._matrix, "format", "") == "csc"
-        matrix = self._matrix if by_columns else self._matrix.tocsr()
-        axis = 1 if by_columns else 0
-        for start in range(0, self.shape[axis], chunk_shape[axis]):
-            stop = min(start + chunk_shape[axis], self.shape[axis])
-            part = matrix[:, start:stop] if by_columns else matrix[start:stop]
-            if part.nnz:
-                yield from self._row_of_chunks(part.tocoo(), axis, start, chunk_shape)
+        kind = getattr(self._matrix, "format", "")
+        axis = 1 if kind == "csc" else 0
+        step = chunk_shape[axis]
+        if kind in ("csr", "csc"):
+            for start in range(0, self.shape[axis], step):
+                part = (
+                    self._matrix[start : start + step]
+                    if not axis
+                    else (self._matrix[:, start : start + step])
+                )
+                if part.nnz:
+                    yield from self._row_of_chunks(part.tocoo(), axis, start, chunk_shape)
+            return
+        points = self._matrix.tocoo()
+        # Not by rows first: of those there may be more than memory has room for.
+        rows = points.row // step
+        order = np.argsort(rows, kind="stable")
+        firsts = np.flatnonzero(np.diff(rows[order], prepend=-1))
+        for first, last in zip(firsts, [*firsts[1:], len(order)], strict=True):
+            here = order[first:last]
+            start = int(rows[here[0]]) * step
+            places = points.row[here] - start, points.col[here]
+            part = type(points)((points.data[here], places), shape=(step, self.shape[1]))
+            yield from self._row_of_chunks(part, 0, start, chunk_shape)
 
     def _row_of_chunks(
         self, points: Any, axis: int, start: int, chunk_shape: Shape

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from lazyio.elements import TEXT
 from lazyio.errors import BlockError, OptionError
-from lazyio.pieces.casting import as_elements
+from lazyio.pieces.casting import as_elements, dtype_of_elements
 from lazyio.spec import Shape, as_dtype, is_integer
 
 _ENDED = object()
@@ -74,7 +74,7 @@ class Stream:
         if expected_length is not None and (not is_integer(expected_length) or expected_length < 0):
             msg = f"expected_length={expected_length!r} is no number of elements"
             raise OptionError(msg)
-        self._given_dtype = None if dtype is None else as_dtype(dtype)
+        self._given_dtype = None if dtype is None else dtype_of_elements(dtype)
         self._given_axis = int(axis)
         self.batched = batched
         self.expected_length = None if expected_length is None else int(expected_length)

@@ -233,6 +233,6 @@ def _ignore(_: int) -> None:
 
 def prepared(way: Way, dataset: h5py.Dataset, chunk_shape: Shape, **options: Any) -> Hdf5Target:
     """Return a target for the chunks of a dataset that is written in some way."""
-    target = Hdf5Target(dataset, chunk_shape, put=way.put_into(dataset), **options)
+    target = Hdf5Target(dataset, chunk_shape, put=way.put_into(dataset), rewrites=True, **options)
     target.check = way.check
     return target

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from lazyio.codecs.workspace import Workspace
 from lazyio.elements import is_text
 from lazyio.errors import BlockError
-from lazyio.grid import Bounds, Region, box, box_shape, flat_index, n_along, touched
+from lazyio.grid import Bounds, Region, box, box_shape, flat_index, n_along, touched, view_of
 from lazyio.run.covered import Covered, Ranges
 from lazyio.run.scratch import Scratch
 from lazyio.spec import Shape
@@ -34,14 +34,14 @@ _BATCH_NBYTES = 2**20
 """Of complete chunks that go together: tiny ones in order, so that HDF5's index is filled well."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ready:
     """A chunk that is to be written."""
 
     index: Index
     """Its position in the grid of chunks."""
     chunk: npt.NDArray[Any] | None
-    """Its elements; ``None`` where they lie in scratch."""
+    """Its elements, let go of once they are written; ``None`` where they lie in scratch."""
     place: int = 0
     """Where in scratch."""
 
@@ -111,7 +111,7 @@ class Patchwork:
         """Lay a part over what is there, and yield the chunks that it completes."""
         for index, in_chunk, in_region in touched(region, self._shape):
             held = self._at(index)
-            held.chunk[in_chunk] = elements[in_region]
+            held.chunk[in_chunk] = elements[view_of(in_region)]
             if held.covered is not None:
                 held.covered.add(in_chunk)
                 if held.covered.is_complete:
@@ -141,12 +141,12 @@ class Patchwork:
     def write(self, ready: Ready, workspace: Workspace) -> None:
         """Write a chunk, cut at the end of the array; from any thread."""
         try:
-            chunk = ready.chunk
+            chunk, ready.chunk = ready.chunk, None
             if chunk is None:
                 chunk = workspace.array("patched", self._shape, self._target.dtype)
                 self._scratch.read(ready.place, chunk.reshape(-1).view(np.uint8))
             place = box(self._target.shape, self._shape, ready.index)
-            self._target.write_chunk(ready.index, chunk[_from_corner(place)], workspace)
+            self._target.write_chunk(ready.index, chunk[view_of(_from_corner(place))], workspace)
         finally:
             with self._landed:
                 self._under_way.discard(ready.index)

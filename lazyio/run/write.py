@@ -245,7 +245,8 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
 
 def _tell_kept(part: _Part) -> int:
     """Count the blocks that are there already, and return their number."""
-    if part.job.keeping is None or part.job.only is not None:
+    keeping = part.job.keeping
+    if keeping is None or not keeping.kept or part.job.only is not None:
         return 0
     kept = [region for region in part.job.regions() if part.job.is_kept(region)]
     for region in kept:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyio.codecs.dataset_filters import filters_of, libhdf5_has, remedy_for
+from lazyio.codecs.decode import Decoder, decoder_for
 from lazyio.codecs.encode import Encoder, Payload, encoder_for
 from lazyio.codecs.filters import FLETCHER32, SHUFFLE, SZIP, Filter, as_given
 from lazyio.codecs.workspace import Workspace
@@ -86,6 +87,8 @@ class Hdf5Target:
         Takes the digests of what is written.
     bounds : tuple of int or None, optional
         How far it may become longer than it is, ``None`` without bound.
+    rewrites : bool
+        Whether chunks may be there already, or be given more than once.
     old : callable, optional
         From a region to its elements as they were, where the dataset itself
         cannot be asked while it is written.
@@ -101,6 +104,7 @@ class Hdf5Target:
         folder: Path,
         noted: Noted | None = None,
         bounds: Bounds | None = None,
+        rewrites: bool = False,
         old: Callable[[Region], npt.NDArray[Any]] | None = None,
         put: Callable[[Shape, Payload, int], object] | None = None,
     ) -> None:
@@ -116,7 +120,10 @@ class Hdf5Target:
         """Chunks that were encoded and stored."""
         self._filters = filters_of(dataset)
         self._encoder = self._find_encoder()
+        self._decoder = decoder_for(self._filters, self.dtype.itemsize) if self._encoder else None
         self._write_direct_chunk = put or dataset.id.write_direct_chunk
+        if rewrites:
+            self._write_direct_chunk = _over_others(self._write_direct_chunk)
         self._noted = noted
         self.payloads: Payloads | None = None
         """Takes the chunks of a job that can be gone on with; else they go into the file at once.
@@ -142,8 +149,10 @@ class Hdf5Target:
 
     @property
     def is_read_back(self) -> bool:
-        """Whether libhdf5 sees the chunks that were written, and can decode them."""
-        return self.payloads is None and all(libhdf5_has(step.filter_id) for step in self._filters)
+        """Whether the chunks that were written are in the file, and can be decoded."""
+        return self.payloads is None and (
+            self._decoder is not None or all(libhdf5_has(step.filter_id) for step in self._filters)
+        )
 
     @property
     def encodes(self) -> bool:
@@ -274,11 +283,27 @@ class Hdf5Target:
             return self._old(region)
         dataset = self._dataset.astype(TEXT) if is_text(self.dtype) else self._dataset
         try:
+            if self._decoder is not None:
+                return self._decoded(self._decoder, index, box_shape(region))
             with self._lock:
                 return np.asarray(dataset[region])
-        except OSError as error:
+        except (OSError, ValueError) as error:
             msg = f"the chunk {format_region(region)} of {self._dataset.name!r} is damaged: {error}"
             raise DamagedDataError(msg) from error
+
+    def _decoded(self, decoder: Decoder, index: Sequence[int], shape: Shape) -> npt.NDArray[Any]:
+        """Return a chunk's elements, for which libhdf5 need not have the filters."""
+        whole = np.empty(self.chunk_shape, self.dtype)
+        corner = tuple(map(operator.mul, index, self.chunk_shape))
+        with self._lock:
+            is_there = self._dataset.id.get_chunk_info_by_coord(corner).byte_offset is not None
+            found = self._dataset.id.read_direct_chunk(corner) if is_there else None
+        if found is None:
+            whole[...] = self.fill_value
+        else:
+            payload = np.frombuffer(found[1], np.uint8)
+            decoder.decode(payload, found[0], whole.reshape(-1).view(np.uint8))
+        return whole[tuple(map(slice, shape))]
 
     def finish(self) -> int:
         """Return the bytes that the chunks written take."""
@@ -304,6 +329,20 @@ class Hdf5Target:
         if dataset.id.get_type().get_size() != self.dtype.itemsize:
             return None
         return encoder_for(tuple(map(as_given, self._filters)), self.dtype.itemsize)
+
+
+def _over_others(write: Callable[[Shape, Payload, int], object]) -> Callable[..., object]:
+    """Return what writes a chunk over another, whatever filters that one went through.
+
+    libhdf5 keeps the mask of the old chunk where the new one has as many bytes.
+    """
+
+    def write_over(corner: Shape, payload: Payload, mask: int) -> None:
+        if mask:
+            write(corner, bytes(len(payload) + 1), mask)
+        write(corner, payload, mask)
+
+    return write_over
 
 
 def element_dtype(dataset: h5py.Dataset) -> np.dtype[Any]:
@@ -401,6 +440,9 @@ def create_dataset(
         msg = f"dataset {key!r} cannot be created: {error}; {remedy}"
         raise OptionError(msg) from error
     write_attributes(dataset, options.attrs)
+    # libhdf5 writes a filter's name, which it may learn only when a plugin is loaded, into room
+    # that it has measured without: the description goes out before anyone can load one.
+    dataset.id.flush()
     return dataset
 
 

@@ -144,6 +144,10 @@ class LayoutEngine:
         on_reserved: Callable[[int], object],
     ) -> int:
         with self._lock:
+            if mask and self._base:
+                # Over an old chunk of as many bytes libhdf5 would keep that one's mask.
+                longer = self._object.catch(nbytes + 1)
+                dataset.id.write_direct_chunk(tuple(corner), longer, mask)
             dataset.id.write_direct_chunk(tuple(corner), self._object.catch(nbytes), mask)
             self.check()
             caught = self._object.caught()

@@ -113,9 +113,12 @@ class ZarrTarget:
         metadata = array.metadata
         self.fill_value: Any = metadata.fill_value
         self._chain = None
-        if self._folder is not None and not is_text(self.dtype):
+        if is_text(self.dtype):
+            self.fill_value = "" if metadata.fill_value is None else metadata.fill_value
+        else:
             self._fill = Fill(metadata.fill_value, self.dtype)
             self.fill_value = self._fill.value
+        if self._folder is not None and not is_text(self.dtype):
             described = metadata.to_dict()
             self._chain = chain_of(described, self.dtype, self._fill, keep_empty=keeps_empty)
         self._folders: set[str] = set()
@@ -251,6 +254,8 @@ class ZarrTarget:
     def _look_at(self, index: Sequence[int]) -> None:
         """Count and note what zarr-python has written, in a local folder."""
         if self._folder is None:
+            with self._lock:
+                self.n_written += 1
             return
         name = self._name(index)
         if not os.path.exists(name):  # It held the fill value only.

@@ -63,8 +63,9 @@ def allocate(
     dtype : dtype-like
         Type of an element.
     maxshape : tuple, optional
-        How far an HDF5 dataset may grow, ``None`` per axis for no bound; a
-        Zarr array may always grow.
+        How far an HDF5 dataset may grow, ``None`` per axis for no bound; by
+        default without bound along axes of no elements, and no farther along
+        others. A Zarr array may always grow.
     fillvalue : scalar, optional
         What a reader gets where nothing was written.
     format : {"hdf5", "zarr"}, optional
@@ -99,6 +100,14 @@ def allocate(
     array([ 0,  0,  0, 10, 10, 10, 10, 10])
     """
     empty = Input(shape=as_shape(shape), dtype=as_dtype(dtype))
+    if (
+        maxshape is None
+        and 0 in empty.shape
+        and format_of_target(path, format) == "hdf5"
+        and chunks is not None
+    ):
+        # What has no elements yet is there to get some.
+        maxshape = tuple(extent or None for extent in empty.shape)
     common: dict[str, Any] = {
         "mode": mode,
         "overwrite": overwrite,

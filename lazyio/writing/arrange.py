@@ -230,9 +230,22 @@ def arrange(
     if given.stream is not None:
         plan = _slabs_of(given.stream, plan, facts, wishes, asked)
     if given.pieces is not None:
-        plan = in_units(plan, facts.itemsize, workers_fixed=wishes.workers_fixed)
+        is_fixed = any(asked) or plan.shard_shape is not None
+        plan = _units_of(plan, facts, wishes, is_fixed=is_fixed)
         plan = replace(plan, advice=_advice_on_pieces(plan, given.pieces))
     return Arranged(key=key, given=given, plan=plan, form=form, fill_value=value)
+
+
+def _units_of(plan: Plan, facts: Facts, wishes: Wishes, *, is_fixed: bool) -> Plan:
+    """Return the plan of pieces, with chunks small enough that some of them can wait."""
+    while True:
+        try:
+            return in_units(plan, facts.itemsize, workers_fixed=wishes.workers_fixed)
+        except PlanError:
+            if is_fixed or plan.chunk_nbytes < 2 * facts.itemsize:
+                raise
+            wishes = replace(wishes, chunk_nbytes=(None, plan.chunk_nbytes // 2))
+            plan = solve(facts, wishes)
 
 
 def _advice_on_pieces(plan: Plan, pieces: Pieces) -> Advice:

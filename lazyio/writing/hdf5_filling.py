@@ -227,6 +227,7 @@ def _make_one(group: h5py.Group, item: Hdf5Item, path: Path, running: Running) -
         folder=path.parent,
         noted=noted,
         bounds=arranged.bounds,
+        rewrites=arranged.given.pieces is not None,
     )
     return Made(item=item, dataset=dataset, target=target, noted=noted)
 
@@ -252,6 +253,7 @@ def in_part(
         folder=path.parent,
         noted=noted,
         bounds=arranged.bounds,
+        rewrites=True,
         old=old,
     )
     region = None

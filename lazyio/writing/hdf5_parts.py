@@ -11,11 +11,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.elements import TEXT, is_text
+from lazyio.elements import is_text
 from lazyio.grid import Region, box_shape
 from lazyio.run.report import WriteReport
 from lazyio.safety.hdf5_digests import Known, forget, load
 from lazyio.safety.workdir import WorkDirectory
+from lazyio.sources.hdf5 import describe_dataset
 from lazyio.spec import Shape
 from lazyio.targets.building import (
     Building,
@@ -105,7 +106,8 @@ class PartOfFile:
             fill = "" if is_it_text else dataset.fillvalue
             elements = np.full(shape, fill, element_dtype(dataset))
             inside = tuple(slice(0, part.stop - part.start) for part in there)
-            elements[inside] = (dataset.astype(TEXT) if is_it_text else dataset)[there]
+            # Here, for libhdf5 may not have the filters.
+            elements[inside] = describe_dataset(dataset, str(self.path)).read(there)
             return elements
 
     def _facts(self) -> dict[str, Any]:

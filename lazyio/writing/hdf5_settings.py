@@ -15,6 +15,7 @@ from lazyio.errors import OptionError
 from lazyio.grid import Bounds, rows_of
 from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
+from lazyio.pieces.iterators import IteratorPieces
 from lazyio.planning import Facts
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
 from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
@@ -159,12 +160,16 @@ def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
         maxshape = _maxshape(settings.maxshape, given.shape)
     else:
         maxshape = _maxshape_of(given.bounds, settings)
+        if isinstance(given.pieces, IteratorPieces):
+            given = replace(given, pieces=given.pieces.within(maxshape))
         # A chunk is no longer than a dataset may become.
         shape = (
             extent if bound is None else max(1, min(extent, bound))
             for extent, bound in zip(given.shape, maxshape, strict=True)
         )
         given = replace(given, shape=tuple(shape))
+        if 0 in maxshape:
+            maxshape = None  # There never will be an element, and no chunk.
     arranged = _with_room(_arranged(key, given, settings), settings, maxshape)
     plan = arranged.plan
     is_contiguous = settings.chunks is None

@@ -1,6 +1,7 @@
 """What comes once and goes into an array that is there: where its parts belong."""
 
 from dataclasses import replace
+from operator import add
 from typing import Any
 
 from lazyio.errors import OptionError
@@ -8,9 +9,12 @@ from lazyio.grid import Bounds
 from lazyio.inputs import Input, from_pieces
 from lazyio.pieces.base import Pieces
 from lazyio.pieces.blocks import Blocks
+from lazyio.pieces.iterators import IteratorPieces
 from lazyio.pieces.placed import Appended, Placed
+from lazyio.pieces.sparse import SparsePieces
 from lazyio.pieces.stream import Stream
-from lazyio.writing.windows import Room, Window, axis_of, window_behind
+from lazyio.spec import Shape
+from lazyio.writing.windows import Room, Window, axis_of, window_behind, window_of
 
 
 def onto(given: Input, room: Room, region: Any, append_dim: Any) -> tuple[Input, Window]:
@@ -30,23 +34,24 @@ def onto(given: Input, room: Room, region: Any, append_dim: Any) -> tuple[Input,
     OptionError
         When it does not go there.
     """
-    if region is not None:
+    whole = Window(region=tuple(slice(0, extent) for extent in room.shape), shape=room.shape)
+    if region is not None and (append_dim is not None or window_of(region, room) != whole.region):
         msg = (
-            f"region={region!r}: what comes piece by piece says itself where it goes, or is "
-            "appended; leave it out"
+            f"region={region!r}: what comes piece by piece says itself where it goes in "
+            f"{room.name}, or is appended; give region=... for all of it, or append_dim="
         )
         raise OptionError(msg)
-    whole = Window(region=tuple(slice(0, extent) for extent in room.shape), shape=room.shape)
     if given.stream is not None:
         pieces: Pieces = _appended(given.stream, room, append_dim)
     elif given.pieces is not None:
         pieces = _placed(given.pieces, room, append_dim)
     else:
         return given, whole
-    # Chunks and bounds are those that are there, whatever it would have liked.
-    settings = {
-        name: value for name, value in given.settings.items() if name not in ("chunks", "maxshape")
-    }
+    # Bounds are those that are there, and so are chunks, where it only recommends others.
+    recommended = None if given.pieces is None else given.pieces.chunk_shape
+    settings = {name: value for name, value in given.settings.items() if name != "maxshape"}
+    if settings.get("chunks") == recommended:
+        settings.pop("chunks", None)
     return replace(from_pieces(pieces), dims=given.dims, settings=settings), whole
 
 
@@ -71,26 +76,41 @@ def _appended(stream: Stream, room: Room, append_dim: Any) -> Appended:
 
 
 def _placed(pieces: Pieces, room: Room, append_dim: Any) -> Placed:
-    if append_dim is not None:
-        msg = f"append_dim={append_dim!r}: its pieces say themselves where they go; leave it out"
+    """Return pieces that go where they say, or as far behind what is there."""
+    if isinstance(pieces, SparsePieces):
+        msg = (
+            f"{room.name} is there already, and a sparse matrix is zero where nothing is stored; "
+            "write it anew, or the parts that are to change as lazyio.Blocks"
+        )
         raise OptionError(msg)
-    fits = len(pieces.shape) == len(room.shape) and all(
+    axis = None if append_dim is None else axis_of(append_dim, room)
+    start = tuple(extent if at == axis else 0 for at, extent in enumerate(room.shape))
+    is_same_rank = len(pieces.shape) == len(room.shape)
+    reach = tuple(map(add, start, pieces.shape)) if is_same_rank else ()
+    fits = is_same_rank and all(
         bound is None or extent <= bound
-        for extent, bound in zip(pieces.shape, room.max_shape, strict=False)
+        for extent, bound in zip(reach, room.max_shape, strict=True)
     )
-    if not fits or (isinstance(pieces, Blocks) and pieces.shape != room.shape):
+    is_whole = reach == room.shape or axis is not None
+    if not fits or (isinstance(pieces, Blocks) and not is_whole):
         msg = (
             f"{room.name} has shape {room.shape} and maxshape {room.max_shape}, which does not "
             f"take pieces of an array of {pieces.shape}; give the shape that is there"
         )
         raise OptionError(msg)
-    return Placed(pieces, room.shape, _bounds(pieces, room))
+    bounds = _bounds(pieces, room, start)
+    if isinstance(pieces, IteratorPieces) and axis is None:
+        # What it selects up to the end reaches to that of what is there.
+        pieces = pieces.within(bounds, tuple(map(max, pieces.shape, room.shape)))
+    return Placed(pieces, room.shape, bounds, start)
 
 
-def _bounds(pieces: Pieces, room: Room) -> Bounds:
+def _bounds(pieces: Pieces, room: Room, start: Shape) -> Bounds:
     """Return how far an array may grow for pieces: no farther than either says."""
     found = []
-    for extent, own, bound in zip(room.shape, pieces.max_shape, room.max_shape, strict=True):
-        known = [one for one in (own, bound) if one is not None]
+    for extent, own, bound, at in zip(
+        room.shape, pieces.max_shape, room.max_shape, start, strict=True
+    ):
+        known = [one for one in (None if own is None else own + at, bound) if one is not None]
         found.append(max(extent, min(known)) if known else None)
     return tuple(found)

@@ -53,6 +53,17 @@ def window_for(room: Room, data_shape: Shape, region: Any, append_dim: Any) -> W
     return whole(room, data_shape)
 
 
+def window_of(region: Any, room: Room) -> Region:
+    """Return the part of an array that a region stands for, as far as it is there.
+
+    Raises
+    ------
+    OptionError
+        When it is none.
+    """
+    return tuple(_bounds(part, axis, room) for axis, part in enumerate(_parts(region, room)))
+
+
 def whole(room: Room, data_shape: Shape) -> Window:
     """Return the window that is all of an array.
 
