@@ -1,5 +1,7 @@
 """A stream in slabs: as many elements as make whole rows of chunks."""
 
+import functools
+import queue
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +28,8 @@ class Slab:
     """The elements; ``None`` once they have been taken."""
     is_hole: npt.NDArray[np.bool_] | None
     """For each element whether it was left out; ``None`` where none was."""
+    give_back: Callable[[], object]
+    """To be called once nobody uses the elements any more: the next slab may lie there."""
 
     def region_in(self, shape: Shape) -> Region:
         """Return where it lies in an array of these extents on all other axes."""
@@ -85,6 +89,8 @@ class _Gathering:
         self._blank = np.zeros((), stream.dtype)[()]
         self._block: npt.NDArray[Any] | None = None
         self._is_hole: npt.NDArray[np.bool_] | None = None
+        # Memory that has been written once costs nothing to write again.
+        self._free: queue.SimpleQueue[npt.NDArray[Any]] = queue.SimpleQueue()
 
     @property
     def is_full(self) -> bool:
@@ -92,7 +98,10 @@ class _Gathering:
         return self.n_filled == self._n_elements
 
     def _begin(self) -> None:
-        self._block = np.empty(self._shape, self._dtype)
+        try:
+            self._block = self._free.get_nowait()
+        except queue.Empty:
+            self._block = np.empty(self._shape, self._dtype)
         self._elements = np.moveaxis(self._block, self._axis, 0)
         self._is_hole = None
 
@@ -126,8 +135,13 @@ class _Gathering:
             axis=self._axis,
             block=None if block is None else block[whole],
             is_hole=None if is_hole is None else is_hole[:length],
+            give_back=functools.partial(self._free.put, block) if block is not None else _nothing,
         )
         self.start, self.n_filled = self.start + length, 0
         # Whoever has the slab lets go of it: the next one is made when there is something in it.
         self._block = None
         return slab
+
+
+def _nothing() -> None:
+    """Do nothing: there is no memory to be given back."""

@@ -8,8 +8,8 @@ from lazyio.planning.budget import Budget
 from lazyio.planning.plan import Plan
 from lazyio.sizes import format_size
 
-_LARGEST_NBYTES = 32 * 2**20
-"""Of a slab of more than one row of chunks: a few of them keep all workers busy."""
+_LARGEST_NBYTES = 4 * 2**20
+"""Of a slab of more than one row of chunks: it is encoded while it is in the cache."""
 
 
 def in_slabs(plan: Plan, axis: int, itemsize: int, *, workers_fixed: bool = False) -> Plan:

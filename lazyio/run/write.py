@@ -164,6 +164,7 @@ class _Part:
             if slab.has_data(part.start, part.stop):
                 with self.gate:
                     target.write_chunk(index, elements[inside], workspace)
+        slab.give_back()
 
     def advance(self, region: Region) -> None:
         nbytes = nbytes_of(box_shape(region), self.job.plan.dtype)
