@@ -16,6 +16,7 @@ from lazyio.safety.leftovers import clean, recover
 
 MEASURE = """
 import json, sys
+from types import SimpleNamespace
 import numpy as np
 import lazyio
 
@@ -44,7 +45,7 @@ class Iterator:
         return self
     def __next__(self):
         selection, data = next(self.pairs)
-        return type("Chunk", (), {"data": data, "selection": selection})
+        return SimpleNamespace(data=data, selection=selection)
 
 def write(n):
     data = {

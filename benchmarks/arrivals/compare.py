@@ -34,15 +34,28 @@ def main(arguments: list[str]) -> int:
         for task in TASKS:
             if task.startswith(given.only):
                 repeats = 1 if given.short else given.repeats
-                results[task] = _measure(task, folder, repeats, is_short=given.short)
+                results[task] = measure(task, folder, repeats, is_short=given.short)
                 print(_line(task, results[task]), flush=True)
     save(given.json, seconds=results)
     return 0
 
 
-def _measure(
+def measure(
     task: str, folder: Path, repeats: int, *, is_short: bool
 ) -> dict[str, dict[str, float]]:
+    """Return the median seconds of each contender, and the size of its file.
+
+    Parameters
+    ----------
+    task : str
+        One of ``TASKS``.
+    folder : Path
+        Where files go.
+    repeats : int
+        Runs of each, in turns.
+    is_short : bool
+        Whether little data will do.
+    """
     writers, facts = TASKS[task]
     changes = {name: value for name, value in _SHORT.items() if is_short and name in facts}
     runs: dict[str, list[float]] = {name: [] for name in writers}
