@@ -143,6 +143,15 @@ def _place(dataset: h5py.Dataset) -> Placement | None:
     return Placement(offset=None, keys=keys[order], places=places, **found)
 
 
+def is_decoded_here(dataset: h5py.Dataset) -> bool:
+    """Return whether a dataset is read without libhdf5, which need not have its filters."""
+    if dataset.is_virtual or dataset.external:
+        return False
+    return decoder_for(filters_of(dataset), dataset.dtype.itemsize) is not None and _is_plain(
+        dataset
+    )
+
+
 def _is_plain(dataset: h5py.Dataset) -> bool:
     """Return whether memory and file agree byte for byte, so nothing is converted."""
     dtype = dataset.dtype

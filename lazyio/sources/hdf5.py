@@ -27,7 +27,7 @@ from lazyio.grid import (
 from lazyio.safety.hdf5_digests import GROUP
 from lazyio.safety.leftovers import finish_change
 from lazyio.sources.base import Array, Source, listed
-from lazyio.sources.chunk_table import Placement, PlacementCache
+from lazyio.sources.chunk_table import Placement, PlacementCache, is_decoded_here
 from lazyio.sources.confine import allowed_folders, refuse_links, refuse_storage
 from lazyio.sources.decoded import decoded
 from lazyio.sources.files import (
@@ -194,7 +194,8 @@ def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -
             "arrays of fixed-size elements and of text are read"
         )
         raise UnsupportedDtypeError(msg)
-    require_filters(dataset, name)
+    if not is_decoded_here(dataset):
+        require_filters(dataset, name)
     contiguous = dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
     return Hdf5Source(
         path=path,
