@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tables
 import zarr
+from formats import FORMATS, read, write
 from hdmf.data_utils import DataChunkIterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,25 +17,10 @@ import lazyio
 from lazyio.errors import BlockError, OptionError, TargetError
 from lazyio.safety.leftovers import leftovers
 
-FORMATS = ["h5", "zarr"]
-
 
 @pytest.fixture(params=FORMATS)
 def path(request, tmp_path):
     return tmp_path / f"x.{request.param}"
-
-
-def write(data, path, *where, **options):
-    to = lazyio.to_hdf5 if path.suffix == ".h5" else lazyio.to_zarr
-    return to(data, path, *where, **options)
-
-
-def read(path, key="data"):
-    """Read with what is not ours."""
-    if path.suffix == ".h5":
-        with h5py.File(path) as file:
-            return file[key][...]
-    return zarr.open_array(path, mode="r")[...]
 
 
 def made(path, values, **options):

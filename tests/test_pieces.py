@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from formats import FORMATS, read, write
 from hdmf.backends.hdf5.h5_utils import H5DataIO
 from hdmf.data_utils import AbstractDataChunkIterator, DataChunk, DataChunkIterator
 from hdmf.data_utils import GenericDataChunkIterator as Generic
@@ -18,25 +19,10 @@ from lazyio.codecs.encode import Encoder
 from lazyio.errors import BlockError, OptionError, PlanError
 from lazyio.safety.leftovers import leftovers
 
-FORMATS = ["h5", "zarr"]
-
 
 @pytest.fixture(params=FORMATS)
 def path(request, tmp_path):
     return tmp_path / f"x.{request.param}"
-
-
-def write(data, path, *where, **options):
-    to = lazyio.to_hdf5 if path.suffix == ".h5" else lazyio.to_zarr
-    return to(data, path, *where, **options)
-
-
-def read(path, key="data"):
-    """Read with what is not ours."""
-    if path.suffix == ".h5":
-        with h5py.File(path) as file:
-            return file[key][...]
-    return zarr.open_array(path, mode="r")[...]
 
 
 def n_stored(path, key="data"):

@@ -104,31 +104,15 @@ def lazyio_stream(path: str, facts: dict[str, Any]) -> None:
 
 def hdmf_stream(path: str, facts: dict[str, Any]) -> None:
     """Write a DataChunkIterator, which gathers a chunk's rows before it writes them."""
-    from hdmf.data_utils import DataChunkIterator
-
-    rows = (row for batch in batches(facts) for row in batch.reshape(-1, facts["width"]))
-    data = DataChunkIterator(
-        data=rows,
-        maxshape=(None, facts["width"]),
-        dtype=np.dtype("i2"),
-        buffer_size=facts["chunks"][0],
-    )
+    data = _iterator(facts)
     _by_hdmf(path, data, chunks=tuple(facts["chunks"]), **_codec(facts))
 
 
 def lazyio_iterator(path: str, facts: dict[str, Any]) -> None:
     """Write the same DataChunkIterator."""
-    from hdmf.data_utils import DataChunkIterator
-
     import lazyio
 
-    rows = (row for batch in batches(facts) for row in batch.reshape(-1, facts["width"]))
-    data = DataChunkIterator(
-        data=rows,
-        maxshape=(None, facts["width"]),
-        dtype=np.dtype("i2"),
-        buffer_size=facts["chunks"][0],
-    )
+    data = _iterator(facts)
     lazyio.to_hdf5(data, path, "x", chunks=tuple(facts["chunks"]), **_codec(facts))
 
 
@@ -158,6 +142,19 @@ def h5py_blocks(path: str, facts: dict[str, Any]) -> None:
         )
         for region, block in blocks(facts):
             matrix[region] = block
+
+
+def _iterator(facts: dict[str, Any]) -> Any:
+    """Return rows as HDMF takes them, as many at a time as a chunk has."""
+    from hdmf.data_utils import DataChunkIterator
+
+    rows = (row for batch in batches(facts) for row in batch.reshape(-1, facts["width"]))
+    return DataChunkIterator(
+        data=rows,
+        maxshape=(None, facts["width"]),
+        dtype=np.dtype("i2"),
+        buffer_size=facts["chunks"][0],
+    )
 
 
 def _scattered(facts: dict[str, Any]) -> Any:

@@ -1,108 +1,38 @@
 """Writing arrays to their targets: blocks in, whole chunks out, then done."""
 
-import functools
-import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import dask.array as da
 import numpy as np
-import numpy.typing as npt
 
 from lazyio.blocks import read_block
 from lazyio.codecs.workspace import Workspace
-from lazyio.errors import BlockError
-from lazyio.grid import Region, box_shape, boxes, cuts, format_region, touched
-from lazyio.pieces.base import Pieces
-from lazyio.pieces.slabs import Slab, slabs
-from lazyio.pieces.stream import Stream
-from lazyio.planning import Plan
+from lazyio.grid import Region, box_shape
 from lazyio.run.elsewhere import run_elsewhere
 from lazyio.run.gate import Gate
 from lazyio.run.gather import Gatherer, Waiting
 from lazyio.run.graph import Delivery
 from lazyio.run.local import run_here
-from lazyio.run.patchwork import Patchwork, Ready
+from lazyio.run.once import coming_once
+from lazyio.run.part import Job, Part
 from lazyio.run.progress import Progress
 from lazyio.run.pull import pull
 from lazyio.run.schedulers import Scheduler
 from lazyio.run.scratch import Scratch
-from lazyio.safety.keeping import Keeping
 from lazyio.sources.base import Source, fills_memory, lies_in_rows
 from lazyio.spec import nbytes_of
-from lazyio.targets.base import Growing, Rewritable, Target
 
 logger = logging.getLogger("lazyio")
 
 RESUMING = "resuming:"
 """How the message begins that says how many blocks are there already."""
 
-Item = TypeVar("Item")
-
-Convert = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
-
 _STRIPE_NBYTES = 4 * 2**20
 _MOST_KEPT_NBYTES = 30 * 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One array on its way to one target."""
-
-    plan: Plan
-    """How it is cut."""
-    target: Target
-    """Where its chunks go."""
-    source: Source | None = None
-    """Where blocks are read from; else there is an array, or nothing to write."""
-    array: da.Array | None = None
-    """Graph that computes blocks."""
-    stream: Stream | None = None
-    """Where elements come from in one go."""
-    pieces: Pieces | None = None
-    """Where parts come from in any order, once."""
-    key: str
-    """What progress calls it."""
-    window: Region | None = None
-    """The part of the target that is written; by default all of it."""
-    convert: Convert
-    """From a block to elements as they are stored."""
-    keeping: Keeping | None = None
-    """What is there already, from a run that was killed."""
-
-    only: int | None = None
-    """The one chunk to compute, and to compare with what is kept of it."""
-
-    @property
-    def comes_once(self) -> bool:
-        """Whether what has been taken of the data cannot be had again."""
-        return self.stream is not None or self.pieces is not None
-
-    def is_kept(self, region: Region) -> bool:
-        """Return whether a block need not be computed."""
-        if self.keeping is None:
-            return False
-        if self.only is not None:
-            return self.only not in self.keeping.chunks_in(region)
-        return self.keeping.covers(region)
-
-    def waits_for(self, index: Sequence[int]) -> bool:
-        """Return whether parts of a chunk are to be put together."""
-        if self.keeping is None:
-            return True
-        chunk = self.keeping.number(index)
-        return chunk == self.only if self.only is not None else chunk not in self.keeping.kept
-
-    def regions(self) -> Iterator[Region]:
-        """Yield where its blocks lie."""
-        if self.source is None and self.array is not None:
-            return cuts(self.array.chunks)
-        plan = self.plan
-        return plan.regions() if plan.read_shape is None else boxes(plan.shape, plan.read_shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,72 +43,6 @@ class Ran:
     """Blocks of all arrays."""
     n_kept: int = 0
     """Those of them that were there already."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """A job while it runs."""
-
-    job: Job
-    gatherer: Gatherer
-    scratch: Scratch
-    progress: Progress
-    gate: Gate
-
-    def accept(self, region: Region, block: npt.NDArray[Any], workspace: Workspace) -> None:
-        elements = self.converted(region, block)
-        with self.gate:
-            self.gatherer.accept(region, elements, workspace)
-
-    def converted(self, region: Region, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return a block as the target has its elements."""
-        try:
-            return self.job.convert(block)
-        except (ValueError, TypeError, OverflowError) as error:
-            msg = f"block {format_region(region)} of {self.job.key!r} cannot be stored: {error}"
-            raise BlockError(msg) from error
-
-    def commit(self, chunk: Waiting, workspace: Workspace) -> None:
-        with self.gate:
-            self.gatherer.commit_spilled(chunk, workspace)
-
-    def wait(self, regions: Sequence[Region], *, is_ending: bool) -> None:
-        """Say which blocks are under way, when nothing has come for long."""
-        named = ", ".join(f"{self.job.key} {format_region(region)}".strip() for region in regions)
-        self.progress.wait(named)
-        if is_ending and named:
-            logger.warning("waiting for what is being read: %s; Ctrl-C leaves at once", named)
-
-    def take(self, slab: Slab, workspace: Workspace) -> None:
-        """Convert a slab of a stream, and commit the chunks that it fills."""
-        block, slab.block = slab.block, None
-        if block is None:
-            return
-        target, region = self.job.target, slab.region_in(block.shape)
-        elements = self.converted(region, block)
-        if slab.is_hole is not None:
-            holes = np.moveaxis(elements, slab.axis, 0)
-            holes[slab.is_hole] = target.fill_value
-        for index, _, inside in touched(region, target.chunk_shape):
-            part = inside[slab.axis]
-            if slab.has_data(part.start, part.stop):
-                with self.gate:
-                    target.write_chunk(index, elements[inside], workspace)
-        slab.give_back()
-
-    def advance(self, region: Region) -> None:
-        nbytes = nbytes_of(box_shape(region), self.job.plan.dtype)
-        if nbytes or not region:
-            self.progress.advance(self.job.key, region, nbytes)
-
-
-@dataclass(frozen=True)
-class _Due:
-    """Something that is to be written by whichever thread is free."""
-
-    part: _Part
-    region: Region
-    write: Callable[[Workspace], None]
 
 
 def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Scheduler) -> Ran:
@@ -232,7 +96,7 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
                 _from_source(part, part.job.source)
         # What comes straight from a source has an array as well, which is not computed.
         _from_graphs([part for part in parts if part.job.source is None], scheduler)
-        n_blocks += _coming_once([part for part in parts if part.job.comes_once])
+        n_blocks += coming_once([part for part in parts if part.job.comes_once])
         for part in parts:
             spilled = list(part.gatherer.spilled())
             pull(
@@ -244,7 +108,7 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
     return Ran(n_blocks=n_blocks, n_kept=n_kept)
 
 
-def _tell_kept(part: _Part) -> int:
+def _tell_kept(part: Part) -> int:
     """Count the blocks that are there already, and return their number."""
     keeping = part.job.keeping
     if keeping is None or not keeping.kept or part.job.only is not None:
@@ -255,7 +119,7 @@ def _tell_kept(part: _Part) -> int:
     return len(kept)
 
 
-def _begin(job: Job, scratch: Scratch, progress: Progress, gate: Gate) -> _Part:
+def _begin(job: Job, scratch: Scratch, progress: Progress, gate: Gate) -> Part:
     gatherer = Gatherer(
         job.target,
         memory_nbytes=job.plan.gather_nbytes,
@@ -263,7 +127,7 @@ def _begin(job: Job, scratch: Scratch, progress: Progress, gate: Gate) -> _Part:
         window=job.window,
         waits_for=job.waits_for,
     )
-    return _Part(job=job, gatherer=gatherer, scratch=scratch, progress=progress, gate=gate)
+    return Part(job=job, gatherer=gatherer, scratch=scratch, progress=progress, gate=gate)
 
 
 def _keep_freed_payloads(nbytes: int) -> None:
@@ -277,7 +141,7 @@ def _keep_freed_payloads(nbytes: int) -> None:
     np.empty(min(nbytes + nbytes // 8 + 4096, _MOST_KEPT_NBYTES), np.uint8)
 
 
-def _from_source(part: _Part, source: Source) -> None:
+def _from_source(part: Part, source: Source) -> None:
     """Read blocks that suit the target, each into its thread's own memory."""
     plan, dtype = part.job.plan, source.dtype
 
@@ -312,99 +176,7 @@ def _stripes(region: Region, source: Source, job: Job) -> Iterator[Region]:
     return ((slice(at, min(at + rows, first.stop)), *region[1:]) for at in starts)
 
 
-def _at_once(part: _Part) -> Iterator[_Due]:
-    """Yield what is to be written of a job whose data come once, as they come."""
-    return _from_stream(part) if part.job.pieces is None else _from_pieces(part)
-
-
-def _from_stream(part: _Part) -> Iterator[_Due]:
-    plan, stream, target = part.job.plan, part.job.stream, part.job.target
-    if stream is None or not isinstance(target, Growing):
-        return
-    axis, shape = stream.axis, plan.shape
-
-    def grow(length: int) -> None:
-        with part.gate:
-            target.grow((*shape[:axis], length, *shape[axis + 1 :]))
-
-    for slab in slabs(stream, plan.block_shape[axis], grow):
-        yield _Due(part, slab.region_in(shape), functools.partial(part.take, slab))
-
-
-def _from_pieces(part: _Part) -> Iterator[_Due]:
-    pieces, target = part.job.pieces, part.job.target
-    if pieces is None or not isinstance(target, Rewritable):
-        return
-    patchwork = Patchwork(
-        target,
-        pieces.max_shape,
-        memory_nbytes=part.job.plan.gather_nbytes,
-        scratch=part.scratch,
-        hands_over_early=pieces.is_in_order,
-        old_shape=pieces.old_shape,
-    )
-
-    def write(ready: Ready, workspace: Workspace) -> None:
-        with part.gate:
-            patchwork.write(ready, workspace)
-
-    def due(ready: Ready) -> _Due:
-        return _Due(part, patchwork.region_of(ready), functools.partial(write, ready))
-
-    for region, elements in pieces.take(target.chunk_shape):
-        converted = part.converted(region, elements)
-        with part.gate:
-            patchwork.grow(region)
-        yield from map(due, patchwork.lay(region, converted))
-    yield from map(due, patchwork.rest())
-
-
-def _coming_once(parts: Sequence[_Part]) -> int:
-    """Take from all streams and iterators in turn, and return how often something was written."""
-    if not parts:
-        return 0
-    n_written = 0
-
-    def count(due: _Due) -> None:
-        nonlocal n_written
-        n_written += 1
-        due.part.advance(due.region)
-
-    pull(
-        _in_turn([_at_once(part) for part in parts]),
-        lambda due, workspace: due.write(workspace),
-        n_threads=min(part.job.plan.workers for part in parts),
-        on_done=count,
-        on_wait=_told_of(parts),
-    )
-    return n_written
-
-
-def _told_of(parts: Sequence[_Part]) -> Callable[..., None]:
-    """Return what says that streams are waited for."""
-    names = "the next item of " + ", ".join(part.job.key or "the stream" for part in parts)
-
-    def wait(_: Sequence[object], *, is_ending: bool) -> None:
-        parts[0].progress.wait(names)
-        if is_ending:
-            logger.warning("waiting for %s; Ctrl-C leaves at once", names)
-
-    return wait
-
-
-def _in_turn(several: Sequence[Iterator[Item]]) -> Iterator[Item]:
-    """Yield from several iterators, one from each, until all are at their ends."""
-    waiting = list(several)
-    while waiting:
-        for one in list(waiting):
-            found = list(itertools.islice(one, 1))
-            if found:
-                yield from found
-            else:
-                waiting.remove(one)
-
-
-def _from_graphs(parts: Sequence[_Part], scheduler: Scheduler) -> None:
+def _from_graphs(parts: Sequence[Part], scheduler: Scheduler) -> None:
     """Compute the blocks of all graphs in one pass."""
     deliveries = [
         Delivery(

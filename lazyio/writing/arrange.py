@@ -25,7 +25,7 @@ from lazyio.planning.plan import Advice
 from lazyio.planning.scattered import in_units
 from lazyio.planning.slabs import in_slabs
 from lazyio.planning.window import within
-from lazyio.run.write import Job
+from lazyio.run.part import Job
 from lazyio.safety.keeping import Keeping
 from lazyio.spec import Shape, as_dtype, nbytes_of
 from lazyio.targets.base import Target

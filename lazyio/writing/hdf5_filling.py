@@ -17,7 +17,7 @@ from lazyio.elements import is_text
 from lazyio.errors import TargetError
 from lazyio.grid import Region
 from lazyio.planning.plan import Advice
-from lazyio.run.write import Job
+from lazyio.run.part import Job
 from lazyio.safety import redo
 from lazyio.safety.digests import Noted
 from lazyio.safety.hdf5_digests import forget, store, table_of

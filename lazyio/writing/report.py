@@ -9,8 +9,9 @@ from lazyio.grid import n_touched
 from lazyio.planning import Plan
 from lazyio.planning.plan import Advice
 from lazyio.planning.scattered import at_shape
+from lazyio.run.part import Job
 from lazyio.run.report import WriteReport
-from lazyio.run.write import Job, Ran
+from lazyio.run.write import Ran
 from lazyio.spec import Shape
 from lazyio.writing.arrange import Arranged
 

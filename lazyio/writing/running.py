@@ -10,8 +10,9 @@ from typing import Any
 
 from lazyio.errors import BlockError, OptionError, ResumeError
 from lazyio.grid import n_boxes
+from lazyio.run.part import Job
 from lazyio.run.schedulers import scheduler_for
-from lazyio.run.write import Job, Ran, run
+from lazyio.run.write import Ran, run
 from lazyio.safety.digests import MOST_CHUNKS, Noted
 from lazyio.spec import Shape
 from lazyio.writing.unchanged import Unchanged

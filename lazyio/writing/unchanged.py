@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lazyio.blocks import locations_in, locations_of
 from lazyio.errors import SourceChangedError
-from lazyio.run.write import Job
+from lazyio.run.part import Job
 from lazyio.sources.files import fingerprint
 
 

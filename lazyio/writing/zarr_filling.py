@@ -10,7 +10,7 @@ from zarr.storage import LocalStore
 
 from lazyio.grid import Region
 from lazyio.planning.plan import Advice
-from lazyio.run.write import Job
+from lazyio.run.part import Job
 from lazyio.safety.digests import PAYLOADS, Noted, Table
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.safety.zarr_digests import (

@@ -1,0 +1,121 @@
+"""Data that come once: taken in turn, and written by whichever thread is free."""
+
+import functools
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from lazyio.codecs.workspace import Workspace
+from lazyio.grid import Region
+from lazyio.pieces.slabs import slabs
+from lazyio.run.part import Part
+from lazyio.run.patchwork import Patchwork, Ready
+from lazyio.run.pull import pull
+from lazyio.targets.base import Growing, Rewritable
+
+logger = logging.getLogger("lazyio")
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class _Due:
+    """Something that is to be written by whichever thread is free."""
+
+    part: Part
+    region: Region
+    write: Callable[[Workspace], None]
+
+
+def _at_once(part: Part) -> Iterator[_Due]:
+    """Yield what is to be written of a job whose data come once, as they come."""
+    return _from_stream(part) if part.job.pieces is None else _from_pieces(part)
+
+
+def _from_stream(part: Part) -> Iterator[_Due]:
+    plan, stream, target = part.job.plan, part.job.stream, part.job.target
+    if stream is None or not isinstance(target, Growing):
+        return
+    axis, shape = stream.axis, plan.shape
+
+    def grow(length: int) -> None:
+        with part.gate:
+            target.grow((*shape[:axis], length, *shape[axis + 1 :]))
+
+    for slab in slabs(stream, plan.block_shape[axis], grow):
+        yield _Due(part, slab.region_in(shape), functools.partial(part.take, slab))
+
+
+def _from_pieces(part: Part) -> Iterator[_Due]:
+    pieces, target = part.job.pieces, part.job.target
+    if pieces is None or not isinstance(target, Rewritable):
+        return
+    patchwork = Patchwork(
+        target,
+        pieces.max_shape,
+        memory_nbytes=part.job.plan.gather_nbytes,
+        scratch=part.scratch,
+        hands_over_early=pieces.is_in_order,
+        old_shape=pieces.old_shape,
+    )
+
+    def write(ready: Ready, workspace: Workspace) -> None:
+        with part.gate:
+            patchwork.write(ready, workspace)
+
+    def due(ready: Ready) -> _Due:
+        return _Due(part, patchwork.region_of(ready), functools.partial(write, ready))
+
+    for region, elements in pieces.take(target.chunk_shape):
+        converted = part.converted(region, elements)
+        with part.gate:
+            patchwork.grow(region)
+        yield from map(due, patchwork.lay(region, converted))
+    yield from map(due, patchwork.rest())
+
+
+def coming_once(parts: Sequence[Part]) -> int:
+    """Take from all streams and iterators in turn, and return how often something was written."""
+    if not parts:
+        return 0
+    n_written = 0
+
+    def count(due: _Due) -> None:
+        nonlocal n_written
+        n_written += 1
+        due.part.advance(due.region)
+
+    pull(
+        _in_turn([_at_once(part) for part in parts]),
+        lambda due, workspace: due.write(workspace),
+        n_threads=min(part.job.plan.workers for part in parts),
+        on_done=count,
+        on_wait=_told_of(parts),
+    )
+    return n_written
+
+
+def _told_of(parts: Sequence[Part]) -> Callable[..., None]:
+    """Return what says that streams are waited for."""
+    names = "the next item of " + ", ".join(part.job.key or "the stream" for part in parts)
+
+    def wait(_: Sequence[object], *, is_ending: bool) -> None:
+        parts[0].progress.wait(names)
+        if is_ending:
+            logger.warning("waiting for %s; Ctrl-C leaves at once", names)
+
+    return wait
+
+
+def _in_turn(several: Sequence[Iterator[Item]]) -> Iterator[Item]:
+    """Yield from several iterators, one from each, until all are at their ends."""
+    waiting = list(several)
+    while waiting:
+        for one in list(waiting):
+            found = list(itertools.islice(one, 1))
+            if found:
+                yield from found
+            else:
+                waiting.remove(one)
