@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import zarr
 from formats import FORMATS, read, write
+from hdmf.backends.hdf5 import HDF5IO
 from hdmf.backends.hdf5.h5_utils import H5DataIO
+from hdmf.common import SimpleMultiContainer, VectorData, get_manager
 from hdmf.data_utils import AbstractDataChunkIterator, DataChunk, DataChunkIterator
 from hdmf.data_utils import GenericDataChunkIterator as Generic
 from hypothesis import given, settings
@@ -457,6 +459,45 @@ class TestIterators:
         values = np.arange(1000 * 7).reshape(1000, 7)
         write(DataChunkIterator(data=values, **options), path)
         np.testing.assert_array_equal(read(path), values)
+
+    @pytest.mark.parametrize("kind", ["rows", "holes", "axis", "files", "scattered", "wrapped"])
+    def test_the_file_is_as_hdmf_makes_it(self, tmp_path, kind):
+        """Values, dtype, extents and bounds, and chunks where the iterator says them."""
+        values = np.arange(60.0).reshape(20, 3)
+        files = [values[:, at].copy() for at in range(3)]
+        spread = [
+            (np.s_[a : a + 2, b : b + 2], np.full((2, 2), a + b)) for a in (8, 0) for b in (6, 2)
+        ]
+
+        def make():
+            return {
+                "rows": lambda: DataChunkIterator(data=iter(values), buffer_size=7),
+                "holes": lambda: DataChunkIterator(data=iter([values[0], None, values[2]])),
+                "axis": lambda: DataChunkIterator(data=values, iter_axis=1, buffer_size=2),
+                # One file for each channel, as in PyNWB's tutorial.
+                "files": lambda: Pairs(
+                    ((np.s_[:, at], column) for at, column in enumerate(files)), (20, 3)
+                ),
+                "scattered": lambda: Pairs(spread, (4, 4), (None, None), (2, 2)),
+                "wrapped": lambda: H5DataIO(
+                    Pairs(spread, (4, 4), (None, None), (2, 2)),
+                    fillvalue=np.nan,
+                    compression="gzip",
+                ),
+            }[kind]()
+
+        column = VectorData(name="x", description="x", data=make())
+        with HDF5IO(tmp_path / "theirs.h5", mode="w", manager=get_manager()) as io:
+            io.write(SimpleMultiContainer(name="root", containers=[column]), cache_spec=False)
+        lazyio.to_hdf5(make(), tmp_path / "ours.h5", "x")
+        with h5py.File(tmp_path / "theirs.h5") as one, h5py.File(tmp_path / "ours.h5") as other:
+            theirs, ours = one["x"], other["x"]
+            np.testing.assert_array_equal(ours[...], theirs[...])
+            for fact in ("shape", "maxshape", "dtype", "compression"):
+                assert getattr(ours, fact) == getattr(theirs, fact)
+            np.testing.assert_equal(ours.fillvalue, theirs.fillvalue)
+            if kind in ("scattered", "wrapped"):
+                assert ours.chunks == theirs.chunks
 
     def test_settings_hold(self, tmp_path):
         iterator = Pairs([(np.s_[0:5, :], np.ones((5, 4)))], (5, 4), (None, 4), chunk_shape=(5, 2))
