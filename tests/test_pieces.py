@@ -1,5 +1,6 @@
 """Arrays whose parts come in any order: blocks, HDMF's iterators, sparse matrices."""
 
+import os
 import subprocess
 import sys
 
@@ -422,6 +423,23 @@ def test_a_filter_that_a_plugin_brings_later(tmp_path):
         "    stream = lazyio.Stream(ones(), batched=True)\n"
         "    lazyio.to_hdf5(stream, codec + '.h5', 'y', compression=codec, chunks=10)\n"
         "    assert lazyio.verify(codec + '.h5').status == 'ok'\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    # Where netCDF4 was imported, this leads to plugins of another libhdf5.
+    env = {name: value for name, value in os.environ.items() if name != "HDF5_PLUGIN_PATH"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr)
+
+
+def test_plugins_of_another_libhdf5(tmp_path):
+    """netCDF4 leads libhdf5 to its own, which fail in h5py's."""
+    code = (
+        "import netCDF4, numpy as np, lazyio\n"
+        "for codec in ('blosc', 'zstd', 'lz4', 'blosc2', 'bitshuffle'):\n"
+        "    lazyio.to_hdf5(np.arange(1000.0), 'x.h5', mode='w', compression=codec)\n"
+        "    assert lazyio.verify('x.h5').status == 'ok'\n"
     )
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -1,5 +1,7 @@
 """The filters of a dataset, and whether libhdf5 has them."""
 
+import functools
+
 import h5py
 
 from lazyio.codecs.filters import Filter
@@ -30,11 +32,25 @@ def libhdf5_has(number: int) -> bool:
     >>> libhdf5_has(1), libhdf5_has(9)
     (True, False)
     """
-    if h5py.h5z.filter_avail(number):
-        return True
-    # Importing hdf5plugin registers its filters with libhdf5; only now is it needed.
-    has_plugins = number not in _BUILT_IN and optional("hdf5plugin") is not None
-    return has_plugins and bool(h5py.h5z.filter_avail(number))
+    load_plugins(number)
+    return bool(h5py.h5z.filter_avail(number))
+
+
+@functools.cache
+def load_plugins(number: int) -> None:
+    """Register hdf5plugin's filter with libhdf5, where it is not built in.
+
+    In place of one that libhdf5 has found itself: HDF5_PLUGIN_PATH may lead to
+    those of another libhdf5, as netCDF4 sets it, which fail in this one.
+    """
+    plugins = None if number in _BUILT_IN else optional("hdf5plugin")
+    if plugins is None:
+        return
+    registered = plugins.get_config().registered_filters
+    for name in [name for name, known in plugins.FILTERS.items() if known == number]:
+        # It leaves one alone that is there already, and says that it does not know it.
+        if registered.get(name, "unknown") == "unknown":
+            plugins.register(name, force=True)
 
 
 def remedy_for(number: int, otherwise: str) -> str:

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.codecs.dataset_filters import filters_of, libhdf5_has, remedy_for
+from lazyio.codecs.dataset_filters import filters_of, libhdf5_has, load_plugins, remedy_for
 from lazyio.codecs.decode import Decoder, decoder_for
 from lazyio.codecs.encode import Encoder, Payload, encoder_for
 from lazyio.codecs.filters import FLETCHER32, SHUFFLE, SZIP, Filter, as_given
@@ -464,6 +464,7 @@ def _properties(filters: tuple[Filter, ...]) -> Any:
         elif step.filter_id == SZIP:
             properties.set_szip(*step.options)
         else:
+            load_plugins(step.filter_id)
             # Optional, as h5py does it: a chunk may be stored without it.
             flag = h5py.h5z.FLAG_OPTIONAL
             properties.set_filter(step.filter_id, flag, step.options or None)
