@@ -17,10 +17,10 @@ _NONE = object()
 
 
 class GrowingArray(Slabs):
-    """An array of a :func:`writer`, which grows by what is appended to it.
+    """An array of a :func:`lazyio.writer`, which grows by what is appended to it.
 
-    Made by :meth:`Writer.create`. Several threads may append, each batch as a
-    whole.
+    Made by :meth:`~lazyio.pushing.writer.Writer.create`. Several threads may append, each batch as
+    a whole.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ def writer(
 ) -> Writer:
     """Open a file or store whose arrays grow by what is appended to them.
 
-    What was appended is flushed by :meth:`Writer.flush`, when the writer is
+    What was appended is flushed by :meth:`~lazyio.pushing.writer.Writer.flush`, when the writer is
     closed, and every two seconds. The file is visible while it grows: it is at
     any time what it was at the last flush, also after a kill, and writing goes
     on when it is opened again.

@@ -82,9 +82,9 @@ class Writer:
         expected_length : int, optional
             How many elements there will be, about: chunks are made for that many.
         chunks : optional
-            As in :func:`plan`; ``-1`` is not known along the axis of growth.
+            As in :func:`lazyio.plan`; ``-1`` is not known along the axis of growth.
         compression, compression_opts, shuffle : optional
-            As in :func:`to_hdf5`; for Zarr ``"gzip"``, ``"zstd"``, ``"blosc"``,
+            As in :func:`lazyio.to_hdf5`; for Zarr ``"gzip"``, ``"zstd"``, ``"blosc"``,
             a level, or a codec of zarr-python.
 
         Returns
