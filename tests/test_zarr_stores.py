@@ -527,3 +527,28 @@ def test_a_block_that_fails_in_an_open_zip(tmp_path):
     with pytest.raises(BlockError, match="no signal"):
         lazyio.to_zarr(x, store, "a")
     store.close()
+
+
+@pytest.mark.parametrize("kind", ["source", "graph", "cut", "stream", "blocks"])
+@pytest.mark.parametrize(
+    "options", [{"compressors": None}, {"compressors": None, "shards": (40, 8)}, {}]
+)
+def test_a_store_that_keeps_what_it_is_given(tmp_path, kind, options):
+    """Memory of blocks is used again while a store in memory still holds a view of it."""
+    values = np.repeat(np.arange(2000, dtype="i4"), 8).reshape(2000, 8)
+    values.tofile(tmp_path / "x.raw")
+    opened = lazyio.from_raw(tmp_path / "x.raw", (-1, 8), "i4")
+    data = {
+        "source": lambda: opened,
+        "graph": lambda: opened.rechunk((40, 8)).map_blocks(lambda block: block),
+        "cut": lambda: opened.rechunk((70, 8)).map_blocks(lambda block: block),
+        "stream": lambda: lazyio.Stream(iter(values)),
+        "blocks": lambda: lazyio.Blocks(
+            ((np.s_[at : at + 10], values[at : at + 10]) for at in range(0, 2000, 10)),
+            (2000, 8),
+            "i4",
+        ),
+    }[kind]()
+    store = zarr.storage.MemoryStore()
+    lazyio.to_zarr(data, store, chunks=(20, 8), memory_limit="64 KiB", workers=1, **options)
+    np.testing.assert_array_equal(zarr.open_array(store, mode="r")[...], values)

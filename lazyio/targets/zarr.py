@@ -148,8 +148,10 @@ class ZarrTarget:
         if self._chain is None or self._folder is None:
             if self.keeping is not None and self.keeping.number(index) in self.keeping.kept:
                 return  # zarr-python would have to write it, to be compared.
+            # A store may keep what it is given, and the memory is its caller's, to be used again.
+            kept = chunk if self._folder is not None else chunk.copy()
             with self._errors(index):
-                self._array[self._region(index) or ()] = chunk
+                self._array[self._region(index) or ()] = kept
                 self._look_at(index)
             return
         whole = padded(chunk, self.chunk_shape, self.fill_value, workspace)
