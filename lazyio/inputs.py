@@ -148,7 +148,10 @@ def recognise(data: Any) -> Input:
     if isinstance(data, Input):
         return data
     if isinstance(data, Stream):
-        shape = data.planned_shape(_STREAM_NBYTES)
+        first = tuple(extent or data.expected_length or 0 for extent in data.maxshape)
+        shape = first
+        if not data.expected_length:
+            shape = _expected_shape(first, data.maxshape, data.dtype.itemsize)
         return Input(shape=shape, dtype=data.dtype, stream=data)
     if is_xarray(data, "Dataset"):
         msg = (

@@ -108,7 +108,9 @@ def plan(
         dims=dims,
     )
     plan = solve(facts, wishes)
-    return plan if pieces is None else in_units(plan, facts.itemsize)
+    if pieces is None:
+        return plan
+    return in_units(plan, facts.itemsize, workers_fixed=workers is not None)
 
 
 def _facts(

@@ -15,6 +15,20 @@ def dtype_of_elements(dtype: npt.DTypeLike) -> np.dtype[Any]:
     return TEXT if found.kind == "U" and not found.itemsize else found
 
 
+def unmasked(data: Any) -> npt.NDArray[Any]:
+    """Return what a user gives as an array.
+
+    Raises
+    ------
+    ValueError
+        When some of its elements are masked: what is below has no meaning.
+    """
+    if np.ma.is_masked(data):
+        msg = "it has masked elements, fill them with .filled(value)"
+        raise ValueError(msg)
+    return np.asarray(data)
+
+
 def fitted(data: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Return what a user gives as elements of a dtype that was asked for.
 
@@ -23,13 +37,10 @@ def fitted(data: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     ValueError, TypeError
         When it is none, or would not be the same.
     """
-    if np.ma.is_masked(data):
-        msg = "it has masked elements; fill them with .filled(value)"
-        raise ValueError(msg)
     if data is None:
         msg = "there is no data"
         raise TypeError(msg)
-    found = np.asarray(data)
+    found = unmasked(data)
     # A dtype was asked for, so that numbers may be rounded to it.
     elements = as_elements(found, dtype, is_lenient=True)
     if elements is None:

@@ -1,5 +1,6 @@
 """Iterators as HDMF has them: chunks of data, each with the selection that it belongs to."""
 
+import contextlib
 import copy
 import itertools
 import weakref
@@ -64,7 +65,8 @@ class IteratorPieces:
     def take(self, _chunk_shape: Shape) -> Iterator[Part]:
         """Yield regions with their elements; see :class:`~lazyio.pieces.base.Pieces`."""
         self._refuse_taken()
-        _TAKEN.add(self._iterator)
+        with contextlib.suppress(TypeError):  # One that cannot be remembered yields nothing.
+            _TAKEN.add(self._iterator)
         return self._taken()
 
     def _taken(self) -> Iterator[Part]:
@@ -90,12 +92,10 @@ class IteratorPieces:
             msg = f"item {number} of {self._name} is a {type(chunk).__name__}, and no DataChunk"
             raise BlockError(msg)
         try:
-            selection = chunk.selection
             elements = fitted(chunk.data, self.dtype)
-            return parts_of(selection, elements, shape, self.max_shape)
-        except (AttributeError, TypeError, ValueError) as error:
-            where = getattr(chunk, "selection", None)
-            msg = f"item {number} of {self._name}, at {where!r}, does not fit: {error}"
+            return parts_of(chunk.selection, elements, shape, self.max_shape)
+        except (TypeError, ValueError) as error:
+            msg = f"item {number} of {self._name}, at {chunk.selection!r}, does not fit: {error}"
             raise BlockError(msg) from error
 
     def _refuse_taken(self) -> None:

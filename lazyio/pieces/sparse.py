@@ -62,14 +62,11 @@ class SparsePieces:
         axis = 1 if kind == "csc" else 0
         step = chunk_shape[axis]
         if kind in ("csr", "csc"):
-            for start in range(0, self.shape[axis], step):
-                part = (
-                    self._matrix[start : start + step]
-                    if not axis
-                    else (self._matrix[:, start : start + step])
-                )
-                if part.nnz:
-                    yield from self._row_of_chunks(part.tocoo(), axis, start, chunk_shape)
+            for start in self._starts(self.shape[axis], step):
+                rows = [slice(None)] * 2
+                rows[axis] = slice(start, start + step)
+                part = self._matrix[tuple(rows)].tocoo()
+                yield from self._row_of_chunks(part, axis, start, chunk_shape)
             return
         points = self._matrix.tocoo()
         # Not by rows first: of those there may be more than memory has room for.
@@ -82,6 +79,13 @@ class SparsePieces:
             places = points.row[here] - start, points.col[here]
             part = type(points)((points.data[here], places), shape=(step, self.shape[1]))
             yield from self._row_of_chunks(part, 0, start, chunk_shape)
+
+    def _starts(self, extent: int, step: int) -> list[int]:
+        """Return where rows of chunks begin in which something is stored, of a compressed one."""
+        edges = np.append(np.arange(0, extent, step), extent)
+        is_there = np.diff(self._matrix.indptr[edges]) > 0
+        found: list[int] = edges[:-1][is_there].tolist()
+        return found
 
     def _row_of_chunks(
         self, points: Any, axis: int, start: int, chunk_shape: Shape
@@ -97,12 +101,11 @@ class SparsePieces:
         values = points.data[order]
         numbers = along // step
         firsts = np.flatnonzero(np.diff(numbers, prepend=-1))
-        extents = list(self.shape)
         for first, last in zip(firsts, [*firsts[1:], len(numbers)], strict=True):
             begin = int(numbers[first]) * step
             region = [slice(0, 0)] * 2
-            region[axis] = slice(start, min(start + chunk_shape[axis], extents[axis]))
-            region[other] = slice(begin, min(begin + step, extents[other]))
+            region[axis] = slice(start, min(start + chunk_shape[axis], self.shape[axis]))
+            region[other] = slice(begin, min(begin + step, self.shape[other]))
             chunk = np.zeros([part.stop - part.start for part in region], self.dtype)
             index = [inside[first:last], along[first:last] - begin]
             chunk[tuple(index if axis == 0 else index[::-1])] = values[first:last]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from lazyio.elements import TEXT
 from lazyio.errors import BlockError, OptionError
-from lazyio.pieces.casting import as_elements, dtype_of_elements
+from lazyio.pieces.casting import as_elements, dtype_of_elements, unmasked
 from lazyio.spec import Shape, as_dtype, is_integer
 
 _ENDED = object()
@@ -121,18 +121,6 @@ class Stream:
         """Extents of the whole array, ``None`` where it grows."""
         axis, shape = self.axis, self.item_shape
         return (*shape[:axis], None, *shape[axis:])
-
-    def planned_shape(self, upper_nbytes: int) -> Shape:
-        """Return the extents to plan for: of what is expected, or of that many bytes."""
-        axis, shape = self.axis, self.item_shape
-        element = max(1, int(np.prod(shape, dtype=object)) * self.dtype.itemsize)
-        length = self.expected_length or max(1, upper_nbytes // element)
-        return (*shape[:axis], length, *shape[axis:])
-
-    def lengthened(self, shape: Shape, least: int) -> Shape:
-        """Return extents with at least so many elements."""
-        axis = self.axis
-        return (*shape[:axis], max(least, shape[axis]), *shape[axis + 1 :])
 
     def take(self) -> Iterator[Element]:
         """Yield elements, or several at a time, with the axis that grows first; once.
@@ -262,11 +250,8 @@ class Stream:
             When it would.
         """
         dtype = self.dtype
-        if np.ma.is_masked(item):
-            msg = f"item {number} of the stream has masked elements; fill them with .filled(value)"
-            raise BlockError(msg)
         try:
-            found = np.asarray(item)
+            found = unmasked(item)
             # Python's numbers have no dtype of their own; one that was asked for may be rounded to.
             is_lenient = self._given_dtype is not None or not hasattr(item, "dtype")
             cast = as_elements(found, dtype, is_lenient=is_lenient)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyio.elements import Stored, is_text
-from lazyio.pieces.casting import as_elements
+from lazyio.pieces.casting import as_elements, unmasked
 from lazyio.spec import Shape
 
 
@@ -51,10 +51,7 @@ class Batches:
         dtype = self.form.original
         if type(batch) is np.ndarray and batch.dtype == dtype and self.are_plain:
             return self._in_rows(batch)
-        if np.ma.is_masked(batch):
-            msg = "it has masked elements, fill them with .filled(value)"
-            raise ValueError(msg)
-        found = np.asarray(batch)
+        found = unmasked(batch)
         is_lenient = self.is_lenient or not hasattr(batch, "dtype")
         cast = as_elements(found, dtype, is_lenient=is_lenient)
         if cast is None:

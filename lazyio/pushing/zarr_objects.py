@@ -2,18 +2,17 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lazyio.grid import Region, grid_shape, touched
 from lazyio.safety.sync import write_whole
+from lazyio.sources.zarr_objects import index_named
 from lazyio.spec import Shape
 from lazyio.targets.zarr import PARTIAL
 
 _METADATA = ("zarr.json", ".zarray")
-_NUMBER = re.compile(r"\d+")
 
 
 def tell_shape(folder: Path, shape: Shape) -> None:
@@ -62,11 +61,8 @@ def remove_beyond(array: Any, folder: Path) -> None:
 
 
 def _is_beyond(array: Any, folder: Path, path: Path, grid: Shape) -> bool:
-    key = path.relative_to(folder).as_posix()
-    index = tuple(map(int, _NUMBER.findall(key)))
-    if len(index) != len(grid) or array.metadata.encode_chunk_key(index) != key:
-        return False
-    return any(at >= count for at, count in zip(index, grid, strict=True))
+    index = index_named(array.metadata, len(grid), path.relative_to(folder).as_posix())
+    return index is not None and any(at >= count for at, count in zip(index, grid, strict=True))
 
 
 def _paths_in(array: Any, folder: Path, region: Region, chunk_shape: Shape) -> Iterator[Path]:

@@ -89,6 +89,7 @@ class Patchwork:
         self._shape = target.chunk_shape
         self._nbytes = math.prod(self._shape) * target.dtype.itemsize
         self._memory_nbytes = memory_nbytes
+        self._batch_nbytes = min(_BATCH_NBYTES, memory_nbytes // 2)
         self._scratch = scratch
         self._is_early = hands_over_early and target.is_read_back
         self._held: OrderedDict[Index, _Held] = OrderedDict()
@@ -122,7 +123,7 @@ class Patchwork:
 
     def _batch(self) -> Iterator[Ready]:
         """Yield the chunks that are complete, once they are many enough."""
-        if len(self._complete) * self._nbytes < _BATCH_NBYTES:
+        if len(self._complete) * self._nbytes < self._batch_nbytes:
             return
         batch = sorted(self._complete)
         self._complete.clear()
@@ -173,23 +174,38 @@ class Patchwork:
         return held
 
     def _taken_up(self, index: Index) -> _Held:
-        if self._is_early and self._number(index) in self._handed_over:
-            return _Held(self._read_back(index), None)
+        """Return a chunk with what is there of it: in scratch, written before, or old."""
         chunk = np.empty(self._shape, self._target.dtype)
         if index in self._places:
             self._scratch.read(self._places[index], chunk.reshape(-1).view(np.uint8))
             return _Held(chunk, None)
         chunk[...] = self._target.fill_value
+        if self._is_early and self._number(index) in self._handed_over:
+            self._wait_for(index)
+            self._lay_stored(chunk, index, self._target.shape)
+            return _Held(chunk, None)
         covered = Covered(self._n_elements_of(index)) if self._is_early else None
-        old = tuple(
-            slice(0, max(0, min(step, extent - at * step)))
-            for at, step, extent in zip(index, self._shape, self._old_shape, strict=True)
-        )
-        if all(part.stop for part in old):
-            chunk[old] = self._target.read_chunk(index)[old]
-            if covered is not None and old != tuple(map(slice, (0,) * len(old), self._shape)):
-                covered.add(old)
+        old = self._lay_stored(chunk, index, self._old_shape)
+        if covered is not None and old is not None:
+            covered.add(old)
         return _Held(chunk, covered)
+
+    def _lay_stored(self, chunk: npt.NDArray[Any], index: Index, shape: Shape) -> Region | None:
+        """Lay what the target has of a chunk, as far as some extents, and return where that is."""
+        inside = tuple(
+            slice(0, max(0, min(step, extent - at * step)))
+            for at, step, extent in zip(index, self._shape, shape, strict=True)
+        )
+        if not all(part.stop for part in inside):
+            return None
+        chunk[inside] = self._target.read_chunk(index)[inside]
+        return inside
+
+    def _wait_for(self, index: Index) -> None:
+        """Return once a chunk that was handed over has been written."""
+        with self._landed:
+            while index in self._under_way:
+                self._landed.wait()
 
     def _number(self, index: Index) -> int:
         """Return a number for a chunk, those along the last axes one after another."""
@@ -198,20 +214,6 @@ class Patchwork:
             for bound, step in zip(self._bounds, self._shape, strict=True)
         )
         return flat_index(index, grid)
-
-    def _read_back(self, index: Index) -> npt.NDArray[Any]:
-        """Return a chunk that was handed over, once it has been written."""
-        with self._landed:
-            while index in self._under_way:
-                self._landed.wait()
-        if index in self._places:
-            chunk = np.empty(self._shape, self._target.dtype)
-            self._scratch.read(self._places[index], chunk.reshape(-1).view(np.uint8))
-            return chunk
-        chunk = np.full(self._shape, self._target.fill_value, self._target.dtype)
-        there = self._target.read_chunk(index)
-        chunk[tuple(map(slice, there.shape))] = there
-        return chunk
 
     def _n_elements_of(self, index: Index) -> int:
         """Return how many elements a chunk has as far as the array may reach."""

@@ -131,14 +131,26 @@ def base_of(folder: Path) -> int:
 
 def head_of(target: Path) -> str:
     """Return a digest of where HDF5 says how long a file is; it may begin behind a user block."""
-    size = target.stat().st_size
-    at = 0
-    with target.open("rb") as file:
-        while file.read(len(_SIGNATURE)) != _SIGNATURE and at < size:
-            # HDF5 looks for itself at 0, 512, 1024, 2048 and so on.
-            at = max(512, 2 * at)
-            file.seek(at)
-        return f"{digest_of(file.read(_HEAD_NBYTES)):032x}"
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        at = superblock_in(descriptor)
+        head = b"" if at is None else os.pread(descriptor, _HEAD_NBYTES, at + len(_SIGNATURE))
+        return f"{digest_of(head):032x}"
+    finally:
+        os.close(descriptor)
+
+
+def superblock_in(descriptor: int) -> int | None:
+    """Return where HDF5's superblock lies, ``None`` where there is none.
+
+    At 0, or behind a block of the user's at 512, 1024, 2048 and so on.
+    """
+    size, at = os.fstat(descriptor).st_size, 0
+    while at < size:
+        if os.pread(descriptor, len(_SIGNATURE), at) == _SIGNATURE:
+            return at
+        at = max(512, 2 * at)
+    return None
 
 
 def undo(folder: Path, target: Path) -> None:

@@ -12,12 +12,11 @@ import os
 import struct
 from pathlib import Path
 
-from lazyio.safety.redo import write_at
+from lazyio.safety.redo import superblock_in, write_at
 
 FOLLOWED = "followed"
 """In a hidden folder: the file is open for a writer that others follow."""
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _NBYTES = 48
 _MARKS, _END, _CHECKSUM = 11, 28, 44
 _ADDRESS_NBYTES = 8
@@ -119,12 +118,8 @@ def _turned(word: int, n_bits: int) -> int:
 
 
 def _place_in(descriptor: int) -> int:
-    """Return where the superblock lies: at 0, or behind a block of the user's at 512, 1024, ..."""
-    size = os.fstat(descriptor).st_size
-    at = 0
-    while at < size:
-        if os.pread(descriptor, len(_SIGNATURE), at) == _SIGNATURE:
-            return at
-        at = max(512, 2 * at)
-    msg = "there is no superblock: it is no HDF5 file"
-    raise ValueError(msg)
+    at = superblock_in(descriptor)
+    if at is None:
+        msg = "there is no superblock: it is no HDF5 file"
+        raise ValueError(msg)
+    return at

@@ -16,14 +16,7 @@ from typing import Any
 import numpy as np
 
 from lazyio.grid import grid_shape
-from lazyio.safety.digests import (
-    PAYLOADS,
-    Hash,
-    Noted,
-    Table,
-    digest_of_value,
-    renumbered,
-)
+from lazyio.safety.digests import PAYLOADS, Hash, Noted, Table, digest_of_value, renumbered
 from lazyio.spec import Shape
 
 NAME = "lazyio.digests"

@@ -113,11 +113,8 @@ def _look_up(path: str, key: str) -> Placement | None:
 
 
 def _place(dataset: h5py.Dataset) -> Placement | None:
-    if dataset.is_virtual or dataset.external or not dataset.shape or not dataset.size:
-        return None
-    filters = filters_of(dataset)
-    decoder = decoder_for(filters, dataset.dtype.itemsize)
-    if decoder is None or not _is_plain(dataset):
+    decoder = _decoder_of(dataset)
+    if decoder is None or not dataset.shape or not dataset.size:
         return None
     found = {"decoder": decoder, "fill_value": dataset.fillvalue}
     empty = np.empty(0, np.int64)
@@ -145,11 +142,13 @@ def _place(dataset: h5py.Dataset) -> Placement | None:
 
 def is_decoded_here(dataset: h5py.Dataset) -> bool:
     """Return whether a dataset is read without libhdf5, which need not have its filters."""
-    if dataset.is_virtual or dataset.external:
-        return False
-    return decoder_for(filters_of(dataset), dataset.dtype.itemsize) is not None and _is_plain(
-        dataset
-    )
+    return _decoder_of(dataset) is not None
+
+
+def _decoder_of(dataset: h5py.Dataset) -> Decoder | None:
+    if dataset.is_virtual or dataset.external or not _is_plain(dataset):
+        return None
+    return decoder_for(filters_of(dataset), dataset.dtype.itemsize)
 
 
 def _is_plain(dataset: h5py.Dataset) -> bool:

@@ -112,6 +112,23 @@ class ZarrObjects:
             part[...] = chunk[inside]
 
 
+def index_named(metadata: Any, ndim: int, name: str) -> tuple[int, ...] | None:
+    """Return the position of the object of a name in an array's folder, ``None`` where it is none.
+
+    Parameters
+    ----------
+    metadata : zarr metadata
+        Which knows how objects are called.
+    ndim : int
+        Axes of the array.
+    name : str
+        From the array's folder on, joined by ``/``.
+    """
+    index = tuple(map(int, _NUMBER.findall(f"/{name}")))[:ndim]
+    is_one = len(index) == ndim and metadata.encode_chunk_key(index) == name
+    return index if is_one else None
+
+
 def stored_objects(
     folder: str, metadata: Any, region: Region, step: Shape
 ) -> Iterator[tuple[int, ...]]:
@@ -137,13 +154,15 @@ def stored_objects(
         here = waiting.pop()
         with os.scandir(here) as entries:
             for entry in entries:
-                numbers = [int(found) for found in _NUMBER.findall(entry.path[len(folder) :])]
+                name = entry.path[len(folder) + 1 :]
+                numbers = map(int, _NUMBER.findall(f"/{name}"))
                 if any(at not in row for at, row in zip(numbers, rows, strict=False)):
                     continue
-                if len(numbers) < len(rows):
-                    waiting += [entry.path] if entry.is_dir() else []
-                elif entry.path == f"{folder}/{metadata.encode_chunk_key(tuple(numbers))}":
-                    yield tuple(numbers)
+                index = index_named(metadata, len(rows), name)
+                if index is not None:
+                    yield index
+                elif entry.is_dir():
+                    waiting.append(entry.path)
 
 
 def objects_of(array: zarr.Array[Any]) -> ZarrObjects | None:

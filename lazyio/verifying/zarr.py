@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from lazyio.grid import Region, box, index_at
 from lazyio.safety.digests import Table
 from lazyio.safety.zarr_digests import NAME, digest_of_file, facts_of, grid_of, load
 from lazyio.sources.zarr import array_paths, zarr_kind, zarr_source
+from lazyio.sources.zarr_objects import index_named
 from lazyio.targets.zarr import METADATA_FILES
 from lazyio.verifying.findings import SINCE, Findings, Read, read_all
 
@@ -179,11 +179,8 @@ def region_named(array: Any, name: str) -> Region | None:
 
     What lies beyond its end is none: an array that grows leaves it when it is killed.
     """
-    ndim = len(array.shape)
-    index = tuple(map(int, re.findall(r"\d+", name)))[:ndim]
-    if len(index) != ndim or array.metadata.encode_chunk_key(index) != name:
-        return None
-    if any(at >= count for at, count in zip(index, grid_of(array), strict=True)):
+    index = index_named(array.metadata, len(array.shape), name)
+    if index is None or any(at >= count for at, count in zip(index, grid_of(array), strict=True)):
         return None
     return box(array.shape, array.shards or array.chunks, index)
 

@@ -213,18 +213,14 @@ def arrange(
         scheduler=cutting.scheduler,
     )
     asked = extents_asked(cutting.chunks, len(given.shape), given.dims)
-    if given.stream is not None:
-        # Chunks that were asked for are longer than the stream may become.
-        least = asked[given.stream.axis] or 1
-        given = replace(given, shape=given.stream.lengthened(given.shape, least))
-    if given.pieces is not None:
-        given = replace(given, shape=_lengthened(given.pieces, given.shape, asked))
-        if isinstance(given.pieces, SparsePieces) and value:
-            msg = (
-                f"{fill_name}={fill_value!r}: a sparse matrix is zero where nothing is stored, and "
-                "would read as that there; leave it out"
-            )
-            raise OptionError(msg)
+    if given.bounds is not None:
+        given = replace(given, shape=_lengthened(given.bounds, given.shape, asked))
+    if isinstance(given.pieces, SparsePieces) and value:
+        msg = (
+            f"{fill_name}={fill_value!r}: a sparse matrix is zero where nothing is stored, and "
+            "would read as that there; leave it out"
+        )
+        raise OptionError(msg)
     facts = given.facts(form.dtype, own_blocks=cutting.chunks is True)
     plan = solve(facts, wishes)
     if given.stream is not None:
@@ -256,11 +252,11 @@ def _advice_on_pieces(plan: Plan, pieces: Pieces) -> Advice:
     return tuple(pair for pair in plan.advice if pair[0] not in unwanted)
 
 
-def _lengthened(pieces: Pieces, shape: Shape, asked: Sequence[int | None]) -> Shape:
+def _lengthened(bounds: Bounds, shape: Shape, asked: Sequence[int | None]) -> Shape:
     """Return extents in which the chunks have room that were asked for, where there is no bound."""
     return tuple(
         max(extent, wish or 1) if bound is None else extent
-        for extent, wish, bound in zip(shape, asked, pieces.max_shape, strict=True)
+        for extent, wish, bound in zip(shape, asked, bounds, strict=True)
     )
 
 

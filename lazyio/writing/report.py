@@ -44,7 +44,7 @@ def outcome_of(key: str, job: Job, chunk_shape: Shape) -> Outcome:
     """
     plan, window = job.plan, job.window
     stored_nbytes = job.target.finish()
-    if job.stream is not None or job.pieces is not None:
+    if job.comes_once:
         plan = at_shape(plan, job.target.shape)
     n_chunks = plan.n_chunks if window is None else n_touched(window, chunk_shape)
     nbytes = plan.nbytes
