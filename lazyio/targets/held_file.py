@@ -1,9 +1,10 @@
 """The file object through which libhdf5 writes: metadata held back, places of payloads caught."""
 
 import bisect
+import functools
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h5py
@@ -112,9 +113,19 @@ class HeldFile:
         What h5py calls it.
     holds : bool
         Whether what is written is held; else it goes to the file at once.
+    write : callable, optional
+        Writes bytes at a place, where that is not just to the descriptor.
     """
 
-    def __init__(self, descriptor: int, nbytes: int, name: str, *, holds: bool = True) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        nbytes: int,
+        name: str,
+        *,
+        holds: bool = True,
+        write: Callable[[memoryview, int], object] | None = None,
+    ) -> None:
         self.held = Held()
         self.end = nbytes
         self.failed: BaseException | None = None
@@ -124,6 +135,7 @@ class HeldFile:
         self._holds = holds
         self._base = nbytes
         self._descriptor = descriptor
+        self._write_through = write or functools.partial(write_at, descriptor)
         self._name = name
         self._at = 0
         self._region: Any = None
@@ -212,7 +224,7 @@ class HeldFile:
         least = self.passes_nbytes
         is_passed = least is not None and nbytes >= least and at >= self._base
         if is_passed or not self._holds:
-            write_at(self._descriptor, view, at)
+            self._write_through(view, at)
             self.held.drop(at, nbytes)
             return
         self.held.put(at, bytes(view))

@@ -99,7 +99,7 @@ class NewDatasets:
                 built.finishing()
                 outcomes = built.call(lambda: self._finish(built.file, made))
             advice += publish(work)
-        return outcomes, ran, advice
+        return outcomes, ran, (*advice, *work.advice)
 
     def _finish(self, file: h5py.File, made: Sequence[Made]) -> list[Outcome]:
         outcomes = [one.finish() for one in made]

@@ -135,8 +135,8 @@ def test_what_is_noted_and_fails_is_done_later(home: Path, monkeypatch) -> None:
     assert content(home) == NEW
 
 
-def test_cleaning_finishes_first(home: Path, monkeypatch) -> None:
-    """What is half done is never removed."""
+def test_cleaning_removes_nothing_that_is_begun(home: Path, monkeypatch) -> None:
+    """What is half done is for recover to finish."""
 
     def fails(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
