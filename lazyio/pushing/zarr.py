@@ -20,7 +20,7 @@ from lazyio.sources.zarr import describe_array, zarr_kind
 from lazyio.spec import as_dtype
 from lazyio.targets.disk import disk_errors
 from lazyio.targets.zarr import create_array
-from lazyio.writing.places import array_path, check_place
+from lazyio.writing.places import array_path, check_array_writable, check_place
 from lazyio.writing.zarr_existing import fitted_to
 from lazyio.writing.zarr_filling import settings_of
 from lazyio.writing.zarr_settings import ZarrSettings, array_item
@@ -72,6 +72,7 @@ class ZarrPlace:
         """Make an array, or take up one that is there."""
         key = array_path(wish.key)
         folder = self._root / key
+        check_array_writable(self._root, key)
         with contextlib.ExitStack() as stack, disk_errors(self._root):
             work = stack.enter_context(WorkDirectory(folder, folder=self._root))
             is_there = (zarr_kind(folder) or ("",))[0] == "array"
