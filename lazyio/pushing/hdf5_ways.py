@@ -90,7 +90,6 @@ class Logged:
             redo.begin(work.path, path)
             log = redo.RedoLog(work.path)
             self._engine = LayoutEngine(path, None, nbytes=path.stat().st_size, log=log)
-            self._engine.pass_all()
             self.file = self._engine.file
             self._stack = stack.pop_all()
 
@@ -101,13 +100,7 @@ class Logged:
 
     def put_into(self, dataset: h5py.Dataset) -> Put:
         """Return what writes payloads of a dataset to their places."""
-        engine = self._engine
-
-        def put(corner: Shape, payload: Payload, mask: int) -> None:
-            at = engine.reserve(dataset, corner, len(payload), mask, _ignore)
-            engine.write(payload, at)
-
-        return put
+        return self._engine.putter(dataset)
 
     def check(self) -> None:
         """Raise what libhdf5 was not told of."""
@@ -225,10 +218,6 @@ class Followed:
         """Close the file; what libhdf5 has written by then is there."""
         with self._stack, contextlib.suppress(OSError, RuntimeError, ValueError):
             self.file.close()
-
-
-def _ignore(_: int) -> None:
-    """Take no note of a place: nobody makes the same calls again."""
 
 
 def prepared(way: Way, dataset: h5py.Dataset, chunk_shape: Shape, **options: Any) -> Hdf5Target:

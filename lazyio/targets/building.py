@@ -22,7 +22,7 @@ from lazyio.safety.redo import write_at
 from lazyio.safety.sync import write_whole
 from lazyio.safety.workdir import COPIED_NBYTES
 from lazyio.targets.disk import disk_errors
-from lazyio.targets.hdf5 import Hdf5Target, check_libver, hidden_file
+from lazyio.targets.hdf5 import Hdf5Target, hidden_file, opening_errors
 from lazyio.targets.layout_engine import EngineError, LayoutEngine
 from lazyio.targets.payloads import InPlace, Spool
 
@@ -70,17 +70,14 @@ class Building:
     def replay(self, records: Sequence[Record], targets: Sequence[Filled]) -> None:
         """Give chunks the places that they had, in the same order."""
 
-    def finishing(self) -> None:
-        """Say that all payloads have landed."""
 
-
-class Guarded(Building):
-    """A file in which libhdf5 writes elements, and does not see a full disk.
+class Direct(Building):
+    """A file whose payloads go to their places at once, and whose metadata pass through.
 
     Parameters
     ----------
     engine : LayoutEngine
-        Through which it writes.
+        Through which libhdf5 writes.
     folder : Path
         Whose disk the file fills, named when it is full.
     """
@@ -95,9 +92,10 @@ class Guarded(Building):
         with disk_errors(self._folder):
             return self._engine.call(function)
 
-    def prepare(self, target: Hdf5Target, _dataset: h5py.Dataset) -> None:
-        """Tell a target how to find out what has gone wrong."""
+    def prepare(self, target: Hdf5Target, dataset: h5py.Dataset) -> None:
+        """Tell a target where its payloads go, and how to find out what has gone wrong."""
         target.check = self._engine.check
+        target.put_by(self._engine.putter(dataset))
 
 
 class Resumable(Building):
@@ -170,37 +168,37 @@ class Resumable(Building):
                 )
                 raise ResumeError(msg)
 
-    def finishing(self) -> None:
-        """Say that all payloads have landed."""
-        if self._engine is not None:
-            self._engine.finishing()
-
 
 @contextlib.contextmanager
-def building(path: Path, libver: Any) -> Iterator[Building]:
-    """Open a hidden file, and close it whatever happens; see :func:`hidden_file`."""
-    with hidden_file(path, libver) as file:
-        yield Building(file)
+def building(path: Path, libver: Any, *, nbytes: int = 0) -> Iterator[Building]:
+    """Open a hidden file, and close it whatever happens.
 
-
-@contextlib.contextmanager
-def guarded(path: Path, libver: Any, *, nbytes: int) -> Iterator[Building]:
-    """Open a hidden file in which libhdf5 itself writes elements.
-
-    On a full disk it would end the process (h5py#1120).
+    libhdf5 writes through a file object, which keeps errors of the disk from
+    it: it would end the process on some of them (h5py#1120).
 
     Parameters
     ----------
     path : Path
         The hidden file; made if it is not there.
     libver : optional
-        File format bounds, as in h5py.
+        File format bounds, as in h5py, but never ``"latest"``.
     nbytes : int
         Bytes that it has already.
+
+    Raises
+    ------
+    OptionError
+        When ``libver`` is none, or makes files that others cannot read.
+    TargetError
+        When the disk is full or fails.
     """
     folder = path.parent.parent
-    with _engine(path, libver, folder, nbytes=nbytes, holds=False) as engine:
-        yield Guarded(engine, folder)
+    if not engine_works():
+        with hidden_file(path, libver) as file:
+            yield Building(file)
+        return
+    with _engine(path, libver, folder, nbytes=nbytes) as engine:
+        yield Direct(engine, folder)
 
 
 @contextlib.contextmanager
@@ -285,16 +283,15 @@ def in_place(path: Path, folder: Path, *, nbytes: int) -> Iterator[Building]:
 @contextlib.contextmanager
 def _engine(path: Path, libver: Any, folder: Path, **options: Any) -> Iterator[LayoutEngine]:
     """Open a file by the layout engine; after an error nothing more is written to it."""
-    check_libver(libver)
-    with disk_errors(folder):
+    with opening_errors(folder, libver):
         engine = LayoutEngine(path, libver, **options)
     try:
         yield engine
+        with disk_errors(folder):
+            engine.close()
     except BaseException:
         engine.abandon()
         raise
-    with disk_errors(folder):
-        engine.close()
 
 
 def is_added_in_place(path: Path, copy: Path) -> bool:

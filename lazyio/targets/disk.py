@@ -2,14 +2,17 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lazyio.errors import LazyioError, TargetError
 from lazyio.grid import Region, format_region
+from lazyio.sizes import format_size
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
 
 @contextmanager
@@ -64,11 +67,34 @@ def target_error(error: Exception, folder: Path) -> TargetError:
     For the one call that is made for every chunk, where a context manager
     would take as long as the call.
     """
-    number = getattr(error, "errno", None) or _errno_in(str(error))
+    number = errno_of(error)
     reason = os.strerror(number) if number else str(error)
-    remedy = "free space or choose another disk" if number in _FULL else "choose another disk"
-    msg = f"writing under {folder} failed: {reason}; {remedy}"
-    return TargetError(number, msg)
+    msg = f"writing under {folder} failed: {reason}{_room(folder, number)}; {_remedy(number)}"
+    return TargetError(number or errno.EIO, msg)
+
+
+def errno_of(error: BaseException) -> int | None:
+    """Return the number of an error of the system, also where libhdf5 put it into words."""
+    number: int | None = getattr(error, "errno", None)
+    return number or _errno_in(str(error))
+
+
+def _room(folder: Path, number: int | None) -> str:
+    """Say how much is free on a disk that is full."""
+    if number not in _FULL:
+        return ""
+    try:
+        return f", with {format_size(shutil.disk_usage(folder).free)} free"
+    except OSError:
+        return ""
+
+
+def _remedy(number: int | None) -> str:
+    if number in _FULL:
+        return "free space, raise the limit, or choose another disk"
+    if number in _SHORT:
+        return "raise the limit of this process, or use fewer workers"
+    return "choose another disk"
 
 
 def _errno_in(text: str) -> int | None:

@@ -26,11 +26,12 @@ from lazyio.targets.held_file import HeldFile, bound_metadata
 
 Result = TypeVar("Result")
 
-_LARGE_NBYTES = 1 << 16
-"""Of data that are no metadata, once there are no more places to be given."""
-
 _CACHE_NBYTES = 1 << 20
 """Of chunks that libhdf5 encodes itself, for each dataset: it would take eight times that."""
+
+
+_SMALL_NBYTES = 1 << 15
+"""Payloads below it are written while libhdf5 waits, which takes less than a call of its own."""
 
 
 class EngineError(LazyioError, RuntimeError):
@@ -58,9 +59,6 @@ class LayoutEngine:
     on_overwrite : callable, optional
         Told which ranges of those bytes, by place and number, are about to be
         written over when the file is closed, where there is no log.
-    holds : bool
-        Whether metadata are held until then. Else the engine does no more than
-        keep errors of the file system from libhdf5, which may crash on them.
     """
 
     def __init__(
@@ -71,7 +69,6 @@ class LayoutEngine:
         nbytes: int = 0,
         log: RedoLog | None = None,
         on_overwrite: Callable[[list[tuple[int, int]]], object] | None = None,
-        holds: bool = True,
     ) -> None:
         self.path = path
         self._base = nbytes
@@ -81,7 +78,8 @@ class LayoutEngine:
         self._lock = threading.Lock()
         # libhdf5 is called on a thread of its own, which no signal interrupts.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lazyio-layout")
-        self._object = HeldFile(self._descriptor, nbytes, str(path), holds=holds)
+        keeps_old = log is not None or on_overwrite is not None
+        self._object = HeldFile(self._descriptor, nbytes, str(path), keeps_old=keeps_old)
         mode = "r+" if nbytes else "w"
         try:
             self.file: h5py.File = self.call(
@@ -106,7 +104,12 @@ class LayoutEngine:
         """Call something that uses the file, on the thread that may."""
         if threading.current_thread().name.startswith("lazyio-layout"):
             return function()
-        found = self._thread.submit(function).result()
+        try:
+            found = self._thread.submit(function).result()
+        except Exception:
+            # What went wrong below libhdf5 says more than what that made of it.
+            self.check()
+            raise
         self.check()
         return found
 
@@ -157,6 +160,31 @@ class LayoutEngine:
             on_reserved(caught[0])
             return caught[0]
 
+    def putter(self, dataset: h5py.Dataset) -> Callable[[Sequence[int], Any, int], None]:
+        """Return what writes a chunk's payload to its place, from any thread.
+
+        It takes the chunk's corner, the payload and its filter mask; nobody
+        takes note of the place.
+        """
+
+        def put(corner: Sequence[int], payload: Any, mask: int) -> None:
+            if len(payload) < _SMALL_NBYTES:
+                self._pass(dataset, corner, payload, mask)
+                return
+            address = self.reserve(dataset, corner, len(payload), mask, _ignore)
+            self.write(payload, address)
+
+        return put
+
+    def _pass(self, dataset: h5py.Dataset, corner: Sequence[int], payload: Any, mask: int) -> None:
+        """Have libhdf5 hand a payload to the file object, which writes it."""
+        if threading.current_thread() is threading.main_thread():
+            self.call(lambda: dataset.id.write_direct_chunk(tuple(corner), payload, mask))
+            return
+        dataset.id.write_direct_chunk(corner, payload, mask)
+        if self._object.failed is not None:
+            raise self._object.failed
+
     def write(self, payload: Any, address: int) -> None:
         """Write a payload to its place, or into the log where old bytes are there."""
         view = memoryview(payload)
@@ -171,17 +199,6 @@ class LayoutEngine:
         if self._log is not None and address < self._base:
             return self._log.payload(address, nbytes)
         return os.pread(self._descriptor, nbytes, address)
-
-    def finishing(self) -> None:
-        """From now on no more places are reserved: large data go to the file at once."""
-        self._object.passes_nbytes = _LARGE_NBYTES
-
-    def pass_all(self) -> None:
-        """Have everything written at once that belongs behind the bytes that are good.
-
-        For a file with a log: nothing leads there, and nobody makes the same calls again.
-        """
-        self._object.passes_nbytes = 0
 
     def commit(self) -> None:
         """Bring the file to where its metadata stand now, and go on.
@@ -247,6 +264,8 @@ class LayoutEngine:
 
     def abandon(self) -> None:
         """Close the file and write nothing more; payloads that are there stay."""
+        if self not in _LIVE:
+            return
         self._thread.submit(self.close_at_exit).result()
         self._thread.shutdown()
         _LIVE.discard(self)
@@ -264,6 +283,10 @@ class LayoutEngine:
         """Raise what has gone wrong below libhdf5, if anything has."""
         if self._object.failed is not None:
             raise self._object.failed
+
+
+def _ignore(_: int) -> None:
+    """Take no note of a place: nobody makes the same calls again."""
 
 
 @functools.cache

@@ -163,7 +163,6 @@ def logged(path, folder):
     redo.begin(folder, path)
     log = redo.RedoLog(folder)
     engine = LayoutEngine(path, None, nbytes=path.stat().st_size, log=log)
-    engine.pass_all()
     return engine
 
 
