@@ -147,18 +147,35 @@ class LayoutEngine:
         on_reserved: Callable[[int], object],
     ) -> int:
         with self._lock:
-            if mask and self._base:
-                # Over an old chunk of as many bytes libhdf5 would keep that one's mask.
-                longer = self._object.catch(nbytes + 1)
-                dataset.id.write_direct_chunk(tuple(corner), longer, mask)
-            dataset.id.write_direct_chunk(tuple(corner), self._object.catch(nbytes), mask)
             self.check()
-            caught = self._object.caught()
-            if caught is None or caught[1:] != (nbytes, 0):
-                msg = f"libhdf5 did not write a chunk of {nbytes} bytes in one piece, but {caught}"
-                raise EngineError(msg)
-            on_reserved(caught[0])
-            return caught[0]
+            try:
+                return self._reserve_next(dataset, tuple(corner), nbytes, mask, on_reserved)
+            except BaseException as error:
+                # A place that was given and not taken note of would not be given again: the
+                # places of all that follow would come out otherwise when the job is resumed.
+                self._object.failed = self._object.failed or error
+                raise self._object.failed from None
+
+    def _reserve_next(
+        self,
+        dataset: h5py.Dataset,
+        corner: tuple[int, ...],
+        nbytes: int,
+        mask: int,
+        on_reserved: Callable[[int], object],
+    ) -> int:
+        if mask and self._base:
+            # Over an old chunk of as many bytes libhdf5 would keep that one's mask.
+            longer = self._object.catch(nbytes + 1)
+            dataset.id.write_direct_chunk(corner, longer, mask)
+        dataset.id.write_direct_chunk(corner, self._object.catch(nbytes), mask)
+        self.check()
+        caught = self._object.caught()
+        if caught is None or caught[1:] != (nbytes, 0):
+            msg = f"libhdf5 did not write a chunk of {nbytes} bytes in one piece, but {caught}"
+            raise EngineError(msg)
+        on_reserved(caught[0])
+        return caught[0]
 
     def putter(self, dataset: h5py.Dataset) -> Callable[[Sequence[int], Any, int], None]:
         """Return what writes a chunk's payload to its place, from any thread.
