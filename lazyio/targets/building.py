@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from lazyio.safety.journal import Record
 from lazyio.safety.redo import write_at
 from lazyio.safety.sync import write_whole
 from lazyio.safety.workdir import COPIED_NBYTES
-from lazyio.targets.disk import disk_errors
+from lazyio.targets.disk import disk_errors, errno_of
 from lazyio.targets.hdf5 import Hdf5Target, hidden_file, opening_errors
 from lazyio.targets.layout_engine import EngineError, LayoutEngine
 from lazyio.targets.payloads import InPlace, Spool
@@ -324,35 +325,56 @@ def _cloned(path: Path, copy: Path) -> bool:
 
 @functools.cache
 def engine_works() -> bool:
-    """Return whether libhdf5 does what the layout engine relies on, tried once a process."""
-    values = np.arange(100, dtype="i4")
-    try:
-        with tempfile.TemporaryDirectory(prefix="lazyio-") as folder:
-            path = Path(folder, "x.h5")
-            engine = LayoutEngine(path, None)
-            try:
-                dataset = engine.call(
-                    lambda: engine.file.create_dataset("x", (100,), "i4", chunks=(50,))
-                )
-                engine.settle()
-                for at in (50, 0):
-                    engine.reserve(
-                        dataset,
-                        (at,),
-                        200,
-                        0,
-                        functools.partial(engine.write, values[at : at + 50].tobytes()),
-                    )
-            except BaseException:
-                engine.abandon()
+    """Return whether libhdf5 does what the layout engine relies on, tried once a process.
+
+    Raises
+    ------
+    TargetError
+        When that cannot be tried, for want of memory, descriptors or threads.
+    """
+    with disk_errors(Path(tempfile.gettempdir())), _short_lived_file() as path:
+        try:
+            works, reason = _is_read_back(path), "it read back other values"
+        except (EngineError, OSError, RuntimeError, ValueError, TypeError) as error:
+            if errno_of(error) is not None:
                 raise
-            engine.close()
-            with h5py.File(path, "r") as file:
-                works = bool((file["x"][...] == values).all())
-    except (EngineError, OSError, RuntimeError, ValueError, TypeError) as error:
-        works, reason = False, str(error)
-    else:
-        reason = "it read back other values"
+            works, reason = False, str(error)
     if not works:
-        logger.warning("the layout engine is off, payloads are written twice: %s", reason)
+        logger.warning(
+            "the layout engine is off: payloads of jobs with resume=True are written twice, and "
+            "libhdf5 may end the process when a disk is full: %s",
+            reason,
+        )
     return works
+
+
+def _is_read_back(path: Path) -> bool:
+    """Write a small file by the layout engine, and return whether h5py reads what it should."""
+    values = np.arange(100, dtype="i4")
+    engine = LayoutEngine(path, None)
+    try:
+        dataset = engine.call(lambda: engine.file.create_dataset("x", (100,), "i4", chunks=(50,)))
+        engine.settle()
+        for at in (50, 0):
+            payload = values[at : at + 50].tobytes()
+            engine.reserve(dataset, (at,), 200, 0, functools.partial(engine.write, payload))
+        engine.close()
+    except BaseException:
+        engine.abandon()
+        raise
+    with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:
+        return bool((file["x"][...] == values).all())
+
+
+@contextlib.contextmanager
+def _short_lived_file() -> Iterator[Path]:
+    """Yield the path of an empty file, in memory where the system can."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("lazyio")
+        try:
+            yield Path(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+        return
+    with tempfile.TemporaryDirectory(prefix="lazyio-") as folder:
+        yield Path(folder, "x.h5")
