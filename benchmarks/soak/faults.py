@@ -1,4 +1,4 @@
-"""``python -m benchmarks faults``: one system call fails, or the room is short; then what is there?
+"""``python -m benchmarks faults``: one system call fails, or there is no room for more.
 
 After each the target must hold what was there before, and an error of lazyio
 with its ``errno`` says so; or all that is new, and no error is raised. The
@@ -8,7 +8,6 @@ same call made again must end it. Only faults that happened count.
 import argparse
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -147,7 +146,9 @@ def table(trials: Sequence[Trial]) -> list[str]:
     by_operation: Counter[str] = Counter(trial.operation for trial in trials)
     wrong = [trial for trial in trials if trial.violation is not None]
     wrong_in: Counter[str] = Counter(trial.operation for trial in wrong)
-    lines = [f"{name:24}{n:6} faults{wrong_in[name]:5} violations" for name, n in by_operation.items()]
+    lines = [
+        f"{name:24}{n:6} faults{wrong_in[name]:5} violations" for name, n in by_operation.items()
+    ]
     kinds: Counter[Any] = Counter((str(one.violation), one.fault.split()[0]) for one in wrong)
     lines += [f"{n:6} {what} ({call})" for (what, call), n in kinds.most_common()]
     return lines

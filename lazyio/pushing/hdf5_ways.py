@@ -14,7 +14,7 @@ from lazyio.safety.lock import FileLock
 from lazyio.safety.sync import sync_file, sync_folder, write_whole
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.spec import Shape
-from lazyio.targets.disk import disk_errors
+from lazyio.targets.disk import disk_errors, errno_of, target_error
 from lazyio.targets.hdf5 import Hdf5Target
 from lazyio.targets.layout_engine import LayoutEngine
 
@@ -195,6 +195,8 @@ class Followed:
             self.file.flush()
             self.file.swmr_mode = True
         except (OSError, RuntimeError, ValueError) as error:
+            if errno_of(error) is not None:
+                raise target_error(error, self._folder) from error
             msg = f"swmr=True: {self._path} cannot be followed: {error}; leave swmr out"
             raise OptionError(msg) from error
         self._is_begun = True

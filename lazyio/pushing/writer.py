@@ -10,13 +10,14 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from lazyio.errors import OptionError, PlanError, TargetLockedError
+from lazyio.errors import OptionError, PlanError, TargetError, TargetLockedError
 from lazyio.options import default_workers
 from lazyio.pushing.flusher import Flusher
 from lazyio.pushing.growing import GrowingArray
 from lazyio.pushing.place import DROP, Opened, Place, Wish
 from lazyio.pushing.pool import Pool
 from lazyio.pushing.sharing import refuse_overfull, slab_lengths, workers_within
+from lazyio.targets.disk import system_errors
 from lazyio.writing.places import check_key
 
 logger = logging.getLogger("lazyio")
@@ -54,6 +55,7 @@ class Writer:
         self._pool = Pool(self._stop)
         self._flusher = Flusher(self._flush)
 
+    @system_errors(TargetError)
     def create(
         self,
         key: str,
@@ -129,6 +131,7 @@ class Writer:
                 self._place.take_back()
                 raise
 
+    @system_errors(TargetError)
     def flush(self) -> None:
         """Have all that was appended on the disk, where readers see it.
 
@@ -143,6 +146,7 @@ class Writer:
         self._check_open()
         self._flusher.ask()
 
+    @system_errors(TargetError)
     def close(self) -> None:
         """Flush, and close; closing again does nothing.
 

@@ -329,10 +329,10 @@ def engine_works() -> bool:
 
     Raises
     ------
-    TargetError
+    OSError, RuntimeError
         When that cannot be tried, for want of memory, descriptors or threads.
     """
-    with disk_errors(Path(tempfile.gettempdir())), _short_lived_file() as path:
+    with _short_lived_file() as path:
         try:
             works, reason = _is_read_back(path), "it read back other values"
         except (EngineError, OSError, RuntimeError, ValueError, TypeError) as error:
@@ -375,6 +375,6 @@ def _short_lived_file() -> Iterator[Path]:
             yield Path(f"/proc/self/fd/{descriptor}")
         finally:
             os.close(descriptor)
-        return
-    with tempfile.TemporaryDirectory(prefix="lazyio-") as folder:
-        yield Path(folder, "x.h5")
+    else:
+        with tempfile.TemporaryDirectory(prefix="lazyio-") as folder:
+            yield Path(folder, "x.h5")

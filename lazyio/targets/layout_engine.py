@@ -150,7 +150,7 @@ class LayoutEngine:
             self.check()
             try:
                 return self._reserve_next(dataset, tuple(corner), nbytes, mask, on_reserved)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - kept, and raised
                 # A place that was given and not taken note of would not be given again: the
                 # places of all that follow would come out otherwise when the job is resumed.
                 self._object.failed = self._object.failed or error

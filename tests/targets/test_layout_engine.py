@@ -162,8 +162,7 @@ def logged(path, folder):
     folder.mkdir(exist_ok=True)
     redo.begin(folder, path)
     log = redo.RedoLog(folder)
-    engine = LayoutEngine(path, None, nbytes=path.stat().st_size, log=log)
-    return engine
+    return LayoutEngine(path, None, nbytes=path.stat().st_size, log=log)
 
 
 @pytest.mark.parametrize("libver", LIBVERS, ids=str)
