@@ -4,7 +4,7 @@ import sys
 
 from benchmarks import chunks, comparison, memory, planning, reads
 from benchmarks.arrivals import compare as arrivals
-from benchmarks.soak import cost, flips, kills, peers, states
+from benchmarks.soak import cost, faults, flips, kills, peers, states
 
 _COMMANDS = {
     "arrivals": arrivals.main,
@@ -16,6 +16,7 @@ _COMMANDS = {
     "kills": kills.main,
     "peers": peers.main,
     "flips": flips.main,
+    "faults": faults.main,
     "states": states.main,
 }
 

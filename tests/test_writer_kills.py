@@ -149,7 +149,7 @@ def test_a_read_leaves_it_as_it_is(tmp_path):
     path = tmp_path / "x.h5"
     least = kill(pushing(path, swmr=True), 0.2)
     before = path.read_bytes()
-    with pytest.raises(SourceError, match="its writer was killed.*lazyio recover"):
+    with pytest.raises(SourceError, match=r"its writer was killed.*lazyio recover"):
         lazyio.open(path, "t")
     assert path.read_bytes() == before
     lazyio.to_hdf5(np.ones(3), path, "more")

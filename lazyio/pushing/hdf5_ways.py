@@ -16,7 +16,7 @@ from lazyio.safety.redo import PATIENCE
 from lazyio.safety.sync import sync_file, sync_folder
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.spec import Shape
-from lazyio.targets.disk import disk_errors
+from lazyio.targets.disk import disk_errors, errno_of, target_error
 from lazyio.targets.hdf5 import Hdf5Target
 from lazyio.targets.layout_engine import LayoutEngine
 
@@ -103,7 +103,6 @@ class Logged:
             in_place = work.in_place()
             stack.callback(in_place.close)
             self._engine = LayoutEngine(path, None, in_place=in_place)
-            self._engine.pass_all()
             self.file = self._engine.file
             self._stack = stack.pop_all()
 
@@ -114,13 +113,7 @@ class Logged:
 
     def put_into(self, dataset: h5py.Dataset) -> Put:
         """Return what writes payloads of a dataset to their places."""
-        engine = self._engine
-
-        def put(corner: Shape, payload: Payload, mask: int) -> None:
-            at = engine.reserve(dataset, corner, len(payload), mask, _ignore)
-            engine.write(payload, at)
-
-        return put
+        return self._engine.putter(dataset)
 
     def check(self) -> None:
         """Raise what libhdf5 was not told of."""
@@ -231,6 +224,8 @@ class Followed:
             self.file.flush()
             self.file.swmr_mode = True
         except (OSError, RuntimeError, ValueError) as error:
+            if errno_of(error) is not None:
+                raise target_error(error, self._folder) from error
             msg = f"swmr=True: {self._path} cannot be followed: {error}; leave swmr out"
             raise OptionError(msg) from error
         self._is_begun = True
@@ -264,10 +259,6 @@ class Followed:
         """Close the file; what libhdf5 has written by then is there."""
         with self._stack, contextlib.suppress(OSError, RuntimeError, ValueError):
             self.file.close()
-
-
-def _ignore(_: int) -> None:
-    """Take no note of a place: nobody makes the same calls again."""
 
 
 def prepared(way: Way, dataset: h5py.Dataset, chunk_shape: Shape, **options: Any) -> Hdf5Target:

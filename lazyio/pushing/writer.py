@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from lazyio.errors import OptionError, PlanError, TargetLockedError
+from lazyio.errors import OptionError, PlanError, TargetError, TargetLockedError
 from lazyio.options import default_workers
 from lazyio.pushing.flusher import Flusher
 from lazyio.pushing.growing import GrowingArray
@@ -19,6 +19,7 @@ from lazyio.pushing.place import DROP, Opened, Place, Wish
 from lazyio.pushing.pool import Pool
 from lazyio.pushing.sharing import refuse_overfull, slab_counts, slab_lengths, workers_within
 from lazyio.safety.redo import PATIENCE
+from lazyio.targets.disk import system_errors
 from lazyio.writing.places import check_key
 
 logger = logging.getLogger("lazyio")
@@ -57,6 +58,7 @@ class Writer:
         self._pool = Pool(self._stop)
         self._flusher = Flusher(self._flush)
 
+    @system_errors(TargetError)
     def create(
         self,
         key: str,
@@ -132,6 +134,7 @@ class Writer:
                 self._place.take_back()
                 raise
 
+    @system_errors(TargetError)
     def flush(self) -> None:
         """Have all that was appended on the disk, where readers see it.
 
@@ -147,6 +150,7 @@ class Writer:
         self._check_open()
         self._flusher.ask()
 
+    @system_errors(TargetError)
     def close(self) -> None:
         """Flush, and close; closing again does nothing.
 

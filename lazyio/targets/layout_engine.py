@@ -28,11 +28,12 @@ from lazyio.targets.held_file import HeldFile, bound_metadata
 
 Result = TypeVar("Result")
 
-_LARGE_NBYTES = 1 << 16
-"""Of data that are no metadata, once there are no more places to be given."""
-
 _CACHE_NBYTES = 1 << 20
 """Of chunks that libhdf5 encodes itself, for each dataset: it would take eight times that."""
+
+
+_SMALL_NBYTES = 1 << 15
+"""Payloads below it are written while libhdf5 waits, which takes less than a call of its own."""
 
 
 class EngineError(LazyioError, RuntimeError):
@@ -60,9 +61,6 @@ class LayoutEngine:
     on_overwrite : callable, optional
         Told which ranges of those bytes, by place and number, are about to be
         written over when the file is closed, where there is no log.
-    holds : bool
-        Whether metadata are held until then. Else the engine does no more than
-        keep errors of the file system from libhdf5, which may crash on them.
     """
 
     def __init__(
@@ -73,7 +71,6 @@ class LayoutEngine:
         nbytes: int = 0,
         in_place: InPlaceFile | None = None,
         on_overwrite: Callable[[list[tuple[int, int]]], object] | None = None,
-        holds: bool = True,
     ) -> None:
         self.path = path
         self._in_place = in_place
@@ -88,7 +85,11 @@ class LayoutEngine:
         # libhdf5 is called on a thread of its own, which no signal interrupts.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lazyio-layout")
         self._object = HeldFile(
-            self._descriptor, nbytes, str(path), holds=holds, write=self._write_behind
+            self._descriptor,
+            nbytes,
+            str(path),
+            keeps_old=in_place is not None or on_overwrite is not None,
+            write=self._write_behind,
         )
         mode = "r+" if nbytes else "w"
         try:
@@ -114,7 +115,12 @@ class LayoutEngine:
         """Call something that uses the file, on the thread that may."""
         if threading.current_thread().name.startswith("lazyio-layout"):
             return function()
-        found = self._thread.submit(function).result()
+        try:
+            found = self._thread.submit(function).result()
+        except Exception:
+            # What went wrong below libhdf5 says more than what that made of it.
+            self.check()
+            raise
         self.check()
         return found
 
@@ -152,18 +158,61 @@ class LayoutEngine:
         on_reserved: Callable[[int], object],
     ) -> int:
         with self._lock:
-            if mask and self._base:
-                # Over an old chunk of as many bytes libhdf5 would keep that one's mask.
-                longer = self._object.catch(nbytes + 1)
-                dataset.id.write_direct_chunk(tuple(corner), longer, mask)
-            dataset.id.write_direct_chunk(tuple(corner), self._object.catch(nbytes), mask)
             self.check()
-            caught = self._object.caught()
-            if caught is None or caught[1:] != (nbytes, 0):
-                msg = f"libhdf5 did not write a chunk of {nbytes} bytes in one piece, but {caught}"
-                raise EngineError(msg)
-            on_reserved(caught[0])
-            return caught[0]
+            try:
+                return self._reserve_next(dataset, tuple(corner), nbytes, mask, on_reserved)
+            except BaseException as error:  # noqa: BLE001 - kept, and raised
+                # A place that was given and not taken note of would not be given again: the
+                # places of all that follow would come out otherwise when the job is resumed.
+                self._object.failed = self._object.failed or error
+                raise self._object.failed from None
+
+    def _reserve_next(
+        self,
+        dataset: h5py.Dataset,
+        corner: tuple[int, ...],
+        nbytes: int,
+        mask: int,
+        on_reserved: Callable[[int], object],
+    ) -> int:
+        if mask and self._base:
+            # Over an old chunk of as many bytes libhdf5 would keep that one's mask.
+            longer = self._object.catch(nbytes + 1)
+            dataset.id.write_direct_chunk(corner, longer, mask)
+        dataset.id.write_direct_chunk(corner, self._object.catch(nbytes), mask)
+        self.check()
+        caught = self._object.caught()
+        if caught is None or caught[1:] != (nbytes, 0):
+            msg = f"libhdf5 did not write a chunk of {nbytes} bytes in one piece, but {caught}"
+            raise EngineError(msg)
+        on_reserved(caught[0])
+        return caught[0]
+
+    def putter(self, dataset: h5py.Dataset) -> Callable[[Sequence[int], Any, int], None]:
+        """Return what writes a chunk's payload to its place, from any thread.
+
+        It takes the chunk's corner, the payload and its filter mask; nobody
+        takes note of the place.
+        """
+
+        def put(corner: Sequence[int], payload: Any, mask: int) -> None:
+            # Over old bytes a payload goes into the log, and is not held.
+            if len(payload) < _SMALL_NBYTES and self._in_place is None:
+                self._pass(dataset, corner, payload, mask)
+                return
+            address = self.reserve(dataset, corner, len(payload), mask, _ignore)
+            self.write(payload, address)
+
+        return put
+
+    def _pass(self, dataset: h5py.Dataset, corner: Sequence[int], payload: Any, mask: int) -> None:
+        """Have libhdf5 hand a payload to the file object, which writes it."""
+        if threading.current_thread() is threading.main_thread():
+            self.call(lambda: dataset.id.write_direct_chunk(tuple(corner), payload, mask))
+            return
+        dataset.id.write_direct_chunk(corner, payload, mask)
+        if self._object.failed is not None:
+            raise self._object.failed
 
     def write(self, payload: Any, address: int) -> None:
         """Write a payload to its place, or into the log where old bytes are there."""
@@ -186,17 +235,6 @@ class LayoutEngine:
         if self._in_place is not None:
             return self._in_place.read(address, nbytes)
         return os.pread(self._descriptor, nbytes, address)
-
-    def finishing(self) -> None:
-        """From now on no more places are reserved: large data go to the file at once."""
-        self._object.passes_nbytes = _LARGE_NBYTES
-
-    def pass_all(self) -> None:
-        """Have everything written at once that belongs behind the bytes that are good.
-
-        For a file with a log: nothing leads there, and nobody makes the same calls again.
-        """
-        self._object.passes_nbytes = 0
 
     def commit(self, *, patience: float = 0.0) -> None:
         """Bring the file to where its metadata stand now, and go on.
@@ -240,9 +278,9 @@ class LayoutEngine:
 
     def close(self, *, patience: float = 0.0, may_be_later: bool = False) -> None:
         """Close the file and write its metadata; see :meth:`InPlaceFile.commit`."""
+        self.call(self.file.close)
+        _LIVE.discard(self)
         try:
-            self.call(self.file.close)
-            _LIVE.discard(self)
             if self._in_place is not None:
                 in_place, held = self._in_place, self._object.held
                 # Not on the caller's thread, which may be interrupted.
@@ -274,6 +312,8 @@ class LayoutEngine:
 
     def abandon(self) -> None:
         """Close the file and write nothing more; payloads that are there stay."""
+        if self not in _LIVE:
+            return
         self._thread.submit(self.close_at_exit).result()
         self._thread.shutdown()
         _LIVE.discard(self)
@@ -289,6 +329,10 @@ class LayoutEngine:
         """Raise what has gone wrong below libhdf5, if anything has."""
         if self._object.failed is not None:
             raise self._object.failed
+
+
+def _ignore(_: int) -> None:
+    """Take no note of a place: nobody makes the same calls again."""
 
 
 @functools.cache

@@ -11,12 +11,14 @@ from lazyio.safety.leftovers import leftovers, refuse_half_applied
 from lazyio.sources.files import existing
 from lazyio.sources.lookup import format_of
 from lazyio.sources.npy import npy_source
+from lazyio.targets.disk import system_errors
 from lazyio.verifying.findings import INCOMPLETE, Findings, VerifyReport
 from lazyio.verifying.hdf5 import check_file
 from lazyio.verifying.zarr import check_store
 from lazyio.verifying.zipped import check_zip
 
 
+@system_errors(SourceError)
 def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     """Check a file or store for damage, against the digests that lazyio stored in it.
 
