@@ -84,8 +84,16 @@ def recover(target: Path) -> list[str]:
 
 
 def finish_change(target: Path) -> None:
-    """Finish the change of what is about to be read, if one was interrupted."""
-    names.finish(target)
+    """Finish the change of what is about to be read, if one was interrupted.
+
+    A change of a store is waited for, and never finished here.
+
+    Raises
+    ------
+    SourceError
+        When a change of the store was interrupted.
+    """
+    names.check_finished(target)
     folder = hidden_path(target)
     if _is_interrupted(folder):
         # Who is at work on it finishes it, and readers wait for the file's own lock.
@@ -105,8 +113,11 @@ def clean(target: Path) -> list[Path]:
     ------
     TargetLockedError
         When a run is at work.
+    TargetError
+        When a change is complete that is only to be made: that is never discarded.
     """
     removed = []
+    names.refuse_begun(target)
     names.finish(target, tidy=True)
     for left in leftovers(target):
         descriptor = lock.acquire(left.path / lock.NAME, left.target)

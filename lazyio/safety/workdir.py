@@ -84,6 +84,8 @@ class WorkDirectory:
         """Keys of arrays that may be others than those of that job."""
         self._descriptor = lock.enter(self.path, target)
         try:
+            # A store, where it is given: groups on the way to the target may not be there yet.
+            names.finish(*(path for path in (target, folder) if path is not None))
             self._mend()
             if facts is not None:
                 # What is there already is part of what a job is: its result holds it.
@@ -273,8 +275,7 @@ class WorkDirectory:
         self.is_resumed = True
 
     def _mend(self) -> None:
-        """Finish the change of a file, or of a store, that a run had begun to make."""
-        names.finish(self.target)
+        """Finish the change of a file that a run had begun to make."""
         if redo.is_committed(self.path):
             self._apply()
             logger.warning("%s: a change that was interrupted has been finished", self.target)

@@ -19,7 +19,7 @@ from zarr.storage import StorePath
 from lazyio.errors import OptionError, TargetError, TargetExistsError
 from lazyio.inputs import Input
 from lazyio.safety.leftovers import finish_change
-from lazyio.safety.names import is_hidden_name
+from lazyio.safety.names import finish, is_hidden_name
 from lazyio.sources.zarr import zarr_kind
 from lazyio.targets.zarr import METADATA_FILES
 
@@ -108,9 +108,12 @@ def check_store(store: Any) -> None:
 
 
 def store_path(store: Any) -> Path:
-    """Return the absolute path of a local store to write, links resolved."""
+    """Return the absolute path of a local store to write, links resolved.
+
+    What a killed run has begun to publish in it is finished first.
+    """
     resolved = _resolved(store)
-    finish_change(resolved)
+    finish(resolved)
     return resolved
 
 
