@@ -140,6 +140,7 @@ def clean(path: str | os.PathLike[str]) -> list[Path]:
     """
     target = _target_of(path)
     removed, interrupted = [], []
+    names.refuse_begun(target)
     names.finish(target, tidy=True)
     for left in leftovers(target):
         with contextlib.ExitStack() as stack:
@@ -179,11 +180,6 @@ def tidy(target: Path) -> None:
             # Whoever is at work on it does this; of a file that is read nothing can be finished.
             if left.is_interrupted:
                 raise
-
-
-def finish_change(target: Path) -> None:
-    """Finish the steps of a store that were interrupted."""
-    names.finish(target)
 
 
 def refuse_half_applied(path: Path) -> None:

@@ -93,6 +93,8 @@ class WorkDirectory:
         self._process = os.getpid()
         self._descriptor = lock.enter(self.path, target)
         try:
+            # A store, where it is given: groups on the way to the target may not be there yet.
+            names.finish(*(path for path in (target, folder) if path is not None))
             self._mend()
             self.lock_file()
             if facts is not None:
@@ -350,8 +352,7 @@ class WorkDirectory:
         self.is_resumed = True
 
     def _mend(self) -> None:
-        """Finish the change of a file, or of a store, that a run had begun to make."""
-        names.finish(self.target)
+        """Finish the change of a file that a run had begun to make."""
         if redo.is_committed(self.path):
             redo.recover(self.path, self.target)
             logger.warning("%s: a change that was interrupted has been finished", self.target)

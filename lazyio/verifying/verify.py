@@ -8,6 +8,7 @@ from typing import Any
 from lazyio.errors import OptionError, SourceError, UnknownFormatError
 from lazyio.options import check_flags
 from lazyio.safety.leftovers import leftovers, refuse_half_applied
+from lazyio.safety.names import check_finished
 from lazyio.sources.files import existing
 from lazyio.sources.lookup import format_of
 from lazyio.sources.npy import npy_source
@@ -73,6 +74,7 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     ]
     try:
         refuse_half_applied(target)
+        check_finished(target, below=True)
     except SourceError as error:
         return VerifyReport(path=str(path), status=INCOMPLETE, note=str(error))
     if not target.exists() and left:

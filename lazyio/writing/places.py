@@ -123,7 +123,10 @@ def check_store(store: Any) -> None:
 
 
 def store_path(store: Any) -> Path:
-    """Return the absolute path of a local store to write, links resolved."""
+    """Return the absolute path of a local store to write, links resolved.
+
+    What a killed run has begun to publish in it is finished first.
+    """
     resolved = _resolved(store)
     tidy(resolved)
     return resolved
