@@ -2,7 +2,6 @@
 
 import math
 import os
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,15 @@ import numpy as np
 import zarr
 
 from lazyio.codecs.filters import NAMES
-from lazyio.errors import SourceError, UnknownFormatError
+from lazyio.errors import UnknownFormatError
 from lazyio.opening.reading import open as open_lazily
 from lazyio.sizes import format_size
 from lazyio.sources.files import existing
+from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.hdf5 import dataset_keys, open_hdf5
 from lazyio.sources.lookup import format_of
 from lazyio.sources.zarr import array_paths, zarr_source
+from lazyio.sources.zarr_store import confined_store
 from lazyio.spec import Shape
 from lazyio.targets.zarr import METADATA_FILES, local_folder
 
@@ -117,13 +118,9 @@ def _in_hdf5(path: str) -> Iterator[ArrayInfo]:
 
 
 def _in_zarr(path: Path) -> Iterator[ArrayInfo]:
-    store: Any = zarr.storage.ZipStore(path, mode="r") if path.is_file() else str(path)
-    try:
-        found = zarr.open(store, mode="r")
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        msg = f"{path} has Zarr metadata that cannot be read: {error}"
-        raise SourceError(msg) from error
-    keys = array_paths(found) if isinstance(found, zarr.Group) else [""]
+    with foreign_errors(f"{path}: its Zarr metadata"):
+        found = zarr.open(confined_store(path), mode="r")
+        keys = array_paths(found) if isinstance(found, zarr.Group) else [""]
     for key in keys:
         array: Any = zarr_source(str(path), key or None).array
         unit_nbytes = math.prod(array.shards or array.chunks) * array.dtype.itemsize

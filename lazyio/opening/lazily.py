@@ -9,12 +9,16 @@ import numpy as np
 
 from lazyio.blocks import as_blocks, masked_blocks
 from lazyio.errors import OptionError, PlanError
+from lazyio.grid import n_boxes
 from lazyio.options import wishes_for
 from lazyio.planning import Facts, Plan, solve, suit_blocks
 from lazyio.planning.access_windows import Window, as_windows
 from lazyio.sources.base import Source, lies_in_rows, reading_unit
 from lazyio.sources.lookup import array_source
 from lazyio.spec import as_dtype, is_integer
+
+_MOST_BLOCKS = 2**27
+"""A gigabyte for the extents of blocks alone."""
 
 
 def lazily(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Array:
@@ -31,9 +35,17 @@ def lazily(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Ar
             msg = f'chunks={chunks!r}; give "auto", a block shape, an integer, -1 or a Plan'
             raise OptionError(msg)
         block_shape = given_blocks(chunks, source)
-    if block_shape is not None:
-        return as_blocks(source, block_shape)
-    return as_blocks(source, _reading_block(source, memory_limit, windows))
+    if block_shape is None:
+        block_shape = _reading_block(source, memory_limit, windows)
+    n_blocks = n_boxes(source.shape, block_shape)
+    if n_blocks > _MOST_BLOCKS:
+        msg = (
+            f"shape {source.shape} is {n_blocks} blocks of {block_shape}, and no graph of dask "
+            f"holds more than {_MOST_BLOCKS}; give larger blocks with chunks= or memory_limit=, "
+            "or check the shape: a damaged file may speak of any"
+        )
+        raise PlanError(msg)
+    return as_blocks(source, block_shape)
 
 
 def lazy_array(given: Any, chunks: Any, memory_limit: Any, access: Any) -> da.Array:

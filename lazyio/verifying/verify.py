@@ -8,7 +8,8 @@ from typing import Any
 from lazyio.errors import OptionError, UnknownFormatError
 from lazyio.options import check_flags
 from lazyio.safety.leftovers import finish_change, leftovers
-from lazyio.sources.files import existing
+from lazyio.sources.files import absolute, existing
+from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.lookup import format_of
 from lazyio.sources.npy import npy_source
 from lazyio.verifying.findings import INCOMPLETE, Findings, VerifyReport
@@ -63,10 +64,12 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     if key is not None and not isinstance(key, str):
         msg = f"key={key!r} is no path inside a file or store; give a string"
         raise OptionError(msg)
-    target = Path(os.path.realpath(path))
-    finish_change(target)
-    left = [str(one) for one in leftovers(target) if not one.target.exists()]
-    if not target.exists() and left:
+    target = Path(os.path.realpath(absolute(path)))
+    with foreign_errors(str(target)):
+        finish_change(target)
+        left = [str(one) for one in leftovers(target) if not one.target.exists()]
+        is_there = target.exists()
+    if not is_there and left:
         return VerifyReport(path=str(path), status=INCOMPLETE, note=left[0])
     existing(path)
     findings = Findings()
