@@ -196,7 +196,7 @@ def add(
 
     def change(content: dict[str, Node]) -> bool:
         if key in content and not replaces:
-            return False
+            return is_same_again and np.array_equal(content[key][0], array)
         content[key] = (array, ())
         return True
 
