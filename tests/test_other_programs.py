@@ -314,6 +314,8 @@ def test_after_a_kill_another_program_comes_first(path, how, tmp_path):
     if how == "restored":
         shutil.copy(path, tmp_path / "copy")
         os.replace(tmp_path / "copy", path)
+    elif how == "linked":
+        os.link(path, tmp_path / "snapshot")
     elif how == "edited":
         with h5py.File(path, "r+") as file:
             file["theirs"] = 1
@@ -332,11 +334,14 @@ def test_after_a_kill_another_program_comes_first(path, how, tmp_path):
         assert path.read_bytes() == before
     with pytest.raises(TargetError, match="lazyio recover"):
         lazyio.clean(path)
-    fits = how in ("restored", "moved away and back")
+    fits = how in ("restored", "linked", "moved away and back")
     if fits:
         lazyio.to_hdf5(np.arange(3), path, "later")
         assert read(path, "new") == [*range(1000)]
         assert clean(path)
+        if how == "linked":
+            with h5py.File(tmp_path / "snapshot") as file:
+                assert list(file) == ["x"]
         return
     for call in (lazyio.recover, lambda path: lazyio.to_hdf5(np.arange(3), path, "later")):
         with pytest.raises(TargetError, match=rf"are left as.*{hidden_path(path)}"):
