@@ -52,7 +52,7 @@ _NUMBERS = {
 _LIMITS = ("size", "files", "disk")
 """Limits instead of calls: bytes of a file, descriptors, bytes of a disk."""
 _HARMLESS = {"EINTR"}
-"""What is to be tried again, so that nobody sees it; so are short reads and writes."""
+"""What is to be tried again where bytes are moved, so that nobody sees it."""
 _PATIENCE = 20.0
 _PAGE = 4096
 
@@ -228,7 +228,7 @@ def _judge(fault: Fault, found: dict[str, Any]) -> tuple[str | None, str]:
     detail = f"{found['class']}(errno {found['errno']}): {found['text']}"
     if not found["is_ours"]:
         return f"foreign {found['class']}", detail
-    if fault.how in _HARMLESS or fault.how == "short":
+    if fault.kind in ("read", "write") and fault.how in (*_HARMLESS, "short"):
         return "told of what is harmless", detail
     if found["errno"] is None:
         return f"no errno in {found['class']}", detail

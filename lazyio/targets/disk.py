@@ -18,10 +18,21 @@ P = ParamSpec("P")
 Result = TypeVar("Result")
 
 _IN_WORDS = re.compile(r"(?:errno = |\[Errno )(\d+)")
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FEWER = "raise the limit of this process, or use fewer workers"
+_REMEDIES = {
+    errno.ENOSPC: "free space or choose another disk",
+    errno.EDQUOT: "free space of your quota, or choose another disk",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f), or choose another disk",
+    errno.EACCES: "ask for permission, or choose another folder",
+    errno.EPERM: "ask for permission, or choose another folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: _FEWER,
+    errno.ENFILE: _FEWER,
+    errno.ENOMEM: _FEWER,
+    errno.EAGAIN: _FEWER,
+}
 _NO_THREAD = "can't start new thread"
 """All that Python says of it."""
-_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
 
 @contextmanager
@@ -128,7 +139,7 @@ def errno_of(error: BaseException) -> int | None:
 
 def _room(folder: Path, number: int | None) -> str:
     """Say how much is free on a disk that is full."""
-    if number not in _FULL:
+    if number != errno.ENOSPC:
         return ""
     try:
         return f", with {format_size(shutil.disk_usage(folder).free)} free"
@@ -137,11 +148,7 @@ def _room(folder: Path, number: int | None) -> str:
 
 
 def _remedy(number: int | None) -> str:
-    if number in _FULL:
-        return "free space, raise the limit, or choose another disk"
-    if number in _SHORT:
-        return "raise the limit of this process, or use fewer workers"
-    return "choose another disk"
+    return _REMEDIES.get(number or 0, "choose another disk")
 
 
 def _errno_in(text: str) -> int | None:
