@@ -4,6 +4,7 @@ import sys
 
 from benchmarks import chunks, comparison, memory, planning, reads
 from benchmarks.arrivals import compare as arrivals
+from benchmarks.company import run as company
 from benchmarks.soak import cost, faults, flips, kills, peers, states
 
 _COMMANDS = {
@@ -12,6 +13,7 @@ _COMMANDS = {
     "reads": reads.main,
     "chunks": chunks.main,
     "memory": memory.main,
+    "company": company.main,
     "cost": cost.main,
     "kills": kills.main,
     "peers": peers.main,

@@ -79,7 +79,7 @@ class Case:
     in_place: bool = False
     """Whether the file is changed itself, as large ones are."""
     several: bool = False
-    """Whether several names are given, which ``recover`` has to finish."""
+    """Whether it takes several renames, which ``recover`` has to finish."""
 
     @contextmanager
     def forced_way(self) -> Iterator[None]:
@@ -212,7 +212,7 @@ def cases(n_rows: int) -> dict[str, Case]:
             **_IS_OLD,
             several=True,
         ),
-        Case(name="zarr-part", write=_zarr("old", **region), **_AT_ZARR, **changed),
+        Case(name="zarr-part", write=_zarr("old", **region), **_AT_ZARR, **changed, several=True),
     )
     return {case.name: case for case in made}
 

@@ -17,11 +17,10 @@ import h5py
 import numpy as np
 
 from lazyio.errors import ResumeError
-from lazyio.safety import lock, redo
 from lazyio.safety.journal import Record
-from lazyio.safety.redo import write_at
+from lazyio.safety.redo import PATIENCE, write_at
 from lazyio.safety.sync import write_whole
-from lazyio.safety.workdir import COPIED_NBYTES
+from lazyio.safety.workdir import COPIED_NBYTES, WorkDirectory
 from lazyio.targets.disk import disk_errors, errno_of
 from lazyio.targets.hdf5 import Hdf5Target, hidden_file, opening_errors
 from lazyio.targets.layout_engine import EngineError, LayoutEngine
@@ -260,36 +259,34 @@ def _restore(copy: Path, old: Path, noted: Path) -> None:
 
 
 @contextlib.contextmanager
-def in_place(path: Path, folder: Path, *, nbytes: int) -> Iterator[Building]:
+def in_place(work: WorkDirectory) -> Iterator[Building]:
     """Open a file that is changed itself: all of the change is made, or nothing.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    folder : Path
-        The hidden folder, in which the log of the change is complete in the end.
-    nbytes : int
-        Bytes of the file, without what a killed run has written behind them.
+    The change is made when the context is left without an error.
     """
+    folder = work.target.parent
     with contextlib.ExitStack() as stack:
-        stack.enter_context(lock.shared(path))
-        spool = Spool(folder / PAYLOADS)
+        spool = Spool(work.path / PAYLOADS)
         stack.callback(spool.close)
-        log = redo.RedoLog(folder)
-        engine = stack.enter_context(_engine(path, None, path.parent, nbytes=nbytes, log=log))
-        yield Resumable(engine.file, spool, engine, path.parent)
+        with disk_errors(folder):
+            changed = work.in_place()
+        stack.callback(changed.close)
+        opened = _engine(work.target, None, folder, patience=PATIENCE, in_place=changed)
+        engine = stack.enter_context(opened)
+        yield Resumable(engine.file, spool, engine, folder)
 
 
 @contextlib.contextmanager
-def _engine(path: Path, libver: Any, folder: Path, **options: Any) -> Iterator[LayoutEngine]:
+def _engine(
+    path: Path, libver: Any, folder: Path, *, patience: float = 0.0, **options: Any
+) -> Iterator[LayoutEngine]:
     """Open a file by the layout engine; after an error nothing more is written to it."""
     with opening_errors(folder, libver):
         engine = LayoutEngine(path, libver, **options)
     try:
         yield engine
         with disk_errors(folder):
-            engine.close()
+            engine.close(patience=patience)
     except BaseException:
         engine.abandon()
         raise
@@ -304,7 +301,10 @@ def is_added_in_place(path: Path, copy: Path) -> bool:
         When the disk fails.
     """
     with disk_errors(path.parent):
-        if path.stat().st_size <= COPIED_NBYTES or not engine_works():
+        facts = path.stat()
+        # A file with another name is a snapshot under that name, and stays as it is.
+        is_copied = facts.st_size <= COPIED_NBYTES or facts.st_nlink > 1
+        if is_copied or not engine_works():
             shutil.copyfile(path, copy)
             return False
         return not _cloned(path, copy)

@@ -3,13 +3,11 @@
 import bisect
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h5py
 import numpy as np
-
-from lazyio.safety.redo import write_at
 
 _LEAST_REGION = 1 << 24
 
@@ -150,9 +148,19 @@ class HeldFile:
     keeps_old : bool
         Whether the bytes that are there stay as they are: what belongs over
         them is held to the end.
+    write : callable
+        Writes bytes at a place.
     """
 
-    def __init__(self, descriptor: int, nbytes: int, name: str, *, keeps_old: bool) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        nbytes: int,
+        name: str,
+        *,
+        keeps_old: bool,
+        write: Callable[[memoryview, int], object],
+    ) -> None:
         self.held = Held()
         self.end = nbytes
         self.failed: BaseException | None = None
@@ -160,6 +168,7 @@ class HeldFile:
         self._base = nbytes if keeps_old else 0
         self._held_below = 0
         self._descriptor = descriptor
+        self._write_through = write
         self._name = name
         self._at = 0
         self._region: Any = None
@@ -250,7 +259,7 @@ class HeldFile:
                 self.held.drop(at, nbytes)
                 return
         if nbytes >= _LARGE_NBYTES and at >= self._base:
-            write_at(self._descriptor, view, at)
+            self._write_through(view, at)
             self.held.drop(at, nbytes)
             return
         self.held.put(at, bytes(view))
@@ -260,7 +269,7 @@ class HeldFile:
     def _hand_on(self) -> None:
         """Write what is held and lies over nothing that is to stay."""
         for at, data in self.held.take_from(self._base):
-            write_at(self._descriptor, memoryview(data), at)
+            self._write_through(memoryview(data), at)
         self._held_below = self.held.nbytes
 
     def truncate(self, size: int | None = None) -> int:

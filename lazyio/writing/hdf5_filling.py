@@ -16,7 +16,6 @@ from lazyio.errors import TargetError
 from lazyio.grid import Region
 from lazyio.planning.plan import Advice
 from lazyio.run.part import Job
-from lazyio.safety import redo
 from lazyio.safety.digests import Noted
 from lazyio.safety.hdf5_digests import forget, store, table_of
 from lazyio.safety.space import require_space
@@ -118,10 +117,11 @@ def opened_for(
         is_in_place = old is not None and is_added_in_place(old, work.built)
     n_good_bytes = work.n_good_bytes
     if is_in_place and not work.is_in_place:
-        redo.begin(work.path, work.target)
+        with disk_errors(work.target.parent):
+            work.begin_in_place()
     work.save_job()
     if is_in_place:
-        return in_place(work.target, work.path, nbytes=n_good_bytes)
+        return in_place(work)
     if running.resume:
         return resumable(work.built, libver, old=old)
     return building(work.built, libver, nbytes=0 if old is None else n_good_bytes)
@@ -132,7 +132,7 @@ def publish(work: WorkDirectory) -> Advice:
     if not work.is_in_place:
         work.publish()
         return ()
-    work.change()
+    work.has_name()
     return (("changed-in-place", "a large file was changed itself, by a log of the change"),)
 
 

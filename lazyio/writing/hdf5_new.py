@@ -32,6 +32,7 @@ from lazyio.writing.hdf5_filling import (
 from lazyio.writing.jobs import facts_of_job, in_head, kept_of
 from lazyio.writing.places import (
     check_hdf5_place,
+    check_key,
     check_key_is_free,
     check_open_file,
     refuse_own_source,
@@ -96,7 +97,7 @@ class NewDatasets:
                 ran = self.running.write(jobs, work.scratch, work.unsure, own=self.path)
                 outcomes = built.call(lambda: self._finish(built.file, made))
             advice += publish(work)
-        return outcomes, ran, advice
+        return outcomes, ran, (*advice, *work.advice)
 
     def _finish(self, file: h5py.File, made: Sequence[Made]) -> list[Outcome]:
         outcomes = [one.finish() for one in made]
@@ -170,6 +171,7 @@ class DatasetsInGroup:
             key = item.arranged.key
             check_key_is_free(self.group, key, replace=self.overwrite)
             whole = posixpath.join(self.group.name, key)
+            check_key(whole)
             refuse_own_source(item.arranged.given, path_of(self.group), whole)
 
     def write(self) -> WriteReport:

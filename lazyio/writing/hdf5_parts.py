@@ -79,7 +79,7 @@ class PartOfFile:
                 ran = self.running.write([part.to_job()], work.scratch, work.unsure, own=self.path)
                 outcome = built.call(lambda: _finish_part(part, known, head))
             advice += publish(work)
-        advice += self.running.advice
+        advice += self.running.advice + tuple(work.advice)
         return report_on(str(self.path), [outcome], ran=ran, began=began, advice=advice)
 
     def _begin(self, built: Building) -> tuple[Made, Known]:

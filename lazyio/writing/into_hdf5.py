@@ -27,6 +27,7 @@ from lazyio.writing.places import (
     check_key,
     check_mode,
     check_open_file,
+    check_writable,
     refuse_own_source,
     target_path,
 )
@@ -310,6 +311,7 @@ class _Call:
             return inside
         check_key(self.key)
         path = target_path(self.path)
+        check_writable(path)
         refuse_unusable(path, self.key)
         refuse_own_source(given, path, self.key)
         with open_hdf5(str(path)) as file:
