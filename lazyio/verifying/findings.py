@@ -1,7 +1,7 @@
 """What a check finds, array by array, and the report that it comes to."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,21 @@ class VerifyReport:
             | {"seconds": self.seconds}
             | {"damaged": damaged, "unverifiable": unverifiable}
         )
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any], path: str) -> "VerifyReport":
+        """Return the report of a path from what :meth:`to_dict` gave, by way of JSON."""
+        damaged = tuple(
+            (
+                one["key"],
+                one["region"] and tuple(slice(start, stop) for start, stop in one["region"]),
+                one["what"],
+            )
+            for one in facts["damaged"]
+        )
+        unverifiable = tuple((one["key"], one["why"]) for one in facts["unverifiable"])
+        found = {"path": path, "damaged": damaged, "unverifiable": unverifiable}
+        return cls(**{**facts, **found})
 
 
 @dataclass(kw_only=True)

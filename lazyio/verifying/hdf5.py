@@ -1,7 +1,7 @@
 """Checks of an HDF5 file, lazyio's or another's."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,19 @@ import numpy as np
 
 from lazyio.codecs.dataset_filters import filters_of
 from lazyio.codecs.filters import FLETCHER32
-from lazyio.errors import LazyioError, SourceError, UnsupportedDtypeError
+from lazyio.errors import LazyioError, SourceError, UnsafeFileError, UnsupportedDtypeError
 from lazyio.grid import Region, box, boxes, flat_index, grid_shape, index_at
 from lazyio.safety.digests import ELEMENTS, Table, digest_of
 from lazyio.safety.hdf5_digests import (
+    GROUP,
     digest_of_piece,
     facts_of,
+    group_of,
     keys_with_digests,
     load,
     piece_shape,
 )
+from lazyio.sources.confine import allowed_folders, refuse_links
 from lazyio.sources.hdf5 import dataset_keys, describe_dataset
 from lazyio.spec import Shape
 from lazyio.targets.dimensions import has_no_values
@@ -40,6 +43,7 @@ def check_file(path: Path, key: str | None, findings: Findings, *, deep: bool) -
     SourceError
         When there is no such dataset.
     """
+    folders = allowed_folders(str(path), None)
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -52,7 +56,10 @@ def check_file(path: Path, key: str | None, findings: Findings, *, deep: bool) -
             findings.damage(None, f"its groups cannot be read: {error}")
             found = []
         try:
+            refuse_links(file, GROUP, folders)
             known = keys_with_digests(file)
+        except UnsafeFileError:
+            raise
         except _ANY as error:
             findings.damage(None, f"its digests cannot be listed: {error}")
             known = []
@@ -62,7 +69,26 @@ def check_file(path: Path, key: str | None, findings: Findings, *, deep: bool) -
             raise SourceError(msg)
         for name in wanted:
             findings.n_arrays += 1
-            _check(file, path, name, findings, deep=deep)
+            if _leads_nowhere_else(file, name, folders, findings):
+                _check(file, path, name, findings, deep=deep)
+
+
+def _leads_nowhere_else(
+    file: h5py.File, key: str, folders: Sequence[Path], findings: Findings
+) -> bool:
+    """Return whether a dataset and its digests are all inside; note it where they are not."""
+    name = f"/{key}"
+    try:
+        refuse_links(file, name, folders)
+        for part in ("head", "rows"):
+            refuse_links(file, f"{group_of(key)}/{part}", folders)
+    except UnsafeFileError as error:
+        findings.cannot_tell(name, f"it is not read: {error}")
+    except _ANY as error:
+        findings.damage(name, f"it cannot be opened: {error}")
+    else:
+        return True
+    return False
 
 
 def _check(file: h5py.File, path: Path, key: str, findings: Findings, *, deep: bool) -> None:
@@ -176,7 +202,8 @@ def _check_unknown(
         findings.cannot_tell(key, "no digests; a deep check would decode it")
         return
     try:
-        source = describe_dataset(dataset, str(path))
+        folders = allowed_folders(str(path), None)
+        source = replace(describe_dataset(dataset, str(path)), folders=folders)
     except (UnsupportedDtypeError, SourceError) as error:
         findings.cannot_tell(key, f"no digests, and it cannot be decoded here: {error}")
         return

@@ -16,8 +16,11 @@ from lazyio.errors import LazyioError, SourceError
 from lazyio.grid import Region, box, index_at
 from lazyio.safety.digests import Table
 from lazyio.safety.zarr_digests import NAME, digest_of_file, facts_of, grid_of, load
+from lazyio.sources.confine import allowed_folders, require_inside
+from lazyio.sources.files import read_json
 from lazyio.sources.zarr import array_paths, zarr_kind, zarr_source
 from lazyio.sources.zarr_objects import index_named
+from lazyio.sources.zarr_store import confined_store
 from lazyio.targets.zarr import METADATA_FILES
 from lazyio.verifying.findings import SINCE, Findings, Read, read_all
 
@@ -67,7 +70,7 @@ def _paths(root: Path, findings: Findings) -> list[str]:
         with warnings.catch_warnings():
             # Of what is no array, or none any more: that is for us to say.
             warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
-            item = zarr.open(root, mode="r")
+            item = zarr.open(confined_store(root), mode="r")
             paths = array_paths(item) if isinstance(item, zarr.Group) else [""]
     except _ANY as error:
         findings.damage(None, f"it cannot be opened as Zarr: {error}")
@@ -80,12 +83,14 @@ def _paths(root: Path, findings: Findings) -> list[str]:
 
 def _check(root: Path, name: str, findings: Findings, *, deep: bool) -> None:
     folder, key = root / name, _shown(name)
+    for metadata in METADATA_FILES:
+        _require_inside(folder / metadata, root)
     table = load(folder)
     if table is not None:
         facts = _facts(folder, name, table)
         if findings.compare(key, dict(table.facts), facts) & _SHAPES:
             return
-    array: Any = zarr.open_array(root, path=name, mode="r")
+    array: Any = zarr.open_array(confined_store(root), path=name, mode="r")
     if table is None:
         _check_unknown(root, name, array, findings, deep=deep)
         return
@@ -111,7 +116,7 @@ def _check(root: Path, name: str, findings: Findings, *, deep: bool) -> None:
             what = f"{os.path.relpath(path, folder)} was not there when the array was written"
             findings.damage(key, what)
     if deep:
-        read = _ObjectReader(table=table, path_of=path_of, region_of=region_of)
+        read = _ObjectReader(root=root, table=table, path_of=path_of, region_of=region_of)
         read_all(findings, key, there, read)
 
 
@@ -136,6 +141,7 @@ def _objects(folder: Path) -> Iterator[str]:
 class _ObjectReader:
     """Reads objects as they are stored."""
 
+    root: Path
     table: Table
     path_of: Any
     region_of: Any
@@ -143,6 +149,7 @@ class _ObjectReader:
     def __call__(self, number: int) -> Read:
         path, region = self.path_of(number), self.region_of(number)
         try:
+            _require_inside(Path(path), self.root)
             is_same = digest_of_file(path) == self.table.find(number)
             nbytes = os.path.getsize(path)
         except OSError as error:
@@ -198,12 +205,13 @@ def _check_consolidated(root: Path, findings: Findings) -> None:
     if kind != "group" or not (root / name).exists():
         return
     try:
-        held = json.loads((root / name).read_bytes())
+        _require_inside(root / name, root)
+        held = read_json(root / name)
         if version == 3:
             held = held.get("consolidated_metadata") or {"metadata": {}}
         end = "/zarr.json" if version == 3 else ""
         entries = {f"{path}{end}": entry for path, entry in held["metadata"].items()}
-        own = {path: json.loads((root / path).read_bytes()) for path in entries}
+        own = {path: _own(root, path) for path in entries}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         findings.damage(None, f"consolidated metadata in {name} do not fit the store: {error}")
         return
@@ -212,8 +220,21 @@ def _check_consolidated(root: Path, findings: Findings) -> None:
             findings.damage(_shown(os.path.dirname(path)), f"{name} differs from {path}")
 
 
-def _normal(entry: dict[str, Any]) -> Any:
+def _own(root: Path, path: str) -> Any:
+    """Return metadata of a store; what consolidated ones name may lie anywhere."""
+    _require_inside(root / path, root)
+    return read_json(root / path)
+
+
+def _require_inside(path: Path, root: Path) -> None:
+    if path.exists():
+        require_inside(str(path), str(root), repr(path.name), allowed_folders(str(root), None))
+
+
+def _normal(entry: Any) -> Any:
     """Return metadata with what may be left out, or is kept elsewhere, in one form."""
+    if not isinstance(entry, dict):
+        return entry
     entry = {"attributes": {}, **entry}
     entry.pop("consolidated_metadata", None)
     if entry.get("node_type") != "array":

@@ -11,6 +11,7 @@ import zarr
 
 from lazyio.errors import SourceError
 from lazyio.sources.zarr import array_paths
+from lazyio.sources.zarr_store import SizedZipStore
 from lazyio.targets.zarr import METADATA_FILES
 from lazyio.verifying.findings import Findings, Read, read_all
 from lazyio.verifying.zarr import region_named
@@ -34,7 +35,7 @@ def check_zip(path: Path, key: str | None, findings: Findings, *, deep: bool) ->
         When there is no such array.
     """
     try:
-        with zarr.storage.ZipStore(path, mode="r") as store, zipfile.ZipFile(path) as file:
+        with SizedZipStore(path, mode="r") as store, zipfile.ZipFile(path) as file:
             _check(store, file, key, findings, deep=deep)
     except SourceError:
         raise

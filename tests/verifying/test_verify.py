@@ -21,7 +21,6 @@ from lazyio.cli import main
 from lazyio.errors import OptionError, SourceError, UnknownFormatError
 from lazyio.info import info_of
 from lazyio.safety import hdf5_digests
-from lazyio.verifying.apart import verify_apart
 from lazyio.verifying.findings import VerifyReport
 
 RNG = np.random.default_rng(0)
@@ -517,19 +516,6 @@ def test_the_command_line(tmp_path, capsys, how, status):
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["status"] == {0: "ok", 3: "damaged", 4: "incomplete", 5: "unverifiable"}[status]
     assert main(["verify", f"{path}::nothing"]) == (4 if how == "unfinished" else 1)
-
-
-def test_a_file_that_crashes_its_readers(tmp_path, monkeypatch):
-    """The command says so, where the function would end the process."""
-    lazyio.to_hdf5(VALUES, tmp_path / "x.h5")
-
-    def crash(*_, **__):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    monkeypatch.setattr("lazyio.verifying.apart.verify", crash)
-    report = verify_apart(str(tmp_path / "x.h5"), None, deep=True)
-    assert report.status == "damaged"
-    assert "crash on it (signal 9)" in report.damaged[0][2]
 
 
 def test_digests_are_no_datasets_of_the_file(tmp_path):
