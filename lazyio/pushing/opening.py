@@ -9,6 +9,7 @@ import zarr
 
 from lazyio.errors import OptionError, TargetError
 from lazyio.options import check_flags, wishes_for
+from lazyio.os_errors import system_errors
 from lazyio.planning.allotment import DEFAULT_LIMIT
 from lazyio.pushing.hdf5 import Hdf5Place
 from lazyio.pushing.hdf5_ways import FOLLOWED_LIBVER, Followed, Logged, Way, make_file
@@ -19,7 +20,7 @@ from lazyio.safety.sync import sync_folder, sync_tree
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.sources.zarr import zarr_kind
 from lazyio.targets.building import engine_works
-from lazyio.targets.disk import disk_errors, system_errors
+from lazyio.targets.disk import disk_errors
 from lazyio.writing.allocation import format_of_target
 from lazyio.writing.places import (
     check_file,

@@ -1,38 +1,16 @@
 """A full or failing disk, as one error that says what to do."""
 
 import errno
-import functools
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
-from lazyio.errors import LazyioError, SourceError, TargetError
+from lazyio.errors import LazyioError, TargetError
 from lazyio.grid import Region, format_region
+from lazyio.os_errors import errno_of, remedy_for
 from lazyio.sizes import format_size
-
-P = ParamSpec("P")
-Result = TypeVar("Result")
-
-_IN_WORDS = re.compile(r"(?:errno = |\[Errno )(\d+)")
-_FEWER = "raise the limit of this process, or use fewer workers"
-_REMEDIES = {
-    errno.ENOSPC: "free space or choose another disk",
-    errno.EDQUOT: "free space of your quota, or choose another disk",
-    errno.EFBIG: "raise the limit on file sizes (ulimit -f), or choose another disk",
-    errno.EACCES: "ask for permission, or choose another folder",
-    errno.EPERM: "ask for permission, or choose another folder",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EMFILE: _FEWER,
-    errno.ENFILE: _FEWER,
-    errno.ENOMEM: _FEWER,
-    errno.EAGAIN: _FEWER,
-}
-_NO_THREAD = "can't start new thread"
-"""All that Python says of it."""
 
 
 @contextmanager
@@ -50,42 +28,6 @@ def disk_errors(folder: Path) -> Iterator[None]:
         raise
     except (OSError, RuntimeError) as error:
         raise target_error(error, folder) from error
-
-
-def system_errors(
-    kind: type[TargetError] | type[SourceError],
-) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
-    """Return a decorator of public functions: what the system refuses is an error of that kind.
-
-    Whatever call it was: of the file system, or for want of descriptors,
-    memory or threads. What a user's own code raises is a BlockError by then.
-
-    Raises
-    ------
-    TargetError, SourceError
-        With the ``errno``.
-    """
-    doing = "writing" if kind is TargetError else "reading"
-
-    def decorate(function: Callable[P, Result]) -> Callable[P, Result]:
-        @functools.wraps(function)
-        def told(*args: P.args, **kwargs: P.kwargs) -> Result:
-            try:
-                return function(*args, **kwargs)
-            except LazyioError:
-                raise
-            except (OSError, RuntimeError) as error:
-                number = errno_of(error)
-                if number is None:
-                    raise
-                where = getattr(error, "filename", None)
-                what = doing if where is None else f"{doing} {os.fsdecode(where)}"
-                msg = f"{what} failed: {os.strerror(number)}; {_remedy(number)}"
-                raise kind(number, msg) from error
-
-        return told
-
-    return decorate
 
 
 @contextmanager
@@ -125,16 +67,8 @@ def target_error(error: Exception, folder: Path) -> TargetError:
     """
     number = errno_of(error)
     reason = os.strerror(number) if number else str(error)
-    msg = f"writing under {folder} failed: {reason}{_room(folder, number)}; {_remedy(number)}"
+    msg = f"writing under {folder} failed: {reason}{_room(folder, number)}; {remedy_for(number)}"
     return TargetError(number or errno.EIO, msg)
-
-
-def errno_of(error: BaseException) -> int | None:
-    """Return the number of an error of the system, also where libhdf5 put it into words."""
-    number: int | None = getattr(error, "errno", None)
-    if number is None and isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
-        return errno.EAGAIN
-    return number or _errno_in(str(error))
 
 
 def _room(folder: Path, number: int | None) -> str:
@@ -145,13 +79,3 @@ def _room(folder: Path, number: int | None) -> str:
         return f", with {format_size(shutil.disk_usage(folder).free)} free"
     except OSError:
         return ""
-
-
-def _remedy(number: int | None) -> str:
-    return _REMEDIES.get(number or 0, "choose another disk")
-
-
-def _errno_in(text: str) -> int | None:
-    """Return the errno that libhdf5 and shutil put in the words of an error."""
-    found = _IN_WORDS.search(text)
-    return int(found[1]) if found else None

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from dask.delayed import delayed
 
 from lazyio.errors import TargetError
+from lazyio.os_errors import system_errors
 from lazyio.run.report import WriteReport
-from lazyio.targets.disk import system_errors
 
 
 class Order(Protocol):
