@@ -45,6 +45,7 @@ from lazyio.grid import (
     index_at,
     open_grid,
 )
+from lazyio.os_errors import errno_of
 from lazyio.safety.digests import Noted, Rows, digest_of, renumbered
 from lazyio.safety.hdf5_digests import digest_of_piece, pieces_in
 from lazyio.safety.journal import Record
@@ -52,7 +53,7 @@ from lazyio.safety.keeping import Keeping
 from lazyio.spec import Shape
 from lazyio.targets.attributes import write_attributes
 from lazyio.targets.base import padded
-from lazyio.targets.disk import disk_errors, errno_of, target_error
+from lazyio.targets.disk import disk_errors, target_error
 from lazyio.targets.held_file import bound_metadata
 from lazyio.targets.payloads import Payloads, as_bytes, as_elements
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsafeFileError
 from lazyio.options import check_flags
+from lazyio.os_errors import system_errors
 from lazyio.safety.leftovers import leftovers, refuse_half_applied
 from lazyio.safety.names import check_finished
 from lazyio.sources.files import absolute, existing
 from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.lookup import format_of
 from lazyio.sources.npy import npy_source
-from lazyio.targets.disk import system_errors
 from lazyio.untrusted.helper import ask, is_available
 from lazyio.verifying.findings import INCOMPLETE, Findings, VerifyReport
 from lazyio.verifying.hdf5 import check_file

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from lazyio.errors import OptionError, TargetError
 from lazyio.options import check_flags, refuse_unready
+from lazyio.os_errors import system_errors
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
 from lazyio.sources.hdf5 import open_hdf5
-from lazyio.targets.disk import system_errors
 from lazyio.targets.hdf5 import check_libver
 from lazyio.writing.hdf5_existing import refuse_unusable
 from lazyio.writing.hdf5_filling import Hdf5Item

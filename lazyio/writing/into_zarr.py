@@ -12,11 +12,11 @@ from zarr.storage import LocalStore
 
 from lazyio.errors import OptionError, TargetError
 from lazyio.options import check_flags
+from lazyio.os_errors import system_errors
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
 from lazyio.safety.names import finish
-from lazyio.targets.disk import system_errors
 from lazyio.writing.later import now_or_later
 from lazyio.writing.places import (
     array_path,
