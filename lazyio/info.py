@@ -14,6 +14,7 @@ import zarr
 from lazyio.codecs.filters import NAMES
 from lazyio.errors import UnknownFormatError, UnsafeFileError
 from lazyio.opening.reading import open as open_lazily
+from lazyio.safety.names import check_finished
 from lazyio.sizes import format_size
 from lazyio.sources.files import existing
 from lazyio.sources.foreign import foreign_errors
@@ -160,6 +161,7 @@ def _in_hdf5(path: str) -> Iterator[ArrayInfo]:
 
 
 def _in_zarr(path: Path) -> Iterator[ArrayInfo]:
+    check_finished(path, below=True)
     with foreign_errors(f"{path}: its Zarr metadata"):
         found = zarr.open(confined_store(path), mode="r")
         keys = array_paths(found) if isinstance(found, zarr.Group) else [""]

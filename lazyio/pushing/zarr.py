@@ -20,7 +20,7 @@ from lazyio.sources.zarr import describe_array, zarr_kind
 from lazyio.spec import as_dtype
 from lazyio.targets.disk import disk_errors
 from lazyio.targets.zarr import create_array
-from lazyio.writing.places import array_path, check_place
+from lazyio.writing.places import array_path, check_array_writable, check_place
 from lazyio.writing.zarr_existing import fitted_to
 from lazyio.writing.zarr_filling import settings_of
 from lazyio.writing.zarr_settings import ZarrSettings, array_item
@@ -72,6 +72,7 @@ class ZarrPlace:
         """Make an array, or take up one that is there."""
         key = array_path(wish.key)
         folder = self._root / key
+        check_array_writable(self._root, key)
         with contextlib.ExitStack() as stack, disk_errors(self._root):
             work = stack.enter_context(WorkDirectory(folder, folder=self._root))
             is_there = (zarr_kind(folder) or ("",))[0] == "array"
@@ -97,7 +98,7 @@ class ZarrPlace:
             for grown in self._grown:
                 forget(grown.folder)
 
-    def commit(self, *, is_patient: bool) -> None:  # noqa: ARG002
+    def commit(self) -> None:
         """Have the arrays on the disk and visible as they are; readers are never in the way."""
         with disk_errors(self._root):
             for grown in self._grown:
@@ -107,7 +108,7 @@ class ZarrPlace:
     def close(self) -> None:
         """Have all on the disk, and store digests."""
         with self._ended(), disk_errors(self._root):
-            self.commit(is_patient=True)
+            self.commit()
             for grown in self._grown:
                 grown.keep_digests()
 

@@ -6,7 +6,6 @@ each stored chunk.
 """
 
 import contextlib
-import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -269,4 +268,5 @@ def _element(element: Any, file: h5py.File | None) -> Any:
 
 
 def _escaped(key: str) -> str:
-    return posixpath.normpath(key.strip("/")).replace("%", "%25").replace("/", "%2F")
+    # Not normalized: to HDF5 '..' is a name like any other.
+    return "/".join(filter(None, key.split("/"))).replace("%", "%25").replace("/", "%2F")

@@ -22,7 +22,7 @@ from lazyio.errors import (
     UnsupportedDtypeError,
 )
 from lazyio.grid import Region, box_shape, format_region, touched
-from lazyio.safety.leftovers import finish_change
+from lazyio.safety.names import check_finished, is_changing
 from lazyio.sources.base import Array, listed
 from lazyio.sources.confine import allowed_folders, require_inside
 from lazyio.sources.files import existing, fingerprint, read_json
@@ -177,22 +177,39 @@ def zarr_source(
         path = "/".join(part for part in (store.path, path) if part)
         store = store.store
     name = str(store)
-    folders: tuple[Path, ...] = ()
     if isinstance(store, (str, os.PathLike)) and "://" not in name:
         name = str(existing(store))
-        folders = allowed_folders(name, allow_external)
-        finish_change(Path(os.path.realpath(name), path or ""))
-        if os.path.isdir(name):
-            _check_metadata(Path(name), path, folders)
-        store = confined_store(Path(name), folders)
-    elif allow_external is not None:
+        return _local_source(Path(name), path, allowed_folders(name, allow_external))
+    if allow_external is not None:
         msg = f"allow_external={allow_external!r} is for local files and folders; leave it out"
         raise OptionError(msg)
+    return _source_in(store, path, name, storage_options)
+
+
+def _local_source(root: Path, path: str | None, folders: tuple[Path, ...]) -> ZarrSource:
+    """Return the source for an array in a folder or a zip file here."""
+    places = (root, root / (path or ""))
+    while True:
+        # Who publishes a change needs milliseconds, and the array may not be opened meanwhile.
+        check_finished(*places)
+        try:
+            if root.is_dir():
+                _check_metadata(root, path, folders)
+            source = _source_in(confined_store(root, folders), path, str(root), None)
+            return replace(source, folders=folders)
+        except SourceError:
+            if not is_changing(*places):
+                raise
+
+
+def _source_in(
+    store: Any, path: str | None, name: str, storage_options: Mapping[str, Any] | None
+) -> ZarrSource:
     with foreign_errors(f"{name}: its Zarr metadata"):
         item = _opened(store, path, name, storage_options)
         if isinstance(item, zarr.Group):
             item = _sole_array(item, name)
-        return replace(describe_array(item), folders=folders)
+        return describe_array(item)
 
 
 def describe_array(array: zarr.Array[Any]) -> ZarrSource:

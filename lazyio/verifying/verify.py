@@ -5,13 +5,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lazyio.errors import OptionError, UnknownFormatError, UnsafeFileError
+from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsafeFileError
 from lazyio.options import check_flags
-from lazyio.safety.leftovers import finish_change, leftovers
+from lazyio.safety.leftovers import leftovers, refuse_half_applied
+from lazyio.safety.names import check_finished
 from lazyio.sources.files import absolute, existing
 from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.lookup import format_of
 from lazyio.sources.npy import npy_source
+from lazyio.targets.disk import system_errors
 from lazyio.untrusted.helper import ask, is_available
 from lazyio.verifying.findings import INCOMPLETE, Findings, VerifyReport
 from lazyio.verifying.hdf5 import check_file
@@ -19,6 +21,7 @@ from lazyio.verifying.zarr import check_store
 from lazyio.verifying.zipped import check_zip
 
 
+@system_errors(SourceError)
 def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     """Check a file or store for damage, against the digests that lazyio stored in it.
 
@@ -81,11 +84,17 @@ def verify_here(path: str, key: str | None, *, deep: bool) -> VerifyReport:
     """Do it in this process, which a damaged file may crash; see :func:`verify`."""
     began = time.perf_counter()
     target = Path(os.path.realpath(path))
-    with foreign_errors(str(target)):
-        finish_change(target)
-        left = [str(one) for one in leftovers(target) if not one.target.exists()]
-        is_there = target.exists()
-    if not is_there and left:
+    left = [
+        str(one)
+        for one in leftovers(target)
+        if not one.target.exists() or (one.is_interrupted and not one.is_locked)
+    ]
+    try:
+        refuse_half_applied(target)
+        check_finished(target, below=True)
+    except SourceError as error:
+        return VerifyReport(path=str(path), status=INCOMPLETE, note=str(error))
+    if not target.exists() and left:
         return VerifyReport(path=str(path), status=INCOMPLETE, note=left[0])
     existing(path)
     findings = Findings()

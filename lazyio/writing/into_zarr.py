@@ -10,14 +10,16 @@ import numpy.typing as npt
 import zarr
 from zarr.storage import LocalStore
 
-from lazyio.errors import OptionError
+from lazyio.errors import OptionError, TargetError
 from lazyio.options import check_flags
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
+from lazyio.targets.disk import system_errors
 from lazyio.writing.later import now_or_later
 from lazyio.writing.places import (
     array_path,
+    check_array_writable,
     check_mode,
     check_store,
     check_zip_place,
@@ -48,6 +50,7 @@ from lazyio.writing.zarr_stores import node_name, store_behind
 ZarrOrder = NewArrays | NewZip | ArraysInStore | PartOfStore | PartOfArray
 
 
+@system_errors(TargetError)
 def to_zarr(
     data: Any,
     store: Any,
@@ -186,6 +189,9 @@ def to_zarr(
         workers=workers,
         scheduler=scheduler,
     )
+    if path == "":
+        msg = "path='' names no array; leave it out, for the store itself to be the array"
+        raise OptionError(msg)
     call = _Call(
         store=without_scheme(store),
         path=array_path(path),
@@ -285,6 +291,7 @@ class _Call:
         if is_local(self.store):
             root = store_path(self.store)
             refuse_zip(root)
+            check_array_writable(root, self.path)
             return existing_array(LocalStore(root), self.path)
         check_store(self.store)
         store, inside = store_behind(self.store, self.storage_options)
@@ -292,6 +299,9 @@ class _Call:
 
     def _items(self, data: Any) -> tuple[ZarrItem, ...]:
         """Return the arrays, each with its plan and settings."""
+        if holds_several(data) and any(isinstance(key, str) and not key.strip("/") for key in data):
+            msg = f"a mapping with the keys {list(data)}; give every array a path in the store"
+            raise OptionError(msg)
         given = [(array_path(path), one) for path, one in items_of(data, self.path)]
         refuse_for_streams([one for _, one in given], resume=self.running.resume)
         paths = [path for path, _ in given]
