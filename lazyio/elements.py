@@ -111,8 +111,10 @@ def _for_hdf5(block: Array) -> Array:
     UnsupportedDtypeError
         Naming the first element with a null in it.
     """
-    if block.size and (has_null := np.strings.find(block, "\0") >= 0).any():
-        first = block[has_null].ravel()[0]
+    texts = block.ravel().tolist()
+    # Not by numpy.strings, which leaves out nulls at the end of what is looked for.
+    if "\0" in "".join(map(str, texts)):
+        first = next(text for text in map(str, texts) if "\0" in text)
         msg = (
             f"the text {first!r} holds a null character, with which HDF5's text ends; replace it, "
             "as with numpy.strings.replace, or write Zarr"
