@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
-import hdf5plugin
 import netCDF4
 import numpy as np
 import zarr
@@ -127,13 +126,12 @@ def _many_filters(path: Path) -> None:
         "g/x": {"compression": "szip"},
         "t": {"scaleoffset": 4},
         "s": {"shuffle": True, "compression": "gzip"},
-        "b": dict(hdf5plugin.Bitshuffle()),
-        "o": dict(hdf5plugin.Blosc()),
-        "l": dict(hdf5plugin.LZ4()),
     }
     with h5py.File(path, "w") as file:
         for key, option in options.items():
             file.create_dataset(key, data=_VALUES, chunks=(8, 5), **option)
+    for key, name in {"b": "bitshuffle", "o": "blosc", "l": "lz4"}.items():
+        lazyio.to_hdf5(_VALUES, path, key, chunks=(8, 5), compression=name)
 
 
 def _links(path: Path, outside: Path) -> None:
