@@ -414,10 +414,11 @@ def misfit(folder: Path, target: int) -> str | None:
     finally:
         os.close(log)
     stands = os.pread(target, len(SIGNATURE), change.superblock_at)
-    if stands == change.marker:
-        # Nobody could open it since: what is torn is ours, and is written again.
-        return None
     if stands != SIGNATURE:
+        both = zip(stands, SIGNATURE, change.marker, strict=False)
+        if len(stands) == len(SIGNATURE) and all(at in (old, new) for at, old, new in both):
+            # Nobody could open it since: what is torn is ours, and is written again.
+            return None
         return "it does not begin as it did"
     nbytes = os.fstat(target).st_size
     if nbytes not in (change.nbytes_before, change.nbytes_after):

@@ -181,16 +181,17 @@ def zarr_source(
     name = str(store)
     if isinstance(store, (str, os.PathLike)) and "://" not in name:
         name = str(existing(store))
-        return _local_source(Path(name), path, allowed_folders(name, allow_external))
+        return _local_source(Path(name), path, allow_external)
     if allow_external is not None:
         msg = f"allow_external={allow_external!r} is for local files and folders; leave it out"
         raise OptionError(msg)
     return _source_in(store, path, name, storage_options)
 
 
-def _local_source(root: Path, path: str | None, folders: tuple[Path, ...]) -> ZarrSource:
+def _local_source(root: Path, path: str | None, allow_external: object) -> ZarrSource:
     """Return the source for an array in a folder or a zip file here."""
     places = (root, root / (path or ""))
+    folders = allowed_folders(str(root), allow_external)
     while True:
         # Who publishes a change needs milliseconds, and the array may not be opened meanwhile.
         check_finished(*places)
