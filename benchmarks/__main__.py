@@ -4,7 +4,8 @@ import sys
 
 from benchmarks import chunks, comparison, memory, planning, reads
 from benchmarks.arrivals import compare as arrivals
-from benchmarks.soak import cost, flips, kills, peers, states
+from benchmarks.company import run as company
+from benchmarks.soak import cost, faults, flips, kills, peers, states
 
 _COMMANDS = {
     "arrivals": arrivals.main,
@@ -12,10 +13,12 @@ _COMMANDS = {
     "reads": reads.main,
     "chunks": chunks.main,
     "memory": memory.main,
+    "company": company.main,
     "cost": cost.main,
     "kills": kills.main,
     "peers": peers.main,
     "flips": flips.main,
+    "faults": faults.main,
     "states": states.main,
 }
 

@@ -31,6 +31,12 @@ class LazyioError(Exception):
 class _WithErrno(LazyioError, OSError):
     """An error of the system: the message alone is shown, ``errno`` is kept."""
 
+    @property
+    def errno(self) -> int | None:  # type: ignore[override]
+        """Number of the error, or of the one that is behind it."""
+        own: int | None = super().errno
+        return own if own is not None else getattr(self.__cause__, "errno", None)
+
     def __str__(self) -> str:
         """Return the message, which says more than the number before it would."""
         return self.strerror if self.strerror is not None else super().__str__()
@@ -74,6 +80,12 @@ class UnsafeFileError(SourceError):
 
 class BlockError(LazyioError, RuntimeError):
     """One block failed; the message names its region, the cause is chained."""
+
+    @property
+    def errno(self) -> int | None:
+        """Number of the error of the system that is behind it, if there is one."""
+        number: int | None = getattr(self.__cause__, "errno", None)
+        return number
 
 
 class TargetError(_WithErrno):

@@ -15,6 +15,7 @@ import zarr
 from lazyio.codecs.filters import NAMES
 from lazyio.errors import SourceError, UnknownFormatError
 from lazyio.opening.reading import open as open_lazily
+from lazyio.safety.names import check_finished
 from lazyio.sizes import format_size
 from lazyio.sources.files import existing
 from lazyio.sources.hdf5 import dataset_keys, open_hdf5
@@ -117,6 +118,7 @@ def _in_hdf5(path: str) -> Iterator[ArrayInfo]:
 
 
 def _in_zarr(path: Path) -> Iterator[ArrayInfo]:
+    check_finished(path, below=True)
     store: Any = zarr.storage.ZipStore(path, mode="r") if path.is_file() else str(path)
     try:
         found = zarr.open(store, mode="r")

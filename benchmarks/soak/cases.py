@@ -79,7 +79,7 @@ class Case:
     in_place: bool = False
     """Whether the file is changed itself, as large ones are."""
     several: bool = False
-    """Whether several names are given, which ``recover`` has to finish."""
+    """Whether it takes several renames, which ``recover`` has to finish."""
 
     @contextmanager
     def forced_way(self) -> Iterator[None]:
@@ -96,17 +96,17 @@ class Case:
         path = folder / self.target
         if self.old is None:
             return not path.exists()
-        return _same(path, self.old())
+        return same(path, self.old())
 
     def is_new(self, folder: Path) -> bool:
         """Return whether all is there, for stock readers and for ``verify``."""
         path = folder / self.target
-        if not path.exists() or not _same(path, self.expected()):
+        if not path.exists() or not same(path, self.expected()):
             return False
         return lazyio.verify(path).status == "ok"
 
 
-def _same(path: Path, arrays: dict[str, Array]) -> bool:
+def same(path: Path, arrays: dict[str, Array]) -> bool:
     """Return whether a stock reader finds these arrays and no others."""
     if path.suffix == ".h5":
         with h5py.File(path, "r") as file:
@@ -212,7 +212,7 @@ def cases(n_rows: int) -> dict[str, Case]:
             **_IS_OLD,
             several=True,
         ),
-        Case(name="zarr-part", write=_zarr("old", **region), **_AT_ZARR, **changed),
+        Case(name="zarr-part", write=_zarr("old", **region), **_AT_ZARR, **changed, several=True),
     )
     return {case.name: case for case in made}
 

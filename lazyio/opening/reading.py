@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.errors import OptionError
+from lazyio.errors import OptionError, SourceError
 from lazyio.grid import Region
 from lazyio.opening.lazily import lazily, lazy_array
 from lazyio.planner import source_chunks_of
@@ -25,10 +25,12 @@ from lazyio.sources.npy import npy_source
 from lazyio.sources.raw import raw_sources
 from lazyio.sources.wrapped import unwrapped
 from lazyio.spec import as_dtype, as_shape
+from lazyio.targets.disk import system_errors
 
 PathLike = str | os.PathLike[str]
 
 
+@system_errors(SourceError)
 def open(
     obj: Any,
     key: str | None = None,
@@ -133,6 +135,7 @@ def from_array(
     return lazy_array(given, chunks, memory_limit, access)
 
 
+@system_errors(SourceError)
 def from_raw(
     path: PathLike | Sequence[PathLike],
     shape: int | Iterable[int],
@@ -183,6 +186,7 @@ def from_raw(
     return lazily(source, chunks, memory_limit, access)
 
 
+@system_errors(SourceError)
 def from_npy(
     path: PathLike,
     *,
@@ -219,6 +223,7 @@ def from_npy(
     return lazily(npy_source(path), chunks, memory_limit, access)
 
 
+@system_errors(SourceError)
 def from_hdf5(
     path: PathLike,
     key: str | None = None,
@@ -263,6 +268,7 @@ def from_hdf5(
     return lazily(hdf5_source(path, key, allow_external), chunks, memory_limit, access)
 
 
+@system_errors(SourceError)
 def from_zarr(
     store: Any,
     path: str | None = None,

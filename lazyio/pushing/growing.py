@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from lazyio.errors import BlockError
+from lazyio.errors import BlockError, TargetError
 from lazyio.pushing.batches import Batches
 from lazyio.pushing.place import Opened
 from lazyio.pushing.pool import Pool
 from lazyio.pushing.slabs import Array, Slabs
 from lazyio.spec import Shape
+from lazyio.targets.disk import system_errors
 
 _NONE = object()
 """In place of the dtype of which elements are copied as they are: they never are."""
@@ -133,6 +134,7 @@ class GrowingArray(Slabs):
             msg = f"a batch for {self.name} after {len(self)} elements cannot be appended: {error}"
             raise BlockError(msg) from error
 
+    @system_errors(TargetError)
     def _extend(self, elements: Array) -> None:
         self._begin_writer()
         with self._lock:

@@ -18,6 +18,7 @@ from lazyio.pushing.zarr import ZarrPlace
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.sources.zarr import zarr_kind
 from lazyio.targets.building import engine_works
+from lazyio.targets.disk import system_errors
 from lazyio.writing.allocation import format_of_target
 from lazyio.writing.places import (
     check_file,
@@ -31,6 +32,7 @@ from lazyio.writing.places import (
 )
 
 
+@system_errors(TargetError)
 def writer(
     path: Any,
     *,

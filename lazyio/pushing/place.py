@@ -143,18 +143,14 @@ class Place(Protocol):
     def begin(self) -> None:
         """Get ready for the first chunk of all."""
 
-    def commit(self, *, is_patient: bool) -> None:
+    def commit(self) -> None:
         """Have the arrays on the disk and visible as they are; no chunk is being written.
-
-        Parameters
-        ----------
-        is_patient : bool
-            Whether to wait for readers that must not see the change half made.
 
         Raises
         ------
         TargetLockedError
-            When there are some; nothing has changed, it may be tried again.
+            When some read the file who must not see the change half made; nothing has changed, it
+            may be tried again.
         TargetError
             When the disk fails.
         """

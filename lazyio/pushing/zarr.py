@@ -98,7 +98,7 @@ class ZarrPlace:
             for grown in self._grown:
                 forget(grown.folder)
 
-    def commit(self, *, is_patient: bool) -> None:  # noqa: ARG002
+    def commit(self) -> None:
         """Have the arrays on the disk and visible as they are; readers are never in the way."""
         with disk_errors(self._root):
             for grown in self._grown:
@@ -108,7 +108,7 @@ class ZarrPlace:
     def close(self) -> None:
         """Have all on the disk, and store digests."""
         with self._ended(), disk_errors(self._root):
-            self.commit(is_patient=True)
+            self.commit()
             for grown in self._grown:
                 grown.keep_digests(self._root)
 

@@ -1,53 +1,64 @@
-"""Arrays published in a store that is there, with metadata that is for all of it."""
+"""What was built for a store that is there takes its place, all of it or nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lazyio.errors import TargetError
 from lazyio.safety.names import Steps, naming
 from lazyio.safety.workdir import WorkDirectory
 
+Advice = tuple[tuple[str, str], ...]
 
-def publish_in(
-    home: Path, works: Sequence[WorkDirectory], files: Callable[[], Mapping[Path, bytes]]
-) -> None:
-    """Give what was built its final names in a store: all of it, or nothing.
+
+def publish_in(home: Path, works: Sequence[WorkDirectory], steps: Callable[[], Steps]) -> Advice:
+    """Make what was built part of a store: all of it, or nothing.
 
     Parameters
     ----------
     home : Path
         Folder of the store.
     works : sequence of WorkDirectory
-        In which it was built, below that folder.
-    files : callable
-        Returns what other files are to hold then; called when nobody else changes them.
+        In which it was built, below that folder or beside it.
+    steps : callable
+        Returns what is to be done; called when nobody else gives names there.
+        What another program has changed meanwhile is for it to refuse.
+
+    Returns
+    -------
+    tuple of (str, str)
+        Advice on what failed afterwards, for the report.
 
     Raises
     ------
     TargetError
         When something else has changed or taken a name meanwhile, or the disk
-        fails. Either nothing is published, or the message says how to go on.
+        fails. Nothing is published then.
     """
     for work in works:
         work.settle()
     with naming(home):
         for work in works:
             work.check_unchanged()
-        steps = Steps(moves=tuple((work.built, work.target) for work in works), files={**files()})
-        if len(works) == 1 and not steps.files:
+        wanted = steps()
+        if wanted == Steps(moves=((works[0].built, works[0].target),)):
             works[0].give_name()
-            return
+            return ()
+        try:
+            begun = wanted.begin(home)
+        except OSError as error:
+            msg = f"{home} could not be written: {error.strerror}; nothing is published"
+            raise TargetError(error.errno, msg) from error
+        # From here on it is made, whatever happens: now, or by the next call that writes.
         for work in works:
             work.is_kept = True
         try:
-            steps.save(home)
-        except BaseException as error:
-            for work in works:
-                work.is_kept = False
-            if isinstance(error, OSError):
-                msg = f"{home} could not be written: {error.strerror}; nothing is published"
-                raise TargetError(error.errno, msg) from error
-            raise
-        steps.take(home)
+            begun.take(home)
+        except OSError as error:
+            what = (
+                f"the change is complete, and could not be made visible: {error.strerror}; it is "
+                f"made by the next call that writes to {home}, or: lazyio recover {home}"
+            )
+            return (("unfinished", what),)
         for work in works:
             work.has_name()
+    return ()

@@ -25,7 +25,7 @@ from lazyio.grid import (
     touched,
 )
 from lazyio.safety.hdf5_digests import GROUP
-from lazyio.safety.leftovers import finish_change
+from lazyio.safety.leftovers import interruption_of, refuse_half_applied
 from lazyio.sources.base import Array, Source, listed
 from lazyio.sources.chunk_table import Placement, PlacementCache, is_decoded_here
 from lazyio.sources.confine import allowed_folders, refuse_links, refuse_storage
@@ -163,7 +163,7 @@ def hdf5_source(
         When its elements have no fixed size.
     """
     found = existing(path)
-    finish_change(Path(os.path.realpath(found)))
+    refuse_half_applied(Path(os.path.realpath(found)))
     folders = allowed_folders(str(found), allow_external)
     with open_hdf5(str(found)) as file:
         if isinstance(key, str):
@@ -214,7 +214,8 @@ def open_hdf5(path: str) -> Iterator[h5py.File]:
         file = h5py.File(path, "r")
     except OSError as error:
         reason = str(error).partition("(")[2].rstrip(")") or str(error)
-        msg = f"{path} cannot be opened as HDF5: {reason}"
+        remedy = interruption_of(Path(os.path.realpath(path)))
+        msg = f"{path} cannot be opened as HDF5: {remedy or reason}"
         raise SourceError(msg) from error
     with file:
         yield file

@@ -18,7 +18,7 @@ import zarr.storage
 from lazyio.elements import is_text
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
 from lazyio.grid import Region, box_shape, format_region, touched
-from lazyio.safety.leftovers import finish_change
+from lazyio.safety.names import check_finished, is_changing
 from lazyio.sources.base import Array, listed
 from lazyio.sources.files import existing, fingerprint
 from lazyio.sources.zarr_objects import ZarrObjects, objects_of
@@ -162,9 +162,27 @@ def zarr_source(
     name = str(store)
     if isinstance(store, (str, os.PathLike)) and "://" not in name:
         name = str(existing(store))
-        finish_change(Path(os.path.realpath(name), path or ""))
-        store = _local_store(name, path)
-    item = _opened(store, path, name, storage_options)
+        return _local_source(Path(name), path, storage_options)
+    return _source_in(_opened(store, path, name, storage_options), name)
+
+
+def _local_source(
+    root: Path, path: str | None, storage_options: Mapping[str, Any] | None
+) -> ZarrSource:
+    """Return the source for an array in a folder or a zip file here."""
+    places = (root, root / (path or ""))
+    while True:
+        # Who publishes a change needs milliseconds, and the array may not be opened meanwhile.
+        check_finished(*places)
+        try:
+            store = _local_store(str(root), path)
+            return _source_in(_opened(store, path, str(root), storage_options), str(root))
+        except SourceError:
+            if not is_changing(*places):
+                raise
+
+
+def _source_in(item: Any, name: str) -> ZarrSource:
     if isinstance(item, zarr.Group):
         item = _sole_array(item, name)
     return describe_array(item)

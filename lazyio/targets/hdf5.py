@@ -27,6 +27,7 @@ from lazyio.codecs.workspace import Workspace
 from lazyio.elements import TEXT, is_text
 from lazyio.errors import (
     DamagedDataError,
+    LazyioError,
     OptionError,
     TargetError,
     TargetExistsError,
@@ -51,7 +52,7 @@ from lazyio.safety.keeping import Keeping
 from lazyio.spec import Shape
 from lazyio.targets.attributes import write_attributes
 from lazyio.targets.base import padded
-from lazyio.targets.disk import disk_errors, target_error
+from lazyio.targets.disk import disk_errors, errno_of, target_error
 from lazyio.targets.held_file import bound_metadata
 from lazyio.targets.payloads import Payloads, as_bytes, as_elements
 
@@ -122,9 +123,8 @@ class Hdf5Target:
         self._filters = filters_of(dataset)
         self._encoder = self._find_encoder()
         self._decoder = decoder_for(self._filters, self.dtype.itemsize) if self._encoder else None
-        self._write_direct_chunk = put or dataset.id.write_direct_chunk
-        if rewrites:
-            self._write_direct_chunk = _over_others(self._write_direct_chunk)
+        self._rewrites = rewrites
+        self.put_by(put or dataset.id.write_direct_chunk)
         self._noted = noted
         self.payloads: Payloads | None = None
         """Takes the chunks of a job that can be gone on with; else they go into the file at once.
@@ -160,6 +160,10 @@ class Hdf5Target:
         """Whether chunks are encoded outside libhdf5."""
         return self._encoder is not None
 
+    def put_by(self, put: Callable[[Shape, Payload, int], object]) -> None:
+        """Have this take corner, payload and mask of each chunk that is encoded."""
+        self._write_direct_chunk = _over_others(put) if self._rewrites else put
+
     def corner_of(self, chunk: int) -> Shape:
         """Return where a chunk begins, from its position in the grid."""
         return tuple(map(operator.mul, index_at(chunk, self.grid), self.chunk_shape))
@@ -188,9 +192,6 @@ class Hdf5Target:
             self._write_direct_chunk(corner, payload, mask)
         except (OSError, RuntimeError) as error:
             raise target_error(error, self._folder) from error
-        if self.check is not None:
-            with disk_errors(self._folder):
-                self.check()
         if self._noted is not None:
             digest = digest_of(payload, seed=mask)
             self._noted.note(flat_index(index, self.grid), digest, self._rim_of(chunk))
@@ -552,14 +553,33 @@ def check_libver(libver: Any) -> None:
 
 
 def _open(path: Path, libver: Any) -> h5py.File:
-    check_libver(libver)
-    try:
+    with opening_errors(path.parent.parent, libver):
         # The lock of a file that only we know keeps nobody out, and would stay with the
         # processes of a pool that were forked meanwhile, after the file is published.
         return bound_metadata(h5py.File(path, "a", libver=libver, locking=False))
+
+
+@contextlib.contextmanager
+def opening_errors(folder: Path, libver: Any) -> Iterator[None]:
+    """Say what is wrong where libhdf5 cannot open or create a file.
+
+    Raises
+    ------
+    OptionError
+        When ``libver`` is none, or makes files that others cannot read.
+    TargetError
+        When the disk fails, or what is there is no HDF5 file.
+    """
+    check_libver(libver)
+    try:
+        yield
+    except LazyioError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         msg = f"libver={libver!r} is not a pair of HDF5 versions: {error}"
         raise OptionError(msg) from error
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        if errno_of(error) is not None:
+            raise target_error(error, folder) from error
         msg = f"the existing file cannot be opened as HDF5: {error}; pass mode='w' to replace it"
-        raise TargetError(error.errno, msg) from error
+        raise TargetError(errno.EINVAL, msg) from error

@@ -41,6 +41,7 @@ from lazyio.grid import (
 from lazyio.safety.digests import Hash, Noted, Rows, digest_of, digest_of_elements, renumbered
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
+from lazyio.safety.seen import Seen
 from lazyio.safety.zarr_digests import NAME, digest_of_file
 from lazyio.sources.zarr import store_name
 from lazyio.spec import Shape
@@ -52,6 +53,9 @@ METADATA_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", NA
 
 PARTIAL = ".partial"
 """End of the name of a file that is not all there yet."""
+
+REMOVED = ".removed"
+"""End of the name of a file that stands for an object which is not to be there any more."""
 
 # Inner chunks of a shard may be tiny, and a write for each would cost more than encoding it.
 _BUFFER_NBYTES = 1 << 16
@@ -77,6 +81,16 @@ class ZarrOptions:
     """Whether objects are stored that hold the fill value only; ``None`` is no."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Overlaid:
+    """An array of which a part is built elsewhere, object by object."""
+
+    array: "zarr.Array[Any]"
+    """The array as it is."""
+    seen: Seen
+    """What lay in its folder when the part was begun."""
+
+
 class ZarrTarget:
     """An array that is open for writing.
 
@@ -94,6 +108,9 @@ class ZarrTarget:
         Takes the digests of objects in a local folder, or in a zip file.
     bounds : tuple of int or None, optional
         How far it may become longer than it is, ``None`` without bound.
+    over : Overlaid, optional
+        An array of which a part is written: this one holds the objects of the
+        part alone, and those that it has not are the other's.
     """
 
     def __init__(
@@ -104,6 +121,7 @@ class ZarrTarget:
         replaces: bool = False,
         noted: Noted | None = None,
         bounds: Bounds | None = None,
+        over: "Overlaid | None" = None,
     ) -> None:
         self.shape: Shape = tuple(map(int, array.shape))
         self.chunk_shape: Shape = tuple(map(int, array.shards or array.chunks))
@@ -112,6 +130,7 @@ class ZarrTarget:
         self._folder = local_folder(array)
         self._keeps_empty = keeps_empty
         self._replaces = replaces
+        self._over = over
         metadata = array.metadata
         self.fill_value: Any = metadata.fill_value
         self._chain = None
@@ -154,6 +173,8 @@ class ZarrTarget:
             # A store may keep what it is given, and the memory is its caller's, to be used again.
             kept = chunk if self._folder is not None else chunk.copy()
             with self._errors(index):
+                if self._over is not None:
+                    self._look_under(self._name(index))
                 self._array[self._region(index) or ()] = kept
                 self._look_at(index, chunk)
             return
@@ -164,6 +185,7 @@ class ZarrTarget:
             np.copyto(packed, whole)
             whole = packed
         name = self._name(index)
+        self._look_under(name)
         pieces = self._pieces(self._chain, whole, workspace)
         if self._is_there(index, pieces):
             return
@@ -180,7 +202,22 @@ class ZarrTarget:
                 self._note(index, digest, nbytes, self._rim_of(index, chunk))
             elif self._replaces:
                 Path(name).unlink(missing_ok=True)
+                self._mark_removed(name)
                 self._note(index, None)
+
+    def _look_under(self, name: str) -> None:
+        """Note what lies under an object, before that is read or replaced."""
+        if self._over is not None:
+            self._over.seen.look_at(self._inside(name))
+
+    def _mark_removed(self, name: str) -> None:
+        """Say that the object under this one is to go, where there is one."""
+        if self._over is not None and self._over.seen.is_there(self._inside(name)):
+            os.makedirs(os.path.dirname(name), exist_ok=True)
+            Path(f"{name}{REMOVED}").touch()
+
+    def _inside(self, name: str) -> str:
+        return name.removeprefix(f"{self._folder}/")
 
     def _pieces(
         self, chain: Chain, whole: npt.NDArray[Any], workspace: Workspace
@@ -223,7 +260,13 @@ class ZarrTarget:
     def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return a chunk's elements, cut at the end of the array."""
         with self._errors(index):
-            return np.array(self._array[self._region(index) or ()], self.dtype)
+            array = self._array
+            if self._over is not None:
+                name = self._name(index)
+                self._look_under(name)
+                if not os.path.exists(name) and not os.path.exists(f"{name}{REMOVED}"):
+                    array = with_shape(self._over.array, self.shape)
+            return np.array(array[self._region(index) or ()], self.dtype)
 
     def is_whole(self, record: Record) -> bool:
         """Return whether an object is there as its record says, or not there if that says so."""
@@ -290,6 +333,7 @@ class ZarrTarget:
             return
         name = self._name(index)
         if not os.path.exists(name):  # It held the fill value only.
+            self._mark_removed(name)
             self._note(index, None)
             return
         nbytes = os.stat(name).st_size

@@ -5,18 +5,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lazyio.errors import OptionError, UnknownFormatError
+from lazyio.errors import OptionError, SourceError, UnknownFormatError
 from lazyio.options import check_flags
-from lazyio.safety.leftovers import finish_change, leftovers
+from lazyio.safety.leftovers import leftovers, refuse_half_applied
+from lazyio.safety.names import check_finished
 from lazyio.sources.files import existing
 from lazyio.sources.lookup import format_of
 from lazyio.sources.npy import npy_source
+from lazyio.targets.disk import system_errors
 from lazyio.verifying.findings import DAMAGED, INCOMPLETE, Findings, VerifyReport
 from lazyio.verifying.hdf5 import check_file
 from lazyio.verifying.zarr import check_store
 from lazyio.verifying.zipped import check_zip
 
 
+@system_errors(SourceError)
 def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     """Check a file or store for damage, against the digests that lazyio stored in it.
 
@@ -66,8 +69,16 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
         msg = f"key={key!r} is no path inside a file or store; give a string"
         raise OptionError(msg)
     target = Path(os.path.realpath(path))
-    finish_change(target)
-    left = [str(one) for one in leftovers(target) if not one.target.exists()]
+    left = [
+        str(one)
+        for one in leftovers(target)
+        if not one.target.exists() or (one.is_interrupted and not one.is_locked)
+    ]
+    try:
+        refuse_half_applied(target)
+        check_finished(target, below=True)
+    except SourceError as error:
+        return VerifyReport(path=str(path), status=INCOMPLETE, note=str(error))
     if not target.exists() and left:
         return VerifyReport(path=str(path), status=INCOMPLETE, note=left[0])
     existing(path)

@@ -6,11 +6,12 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 
-from lazyio.errors import OptionError
+from lazyio.errors import OptionError, TargetError
 from lazyio.inputs import Input
 from lazyio.run.report import WriteReport
 from lazyio.sources.lookup import format_of
 from lazyio.spec import as_dtype, as_shape
+from lazyio.targets.disk import system_errors
 from lazyio.writing.into_hdf5 import DEFAULT_KEY, to_hdf5
 from lazyio.writing.into_zarr import to_zarr
 from lazyio.writing.places import is_local
@@ -18,6 +19,7 @@ from lazyio.writing.places import is_local
 _FORMATS = ("hdf5", "zarr")
 
 
+@system_errors(TargetError)
 def allocate(
     path: Any,
     key: str = DEFAULT_KEY,

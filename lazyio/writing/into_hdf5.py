@@ -15,6 +15,7 @@ from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
 from lazyio.sources.hdf5 import open_hdf5
+from lazyio.targets.disk import system_errors
 from lazyio.targets.hdf5 import check_libver
 from lazyio.writing.hdf5_existing import refuse_unusable
 from lazyio.writing.hdf5_filling import Hdf5Item
@@ -47,6 +48,7 @@ DEFAULT_KEY = "/data"
 """Of one array for which none is given."""
 
 
+@system_errors(TargetError)
 def to_hdf5(
     data: Any,
     path: Any,

@@ -10,11 +10,12 @@ import numpy.typing as npt
 import zarr
 from zarr.storage import LocalStore
 
-from lazyio.errors import OptionError
+from lazyio.errors import OptionError, TargetError
 from lazyio.options import check_flags
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
+from lazyio.targets.disk import system_errors
 from lazyio.writing.later import now_or_later
 from lazyio.writing.places import (
     array_path,
@@ -49,6 +50,7 @@ from lazyio.writing.zarr_stores import node_name, store_behind
 ZarrOrder = NewArrays | NewZip | ArraysInStore | PartOfStore | PartOfArray
 
 
+@system_errors(TargetError)
 def to_zarr(
     data: Any,
     store: Any,

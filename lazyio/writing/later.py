@@ -5,7 +5,9 @@ from typing import Any, Protocol
 
 from dask.delayed import delayed
 
+from lazyio.errors import TargetError
 from lazyio.run.report import WriteReport
+from lazyio.targets.disk import system_errors
 
 
 class Order(Protocol):
@@ -28,5 +30,6 @@ def now_or_later(order: Order, *, compute: bool) -> Any:
     if compute:
         return order.write()
     # As it is, not taken apart: dask would compute the arrays in it as its arguments.
-    later = delayed(order.write, name=f"lazyio-order-{uuid.uuid4().hex}", traverse=False)
+    write = system_errors(TargetError)(order.write)
+    later = delayed(write, name=f"lazyio-order-{uuid.uuid4().hex}", traverse=False)
     return later(dask_key_name=f"lazyio-write-{uuid.uuid4().hex}")

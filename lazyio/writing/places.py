@@ -19,7 +19,7 @@ from zarr.storage import StorePath
 from lazyio.errors import OptionError, TargetError, TargetExistsError
 from lazyio.inputs import Input
 from lazyio.safety.hdf5_digests import GROUP
-from lazyio.safety.leftovers import finish_change
+from lazyio.safety.leftovers import tidy
 from lazyio.safety.names import is_hidden_name
 from lazyio.sources.zarr import zarr_kind
 from lazyio.targets.zarr import METADATA_FILES
@@ -65,7 +65,7 @@ def target_path(path: Any) -> Path:
         msg = f"{path} is a URL, and HDF5 is written to files only; write here, then copy it"
         raise OptionError(msg)
     resolved = _resolved(path)
-    finish_change(resolved)
+    tidy(resolved)
     return resolved
 
 
@@ -123,9 +123,12 @@ def check_store(store: Any) -> None:
 
 
 def store_path(store: Any) -> Path:
-    """Return the absolute path of a local store to write, links resolved."""
+    """Return the absolute path of a local store to write, links resolved.
+
+    What a killed run has begun to publish in it is finished first.
+    """
     resolved = _resolved(store)
-    finish_change(resolved)
+    tidy(resolved)
     return resolved
 
 

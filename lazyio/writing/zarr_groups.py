@@ -1,8 +1,9 @@
 """Metadata of the groups that an array comes to lie in: made, and kept up to date."""
 
 import errno
+import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,28 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 from lazyio.errors import TargetError
-from lazyio.safety.names import is_hidden_name
+from lazyio.planning.plan import Advice
+from lazyio.safety.names import Steps, is_hidden_name
 from lazyio.safety.publishing import publish_in
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.safety.zarr_digests import NAME as DIGESTS
 from lazyio.sources.zarr import zarr_kind
 from lazyio.targets.zarr import METADATA_FILES
 
+ARRAY_FILES = ("zarr.json", ".zarray")
+"""Of which an array has one: what it says of itself."""
+
 Held = dict[str, Any]
 """Metadata files, as a store in memory holds them: by path, with ``/``."""
 
 
 def publish_arrays(
-    works: Sequence[WorkDirectory], root: Path, paths: Sequence[str], zarr_format: int
-) -> None:
+    works: Sequence[WorkDirectory],
+    root: Path,
+    paths: Sequence[str],
+    zarr_format: int,
+    check: Callable[[], object],
+) -> Advice:
     """Give arrays of a store that is there their names, all of them or none.
 
     Parameters
@@ -36,24 +45,120 @@ def publish_arrays(
         Of the arrays, in the store.
     zarr_format : int
         Of groups that are to be made.
+    check : callable
+        Refuses what another program has changed meanwhile.
+
+    Returns
+    -------
+    tuple of (str, str)
+        Advice on what failed once they had them.
     """
     if works[0].target == _home_of(root, ""):
+        check()
         works[0].publish()  # An array that is a store of its own.
-        return
+        return ()
     home = _home_of(root, paths[0])
-    built = {path: work.built for path, work in zip(paths, works, strict=True)}
 
-    def files() -> dict[Path, bytes]:
-        try:
-            return _files_after(home, root, built, zarr_format)
-        except (ValueError, KeyError, TypeError) as error:
-            msg = (
-                f"the metadata of what else is in {home} cannot be read: {error}; nothing was "
-                "published, repair or remove it first"
-            )
-            raise TargetError(errno.EIO, msg) from error
+    def steps() -> Steps:
+        check()
+        built = {path: work.built for path, work in zip(paths, works, strict=True)}
+        files = _files_of(home, root, built, zarr_format)
+        return Steps(moves=tuple((work.built, work.target) for work in works), files=files)
 
-    publish_in(home, works, files)
+    return publish_in(home, works, steps)
+
+
+def publish_part(
+    work: WorkDirectory,
+    root: Path,
+    path: str,
+    check: Callable[[], object],
+    *,
+    objects: Sequence[tuple[Path, Path]],
+    removals: Sequence[Path],
+    is_closed: bool,
+) -> Advice:
+    """Put objects of a part of an array to the others, all of them or none.
+
+    Parameters
+    ----------
+    work : WorkDirectory
+        In which they were built, beside the array's metadata as they will be.
+    root : Path
+        The store.
+    path : str
+        Of the array, in the store.
+    check : callable
+        Refuses what another program has changed meanwhile.
+    objects : sequence of (Path, Path)
+        From where to where.
+    removals : sequence of Path
+        Objects that are to be there no longer.
+    is_closed : bool
+        Whether nobody may open the array meanwhile, which is neither old nor new then.
+
+    Returns
+    -------
+    tuple of (str, str)
+        Advice on what failed once they were made.
+    """
+    home = _home_of(root, path)
+
+    def steps() -> Steps:
+        check()
+        own = {
+            work.target / name: (work.built / name).read_bytes()
+            for name in ARRAY_FILES
+            if (work.built / name).is_file()
+        }
+        files = _files_of(home, root, {path: work.built}, 3)
+        closed: dict[Path, bytes | None] = {}
+        if is_closed:
+            closed = {**_without(home, work.target), **dict.fromkeys(own)}
+            files = {file: file.read_bytes() for file in closed if file not in own} | files
+        return Steps(
+            closed=closed,
+            moves=tuple(objects),
+            removals=tuple(removals),
+            # What the array itself says comes last.
+            files=files | own,
+        )
+
+    return publish_in(home, [work], steps)
+
+
+def _files_of(
+    home: Path, root: Path, built: Mapping[str, Path], zarr_format: int
+) -> dict[Path, bytes]:
+    """Return the files of groups that change with arrays; see :func:`_files_after`."""
+    try:
+        return _files_after(home, root, built, zarr_format)
+    except (ValueError, KeyError, TypeError) as error:
+        msg = (
+            f"the metadata of what else is in {home} cannot be read: {error}; nothing was "
+            "published, repair or remove it first"
+        )
+        raise TargetError(errno.EIO, msg) from error
+
+
+def _without(home: Path, array: Path) -> dict[Path, bytes]:
+    """Return the consolidated metadata of groups as they would be without an array."""
+    found = {}
+    for group in array.parents:
+        if not _is_in(group, home):
+            break
+        if not _is_consolidated(group):
+            continue
+        name = array.relative_to(group).as_posix()
+        file = group / ".zmetadata"
+        if not file.is_file():
+            file = group / "zarr.json"
+        held = json.loads(file.read_bytes())
+        members = held.get("consolidated_metadata", held)["metadata"]
+        for key in [key for key in members if key == name or key.startswith(f"{name}/")]:
+            del members[key]
+        found[file] = json.dumps(held, indent=2).encode()
+    return found
 
 
 def _home_of(root: Path, path: str) -> Path:

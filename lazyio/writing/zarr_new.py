@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lazyio.planning.plan import Advice
 from lazyio.run.report import WriteReport
 from lazyio.safety.digests import Noted, Table
 from lazyio.safety.job import Facts
+from lazyio.safety.names import Identity, identity_of
 from lazyio.safety.space import require_space
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.safety.zarr_digests import NAME as DIGESTS
@@ -96,6 +98,7 @@ class NewArrays:
         """Write arrays of which none is done."""
         with contextlib.ExitStack() as stack:
             works = [stack.enter_context(work) for work in self._places(is_kept)]
+            there = {work.target: identity_of(work.target) for work in works}
             if self.check() != is_kept:
                 msg = f"{self.root} was made or removed by another program just now; run it again"
                 raise TargetError(errno.EBUSY, msg)
@@ -122,12 +125,14 @@ class NewArrays:
             if is_kept:
                 for work in works:
                     keep_neighbours(work.target, work.built)
-                version = self.items[0].options.zarr_format
-                publish_arrays(works, self.root, paths, version)
-                _tell_neighbours(self.root, places)
             else:
                 _consolidate_new(works[0].built)
-                publish_arrays(works, self.root, [""], self.items[0].options.zarr_format)
+                paths = [""]
+            version = self.items[0].options.zarr_format
+            check = partial(_check_unchanged, there)
+            advice += publish_arrays(works, self.root, paths, version, check)
+            if is_kept:
+                _tell_neighbours(self.root, places)
         return outcomes, ran, advice
 
     def _make(self, work: WorkDirectory, item: ZarrItem, is_kept: bool) -> Made:
@@ -305,6 +310,17 @@ def _one_a_group(items: Sequence[ZarrItem]) -> list[str]:
     """Return the path of one array in each group: its metadata are renewed once for all."""
     paths = [item.arranged.key for item in items]
     return list({path.rpartition("/")[0]: path for path in paths}.values())
+
+
+def _check_unchanged(there: Mapping[Path, Identity | None]) -> None:
+    """Refuse to replace an array in which another program has changed anything meanwhile."""
+    for path, state in there.items():
+        if identity_of(path) != state:
+            msg = (
+                f"{path} was changed by another program while it was being written anew; it is as "
+                "that program left it, run the same call again"
+            )
+            raise TargetError(errno.EBUSY, msg)
 
 
 def _consolidate_new(built: Path) -> None:

@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,29 @@ from typing import Any
 import zarr
 
 from lazyio.errors import TargetError
+from lazyio.grid import Region, n_touched, touched
+from lazyio.planning.plan import Advice
 from lazyio.run.report import WriteReport
 from lazyio.safety.digests import Noted
 from lazyio.safety.job import Facts
+from lazyio.safety.seen import Seen
 from lazyio.safety.workdir import WorkDirectory
+from lazyio.safety.zarr_digests import (
+    NAME as DIGESTS,
+)
 from lazyio.safety.zarr_digests import (
     Known,
     forget,
     load_or_none,
 )
+from lazyio.sources.zarr_objects import stored_objects
 from lazyio.spec import Shape
 from lazyio.targets.disk import disk_errors
 from lazyio.targets.zarr import (
     METADATA_FILES,
     PARTIAL,
+    REMOVED,
+    Overlaid,
     ZarrTarget,
     local_folder,
 )
@@ -40,13 +50,16 @@ from lazyio.writing.zarr_filling import (
     folder_of,
     keep,
 )
-from lazyio.writing.zarr_groups import publish_arrays
+from lazyio.writing.zarr_groups import ARRAY_FILES, publish_part
 from lazyio.writing.zarr_stores import (
     check_open_array,
     node_name,
     renew_consolidated,
     resolved_name,
 )
+
+_MOST_ASKED = 1000
+"""Objects that are asked for one by one, before a listing tells which ones are there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,44 +84,77 @@ class PartOfStore:
     """The rest."""
 
     def write(self) -> WriteReport:
-        """Write the part into a linked copy of the array, which then takes its place."""
+        """Build the objects that the part touches, and put them to the others."""
         began = time.perf_counter()
         final = self.root / self.name if self.name else self.root
         head = self._head()
         if head and is_part_done(load_or_none(final), head):
             return report_with_done(str(self.root), [self.arranged], None, began=began, advice=())
-        facts = self._facts() if self.running.resume else None
+        facts = self._facts(final) if self.running.resume else None
         advice = self.running.advice
         with contextlib.ExitStack() as stack:
             folder = self.root if self.name else None
             work = stack.enter_context(WorkDirectory(final, folder=folder, facts=facts))
-            known = Known.of(final, self.name, zarr.open_array(final, mode="r"))
+            under = zarr.open_array(final, mode="r")
+            known = Known.of(final, self.name, under)
+            over = Overlaid(array=under, seen=self._seen(final, under))
             with disk_errors(self.root.parent):
                 if work.is_resumed:
                     _remove_partial(work.built)
                 else:
-                    _link_tree(final, work.built)
+                    _copy_metadata(final, work.built)
             array = zarr.open_array(work.built, mode="r+")
-            part = _in_part(array, self, noted=self._noted(array))
+            part = _in_part(array, self, noted=self._noted(array), over=over)
             work.save_job()
             if self.running.resume:
                 advice += keep(work, [part], stack)
             ran = self.running.write([part.to_job()], work.scratch, work.unsure)
             outcome = part.finish()
             part.tell_shape()
-            if part.noted is None:
-                forget(work.built)
-            else:
+            if part.noted is not None:
                 known.renew(work.built, part.array, part.noted, head, grid=part.target.grid)
-            publish_arrays([work], self.root, [self.name], array.metadata.zarr_format)
+            advice += self._publish(work, over)
         return report_on(str(self.root), [outcome], ran=ran, began=began, advice=advice)
+
+    def _publish(self, work: WorkDirectory, over: Overlaid) -> Advice:
+        objects, removals = _built_in(work.built)
+        digests = work.target / DIGESTS
+        if DIGESTS not in objects and digests.exists():
+            removals.append(DIGESTS)
+        changed = [name for name in (*objects, *removals) if name != DIGESTS]
+        return publish_part(
+            work,
+            self.root,
+            self.name,
+            lambda: over.seen.check(changed),
+            objects=[(work.built / name, work.target / name) for name in objects],
+            removals=[work.target / name for name in removals],
+            # What one rename changes, or nobody sees until the shape is told, is never half there.
+            is_closed=len(changed) > 1 and self._changes_elements(),
+        )
+
+    def _changes_elements(self) -> bool:
+        """Return whether elements are written that were there before."""
+        if self.arranged.bounds is not None:
+            return self.arranged.given.stream is None
+        inside = zip(self.window.region, self.seen, strict=True)
+        return all(part.start < extent for part, extent in inside)
+
+    def _seen(self, final: Path, array: Any) -> Seen:
+        """Return what is there of the part, which another program is not to change meanwhile."""
+        seen = Seen(final, (*ARRAY_FILES, ".zattrs", DIGESTS))
+        if not self.arranged.given.comes_once:
+            step = tuple(map(int, array.shards or array.chunks))
+            seen.look_at_all(_names_in(final, array.metadata, self.window.region, step))
+        return seen
 
     def _noted(self, array: Any) -> Noted | None:
         return self.running.noted(self.window.shape, array.shards or array.chunks)
 
-    def _facts(self) -> Facts:
-        """Return what the job is."""
-        return facts_of_job("zarr", [(self.arranged, None, self.window)], seen=self.seen)
+    def _facts(self, final: Path) -> Facts:
+        """Return what the job is, and over what: parts of chunks are merged with that."""
+        over = self._seen(final, zarr.open_array(final, mode="r")).fact()
+        return facts_of_job("zarr", [(self.arranged, None, self.window)], seen=self.seen, over=over)
 
     def _head(self) -> dict[str, str]:
         """Return by what the job is known again once it is done."""
@@ -160,7 +206,12 @@ class PartOfArray:
         return report_on(name, [outcome], ran=ran, began=began, advice=advice)
 
 
-def _in_part(array: Any, order: PartOfStore | PartOfArray, noted: Noted | None = None) -> Made:
+def _in_part(
+    array: Any,
+    order: PartOfStore | PartOfArray,
+    noted: Noted | None = None,
+    over: Overlaid | None = None,
+) -> Made:
     """Return the job that writes a part of an array, which has grown for it."""
     window = order.window
     if array.shape not in (order.seen, window.shape):
@@ -178,7 +229,12 @@ def _in_part(array: Any, order: PartOfStore | PartOfArray, noted: Noted | None =
         array = array.with_config({"write_empty_chunks": keeps_empty})
     arranged = order.arranged
     target = ZarrTarget(
-        array, keeps_empty=keeps_empty, replaces=True, noted=noted, bounds=arranged.bounds
+        array,
+        keeps_empty=keeps_empty,
+        replaces=True,
+        noted=noted,
+        bounds=arranged.bounds,
+        over=over,
     )
     region = None
     if arranged.bounds is None:
@@ -186,20 +242,34 @@ def _in_part(array: Any, order: PartOfStore | PartOfArray, noted: Noted | None =
     return Made(arranged=arranged, array=array, target=target, window=region, noted=noted)
 
 
-def _link_tree(source: Path, copy: Path) -> None:
-    """Copy a folder with links to its chunk objects, which are replaced and never changed."""
+def _copy_metadata(final: Path, built: Path) -> None:
+    """Begin a folder that holds the objects of a part, with what says how they are encoded."""
+    built.mkdir()
+    for name in (*ARRAY_FILES, ".zattrs"):
+        if (final / name).is_file():
+            shutil.copyfile(final / name, built / name)
 
-    def link(one: str, other: str) -> str:
-        if Path(one).name in METADATA_FILES:
-            return str(shutil.copyfile(one, other))
-        try:
-            # What a symbolic link leads to: from the copy the way there would be another.
-            os.link(os.path.realpath(one), other)
-        except OSError:  # A file system without links, or too many of one file.
-            shutil.copyfile(one, other)
-        return other
 
-    shutil.copytree(source, copy, copy_function=link)
+def _names_in(folder: Path, metadata: Any, region: Region, step: Shape) -> Iterator[str]:
+    """Return the names of objects that a region touches, where it touches many of those there."""
+    if n_touched(region, step) <= _MOST_ASKED:
+        return (metadata.encode_chunk_key(index) for index, _, _ in touched(region, step))
+    stored = stored_objects(str(folder), metadata, region, step)
+    return (metadata.encode_chunk_key(index) for index in stored)
+
+
+def _built_in(built: Path) -> tuple[list[str], list[str]]:
+    """Return the names of objects that were built, and of those that are to go."""
+    objects, removals = [], []
+    for below, _, names in os.walk(built):
+        for name in names:
+            path = os.path.relpath(os.path.join(below, name), built).replace(os.sep, "/")
+            if path.endswith(REMOVED):
+                removals.append(path.removesuffix(REMOVED))
+            elif path == DIGESTS or name not in METADATA_FILES:
+                objects.append(path)
+    there = set(objects)
+    return objects, [name for name in removals if name not in there]
 
 
 def _remove_partial(built: Path) -> None:

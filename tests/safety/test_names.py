@@ -2,13 +2,15 @@
 
 import errno
 import os
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
-from lazyio.errors import TargetError, TargetLockedError
+from lazyio.errors import SourceError, TargetError, TargetLockedError
 from lazyio.safety import job, lock, names
-from lazyio.safety.leftovers import clean, finish_change, leftovers, recover
+from lazyio.safety.leftovers import clean, leftovers, recover
 from lazyio.safety.publishing import publish_in
 from lazyio.safety.workdir import WorkDirectory
 
@@ -36,10 +38,17 @@ def works_in(home: Path) -> list[WorkDirectory]:
     return works
 
 
-def publish(home: Path) -> None:
+def publish(home: Path) -> tuple[tuple[str, str], ...]:
     works = works_in(home)
     with works[0], works[1]:
-        publish_in(home, works, lambda: {home / "all": b"new", home / "g" / "one": b"new"})
+        return publish_in(home, works, lambda: steps_of(home, works))
+
+
+def steps_of(home: Path, works: list[WorkDirectory]) -> names.Steps:
+    return names.Steps(
+        moves=tuple((work.built, work.target) for work in works),
+        files={home / "all": b"new", home / "g" / "one": b"new"},
+    )
 
 
 def content(home: Path) -> dict[str, str]:
@@ -119,63 +128,156 @@ def test_what_cannot_be_noted_is_not_done(home: Path, monkeypatch, number) -> No
     assert leftovers(home) == []
 
 
-def test_what_is_noted_and_fails_is_done_later(home: Path, monkeypatch) -> None:
-    """The error says how, and a call on any array of the store does it."""
-
-    def fails(path: Path, data: bytes) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(names, "write_whole", fails)
-        with pytest.raises(TargetError, match="lazyio recover"):
-            publish(home)
-    with WorkDirectory(home / "g" / "b", folder=home):
-        pass
-    recover(home)
-    assert content(home) == NEW
-
-
-def test_cleaning_finishes_first(home: Path, monkeypatch) -> None:
-    """What is half done is never removed."""
+def begin(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publish on a disk that fails once the steps are on it."""
 
     def fails(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
         patch.setattr(names, "_move", fails)
-        with pytest.raises(TargetError):
-            publish(home)
-    clean(home)
+        ((code, what),) = publish(home)
+    assert code == "unfinished"
+    assert "lazyio recover" in what
+    monkeypatch.setattr(names, "_READERS_PATIENCE", 0.05)
+
+
+def everything(home: Path) -> dict[str, tuple[int, int, bytes]]:
+    return {
+        str(path): (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes())
+        for path in home.rglob("*")
+        if path.is_file() and path.name != "lock"
+    }
+
+
+def test_what_is_noted_and_fails_is_made_all_the_same(home: Path, monkeypatch) -> None:
+    """The call returns, its report says so, and a call on any array of the store does it."""
+    begin(home, monkeypatch)
+    with WorkDirectory(home / "g" / "b", folder=home):
+        pass
+    recover(home)
     assert content(home) == NEW
+
+
+def test_a_read_finishes_nothing(home: Path, monkeypatch) -> None:
+    """It says what does, and touches nothing, however often it is tried."""
+    begin(home, monkeypatch)
+    before = everything(home)
+    for _ in range(2):
+        with pytest.raises(SourceError, match="lazyio recover"):
+            names.check_finished(home / "a")
+    assert everything(home) == before
+
+
+def test_a_read_waits_for_who_is_publishing(home: Path, monkeypatch) -> None:
+    """Milliseconds are no error."""
+    begin(home, monkeypatch)
+    monkeypatch.setattr(names, "_READERS_PATIENCE", 10)
+    thread = threading.Timer(0.2, recover, [home])
+    thread.start()
+    names.check_finished(home / "a")
+    thread.join()
+    assert content(home) == NEW
+
+
+def test_cleaning_discards_nothing_that_is_complete(home: Path, monkeypatch) -> None:
+    """It says what finishes it."""
+    begin(home, monkeypatch)
+    before = everything(home)
+    with pytest.raises(TargetError, match="lazyio recover"):
+        clean(home)
+    assert everything(home) == before
+    recover(home)
+    assert content(home) == NEW
+
+
+@pytest.mark.parametrize("what", ["a/x", "all", "a/another", "g/one"])
+def test_over_what_another_program_has_changed(home: Path, monkeypatch, what: str) -> None:
+    """Nothing is touched, and both sides are named."""
+    begin(home, monkeypatch)
+    (home / what).parent.mkdir(exist_ok=True)
+    (home / what).write_text("theirs")
+    before = everything(home)
+    for call in (recover, lambda home: WorkDirectory(home / "a", folder=home)):
+        with pytest.raises(TargetError, match="changed by another program") as caught:
+            call(home)
+        assert str(home / ".a.lazyio") in str(caught.value)
+    assert everything(home) == before
+
+
+def test_over_what_another_program_has_removed(home: Path, monkeypatch) -> None:
+    """It is refused as well, and there is a way out."""
+    begin(home, monkeypatch)
+    shutil.rmtree(home / "a")
+    with pytest.raises(TargetError, match="to go on with what is there now, remove") as caught:
+        recover(home)
+    Path(str(caught.value).rpartition("remove ")[2]).unlink()
+    clean(home)
+    assert content(home) == {"all": "old", "zarr.json": ""}
+
+
+def test_an_array_is_closed_meanwhile(home: Path, monkeypatch) -> None:
+    """What is neither old nor new cannot be opened, and comes back at the end."""
+    (home / "a" / "zarr.json").write_text("{}")
+    built = home / ".a.lazyio" / "data"
+    built.mkdir(parents=True)
+    (built / "y").write_text("new")
+    steps = names.Steps(
+        closed={home / "a" / "zarr.json": None, home / "all": b"none"},
+        moves=((built / "y", home / "a" / "y"),),
+        removals=(home / "a" / "x",),
+        files={home / "all": b"all", home / "a" / "zarr.json": b"{1}"},
+    )
+    seen = []
+    with names.naming(home):
+        begun = steps.begin(home)
+        real = names._move
+        monkeypatch.setattr(names, "_move", lambda *them: (seen.append(content(home)), real(*them)))
+        begun.take(home)
+    assert "a/zarr.json" not in seen[0]
+    assert seen[0]["all"] == "none"
+    (home / ".a.lazyio" / "data").rmdir()
+    assert content(home) == {"a/y": "new", "a/zarr.json": "{1}", "all": "all", "zarr.json": ""}
 
 
 @pytest.mark.parametrize(
     "path", ["../stolen", "/tmp/lazyio-stolen", "way/out", ".lazyio/../../stolen"]
 )
-def test_a_store_from_a_stranger(home: Path, path: str) -> None:
+def test_a_store_from_a_stranger(home: Path, path: str, monkeypatch) -> None:
     """What is said to be begun never leads out of the store."""
     (home / "way").symlink_to(home.parent)
+    monkeypatch.setattr(names, "_READERS_PATIENCE", 0.01)
+    nothing = {"closed": {}, "moves": [], "removals": [], "files": {}, "old": {}}
     for facts in (
-        {"moves": [], "files": {path: "00"}},
-        {"moves": [["a", path]], "files": {}},
-        {"moves": [[path, "b"]], "files": {}},
+        nothing | {"files": {path: "00"}},
+        nothing | {"closed": {path: None}},
+        nothing | {"removals": [[path, None]]},
+        nothing | {"moves": [["a", path, None, None]]},
+        nothing | {"moves": [[path, "b", None, None]]},
     ):
         (home / names.FOLDER).mkdir(exist_ok=True)
         job.save(home / names.FOLDER / "steps.json", facts)
         (home.parent / "out").write_text("mine")
-        finish_change(home / "a")
+        with pytest.raises(TargetError, match=r"not in .*store"):
+            recover(home)
+        with pytest.raises(SourceError, match="lazyio recover"):
+            names.check_finished(home / "a")
+        (home / names.FOLDER / "steps.json").unlink()
         assert (home.parent / "out").read_text() == "mine"
         assert not (home.parent / "stolen").exists()
         assert not Path("/tmp/lazyio-stolen").exists()
-        assert {name: text for name, text in content(home).items() if "way" not in name} == OLD
+        assert theirs(home, "way", names.FOLDER) == OLD
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "{}", '{"moves": 3}', "no JSON"])
-def test_steps_that_are_none(home: Path, text: str) -> None:
-    """Nothing is done by them, and they are in nobody's way."""
+def test_steps_that_cannot_be_read(home: Path, text: str) -> None:
+    """What was begun is not known, so that nothing is done over it."""
     (home / names.FOLDER).mkdir()
     (home / names.FOLDER / "steps.json").write_text(text)
     (home / names.FOLDER / "theirs").write_text("theirs")
+    with pytest.raises(TargetError, match="cannot be read; to go on with what is there"):
+        publish(home)
+    (home / names.FOLDER / "steps.json").unlink()
     publish(home)
     assert content(home) == {**NEW, ".lazyio/theirs": "theirs"}
 
@@ -194,7 +296,7 @@ def test_one_array_takes_one_step(home: Path) -> None:
     work = WorkDirectory(home / "a", folder=home)
     work.built.mkdir()
     with work:
-        publish_in(home, [work], dict)
+        publish_in(home, [work], lambda: names.Steps(moves=((work.built, work.target),)))
     assert content(home) == {"all": "old", "zarr.json": ""}
 
 
@@ -203,5 +305,10 @@ def test_steps_in_a_folder_of_all_users(home: Path) -> None:
     above = home.parent
     (above / names.FOLDER).mkdir()
     job.save(above / names.FOLDER / "steps.json", {"moves": [], "files": {"store/all": "00"}})
-    finish_change(home / "a")
+    names.check_finished(home / "a")
     assert content(home) == OLD
+
+
+def theirs(home: Path, *without: str) -> dict[str, str]:
+    found = content(home).items()
+    return {name: text for name, text in found if not any(one in name for one in without)}
