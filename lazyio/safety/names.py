@@ -557,7 +557,7 @@ def _homes_below(path: Path) -> Iterator[Path]:
     for folder in folders:
         if is_hidden_name(folder.name):
             continue
-        if (folder / FOLDER).exists():
+        if os.path.exists(folder / FOLDER):
             yield folder
         yield from _homes_below(folder)
 

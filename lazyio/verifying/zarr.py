@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,9 @@ def check_store(root: Path, key: str | None, findings: Findings, *, deep: bool) 
         msg = f"{root} cannot be read: {error.strerror}"
         raise SourceError(error.errno, msg) from error
     found = _paths(root, findings)
+    closed = _closed_folders(root, found)
+    for path in closed if key is None else ():
+        findings.not_read(shown(path), f"its folder cannot be read: {os.strerror(errno.EACCES)}")
     wanted = found if key is None else ["/".join(filter(None, key.split("/")))]
     if key is not None and wanted[0] not in found:
         msg = f"{root} has no array {key!r}; its arrays are {', '.join(found) or 'none'}"
@@ -63,7 +66,7 @@ def check_store(root: Path, key: str | None, findings: Findings, *, deep: bool) 
             if place.path:
                 places[name] = place
     if key is None:
-        check_places(findings, places, set(found))
+        check_places(findings, places, {*found, *closed})
 
 
 def _paths(root: Path, findings: Findings) -> list[str]:
@@ -83,11 +86,11 @@ def _paths(root: Path, findings: Findings) -> list[str]:
             item = zarr.open(root, mode="r", use_consolidated=False)
             paths = array_paths(item) if isinstance(item, zarr.Group) else [""]
     except _ANY as error:
+        paths = []
         if is_of_the_machine(error):
-            findings.not_read(None, f"a folder in it cannot be read: {error}")
+            findings.not_read(None, f"not all of its arrays can be listed: {error}")
         else:
             findings.damage(None, f"it cannot be opened as Zarr: {error}")
-        paths = []
     else:
         for name in sorted(marked - set(paths)):
             what = "it cannot be reached: its metadata or a group's are bad"
@@ -178,18 +181,23 @@ def _check_unknown(name: str, array: Any, files: _Files, findings: Findings, *, 
     # Only what is there: of all that may be there can be billions.
     stored = (region_named(array, one) for one in files.names())
     read_all(findings, key, (region for region in stored if region is not None), read)
-    for folder in _closed_folders(files.folder):
+    for folder in _closed_folders(Path(files.folder), ()):
         findings.not_read(key, f"{folder} cannot be read: {os.strerror(errno.EACCES)}")
     has_checksums = any(map(_is_checksum, (*array.filters, *array.compressors)))
     if len(findings.damaged) == before and not has_checksums:
         findings.cannot_tell(key, "it decodes, and has neither digests nor checksums")
 
 
-def _closed_folders(folder: str) -> list[str]:
-    """Return the folders below one that may not be read."""
+def _closed_folders(root: Path, arrays: Container[str]) -> list[str]:
+    """Return the folders that may not be read, by their paths; not those inside of arrays."""
     closed: list[str] = []
-    for _ in os.walk(folder, onerror=lambda error: closed.append(str(error.filename))):
-        pass
+
+    def note(error: OSError) -> None:
+        closed.append(os.path.relpath(error.filename, root).replace(os.sep, "/"))
+
+    for folder, below, _ in os.walk(root, onerror=note):
+        if os.path.relpath(folder, root).replace(os.sep, "/") in arrays:
+            below.clear()
     return closed
 
 

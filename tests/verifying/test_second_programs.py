@@ -1,9 +1,14 @@
 """What other programs do to files and stores of lazyio, and what is then said of them."""
 
+import json
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 import warnings
 import zipfile
+from pathlib import Path
 
 import h5netcdf
 import h5py
@@ -17,7 +22,7 @@ import zarr
 import lazyio
 from lazyio.grid import box
 from lazyio.safety import hdf5_digests
-from lazyio.safety.digests import Noted, digest_of_elements
+from lazyio.safety.digests import Hash, Noted, digest_of_elements
 
 ROWS = np.arange(60 * 20, dtype="i4").reshape(60, 20) % 251
 MORE = ROWS[:10] + 1
@@ -693,3 +698,169 @@ class TestZip:
     def version(self, path):
         with zarr.storage.ZipStore(path, mode="r") as opened:
             return zarr.open_group(opened, mode="r").metadata.zarr_format
+
+
+READER = """
+import json, os, sys
+import lazyio
+# Everything is imported while the interpreter's own files can still be read.
+paths = sys.argv[1:]
+for path in paths:
+    lazyio.verify(path)
+print("ready", flush=True)
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+os.chdir("/")
+sys.stdin.readline()  # When they have been closed.
+said = {}
+for path in paths:
+    try:
+        said[path] = [lazyio.verify(path).status, str(lazyio.verify(path))]
+    except lazyio.LazyioError as error:
+        said[path] = [type(error).__name__, str(error)]
+sys.stdout.write(json.dumps(said))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are others there")
+def test_what_may_not_be_read_is_not_damaged():
+    """Neither a folder of chunks, nor a chunk, an array, a store or a file."""
+    closed = {"chunks.zarr": "x/c", "chunk.zarr": "x/c/1/1", "array.zarr": "g/y", "store.zarr": ""}
+    # Not below tmp_path, which nobody but its owner may enter.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for one in closed:
+            store(folder / one)
+        shutil.copytree(folder / "chunks.zarr", folder / "unknown.zarr")
+        (folder / "unknown.zarr/x/lazyio.digests").unlink()
+        closed["unknown.zarr"] = "x/c"
+        hdf5(folder / "x.h5")
+        closed["x.h5"] = ""
+        command = [sys.executable, "-c", READER, *(str(folder / one) for one in closed)]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout.readline() == "ready\n"
+            for one, inside in closed.items():
+                (folder / one / inside).chmod(0)
+            said = json.loads(process.communicate("\n")[0])
+        for one, inside in closed.items():
+            (folder / one / inside).chmod(0o755)
+    for path, (status, text) in said.items():
+        expected = "SourceError" if path.endswith(("store.zarr", "x.h5")) else "unverifiable"
+        assert status == expected, text
+        assert "ermission denied" in text
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_any_byte_of_a_store(tmp_path, version):
+    """A byte that is another one is found, or a reader gets the same."""
+    root = tmp_path / "x.zarr"
+    small = ROWS[:20, :9]
+    lazyio.to_zarr(
+        {"x": small, "g/y": small + 1},
+        root,
+        chunks=(16, 7),
+        attributes={"gain": 2.5},
+        zarr_format=version,
+    )
+    lazyio.to_zarr(small + 2, root, "g/z", chunks=(16, 7), zarr_format=version)
+    random = np.random.default_rng(0)
+    n_found = 0
+    for file in sorted(one for one in root.rglob("*") if one.is_file()):
+        whole = file.read_bytes()
+        for at in random.integers(0, len(whole), 6):
+            raw = bytearray(whole)
+            raw[at] ^= 1 << int(random.integers(0, 8))
+            file.write_bytes(raw)
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    is_found = lazyio.verify(root).status != "ok"
+            except lazyio.LazyioError:
+                is_found = True
+            n_found += is_found
+            if not is_found:
+                for more, path in enumerate(("x", "g/y", "g/z")):
+                    array = zarr.open_array(root, path=path, mode="r")
+                    np.testing.assert_array_equal(array[...], small + more)
+                    assert dict(array.attrs) == ({"gain": 2.5} if more < 2 else {})
+        file.write_bytes(whole)
+    assert n_found > 100
+
+
+def test_digests_of_a_later_version(tmp_path):
+    """They are not known how to be read, and say nothing against the file."""
+    store(tmp_path / "x.zarr")
+    path = tmp_path / "x.zarr/x/lazyio.digests"
+    head, _, rows = path.read_bytes().partition(b"\n")
+    path.write_bytes(head.replace(b'"format": 2', b'"format": 9') + b"\n" + rows)
+    found = lazyio.verify(tmp_path / "x.zarr")
+    assert (found.status, found.damaged) == ("unverifiable", ())
+    assert "this lazyio reads 2" in str(found)
+
+
+def test_digests_of_the_first_version(tmp_path):
+    """They are read; of growth into a cut chunk they cannot tell."""
+    hdf5(tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        for key in ("x", "g/y"):
+            table = hdf5_digests.load(file, key)
+            held = {"format": 1, "of": table.of, "facts": dict(table.facts), "job": {}}
+            digest = Hash()
+            digest.update(json.dumps(held, sort_keys=True).encode())
+            digest.update(np.ascontiguousarray(table.rows, "<u8"))
+            head = json.dumps(held | {"digest": f"{digest.value:032x}"}, sort_keys=True)
+            group = file["_lazyio"][key.replace("/", "%2F")]
+            del group["head"], group["rows"]
+            group["head"] = np.frombuffer(head.encode(), np.uint8)
+            group["rows"] = table.rows
+    assert lazyio.verify(tmp_path / "x.h5").status == "ok"
+    h5py_edits(tmp_path / "x.h5")
+    assert lazyio.verify(tmp_path / "x.h5").damaged[0][:2] == ("/x", np.s_[0:16, 0:7])
+
+
+class TestTypesOfOthers:
+    """What numpy or a text codec has no word for is healthy all the same."""
+
+    def test_it_is_not_damaged(self, tmp_path):
+        path = tmp_path / "x.h5"
+        with h5py.File(path, "w") as file:
+            text = h5py.string_dtype()
+            file.create_dataset("text", (2,), text)[0] = b"caf\xe9"
+            file.create_dataset("chunked-text", (2,), text, chunks=(1,))[0] = b"caf\xe9"
+            file.create_dataset("rows", (3,), h5py.vlen_dtype("i4"))[0] = [1, 2]
+            file.create_dataset("references", data=[file.ref], dtype=h5py.ref_dtype)
+            file["empty"] = h5py.Empty("f4")
+            file.create_dataset("arrays", (2,), np.dtype(("i4", (2,))))
+            wide = h5py.h5t.STD_I64LE.copy()
+            wide.set_size(15)
+            wide.set_precision(120)
+            space = h5py.h5s.create_simple((3,))
+            h5py.h5d.create(file.id, b"wide", wide, space)
+            h5py.h5d.create(file.id, b"time", h5py.h5t.UNIX_D32LE, space)
+        found = lazyio.verify(path)
+        assert (found.status, found.damaged) == ("unverifiable", ())
+        assert len(found.unverifiable) == 8
+
+    def test_attributes_that_others_add(self, tmp_path):
+        """Each of them is seen, and so is a change of it."""
+        path = tmp_path / "x.h5"
+        with h5py.File(path, "w") as file:
+            group = file.create_group("g")
+            group.attrs["a"] = 1
+        lazyio.to_hdf5(ROWS, path, "x")
+        scalar = h5py.h5s.create(h5py.h5s.SCALAR)
+        with h5py.File(path, "a") as file:
+            dataset = file["x"]
+            dataset.attrs.create("text", b"caf\xe9", dtype=h5py.string_dtype())
+            dataset.attrs["reference"] = file["g"].ref
+            h5py.h5a.create(dataset.id, b"time", h5py.h5t.UNIX_D32LE, scalar)
+        found = lazyio.verify(path)
+        assert (found.status, len(found.modified)) == ("modified", 3)
+        with h5py.File(path, "a") as file:
+            del file["g"]
+        assert lazyio.verify(path).damaged == ()
