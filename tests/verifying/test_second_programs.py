@@ -1,5 +1,6 @@
 """What other programs do to files and stores of lazyio, and what is then said of them."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ import xarray as xr
 import zarr
 
 import lazyio
+from lazyio.errors import BlockError
 from lazyio.grid import box
 from lazyio.safety import hdf5_digests
 from lazyio.safety.digests import Hash, Noted, digest_of_elements
@@ -310,6 +312,37 @@ def test_netcdf(netcdf, act, status):
             file.create_dataset(f"_lazyio/x/{name}", data=data)
     found = lazyio.verify(netcdf, "x")
     assert found.status == status, str(found)
+
+
+@pytest.mark.parametrize("format", ["hdf5", "zarr"])
+def test_a_job_that_was_resumed(tmp_path, format):
+    """Chunks of the run that failed have digests of their elements, too."""
+    path = tmp_path / f"x.{format}"
+    repaired = tmp_path / "repaired"
+
+    def rows(region):
+        if not repaired.exists() and region[0].stop > 40:
+            raise RuntimeError("no signal")
+        return ROWS[region]
+
+    def write():
+        data = lazyio.from_function(rows, ROWS.shape, "i4", source_chunks=CHUNKS)
+        options = {"chunks": CHUNKS, "resume": True, "memory_limit": 6000, "workers": 1}
+        if format == "hdf5":
+            return lazyio.to_hdf5(data, path, "x", maxshape=(None, None), **options)
+        return lazyio.to_zarr(data, path, **options)
+
+    with pytest.raises(BlockError, match="no signal"):
+        write()
+    repaired.touch()
+    assert write().n_resumed > 0
+    assert lazyio.verify(path).status == "ok"
+    with h5py.File(path, "a") if format == "hdf5" else contextlib.nullcontext() as file:
+        array = zarr.open_array(path, mode="r+") if file is None else file["x"]
+        array.resize((60, 25))
+        array[:, 20:] = 7
+    found = lazyio.verify(path)
+    assert (found.status, len(found.modified)) == ("modified", 1), str(found)
 
 
 # --- Zarr ---
