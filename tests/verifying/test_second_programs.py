@@ -863,8 +863,8 @@ class TestTypesOfOthers:
         path = tmp_path / "x.h5"
         with h5py.File(path, "w") as file:
             text = h5py.string_dtype()
-            file.create_dataset("text", (2,), text)[0] = b"caf\xe9"
-            file.create_dataset("chunked-text", (2,), text, chunks=(1,))[0] = b"caf\xe9"
+            file.create_dataset("text", (2,), text)[0] = b"\xfcber"
+            file.create_dataset("chunked-text", (2,), text, chunks=(1,))[0] = b"\xfcber"
             file.create_dataset("rows", (3,), h5py.vlen_dtype("i4"))[0] = [1, 2]
             file.create_dataset("references", data=[file.ref], dtype=h5py.ref_dtype)
             file["empty"] = h5py.Empty("f4")
@@ -889,7 +889,7 @@ class TestTypesOfOthers:
         scalar = h5py.h5s.create(h5py.h5s.SCALAR)
         with h5py.File(path, "a") as file:
             dataset = file["x"]
-            dataset.attrs.create("text", b"caf\xe9", dtype=h5py.string_dtype())
+            dataset.attrs.create("text", b"\xfcber", dtype=h5py.string_dtype())
             dataset.attrs["reference"] = file["g"].ref
             h5py.h5a.create(dataset.id, b"time", h5py.h5t.UNIX_D32LE, scalar)
         found = lazyio.verify(path)
