@@ -27,8 +27,8 @@ from lazyio.sources.files import existing
 from lazyio.sources.hdf5 import dataset_keys, open_hdf5
 from lazyio.sources.lookup import SUFFIXES, format_of
 from lazyio.sources.zarr import zarr_source
-from lazyio.verifying.apart import verify_apart
 from lazyio.verifying.findings import DAMAGED, INCOMPLETE, MODIFIED, OK, UNVERIFIABLE
+from lazyio.verifying.verify import verify
 from lazyio.writing.into_hdf5 import to_hdf5
 from lazyio.writing.into_zarr import to_zarr
 
@@ -167,6 +167,11 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("info", help="list the arrays of a file or store")
     command.add_argument("path", metavar="PATH", help="file or store")
+    command.add_argument(
+        "--untrusted",
+        action="store_true",
+        help="have a limited child process read it, which a file made to do harm may crash",
+    )
     command.set_defaults(run=_info)
 
     command = commands.add_parser("clean", help="remove what killed runs have left of a target")
@@ -331,7 +336,7 @@ def _info(arguments: argparse.Namespace) -> None:
         print(one)
     if left and not os.path.exists(arguments.path):
         return
-    for array in info_of(arguments.path):
+    for array in info_of(arguments.path, trusted=not arguments.untrusted):
         print(array)
 
 
@@ -350,7 +355,7 @@ def _recover(arguments: argparse.Namespace) -> None:
 
 def _verify(arguments: argparse.Namespace) -> int:
     path, _, key = arguments.path.partition("::")
-    report = verify_apart(path, key or None, deep=not arguments.quick)
+    report = verify(path, key or None, deep=not arguments.quick)
     print(json.dumps(report.to_dict()) if arguments.json else report)
     return _OF_STATUS[report.status]
 

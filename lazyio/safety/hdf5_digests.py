@@ -39,6 +39,11 @@ _NOT_OURS = {"REFERENCE_LIST"}
 """Attributes that change when other datasets come and go."""
 
 
+def group_of(key: str) -> str:
+    """Return the path of the group that holds the digests of a dataset."""
+    return f"{GROUP}/{_escaped(key)}"
+
+
 def store(file: h5py.File, key: str, table: Table) -> None:
     """Put the digests of a dataset into its file, in place of those that are there."""
     forget(file, key)
@@ -51,7 +56,7 @@ def store(file: h5py.File, key: str, table: Table) -> None:
 
 def forget(file: h5py.File, key: str) -> None:
     """Remove the digests of a dataset, where there are any."""
-    name = f"{GROUP}/{_escaped(key)}"
+    name = group_of(key)
     if name in file:
         del file[name]
 
@@ -65,9 +70,13 @@ def load(file: h5py.File, key: str) -> Table | None:
         When they are damaged.
     """
     try:
-        group = file.get(f"{GROUP}/{_escaped(key)}")
+        group = file.get(group_of(key))
         if group is None:
             return None
+        # They are stored as they are: none of them is larger than the file that it is in.
+        if max(group["head"].nbytes, group["rows"].nbytes) > file.id.get_filesize():
+            msg = "they are larger than the file"
+            raise ValueError(msg)
         head = group["head"][...].tobytes().decode()
         rows = group["rows"][...]
     except (KeyError, OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:

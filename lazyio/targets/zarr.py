@@ -44,11 +44,12 @@ from lazyio.safety.keeping import Keeping
 from lazyio.safety.seen import Seen
 from lazyio.safety.zarr_digests import NAME, digest_of_file
 from lazyio.sources.zarr import store_name
+from lazyio.sources.zarr_store import METADATA_NAMES
 from lazyio.spec import Shape
 from lazyio.targets.base import padded
 from lazyio.targets.disk import disk_errors, store_errors
 
-METADATA_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", NAME)
+METADATA_FILES = (*METADATA_NAMES, NAME)
 """Files of a local store that hold no elements."""
 
 PARTIAL = ".partial"

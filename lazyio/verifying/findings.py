@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lazyio.codecs.workspace import Workspace
+from lazyio.errors import UnsafeFileError
 from lazyio.grid import Region, format_region
 from lazyio.options import default_workers
 from lazyio.run.pull import pull
@@ -29,6 +30,8 @@ _OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.
 
 def is_of_the_machine(error: BaseException) -> bool:
     """Return whether an error is one of permissions or of what a process may use."""
+    if isinstance(error, UnsafeFileError):
+        return True  # It leads to where nothing is read.
     return isinstance(error, OSError) and error.errno in _OF_THE_MACHINE
 
 
@@ -89,14 +92,14 @@ class VerifyReport:
         }
 
     @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> "VerifyReport":
-        """Return the report that :meth:`to_dict` has made JSON of."""
+    def from_dict(cls, held: Mapping[str, Any], path: str) -> "VerifyReport":
+        """Return the report of a path from what :meth:`to_dict` gave, by way of JSON."""
         lists = {
             "damaged": tuple(map(_from_dict, held["damaged"])),
             "modified": tuple(map(_from_dict, held["modified"])),
             "unverifiable": tuple((one["key"], one["why"]) for one in held["unverifiable"]),
         }
-        return cls(**{**held, **lists})
+        return cls(**{**held, **lists, "path": path})
 
 
 def _as_dict(one: Damage) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,21 @@ from lazyio.errors import (
     LazyioError,
     SourceError,
     TruncatedSourceError,
+    UnsafeFileError,
     UnsupportedDtypeError,
 )
 from lazyio.grid import Region, box, boxes, flat_index, grid_shape, index_at
 from lazyio.safety.digests import ELEMENTS, LaterFormat, Table, digest_of, digest_of_elements
 from lazyio.safety.hdf5_digests import (
+    GROUP,
     facts_of,
+    group_of,
     keys_with_digests,
     load,
     piece_shape,
 )
-from lazyio.sources.hdf5 import dataset_keys, describe_dataset
+from lazyio.sources.confine import allowed_folders, refuse_links
+from lazyio.sources.hdf5 import Hdf5Source, dataset_keys, describe_dataset
 from lazyio.spec import Shape
 from lazyio.targets.dimensions import has_no_values
 from lazyio.verifying.findings import (
@@ -57,6 +61,7 @@ def check_file(path: Path, key: str | None, findings: Findings, *, deep: bool) -
     SourceError
         When there is no such dataset, or the file may not be read.
     """
+    folders = allowed_folders(str(path), None)
     try:
         os.close(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)))
         file = h5py.File(path, "r")
@@ -73,7 +78,10 @@ def check_file(path: Path, key: str | None, findings: Findings, *, deep: bool) -
             findings.damage(None, f"its groups cannot be read: {error}")
             found = []
         try:
+            refuse_links(file, GROUP, folders)
             known = keys_with_digests(file)
+        except UnsafeFileError:
+            raise
         except _ANY as error:
             findings.damage(None, f"its digests cannot be listed: {error}")
             known = []
@@ -86,7 +94,26 @@ def check_file(path: Path, key: str | None, findings: Findings, *, deep: bool) -
                 raise SourceError(msg)
         for name in wanted:
             findings.n_arrays += 1
-            _check(file, path, name, findings, deep=deep)
+            if _leads_nowhere_else(file, name, folders, findings):
+                _check(file, path, name, findings, deep=deep)
+
+
+def _leads_nowhere_else(
+    file: h5py.File, key: str, folders: Sequence[Path], findings: Findings
+) -> bool:
+    """Return whether a dataset and its digests are all inside; note it where they are not."""
+    name = f"/{key}"
+    try:
+        refuse_links(file, name, folders)
+        for part in ("head", "rows"):
+            refuse_links(file, f"{group_of(key)}/{part}", folders)
+    except UnsafeFileError as error:
+        findings.cannot_tell(name, f"it is not read: {error}")
+    except _ANY as error:
+        findings.damage(name, f"it cannot be opened: {error}")
+    else:
+        return True
+    return False
 
 
 def _check(file: h5py.File, path: Path, key: str, findings: Findings, *, deep: bool) -> None:
@@ -189,14 +216,20 @@ def _check_payloads(
     read_all(findings, key, [*there, *sorted(may_be)], reader)
     if new:
         # Nothing is known of these, but that they are to decode.
-        read_all(findings, key, new, _region_reader(describe_dataset(dataset, str(path)).read))
+        read_all(findings, key, new, _region_reader(_source_of(dataset, path).read))
 
 
 def _open_chunks(dataset: h5py.Dataset, path: Path, table: Table, extents: Extents) -> OpenChunks:
     def read(region: Region) -> Any:
-        return describe_dataset(dataset, str(path)).read(region)
+        return _source_of(dataset, path).read(region)
 
     return OpenChunks(table=table, extents=extents, read=read, fill_value=dataset.fillvalue)
+
+
+def _source_of(dataset: h5py.Dataset, path: Path) -> Hdf5Source:
+    """Return what reads a dataset, and nothing outside the folder of its file."""
+    folders = allowed_folders(str(path), None)
+    return replace(describe_dataset(dataset, str(path)), folders=folders)
 
 
 def _stored(dataset: h5py.Dataset) -> Iterator[tuple[tuple[int, ...], int]]:
@@ -280,7 +313,7 @@ def _check_unknown(
         return
     try:
         dtype = dataset.dtype
-        read = describe_dataset(dataset, str(path)).read
+        read = _source_of(dataset, path).read
         if h5py.check_string_dtype(dtype) is not None and dtype.hasobject:
             # As bytes: in which encoding they are is nothing that could be damaged.
             read = dataset.__getitem__

@@ -5,14 +5,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lazyio.errors import OptionError, SourceError, UnknownFormatError
+from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsafeFileError
 from lazyio.options import check_flags
 from lazyio.safety.leftovers import leftovers, refuse_half_applied
 from lazyio.safety.names import check_finished
-from lazyio.sources.files import existing
+from lazyio.sources.files import absolute, existing
+from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.lookup import format_of
 from lazyio.sources.npy import npy_source
 from lazyio.targets.disk import system_errors
+from lazyio.untrusted.helper import ask, is_available
 from lazyio.verifying.findings import DAMAGED, INCOMPLETE, Findings, VerifyReport
 from lazyio.verifying.hdf5 import check_file
 from lazyio.verifying.zarr import check_store
@@ -25,6 +27,9 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
 
     Without digests, as in files of other programs, it is checked that all
     chunks decode, and that checksums hold where there are any.
+
+    It is read by a child process with limits of memory and time, so that a
+    file that was damaged, or made to do harm, cannot end the caller.
 
     Parameters
     ----------
@@ -50,6 +55,8 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     ------
     SourceError
         When there is no such path or key.
+    UnsafeFileError
+        When reading it crashes, or takes too long or too much memory.
     UnknownFormatError
         When it is neither HDF5 nor Zarr.
 
@@ -60,7 +67,6 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     >>> lazyio.verify("ones.h5").status
     'ok'
     """
-    began = time.perf_counter()
     check_flags(deep=deep)
     if not isinstance(path, (str, os.PathLike)) or "://" in str(path):
         msg = f"path={path!r} is no local path; copy what is to be verified to a disk here"
@@ -68,18 +74,31 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     if key is not None and not isinstance(key, str):
         msg = f"key={key!r} is no path inside a file or store; give a string"
         raise OptionError(msg)
+    place, options = str(absolute(path)), {"deep": deep}
+    if not is_available():
+        return verify_here(place, key, **options)
+    answer, _ = ask(place, {"do": "verify", "key": key, "options": options})
+    with foreign_errors(place, UnsafeFileError):
+        return VerifyReport.from_dict(answer, str(path))
+
+
+def verify_here(path: str, key: str | None, *, deep: bool) -> VerifyReport:
+    """Do it in this process, which a damaged file may crash; see :func:`verify`."""
+    began = time.perf_counter()
     target = Path(os.path.realpath(path))
-    left = [
-        str(one)
-        for one in leftovers(target)
-        if not one.target.exists() or (one.is_interrupted and not one.is_locked)
-    ]
     try:
-        refuse_half_applied(target)
-        check_finished(target, below=True)
+        with foreign_errors(str(target)):
+            left = [
+                str(one)
+                for one in leftovers(target)
+                if not one.target.exists() or (one.is_interrupted and not one.is_locked)
+            ]
+            is_there = target.exists()
+            refuse_half_applied(target)
+            check_finished(target, below=True)
     except SourceError as error:
         return VerifyReport(path=str(path), status=INCOMPLETE, note=str(error))
-    if not target.exists() and left:
+    if not is_there and left:
         return VerifyReport(path=str(path), status=INCOMPLETE, note=left[0])
     existing(path)
     findings = Findings()

@@ -18,7 +18,10 @@ from lazyio.errors import SourceError, UnsupportedDtypeError
 from lazyio.safety.digests import LaterFormat, Table
 from lazyio.safety.zarr_digests import NAME, digest_of_file, facts_of, load
 from lazyio.safety.zarr_places import FOLDER, Place, told
+from lazyio.sources.confine import allowed_folders, require_inside
+from lazyio.sources.files import read_json
 from lazyio.sources.zarr import array_paths, zarr_kind
+from lazyio.sources.zarr_store import confined_store
 from lazyio.targets.zarr import METADATA_FILES
 from lazyio.verifying.findings import Findings, is_of_the_machine, not_read, read_all
 from lazyio.verifying.zarr_array import check_known, decoder, region_named
@@ -83,7 +86,7 @@ def _paths(root: Path, findings: Findings) -> list[str]:
         with warnings.catch_warnings():
             # Of what is no array, or none any more: that is for us to say.
             warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
-            item = zarr.open(root, mode="r", use_consolidated=False)
+            item = zarr.open(confined_store(root), mode="r", use_consolidated=False)
             paths = array_paths(item) if isinstance(item, zarr.Group) else [""]
     except _ANY as error:
         paths = []
@@ -101,6 +104,9 @@ def _paths(root: Path, findings: Findings) -> list[str]:
 def _check(root: Path, name: str, findings: Findings, *, deep: bool) -> Place:
     """Check an array, and return what it knows of its place."""
     folder, key = root / name, shown(name)
+    neighbours = (folder / FOLDER).iterdir() if (folder / FOLDER).is_dir() else ()
+    for path in (*(folder / metadata for metadata in METADATA_FILES), *neighbours):
+        _require_inside(path, root)
     try:
         table = load(folder)
         near = tuple(told(folder))
@@ -110,12 +116,13 @@ def _check(root: Path, name: str, findings: Findings, *, deep: bool) -> Place:
     except ValueError as error:
         findings.damage(key, str(error))
         return Place()
+    files = _Files(root=root, folder=str(folder))
     facts = {} if table is None else named_facts(facts_of(folder, name), name, table)
-    array: Any = zarr.open_array(root, path=name, mode="r")
+    array: Any = zarr.open_array(confined_store(root), path=name, mode="r")
     if table is None:
-        _check_unknown(name, array, _Files(folder=str(folder)), findings, deep=deep)
+        _check_unknown(name, array, files, findings, deep=deep)
         return Place()
-    check_known(findings, key, table, facts, array, _Files(folder=str(folder)), deep=deep)
+    check_known(findings, key, table, facts, array, files, deep=deep)
     return Place.of(table.place, near)
 
 
@@ -136,6 +143,7 @@ def named_facts(facts: dict[str, str], name: str, table: Table) -> dict[str, str
 class _Files:
     """The objects of an array in a folder."""
 
+    root: Path
     folder: str
     n_threads: int | None = None
 
@@ -163,6 +171,7 @@ class _Files:
     def digest(self, name: str) -> tuple[int, int]:
         """Return the digest of an object, and its bytes."""
         path = f"{self.folder}/{name}"
+        _require_inside(Path(path), self.root)
         return digest_of_file(path), os.path.getsize(path)
 
 
@@ -214,12 +223,13 @@ def _check_consolidated(root: Path, findings: Findings) -> None:
     if kind != "group" or not (root / name).exists():
         return
     try:
-        held = json.loads((root / name).read_bytes())
+        _require_inside(root / name, root)
+        held = read_json(root / name)
         if version == 3:
             held = held.get("consolidated_metadata") or {"metadata": {}}
         end = "/zarr.json" if version == 3 else ""
         entries = {f"{path}{end}": entry for path, entry in held["metadata"].items()}
-        own = {path: json.loads((root / path).read_bytes()) for path in entries}
+        own = {path: _own(root, path) for path in entries}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         findings.damage(None, f"consolidated metadata in {name} do not fit the store: {error}")
         return
@@ -228,8 +238,21 @@ def _check_consolidated(root: Path, findings: Findings) -> None:
             findings.damage(shown(os.path.dirname(path)), f"{name} differs from {path}")
 
 
-def _normal(entry: dict[str, Any]) -> Any:
+def _own(root: Path, path: str) -> Any:
+    """Return metadata of a store; what consolidated ones name may lie anywhere."""
+    _require_inside(root / path, root)
+    return read_json(root / path)
+
+
+def _require_inside(path: Path, root: Path) -> None:
+    if os.path.exists(path):
+        require_inside(str(path), str(root), repr(path.name), allowed_folders(str(root), None))
+
+
+def _normal(entry: Any) -> Any:
     """Return metadata with what may be left out, or is kept elsewhere, in one form."""
+    if not isinstance(entry, dict):
+        return entry
     entry = {"attributes": {}, **entry}
     entry.pop("consolidated_metadata", None)
     if entry.get("node_type") != "array":

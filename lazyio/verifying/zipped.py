@@ -14,6 +14,7 @@ from lazyio.safety.digests import Hash, LaterFormat
 from lazyio.safety.zarr_digests import NAME, facts_in, parse
 from lazyio.safety.zarr_places import FOLDER, Place, path_in
 from lazyio.sources.zarr import array_paths
+from lazyio.sources.zarr_store import SizedZipStore
 from lazyio.targets.zarr import METADATA_FILES
 from lazyio.verifying.findings import Findings, Read, read_all
 from lazyio.verifying.zarr import named_facts, shown
@@ -39,7 +40,7 @@ def check_zip(path: Path, key: str | None, findings: Findings, *, deep: bool) ->
         When there is no such array.
     """
     try:
-        with zarr.storage.ZipStore(path, mode="r") as store, zipfile.ZipFile(path) as file:
+        with SizedZipStore(path, mode="r") as store, zipfile.ZipFile(path) as file:
             _check(store, file, key, findings, deep=deep)
     except SourceError:
         raise

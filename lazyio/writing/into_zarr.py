@@ -15,6 +15,7 @@ from lazyio.options import check_flags
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
+from lazyio.safety.names import finish
 from lazyio.targets.disk import system_errors
 from lazyio.writing.later import now_or_later
 from lazyio.writing.places import (
@@ -25,6 +26,7 @@ from lazyio.writing.places import (
     check_zip_place,
     is_local,
     is_url,
+    link_at,
     refuse_own_source,
     refuse_zip,
     store_path,
@@ -236,6 +238,8 @@ class _Call:
         if root.suffix == ".zip":
             self._refuse_resume("in a .zip file")
             return self._in_zip(root, items)
+        for item in items:
+            finish(root / item.arranged.key)
         order = NewArrays(
             root=root,
             items=items,
@@ -274,8 +278,16 @@ class _Call:
             return inside
         root = store_path(self.store)
         refuse_own_source(given, root, self.path)
-        appends = append_dim is not None
-        return PartOfStore(root=root, name=self.path, appends=appends, **facts)
+        behind = link_at(root, self.path)
+        if behind is not None:
+            refuse_own_source(given, behind, "")
+        return PartOfStore(
+            root=root,
+            name=self.path,
+            behind=behind,
+            appends=append_dim is not None,
+            **facts,
+        )
 
     def _refuse_resume(self, where: str) -> None:
         if self.running.resume:
@@ -292,6 +304,7 @@ class _Call:
             root = store_path(self.store)
             refuse_zip(root)
             check_array_writable(root, self.path)
+            finish(root / self.path)
             return existing_array(LocalStore(root), self.path)
         check_store(self.store)
         store, inside = store_behind(self.store, self.storage_options)

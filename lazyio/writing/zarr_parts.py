@@ -6,11 +6,12 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import zarr
+from zarr.storage import LocalStore
 
 from lazyio.errors import TargetError
 from lazyio.grid import Region, n_touched, touched
@@ -70,6 +71,8 @@ class PartOfStore:
     """Folder of the store."""
     name: str
     """Path of the array in it."""
+    behind: Path | None
+    """Where the array lies, if a link leads there: that is what is written."""
     arranged: Arranged
     """What goes into the part."""
     window: Window
@@ -86,6 +89,8 @@ class PartOfStore:
     def write(self) -> WriteReport:
         """Build the objects that the part touches, and put them to the others."""
         began = time.perf_counter()
+        if self.behind is not None:
+            return self._write_behind(self.behind)
         final = self.root / self.name if self.name else self.root
         head = self._head()
         if head and is_part_done(load_or_none(final), head):
@@ -115,6 +120,17 @@ class PartOfStore:
                 known.renew(work.built, part.array, part.noted, head, grid=part.target.grid)
             advice += self._publish(work, over)
         return report_on(str(self.root), [outcome], ran=ran, began=began, advice=advice)
+
+    def _write_behind(self, behind: Path) -> WriteReport:
+        """Write the array that a link leads to, a store of its own; then say so in this one."""
+        report = replace(self, root=behind, name="", behind=None).write()
+        advice: Advice = ()
+        try:
+            renew_consolidated(LocalStore(self.root), self.name)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            what = f"consolidated metadata of {self.root} do not know of it: {error}"
+            advice = (("not-consolidated", what),)
+        return replace(report, path=str(self.root), advice=(*report.advice, *advice))
 
     def _publish(self, work: WorkDirectory, over: Overlaid) -> Advice:
         objects, removals = _built_in(work.built)

@@ -22,7 +22,6 @@ from lazyio.cli import main
 from lazyio.errors import OptionError, SourceError, UnknownFormatError
 from lazyio.info import info_of
 from lazyio.safety import hdf5_digests
-from lazyio.verifying.apart import verify_apart
 from lazyio.verifying.findings import VerifyReport
 
 RNG = np.random.default_rng(0)
@@ -503,7 +502,7 @@ def test_the_report(tmp_path):
     assert "a note" in str(report)
     assert report.to_dict()["damaged"][3] == {"key": "/x", "region": [[3, 4]], "what": "it is lost"}
     described = replace(report, modified=(("/y", None, "it has grown"),))
-    there = VerifyReport.from_dict(json.loads(json.dumps(described.to_dict())))
+    there = VerifyReport.from_dict(json.loads(json.dumps(described.to_dict())), "x.h5")
     assert there == described
     assert "/y: it has grown" in str(there)
 
@@ -530,19 +529,6 @@ def test_the_command_line(tmp_path, capsys, how, status):
     named = {0: "ok", 3: "damaged", 4: "incomplete", 5: "unverifiable", 6: "modified"}
     assert found["status"] == named[status]
     assert main(["verify", f"{path}::nothing"]) == (4 if how == "unfinished" else 1)
-
-
-def test_a_file_that_crashes_its_readers(tmp_path, monkeypatch):
-    """The command says so, where the function would end the process."""
-    lazyio.to_hdf5(VALUES, tmp_path / "x.h5")
-
-    def crash(*_, **__):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    monkeypatch.setattr("lazyio.verifying.apart.verify", crash)
-    report = verify_apart(str(tmp_path / "x.h5"), None, deep=True)
-    assert report.status == "damaged"
-    assert "crash on it (signal 9)" in report.damaged[0][2]
 
 
 def test_digests_are_no_datasets_of_the_file(tmp_path):
