@@ -27,14 +27,14 @@ from lazyio.sources.files import existing
 from lazyio.sources.hdf5 import dataset_keys, open_hdf5
 from lazyio.sources.lookup import SUFFIXES, format_of
 from lazyio.sources.zarr import zarr_source
-from lazyio.verifying.findings import DAMAGED, INCOMPLETE, OK, UNVERIFIABLE
+from lazyio.verifying.findings import DAMAGED, INCOMPLETE, MODIFIED, OK, UNVERIFIABLE
 from lazyio.verifying.verify import verify
 from lazyio.writing.into_hdf5 import to_hdf5
 from lazyio.writing.into_zarr import to_zarr
 
 DONE, FAILED, USAGE = 0, 1, 2
 INTERRUPTED, TERMINATED = 130, 143
-_OF_STATUS = {OK: DONE, DAMAGED: 3, INCOMPLETE: 4, UNVERIFIABLE: 5}
+_OF_STATUS = {OK: DONE, DAMAGED: 3, INCOMPLETE: 4, UNVERIFIABLE: 5, MODIFIED: 6}
 _OF_THE_FILE = {
     "CLASS",
     "NAME",
@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done, 1 failed, 2 usage; 3 damaged, 4 incomplete, 5 unverifiable;
+        0 done, 1 failed, 2 usage; 3 damaged, 4 incomplete, 5 unverifiable,
+        6 modified;
         130 after Ctrl-C, 143 after SIGTERM.
     """
     parser = _parser()

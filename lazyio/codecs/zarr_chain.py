@@ -192,6 +192,32 @@ class Chain:
         return workspace.buffer("decoded", content.nbytes)
 
 
+_EXACT = {
+    *("bytes", "transpose", "sharding_indexed", "gzip", "zstd", "blosc", "zlib", "lz4", "bz2"),
+    *("lzma", "shuffle", "crc32c", "crc32", "adler32", "fletcher32", "jenkins_lookup3"),
+}
+
+
+def is_exact(metadata: Mapping[str, Any]) -> bool:
+    """Return whether an array's codecs surely give the elements back that they were given.
+
+    Examples
+    --------
+    >>> is_exact({"codecs": ({"name": "bytes"}, {"name": "numcodecs.bitround"})})
+    False
+    """
+    described = metadata.get("codecs")
+    if described is None:
+        steps = [*(metadata["filters"] or ()), metadata["compressor"]]
+        return all(step is None or step["id"] in _EXACT for step in steps)
+    for codec in described:
+        inner = (codec.get("configuration") or {}).get("codecs")
+        is_known = str(codec["name"]).removeprefix("numcodecs.") in _EXACT
+        if not is_known or (inner is not None and not is_exact({"codecs": inner})):
+            return False
+    return True
+
+
 def chain_of(
     metadata: Mapping[str, Any], dtype: np.dtype[Any], fill: Fill, *, keep_empty: bool = False
 ) -> Chain | None:

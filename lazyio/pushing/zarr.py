@@ -111,7 +111,7 @@ class ZarrPlace:
         with self._ended(), disk_errors(self._root):
             self.commit()
             for grown in self._grown:
-                grown.keep_digests()
+                grown.keep_digests(self._root)
 
     def abandon(self) -> None:
         """Leave what was committed last."""

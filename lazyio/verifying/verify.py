@@ -15,7 +15,7 @@ from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.lookup import format_of
 from lazyio.sources.npy import npy_source
 from lazyio.untrusted.helper import ask, is_available
-from lazyio.verifying.findings import INCOMPLETE, Findings, VerifyReport
+from lazyio.verifying.findings import DAMAGED, INCOMPLETE, Findings, VerifyReport
 from lazyio.verifying.hdf5 import check_file
 from lazyio.verifying.zarr import check_store
 from lazyio.verifying.zipped import check_zip
@@ -44,10 +44,12 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     Returns
     -------
     VerifyReport
-        ``status`` is ``"ok"``, ``"damaged"``, ``"incomplete"`` (a run that was
-        to make it has not finished) or ``"unverifiable"`` (it decodes, and
-        there is nothing to check it against). ``damaged`` lists key, region
-        and what is wrong.
+        ``status`` is ``"ok"``, ``"damaged"``, ``"modified"`` (another program
+        has appended to it, or described it anew, and what was written is all
+        there), ``"incomplete"`` (a run that was to make it has not finished)
+        or ``"unverifiable"`` (it decodes, and there is nothing to check it
+        against). ``damaged`` and ``modified`` list key, region and what it is.
+        An edited value cannot be told from damage.
 
     Raises
     ------
@@ -113,12 +115,15 @@ def verify_here(path: str, key: str | None, *, deep: bool) -> VerifyReport:
         msg = f"{path} is neither HDF5, nor Zarr in a folder or zip, nor .npy; those are verified"
         raise UnknownFormatError(msg)
     note = "; ".join(left)
-    status = INCOMPLETE if left and not findings.damaged else findings.status
+    status = findings.status
+    if left and status != DAMAGED:
+        status = INCOMPLETE
     return VerifyReport(
         path=str(path),
         status=status,
         note=note,
         damaged=tuple(findings.damaged),
+        modified=tuple(findings.modified),
         unverifiable=tuple(findings.unverifiable),
         n_arrays=findings.n_arrays,
         n_chunks=findings.n_chunks,

@@ -95,7 +95,8 @@ class Made:
             forget(group.file, key)
         else:
             rows = self.noted.rows() if self.target is None else self.target.rows(self.noted)
-            store(group.file, key, table_of(self.dataset, rows, job))
+            rims = self.noted.rims() if self.target is None else self.target.rims(self.noted)
+            store(group.file, key, table_of(self.dataset, rows, rims, job))
 
     def finish(self) -> Outcome:
         """Return what has become of it, once the job is done."""
