@@ -24,7 +24,8 @@ from lazyio.planner import plan
 from lazyio.run.write import RESUMING
 from lazyio.safety.leftovers import clean, leftovers, recover
 from lazyio.sources.files import existing
-from lazyio.sources.hdf5 import dataset_keys, open_hdf5
+from lazyio.sources.hdf5 import dataset_keys
+from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.lookup import SUFFIXES, format_of
 from lazyio.sources.zarr import zarr_source
 from lazyio.verifying.apart import verify_apart

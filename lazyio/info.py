@@ -17,7 +17,8 @@ from lazyio.errors import SourceError, UnknownFormatError
 from lazyio.opening.reading import open as open_lazily
 from lazyio.sizes import format_size
 from lazyio.sources.files import existing
-from lazyio.sources.hdf5 import dataset_keys, open_hdf5
+from lazyio.sources.hdf5 import dataset_keys
+from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.lookup import format_of
 from lazyio.sources.zarr import array_paths, zarr_source
 from lazyio.spec import Shape

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from lazyio.codecs.dataset_filters import filters_of
 from lazyio.codecs.decode import Decoder, decoder_for
-from lazyio.errors import SourceError
+from lazyio.errors import LazyioError, SourceError
 from lazyio.grid import Region, flat_index, grid_shape, n_touched
-from lazyio.sources.files import fingerprint
+from lazyio.sources.identity import Identity
+from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.spec import Shape
 
 _OF_FIXED_SIZE = "iufbcSV"
@@ -71,19 +72,34 @@ class Placement:
 class PlacementCache:
     """Looks a dataset's placement up when first asked; travels empty.
 
-    The lookup is done again when the file has been replaced or changed.
+    The lookup is done again for another state of the file.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: tuple[tuple[int, int, int], Placement | None] | None = None
+        self._held: tuple[Identity, Placement | None] | None = None
 
-    def get(self, path: str, key: str) -> Placement | None:
-        """Return the placement, ``None`` where libhdf5 has to read."""
-        now = fingerprint(path)
+    def get(self, path: str, key: str, identity: Identity, *, is_watched: bool) -> Placement | None:
+        """Return the placement, ``None`` where libhdf5 has to read.
+
+        Parameters
+        ----------
+        path, key : str
+            Of the dataset.
+        identity : Identity
+            Of the open file that is read by it.
+        is_watched : bool
+            Whether libhdf5 has to find that very file.
+
+        Raises
+        ------
+        SourceChangedError
+            When it finds another.
+        """
         with self._lock:
-            if self._held is None or self._held[0] != now:
-                self._held = (now, _look_up(path, key))
+            if self._held is None or self._held[0] != identity:
+                found = _look_up(path, key, identity if is_watched else None)
+                self._held = (identity, found)
             return self._held[1]
 
     def __reduce__(self) -> Any:
@@ -98,15 +114,17 @@ class PlacementCache:
         return 0
 
 
-def _look_up(path: str, key: str) -> Placement | None:
+def _look_up(path: str, key: str, identity: Identity | None) -> Placement | None:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, identity) as file:
             dataset = file[key]
             # What this process has not yet written out only libhdf5 knows, and
             # the addresses behind an external link are those of another file.
             if file.mode != "r" or dataset.file.filename != file.filename:
                 return None
             return _place(dataset)
+    except LazyioError:
+        raise
     except (OSError, KeyError) as error:
         msg = f"{path}: dataset {key!r} cannot be read any more: {error}; was the file replaced?"
         raise SourceError(msg) from error

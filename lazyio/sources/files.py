@@ -1,16 +1,20 @@
 """Reading parts of files: whole runs, short reads, and files that are too short."""
 
+import errno
 import itertools
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
 import numpy as np
 
-from lazyio.errors import SourceError, TruncatedSourceError
+from lazyio.errors import LazyioError, SourceChangedError, SourceError, TruncatedSourceError
 from lazyio.grid import Region, box_shape
 from lazyio.sources.base import Array
+from lazyio.sources.identity import Identity, changed, identity_of, settled, unchanged
 from lazyio.spec import Shape
 
 PAGE_NBYTES = 4096
@@ -46,20 +50,53 @@ def open_for_reading(path: str) -> FileIO:
         raise SourceError(error.errno, msg) from error
 
 
-def fingerprint(path: str) -> tuple[int, int, int]:
-    """Return what tells a file from its successor: inode, size, time of change.
+@contextmanager
+def reading(path: str, identity: Identity | None) -> Iterator[FileIO]:
+    """Open a file to read it as it was when it was described.
+
+    Parameters
+    ----------
+    path : str
+        Where it lies.
+    identity : Identity or None
+        What it was then; ``None`` reads whatever is there.
 
     Raises
     ------
+    SourceChangedError
+        When it is another, or was changed while it was read.
     SourceError
-        When it is not there any more.
+        When it cannot be read.
     """
     try:
-        facts = os.stat(path)
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}; it was there when it was opened"
-        raise SourceError(error.errno, msg) from error
-    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+        file = open_for_reading(path)
+    except SourceError as error:
+        if identity is not None and error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise changed(path, "was removed", error.errno) from error
+        raise
+    with file:
+        if identity is None:
+            yield file
+            return
+        with unchanged(path, identity, file):
+            yield file
+
+
+@contextmanager
+def describing(path: str) -> Iterator[tuple[FileIO, Identity]]:
+    """Open a file whose header is read, and say so where that fails because it is changed.
+
+    The identity comes first: what is changed behind it is found when it is read.
+    """
+    with open_for_reading(path) as file:
+        identity = settled(file.fileno())
+        try:
+            yield file, identity
+        except LazyioError as error:
+            what = identity.difference(identity_of(path, file.fileno()))
+            if what and not isinstance(error, SourceChangedError):
+                raise changed(path, what) from error
+            raise
 
 
 def read_region(file: FileIO, offset: int, shape: Shape, region: Region, out: Array) -> None:

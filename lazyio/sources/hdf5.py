@@ -1,9 +1,7 @@
 """HDF5 datasets, read where they lie: netCDF-4, NWB and plain HDF5 alike."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -31,13 +29,15 @@ from lazyio.sources.chunk_table import Placement, PlacementCache, is_decoded_her
 from lazyio.sources.confine import allowed_folders, refuse_links, refuse_storage
 from lazyio.sources.decoded import decoded
 from lazyio.sources.files import (
+    describing,
     existing,
-    fingerprint,
-    open_for_reading,
     read_exactly,
     read_region,
+    reading,
 )
-from lazyio.sources.libhdf5 import read_dataset, require_filters
+from lazyio.sources.hdf5_files import files_behind
+from lazyio.sources.identity import Identity, SeenFile, all_unchanged, identity_of, require_one_of
+from lazyio.sources.libhdf5 import identity_in, open_hdf5, read_dataset, require_filters
 from lazyio.spec import Shape
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -59,6 +59,10 @@ class Hdf5Source:
     """What is decoded at once; ``None`` for contiguous datasets."""
     in_rows: bool = False
     """Whether it is contiguous."""
+    identity: Identity | None = None
+    """The state of the file that is read; ``None`` for whatever is there."""
+    others: tuple[SeenFile, ...] = field(default=(), repr=False)
+    """Files that it leads to, in which its elements lie."""
     placement: PlacementCache = field(default_factory=PlacementCache, repr=False, compare=False)
     """Where its chunks lie, looked up when first read."""
 
@@ -69,7 +73,15 @@ class Hdf5Source:
 
     def __dask_tokenize__(self) -> Any:
         """Return what names the same bytes in any process."""
-        return "lazyio.Hdf5Source", self.path, fingerprint(self.path), self.key
+        others = [file.token for file in self.others]
+        return "lazyio.Hdf5Source", self.path, self.identity, self.key, others
+
+    def require_unchanged(self) -> None:
+        """Raise where one of the files is not as it was."""
+        if self.identity is not None:
+            SeenFile(path=self.path, identity=self.identity).check()
+        for file in self.others:
+            file.check()
 
     def read(self, region: Region) -> Array:
         """Return a part as a new array."""
@@ -83,12 +95,13 @@ class Hdf5Source:
         Chunks are read and decoded outside libhdf5 and its lock where their
         filters are known; else by libhdf5, one thread at a time.
         """
-        placement = self.placement.get(self.path, self.key)
-        if placement is None:
-            self._read_with_libhdf5(region, out)
-            return
-        with open_for_reading(self.path) as file:
-            if placement.offset is not None:
+        with reading(self.path, self.identity) as file:
+            found = self.identity or identity_of(self.path, file.fileno())
+            is_watched = self.identity is not None
+            placement = self.placement.get(self.path, self.key, found, is_watched=is_watched)
+            if placement is None:
+                self._read_with_libhdf5(region, out)
+            elif placement.offset is not None:
                 read_region(file, placement.offset, self.shape, region, out)
             elif self.chunk_shape is not None:
                 self._read_chunks(file, placement, self.chunk_shape, region, out)
@@ -127,8 +140,14 @@ class Hdf5Source:
                 part[...] = chunk[inside]
 
     def _read_with_libhdf5(self, region: Region, out: Array) -> None:
-        with open_hdf5(self.path) as file:
+        others = [file for file in self.others if file.holds(region)]
+        with all_unchanged(others), open_hdf5(self.path, self.identity) as file:
             dataset = _dataset(file, self.key, self.path)
+            if others and dataset.file.filename != file.filename:
+                # What libhdf5 has opened by the link, whatever lies at its path by now.
+                require_one_of(
+                    others, os.fsdecode(dataset.file.filename), identity_in(dataset.file)
+                )
             read_dataset(dataset, region, out, f"{self.path}: dataset {self.key!r}")
 
 
@@ -165,15 +184,38 @@ def hdf5_source(
     found = existing(path)
     finish_change(Path(os.path.realpath(found)))
     folders = allowed_folders(str(found), allow_external)
-    with open_hdf5(str(found)) as file:
-        if isinstance(key, str):
-            refuse_links(file, key, folders)
-        dataset = _dataset(file, key, str(found))
-        refuse_storage(dataset, folders)
-        is_linked = dataset.file.filename != file.filename
-        # A linked dataset has another name in its own file: it is read by way of the link.
-        source = describe_dataset(dataset, str(found), key if is_linked else None)
-        return decoded(source, dataset.attrs)
+    if not found.is_file():
+        msg = f"{found} cannot be opened as HDF5: it is not a file"
+        raise SourceError(msg)
+    with describing(str(found)) as (_, identity):
+        with open_hdf5(str(found), identity) as file:
+            if isinstance(key, str):
+                refuse_links(file, key, folders)
+            dataset = _dataset(file, key, str(found))
+            refuse_storage(dataset, folders)
+            others = files_behind(file, key or dataset.name or "")
+            if not others:
+                return _source_in(file, dataset, identity=identity, key=key)
+        # The identities of the others come before what is said of them, too.
+        with open_hdf5(str(found), identity) as file:
+            dataset = _dataset(file, key, str(found))
+            return _source_in(file, dataset, identity=identity, key=key, others=others)
+
+
+def _source_in(
+    file: h5py.File,
+    dataset: h5py.Dataset,
+    *,
+    key: str | None,
+    identity: Identity,
+    others: tuple[SeenFile, ...] = (),
+) -> Source:
+    """Return the source for a dataset that an open file has or leads to."""
+    is_linked = dataset.file.filename != file.filename
+    # A linked dataset has another name in its own file: it is read by way of the link.
+    facts = describe_dataset(dataset, file.filename, key if is_linked else None)
+    source = replace(facts, identity=identity, others=others)
+    return decoded(source, dataset.attrs)
 
 
 def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -> Hdf5Source:
@@ -205,19 +247,6 @@ def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -
         chunk_shape=tuple(map(int, dataset.chunks)) if dataset.chunks else None,
         in_rows=contiguous,
     )
-
-
-@contextmanager
-def open_hdf5(path: str) -> Iterator[h5py.File]:
-    """Open a file for reading, and say what is wrong where that fails."""
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        reason = str(error).partition("(")[2].rstrip(")") or str(error)
-        msg = f"{path} cannot be opened as HDF5: {reason}"
-        raise SourceError(msg) from error
-    with file:
-        yield file
 
 
 def dataset_keys(group: h5py.Group) -> list[str]:

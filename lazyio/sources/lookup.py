@@ -149,7 +149,7 @@ def array_source(obj: Any) -> Source:
     if isinstance(obj, h5py.Dataset):
         return open_dataset_source(obj)
     if isinstance(obj, zarr.Array):
-        return _from_zarr_array(zarr_adapter.describe_array(obj))
+        return _from_zarr_array(zarr_adapter.watched_array(obj))
     return array_like_source(obj)
 
 

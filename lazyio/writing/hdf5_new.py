@@ -95,7 +95,7 @@ class NewDatasets:
                 )
                 advice = keep(work, made, built, inner)
                 jobs = [one.to_job() for one in made if one.target is not None]
-                ran = self.running.write(jobs, work.scratch, work.unsure, own=self.path)
+                ran = self.running.write(jobs, work.scratch, work.unsure)
                 built.finishing()
                 outcomes = built.call(lambda: self._finish(built.file, made))
             advice += publish(work)

@@ -76,7 +76,7 @@ class PartOfFile:
             with opened as built, contextlib.ExitStack() as inner:
                 part, known = built.call(lambda: self._begin(built))
                 advice = keep(work, [part], built, inner)
-                ran = self.running.write([part.to_job()], work.scratch, work.unsure, own=self.path)
+                ran = self.running.write([part.to_job()], work.scratch, work.unsure)
                 built.finishing()
                 outcome = built.call(lambda: _finish_part(part, known, head))
             advice += publish(work)

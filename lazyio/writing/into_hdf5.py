@@ -14,7 +14,7 @@ from lazyio.options import check_flags, refuse_unready
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
-from lazyio.sources.hdf5 import open_hdf5
+from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.targets.hdf5 import check_libver
 from lazyio.writing.hdf5_existing import refuse_unusable
 from lazyio.writing.hdf5_filling import Hdf5Item

@@ -74,11 +74,8 @@ class Running:
         jobs: Sequence[Job],
         scratch: Path,
         unsure: Container[str] = (),
-        own: Path | None = None,
     ) -> Ran:
         """Run jobs, and return how many blocks they have.
-
-        ``own`` is the file that is written, which may be read as well.
 
         Raises
         ------
@@ -98,7 +95,7 @@ class Running:
                 "call again, or remove the job with: lazyio clean"
             )
             raise ResumeError(msg) from error
-        sources = Unchanged(jobs, own) if self.watches_sources else None
+        sources = Unchanged(jobs) if self.watches_sources else None
         scheduler = scheduler_for(self.scheduler)
         ran = run(jobs, scratch=scratch, progress=self.progress, scheduler=scheduler)
         if sources is not None:
