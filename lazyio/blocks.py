@@ -1,5 +1,6 @@
 """A source as a dask array, and the way back from a dask array to its source."""
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -14,7 +15,7 @@ from lazyio.errors import BlockError, LazyioError, SourceError, TooLargeError
 from lazyio.grid import Region, as_region, format_region
 from lazyio.memory import total_nbytes
 from lazyio.sizes import format_size
-from lazyio.sources.base import Array, Source, Stored, fills_memory, leaves_of, parts_of
+from lazyio.sources.base import Array, Source, Stored, Watched, fills_memory, leaves_of, parts_of
 from lazyio.sources.function import ArraySource, checked_part
 from lazyio.sources.zarr import store_name
 from lazyio.spec import Shape
@@ -227,6 +228,18 @@ def locations_of(held: Any) -> set[tuple[str, str]]:
     A source that is made of others reads wherever they do.
     """
     return {where for leaf in leaves_of(held) if (where := location_of(leaf)) is not None}
+
+
+def reads_file(held: Any, path: str) -> bool:
+    """Return whether something reads a file, links on the way to it resolved."""
+    for leaf in leaves_of(held):
+        where = location_of(leaf)
+        found = [] if where is None else [where[0]]
+        if isinstance(leaf, Watched):
+            found += leaf.paths
+        if any(os.path.realpath(one) == path for one in found):
+            return True
+    return False
 
 
 def location_of(held: Any) -> tuple[str, str] | None:

@@ -107,6 +107,10 @@ class Composed(Protocol):
 class Watched(Protocol):
     """A source of which it is known whether it is as it was when it was opened."""
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where everything lies that it reads."""
+
     def require_unchanged(self) -> None:
         """Raise ``SourceChangedError`` where it is not."""
 

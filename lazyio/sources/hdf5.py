@@ -1,6 +1,7 @@
 """HDF5 datasets, read where they lie: netCDF-4, NWB and plain HDF5 alike."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
@@ -11,7 +12,13 @@ import numpy as np
 
 from lazyio.codecs.workspace import Workspace
 from lazyio.elements import TEXT
-from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
+from lazyio.errors import (
+    DamagedDataError,
+    OptionError,
+    SourceChangedError,
+    SourceError,
+    UnsupportedDtypeError,
+)
 from lazyio.grid import (
     Region,
     box,
@@ -39,6 +46,9 @@ from lazyio.sources.hdf5_files import files_behind
 from lazyio.sources.identity import Identity, SeenFile, all_unchanged, identity_of, require_one_of
 from lazyio.sources.libhdf5 import identity_in, open_hdf5, read_dataset, require_filters
 from lazyio.spec import Shape
+
+_MOST_TRIES = 3
+"""To describe a file that is being changed."""
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -76,6 +86,11 @@ class Hdf5Source:
         others = [file.token for file in self.others]
         return "lazyio.Hdf5Source", self.path, self.identity, self.key, others
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Path of the file, and of those that it leads to."""
+        return (self.path, *(file.path for file in self.others))
+
     def require_unchanged(self) -> None:
         """Raise where one of the files is not as it was."""
         if self.identity is not None:
@@ -95,16 +110,20 @@ class Hdf5Source:
         Chunks are read and decoded outside libhdf5 and its lock where their
         filters are known; else by libhdf5, one thread at a time.
         """
-        with reading(self.path, self.identity) as file:
-            found = self.identity or identity_of(self.path, file.fileno())
-            is_watched = self.identity is not None
-            placement = self.placement.get(self.path, self.key, found, is_watched=is_watched)
+        others = [file for file in self.others if file.holds(region)]
+        with all_unchanged(others), reading(self.path, self.identity) as file:
+            placement = None if self.others else self._placement_in(file)
             if placement is None:
                 self._read_with_libhdf5(region, out)
             elif placement.offset is not None:
                 read_region(file, placement.offset, self.shape, region, out)
             elif self.chunk_shape is not None:
                 self._read_chunks(file, placement, self.chunk_shape, region, out)
+
+    def _placement_in(self, file: FileIO) -> Placement | None:
+        found = self.identity or identity_of(self.path, file.fileno())
+        is_watched = self.identity is not None
+        return self.placement.get(self.path, self.key, found, is_watched=is_watched)
 
     def _read_chunks(
         self, file: FileIO, placement: Placement, chunk_shape: Shape, region: Region, out: Array
@@ -140,14 +159,12 @@ class Hdf5Source:
                 part[...] = chunk[inside]
 
     def _read_with_libhdf5(self, region: Region, out: Array) -> None:
-        others = [file for file in self.others if file.holds(region)]
-        with all_unchanged(others), open_hdf5(self.path, self.identity) as file:
+        with open_hdf5(self.path, self.identity) as file:
             dataset = _dataset(file, self.key, self.path)
-            if others and dataset.file.filename != file.filename:
+            if self.others and dataset.file.filename != file.filename:
                 # What libhdf5 has opened by the link, whatever lies at its path by now.
-                require_one_of(
-                    others, os.fsdecode(dataset.file.filename), identity_in(dataset.file)
-                )
+                linked = os.fsdecode(dataset.file.filename)
+                require_one_of(self.others, linked, identity_in(dataset.file))
             read_dataset(dataset, region, out, f"{self.path}: dataset {self.key!r}")
 
 
@@ -187,18 +204,27 @@ def hdf5_source(
     if not found.is_file():
         msg = f"{found} cannot be opened as HDF5: it is not a file"
         raise SourceError(msg)
-    with describing(str(found)) as (_, identity):
-        with open_hdf5(str(found), identity) as file:
+    for _ in range(_MOST_TRIES):
+        # Nothing of it has been given out yet: what is changed just now is looked at again.
+        with suppress(SourceChangedError):
+            return _described(str(found), key, folders)
+    return _described(str(found), key, folders)
+
+
+def _described(path: str, key: str | None, folders: tuple[Path, ...]) -> Source:
+    """Return the source for a dataset of a file that stays as it is meanwhile."""
+    with describing(path) as (_, identity):
+        with open_hdf5(path, identity) as file:
             if isinstance(key, str):
                 refuse_links(file, key, folders)
-            dataset = _dataset(file, key, str(found))
+            dataset = _dataset(file, key, path)
             refuse_storage(dataset, folders)
             others = files_behind(file, key or dataset.name or "")
             if not others:
                 return _source_in(file, dataset, identity=identity, key=key)
         # The identities of the others come before what is said of them, too.
-        with open_hdf5(str(found), identity) as file:
-            dataset = _dataset(file, key, str(found))
+        with open_hdf5(path, identity) as file:
+            dataset = _dataset(file, key, path)
             return _source_in(file, dataset, identity=identity, key=key, others=others)
 
 

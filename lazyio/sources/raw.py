@@ -89,6 +89,11 @@ class RawSource:
             self.order,
         )
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Path of the file."""
+        return (self.path,)
+
     def require_unchanged(self) -> None:
         """Raise where the file is not as it was."""
         SeenFile(path=self.path, identity=self.identity).check()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import uuid
 import zipfile
 from collections.abc import Mapping
@@ -68,9 +69,10 @@ class ZarrSource:
         """How the array's files are read without zarr-python, ``None`` where they are not."""
         return objects_of(self.array)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> Any:
         """Leave the codecs behind: they are found again where the array arrives."""
-        return {name: fact for name, fact in self.__dict__.items() if name != "objects"}
+        array = pickle.dumps(self.array, pickle.HIGHEST_PROTOCOL)
+        return _arrived, (array, self.token, self.state)
 
     def __dask_tokenize__(self) -> Any:
         """Return what names the same array in any process."""
@@ -84,6 +86,11 @@ class ZarrSource:
             None if self.state is None else self.state.token,
             self.token,
         )
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Path of the array's folder, or of the zip file, where it has one."""
+        return () if self.state is None else (self.state.path,)
 
     def require_unchanged(self) -> None:
         """Raise where the array is another, or has other metadata; its objects are not gone over.
@@ -112,13 +119,15 @@ class ZarrSource:
                 self._read_by_zarr(region, out)
             return
         state = self.state if isinstance(self.state, FolderState) else None
-        with OpenFolder(path, state) as folder, folder.unchanged():
+        with OpenFolder(path, state) as folder:
             if self.objects is not None:
-                self.objects.read_into(folder, region, out)
+                with folder.unchanged():
+                    self.objects.read_into(folder, region, out)
                 return
-            self._read_by_zarr(region, out)
-            for index, _, _ in touched(region, self.chunk_shape or ()):
-                folder.check_by_name(self.array.metadata.encode_chunk_key(index))
+            name_of = self.array.metadata.encode_chunk_key
+            names = [name_of(index) for index, _, _ in touched(region, self.chunk_shape or ())]
+            with folder.unchanged(names):
+                self._read_by_zarr(region, out)
 
     def _read_by_zarr(self, region: Region, out: Array) -> None:
         for _index, _inside, outside in touched(region, self.chunk_shape or ()):
@@ -137,6 +146,18 @@ class ZarrSource:
                 f"{type(error).__name__}: {error}"
             )
             raise DamagedDataError(msg) from error
+
+
+def _arrived(array: bytes, token: str, state: FolderState | SeenFile | None) -> ZarrSource:
+    """Return a source that was sent; a zip file is opened where it arrives."""
+    try:
+        return ZarrSource(array=pickle.loads(array), token=token, state=state)
+    except (OSError, zipfile.BadZipFile) as error:
+        if state is None:
+            raise
+        number = error.errno if isinstance(error, OSError) else None
+        what = "was removed" if isinstance(error, FileNotFoundError) else "was changed"
+        raise changed(state.path, what, number) from error
 
 
 def zarr_source(
@@ -204,9 +225,8 @@ def watched_array(array: zarr.Array[Any]) -> ZarrSource:
         return describe_array(array, _zip_state(array.store))
     state = folder_state(os.path.abspath(path))
     # Read again: the metadata may be older than the state, or come from a group's.
-    zarr_format = array.metadata.zarr_format
-    now = zarr.open_array(array.store_path, mode="r", zarr_format=zarr_format)
-    if _facts_of(now) != _facts_of(array):
+    now = _opened(array.store_path, None, path, None)
+    if not isinstance(now, zarr.Array) or _facts_of(now) != _facts_of(array):
         raise changed(path, "has got other metadata")
     state.check()
     return describe_array(array, state)

@@ -7,7 +7,7 @@ or a shard, is as it was if its stamp is not later than the description.
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -104,13 +104,18 @@ class OpenFolder:
         return f"{self._path}/{name}" if name else self._path
 
     @contextmanager
-    def unchanged(self) -> Iterator[None]:
+    def unchanged(self, names: Collection[str] = ()) -> Iterator[None]:
         """Refuse what is read unless folder and metadata are those described, before and after.
+
+        Parameters
+        ----------
+        names : collection of str
+            Objects that are read by their names, without :meth:`open`.
 
         Raises
         ------
         SourceChangedError
-            When they are others.
+            When they are others, or an object was written, made or removed.
         """
         self.check()
         try:
@@ -118,14 +123,14 @@ class OpenFolder:
         except Exception as error:
             if not isinstance(error, SourceChangedError):
                 try:
-                    self.check()
+                    self.check(names)
                 except SourceChangedError as found:
                     raise found from error
             raise
-        self.check()
+        self.check(names)
 
-    def check(self) -> None:
-        """Refuse another folder, or other metadata.
+    def check(self, names: Collection[str] = ()) -> None:
+        """Refuse another folder, other metadata, and objects of these names that were changed.
 
         Raises
         ------
@@ -135,6 +140,8 @@ class OpenFolder:
         state = self._state
         if state is None:
             return
+        for name in names:
+            self._check_by_name(name)
         if os.fstat(self._descriptor).st_ino != state.inode:
             raise changed(self._path, "was replaced by another folder")
         for name, identity in zip(ARRAY_METADATA, state.metadata, strict=True):
@@ -197,7 +204,7 @@ class OpenFolder:
                 raise changed(self.path_of(above), "has had objects made or removed")
             return
 
-    def check_by_name(self, name: str) -> None:
+    def _check_by_name(self, name: str) -> None:
         """Refuse an object, or a gap, that is not as it was; see the two above."""
         try:
             facts = os.stat(name, dir_fd=self._descriptor)

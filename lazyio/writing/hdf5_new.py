@@ -86,7 +86,15 @@ class NewDatasets:
             old = self.path if self.check() else None
             nbytes = 0 if work.is_resumed else sum(map(least_nbytes, self.items))
             is_plain = not any(map(needs_libhdf5, self.items))
-            opened = opened_for(work, old, self.libver, self.running, nbytes, is_plain=is_plain)
+            opened = opened_for(
+                work,
+                old,
+                self.libver,
+                self.running,
+                nbytes,
+                is_plain=is_plain,
+                is_read=any(item.arranged.given.reads(self.path) for item in self.items),
+            )
             with opened as built, contextlib.ExitStack() as inner:
                 made = built.call(
                     lambda: make(

@@ -72,7 +72,10 @@ class PartOfFile:
         with contextlib.ExitStack() as stack:
             work = stack.enter_context(WorkDirectory(self.path, facts=facts))
             refuse_unusable(self.path, self.arranged.key)
-            opened = opened_for(work, self.path, None, self.running, 0, is_plain=False)
+            is_read = self.arranged.given.reads(self.path)
+            opened = opened_for(
+                work, self.path, None, self.running, 0, is_plain=False, is_read=is_read
+            )
             with opened as built, contextlib.ExitStack() as inner:
                 part, known = built.call(lambda: self._begin(built))
                 advice = keep(work, [part], built, inner)
