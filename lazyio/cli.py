@@ -163,6 +163,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--resume", action="store_true", help="keep a journal, and go on where a run was killed"
     )
+    command.add_argument(
+        "--trust",
+        action="store_const",
+        const="trust",
+        dest="resume",
+        help="as --resume, without computing a block again to compare it (resume='trust')",
+    )
     command.set_defaults(run=_convert)
 
     command = commands.add_parser("info", help="list the arrays of a file or store")

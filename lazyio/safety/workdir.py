@@ -80,7 +80,6 @@ class WorkDirectory:
         """Whether leaving the context is to keep what is not published."""
         self.is_resumed = False
         """Whether there is a job that this one goes on with."""
-        self.unsure: set[str] = set()
         """Keys of arrays that may be others than those of that job."""
         self._descriptor = lock.enter(self.path, target)
         try:
@@ -267,7 +266,7 @@ class WorkDirectory:
         if there is None:
             logger.warning("%s is damaged; the job begins anew", self.path / JOB)
             return
-        found, self.unsure = job.compared(there, self._facts)
+        found = job.compared(there, self._facts)
         if found:
             job.refuse(self.path, self.target, found)
         self.is_resumed = True

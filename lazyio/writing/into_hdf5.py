@@ -4,13 +4,13 @@ import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy.typing as npt
 
 from lazyio.errors import OptionError, TargetError
-from lazyio.options import check_flags, refuse_unready
+from lazyio.options import check_flags, check_resume, is_trust, refuse_unready
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
@@ -71,7 +71,7 @@ def to_hdf5(
     libver: Any = None,
     memory_limit: int | str | None = None,
     workers: int | None = None,
-    resume: bool = False,
+    resume: bool | Literal["trust"] = False,
     digests: bool = True,
     progress: Any = False,
     compute: bool = True,
@@ -144,8 +144,10 @@ def to_hdf5(
         nothing is on disk or locked until it is computed.
     scheduler : optional
         What computes graphs, as in dask's ``compute``.
-    resume : bool
-        Whether to keep a journal, by which the same call goes on after a kill.
+    resume : bool or "trust"
+        Whether to keep a journal, by which the same call goes on after a kill, or
+        returns at once if it is done. One chunk that is there is computed again
+        and compared; ``"trust"`` leaves that out.
     comm
         Not yet: anything but the default raises :class:`OptionError`.
 
@@ -177,7 +179,8 @@ def to_hdf5(
     """
     data, path, key = _in_order(data, path, key)
     refuse_unready(comm=(comm, None))
-    check_flags(overwrite=overwrite, digests=digests, compute=compute, resume=resume)
+    check_flags(overwrite=overwrite, digests=digests, compute=compute)
+    check_resume(resume)
     check_mode(mode)
     check_libver(libver)
     check_progress(progress)
@@ -207,7 +210,13 @@ def to_hdf5(
         overwrite=overwrite,
         libver=libver,
         settings=settings,
-        running=Running(progress=progress, scheduler=scheduler, digests=digests, resume=resume),
+        running=Running(
+            progress=progress,
+            scheduler=scheduler,
+            digests=digests,
+            resume=bool(resume),
+            trusts=is_trust(resume),
+        ),
     )
     order: Hdf5Order
     if isinstance(path, h5py.Dataset) or region is not None or append_dim is not None:

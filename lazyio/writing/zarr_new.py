@@ -4,7 +4,7 @@ import contextlib
 import errno
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import zarr
 from lazyio.errors import BlockError, TargetError
 from lazyio.planning.plan import Advice
 from lazyio.run.report import WriteReport
-from lazyio.safety.digests import Table
 from lazyio.safety.job import Facts
 from lazyio.safety.space import require_space
 from lazyio.safety.workdir import WorkDirectory
@@ -22,7 +21,7 @@ from lazyio.safety.zarr_digests import (
 )
 from lazyio.targets.disk import store_errors
 from lazyio.targets.zarr_apart import Apart
-from lazyio.writing.jobs import facts_of_job, in_head, kept_of
+from lazyio.writing.jobs import facts_of_job, in_head
 from lazyio.writing.places import check_zarr_place, refuse_own_source
 from lazyio.writing.report import Written, report_on, report_with_done
 from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
@@ -59,6 +58,8 @@ class NewArrays:
     """Whether arrays that are there may be replaced."""
     running: Running
     """The rest."""
+    compared: dict[tuple[str, str], bool] = field(default_factory=dict, repr=False, compare=False)
+    """Whether a chunk of what is done came out again, by key and digests."""
 
     def check(self) -> bool:
         """Refuse a store that may not be written, and return whether it is added to."""
@@ -107,8 +108,7 @@ class NewArrays:
                 if self.running.resume:
                     advice += keep(work, several, stack)
                 made += several
-            unsure = {key for work in works for key in work.unsure}
-            ran = self.running.write([one.to_job() for one in made], works[0].scratch, unsure)
+            ran = self.running.write([one.to_job() for one in made], works[0].scratch)
             outcomes = [one.finish() for one in made]
             for one, item in zip(made, self.items, strict=True):
                 one.tell_shape()
@@ -161,18 +161,12 @@ class NewArrays:
             return False
         if table is None or table.job.get("facts") != head["facts"]:
             return False
-        return table.job["graphs"] == head["graphs"] or self._is_same(folder, item, table)
-
-    def _is_same(self, folder: Path, item: ZarrItem, table: Table) -> bool:
-        """Return whether a chunk that is computed again is what is there."""
-        array = zarr.open_array(folder, mode="r")
-        one = filled(array, item, None)
-        one.target.keeping = kept_of(table, one.target)
-        try:
-            self.running.compare([one.to_job()])
-        except BlockError:
-            return False
-        return True
+        # A check comes before every write, and need not compute the same twice.
+        known = (item.arranged.key, table.head())
+        if known not in self.compared:
+            one = filled(zarr.open_array(folder, mode="r"), item, None)
+            self.compared[known] = self.running.is_same(item.arranged, one.target)
+        return self.compared[known]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ from lazyio.writing.jobs import facts_of_job, in_head, is_part_done
 from lazyio.writing.places import refuse_own_source
 from lazyio.writing.report import report_on, report_with_done
 from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
-from lazyio.writing.windows import Window
+from lazyio.writing.windows import Window, done_region
 from lazyio.writing.zarr_filling import (
     Made,
     folder_of,
@@ -75,7 +75,7 @@ class PartOfStore:
         began = time.perf_counter()
         final = self.root / self.name if self.name else self.root
         head = self._head()
-        if head and is_part_done(load_or_none(final), head):
+        if head and is_part_done(load_or_none(final), head) and self._is_same(final):
             return report_with_done(str(self.root), [self.arranged], None, began=began, advice=())
         facts = self._facts() if self.running.resume else None
         advice = self.running.advice
@@ -93,7 +93,7 @@ class PartOfStore:
             work.save_job()
             if self.running.resume:
                 advice += keep(work, [part], stack)
-            ran = self.running.write([part.to_job()], work.scratch, work.unsure)
+            ran = self.running.write([part.to_job()], work.scratch)
             outcome = part.finish()
             part.tell_shape()
             if part.noted is None:
@@ -102,6 +102,12 @@ class PartOfStore:
                 known.renew(work.built, part.array, part.noted, head, grid=part.target.grid)
             publish_arrays([work], self.root, [self.name], array.metadata.zarr_format)
         return report_on(str(self.root), [outcome], ran=ran, began=began, advice=advice)
+
+    def _is_same(self, final: Path) -> bool:
+        """Return whether a chunk of the part that was written last comes out again."""
+        target = ZarrTarget(zarr.open_array(final, mode="r"), keeps_empty=bool(self.keeps_empty))
+        region = done_region(self.window, self.seen, appends=self.appends)
+        return self.running.is_same(in_window(self.arranged, region), target, region)
 
     def _noted(self, array: Any) -> Noted | None:
         return self.running.noted(self.window.shape, array.shards or array.chunks)
