@@ -22,6 +22,9 @@ from lazyio.spec import Shape
 
 NAME = "lazyio-read"
 
+_MOST_PATHS = 16
+"""Files by way of which a source is read that still travels with every task."""
+
 
 class SourceReader:
     """What a graph holds of a source: indexing, and nothing that dask would copy.
@@ -142,7 +145,8 @@ def _refusing(
 
 def _is_large(source: Source) -> bool:
     """Return whether a source is better sent once than with every task: thousands of paths."""
-    return len(parts_of(source)) > 1
+    leads_on = isinstance(source, Watched) and len(source.paths) > _MOST_PATHS
+    return leads_on or len(parts_of(source)) > 1
 
 
 class MaskedReader:
