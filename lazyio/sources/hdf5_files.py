@@ -71,14 +71,17 @@ class _Walk:
                 self._add(path, box)
         if not dataset.is_virtual or not n_left:
             return
-        for source in dataset.virtual_sources():
-            part = box if box is not None else _bounds(source.vspace)
-            for name, is_needed in _names(file, source.file_name):
+        # As plain facts: h5py goes over every open dataspace when it closes a file.
+        sources = [
+            (source.file_name, _parts(source.dset_name), box or _bounds(source.vspace))
+            for source in dataset.virtual_sources()
+        ]
+        for pattern, inside, part in sources:
+            for name, is_needed in _names(file, pattern):
                 if name == ".":
-                    self.follow(file, _parts(source.dset_name), part, n_left - 1)
-                    continue
-                inside = _parts(source.dset_name)
-                self._into(file, name, inside, part, n_left - 1, is_needed=is_needed)
+                    self.follow(file, inside, part, n_left - 1)
+                else:
+                    self._into(file, name, inside, part, n_left - 1, is_needed=is_needed)
 
     def _into(
         self,
