@@ -530,13 +530,14 @@ def test_token_is_that_of_what_was_opened(folder):
         assert opens(folder).name != first.name, kind
 
 
-def _turn(kind, first, second, deadline):
-    """Put two versions in place by turns, each in its own manner, until a time."""
+def _turn(first, second, is_ready, is_over):
+    """Put two versions in place by turns, each in its own manner, until that is over."""
     names = sorted({path.name for path in first.iterdir()})
     manners = itertools.cycle(["rename", "in place", "remove"])
     for at in itertools.count():
-        if time.time() > deadline:
+        if is_over.is_set():
             return
+        is_ready.set()
         manner = next(manners)
         source = (first, second)[at % 2]
         for name in names:
@@ -567,12 +568,14 @@ def test_changed_all_the_time(tmp_path, kind):
         (tmp_path / name).mkdir()
         make(tmp_path / name, version)
     context = multiprocessing.get_context("spawn")
-    deadline = time.time() + 2
+    is_ready, is_over = context.Event(), context.Event()
     folders = tmp_path / "first", tmp_path / "second"
-    child = context.Process(target=_turn, args=(kind, *folders, deadline))
+    child = context.Process(target=_turn, args=(*folders, is_ready, is_over))
     child.start()
+    assert is_ready.wait(60)
     n_read = n_refused = 0
-    while time.time() < deadline:
+    deadline = time.monotonic() + 1.5
+    while time.monotonic() < deadline:
         try:
             found = opens(tmp_path / "one").compute(scheduler="sync")
         except LazyioError:
@@ -586,6 +589,7 @@ def test_changed_all_the_time(tmp_path, kind):
             )
         else:
             assert (found == values(1)).all() or (found == values(2)).all()
+    is_over.set()
     child.join()
     assert child.exitcode == 0
     assert n_read + n_refused > 0

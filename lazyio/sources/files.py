@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lazyio.errors import LazyioError, SourceChangedError, SourceError, TruncatedSourceError
+from lazyio.errors import SourceChangedError, SourceError, TruncatedSourceError
 from lazyio.grid import Region, box_shape
 from lazyio.sources.base import Array
 from lazyio.sources.identity import Identity, changed, identity_of, settled, unchanged
@@ -92,7 +92,7 @@ def describing(path: str) -> Iterator[tuple[FileIO, Identity]]:
         identity = settled(file.fileno())
         try:
             yield file, identity
-        except LazyioError as error:
+        except Exception as error:
             what = identity.difference(identity_of(path, file.fileno()))
             if what and not isinstance(error, SourceChangedError):
                 raise changed(path, what) from error

@@ -14,6 +14,7 @@ from lazyio.codecs.workspace import Workspace
 from lazyio.elements import TEXT
 from lazyio.errors import (
     DamagedDataError,
+    LazyioError,
     OptionError,
     SourceChangedError,
     SourceError,
@@ -204,11 +205,17 @@ def hdf5_source(
     if not found.is_file():
         msg = f"{found} cannot be opened as HDF5: it is not a file"
         raise SourceError(msg)
-    for _ in range(_MOST_TRIES):
-        # Nothing of it has been given out yet: what is changed just now is looked at again.
-        with suppress(SourceChangedError):
-            return _described(str(found), key, folders)
-    return _described(str(found), key, folders)
+    try:
+        for _ in range(_MOST_TRIES):
+            # Nothing of it has been given out yet: what is changed just now is looked at again.
+            with suppress(SourceChangedError):
+                return _described(str(found), key, folders)
+        return _described(str(found), key, folders)
+    except (OSError, RuntimeError, KeyError) as error:
+        if isinstance(error, LazyioError):
+            raise
+        msg = f"{found} cannot be read: {error}; it is damaged, or is being written"
+        raise SourceError(msg) from error
 
 
 def _described(path: str, key: str | None, folders: tuple[Path, ...]) -> Source:

@@ -173,6 +173,15 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
     return SUFFIXES.get(found.suffix.lower())
 
 
+def _looked_up(path: Path) -> str | None:
+    """Return the format of what lies at a path, or say that it cannot be read."""
+    try:
+        return format_of(path)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror or error}"
+        raise SourceError(error.errno, msg) from error
+
+
 def _from_path(
     path: str | os.PathLike[str],
     key: str | None,
@@ -185,7 +194,7 @@ def _from_path(
         msg = f"format={given_format!r} is not a format; give one of {', '.join(FORMATS)}"
         raise OptionError(msg)
     is_url = "://" in str(path)
-    kind = given_format or ("zarr" if is_url else format_of(existing(path)))
+    kind = given_format or ("zarr" if is_url else _looked_up(existing(path)))
     if kind is None:
         msg = (
             f"{path} is of no known format: neither its content nor its suffix is one of "

@@ -384,6 +384,9 @@ def _check_metadata(store: Path, path: str | None) -> None:
             if not isinstance(facts, dict) or not facts:
                 msg = "it is not a JSON object with members"
                 raise ValueError(msg)
+        except OSError as error:
+            msg = f"{file} cannot be read: {error.strerror}"
+            raise SourceError(error.errno, msg) from error
         except ValueError as error:
             msg = f"{file} is damaged: {error}; restore it from a copy, the chunks may be intact"
             raise SourceError(msg) from error
