@@ -1,5 +1,6 @@
 """A source as a dask array, and the way back from a dask array to its source."""
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -14,12 +15,15 @@ from lazyio.errors import BlockError, LazyioError, SourceError, TooLargeError
 from lazyio.grid import Region, as_region, format_region
 from lazyio.memory import total_nbytes
 from lazyio.sizes import format_size
-from lazyio.sources.base import Array, Source, Stored, fills_memory, parts_of
+from lazyio.sources.base import Array, Source, Stored, Watched, fills_memory, leaves_of, parts_of
 from lazyio.sources.function import ArraySource, checked_part
 from lazyio.sources.zarr import store_name
 from lazyio.spec import Shape
 
 NAME = "lazyio-read"
+
+_MOST_PATHS = 16
+"""Files by way of which a source is read that still travels with every task."""
 
 
 class SourceReader:
@@ -141,7 +145,8 @@ def _refusing(
 
 def _is_large(source: Source) -> bool:
     """Return whether a source is better sent once than with every task: thousands of paths."""
-    return len(parts_of(source)) > 1
+    leads_on = isinstance(source, Watched) and len(source.paths) > _MOST_PATHS
+    return leads_on or len(parts_of(source)) > 1
 
 
 class MaskedReader:
@@ -211,12 +216,14 @@ def locations_in(array: da.Array) -> set[tuple[str, str]]:
     Those that lazyio opened, and h5py datasets, memmaps and zarr arrays that
     were given to dask directly.
     """
-    found = set()
+    return {where for held in held_in(array) for where in locations_of(held)}
+
+
+def held_in(array: da.Array) -> Iterator[Any]:
+    """Yield what a graph holds beside keys: sources, and arrays of other libraries."""
     for layer in array.dask.layers.values():
         for argument in _arguments(layer):
-            held = argument.source if isinstance(argument, SourceReader) else argument
-            found |= locations_of(held)
-    return found
+            yield argument.source if isinstance(argument, SourceReader) else argument
 
 
 def locations_of(held: Any) -> set[tuple[str, str]]:
@@ -224,15 +231,25 @@ def locations_of(held: Any) -> set[tuple[str, str]]:
 
     A source that is made of others reads wherever they do.
     """
-    parts = parts_of(held)
-    if parts:
-        return set().union(*map(locations_of, parts))
-    location = location_of(held.array if isinstance(held, ArraySource) else held)
-    return set() if location is None else {location}
+    return {where for leaf in leaves_of(held) if (where := location_of(leaf)) is not None}
+
+
+def reads_file(held: Any, path: str) -> bool:
+    """Return whether something reads a file, links on the way to it resolved."""
+    for leaf in leaves_of(held):
+        where = location_of(leaf)
+        found = [] if where is None else [where[0]]
+        if isinstance(leaf, Watched):
+            found += leaf.paths
+        if any(os.path.realpath(one) == path for one in found):
+            return True
+    return False
 
 
 def location_of(held: Any) -> tuple[str, str] | None:
     """Return path and key of something that reads a file or store, if it does."""
+    if isinstance(held, ArraySource):
+        held = held.array
     if isinstance(held, Stored):
         return held.location
     if isinstance(held, np.memmap) and held.filename is not None:

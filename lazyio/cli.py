@@ -24,7 +24,8 @@ from lazyio.planner import plan
 from lazyio.run.write import RESUMING
 from lazyio.safety.leftovers import clean, leftovers, recover
 from lazyio.sources.files import existing
-from lazyio.sources.hdf5 import dataset_keys, open_hdf5
+from lazyio.sources.hdf5 import dataset_keys
+from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.lookup import SUFFIXES, format_of
 from lazyio.sources.zarr import zarr_source
 from lazyio.verifying.findings import DAMAGED, INCOMPLETE, MODIFIED, OK, UNVERIFIABLE
@@ -162,6 +163,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--resume", action="store_true", help="keep a journal, and go on where a run was killed"
+    )
+    command.add_argument(
+        "--trust",
+        action="store_const",
+        const="trust",
+        dest="resume",
+        help="as --resume, without computing a block again to compare it (resume='trust')",
     )
     command.set_defaults(run=_convert)
 

@@ -11,7 +11,7 @@ have caught anyway::
     ├── UnsupportedDtypeError(TypeError)   a dtype that has no place on disk
     ├── SourceError(OSError)               a source that is missing or cannot be read
     │   ├── TruncatedSourceError           fewer bytes than its header or shape says
-    │   ├── SourceChangedError             changed while it was being read
+    │   ├── SourceChangedError             not what it was when it was opened
     │   └── UnsafeFileError                leads outside its folder, or crashes its reader
     ├── BlockError(RuntimeError)           one block failed; names its region
     ├── TargetError(OSError)               a target that cannot be written
@@ -71,7 +71,7 @@ class TruncatedSourceError(SourceError):
 
 
 class SourceChangedError(SourceError):
-    """A source that changed while it was being read."""
+    """A source that is not what it was when it was opened; open it again."""
 
 
 class UnsafeFileError(SourceError):

@@ -18,7 +18,8 @@ from lazyio.safety.names import check_finished
 from lazyio.sizes import format_size
 from lazyio.sources.files import existing
 from lazyio.sources.foreign import foreign_errors
-from lazyio.sources.hdf5 import dataset_keys, open_hdf5
+from lazyio.sources.hdf5 import dataset_keys
+from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.lookup import format_of
 from lazyio.sources.zarr import array_paths, zarr_source
 from lazyio.sources.zarr_store import confined_store

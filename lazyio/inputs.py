@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -13,7 +14,14 @@ from dask.array.core import normalize_chunks
 from dask.base import is_dask_collection, tokenize
 from dask.tokenize import TokenizationError
 
-from lazyio.blocks import locations_in, locations_of, masked_blocks, source_of
+from lazyio.blocks import (
+    held_in,
+    locations_in,
+    locations_of,
+    masked_blocks,
+    reads_file,
+    source_of,
+)
 from lazyio.elements import is_text
 from lazyio.errors import OptionError, UnsupportedDtypeError
 from lazyio.grid import Bounds
@@ -65,6 +73,13 @@ class Input:
         if self.source is not None:
             return locations_of(self.source)
         return locations_in(self.array) if self.array is not None else set()
+
+    def reads(self, path: Path) -> bool:
+        """Return whether any of it is read from a file, of which the path has no links in it."""
+        held = [self.source]
+        if self.source is None:
+            held = [] if self.array is None else list(held_in(self.array))
+        return any(reads_file(one, str(path)) for one in held)
 
     @functools.cached_property
     def token(self) -> tuple[str, bool]:

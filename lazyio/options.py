@@ -119,6 +119,24 @@ def check_flags(**flags: Any) -> None:
             raise OptionError(msg)
 
 
+def check_resume(resume: Any) -> None:
+    """Raise for a ``resume`` that is neither a truth value nor ``"trust"``.
+
+    Raises
+    ------
+    OptionError
+        Saying what it takes.
+    """
+    if not isinstance(resume, (bool, np.bool_)) and not is_trust(resume):
+        msg = f'resume={resume!r}; give True, False or "trust"'
+        raise OptionError(msg)
+
+
+def is_trust(resume: Any) -> bool:
+    """Return whether a job is to be gone on with that nothing is compared of."""
+    return isinstance(resume, str) and resume == "trust"
+
+
 def check_attributes(name: str, attributes: Any) -> None:
     """Raise for attributes that are no mapping from names to values.
 

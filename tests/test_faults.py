@@ -254,7 +254,7 @@ class TestSource:
             if step.n_done == 1:
                 raw.write_bytes(raw.read_bytes()[::-1])
 
-        with pytest.raises(SourceChangedError, match=r"x\.raw was changed .* is not published"):
+        with pytest.raises(SourceChangedError, match=r"x\.raw was modified .* is not published"):
             write(x, path, chunks=(50, 100), progress=rewrite)
         np.testing.assert_array_equal(read(path), OLD)
 

@@ -57,7 +57,7 @@ class WriteReport:
             what, cut = f"{len(self.plans)} arrays", ""
         done = f"{self.n_resumed} of {self.n_blocks} blocks were there already"
         if self.n_blocks == self.n_resumed > 0 and not self.stored_nbytes:
-            return f"kept {where}: {what}\n{done}, nothing was read or written"
+            return f"kept {where}: {what}\n{done}, nothing was written"
         lines = (
             f"wrote {where}: {what}, {self.n_chunks} {plural('chunk', self.n_chunks)}{cut} from "
             f"{self.n_blocks} {plural('block', self.n_blocks)}\n"

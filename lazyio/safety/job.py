@@ -42,29 +42,27 @@ def load(path: Path) -> dict[str, Any] | None:
     return dict(facts) if is_whole and isinstance(facts, dict) else None
 
 
-def compared(there: Facts, now: Facts) -> tuple[dict[str, tuple[Any, Any]], set[str]]:
+def compared(there: Facts, now: Facts) -> dict[str, tuple[Any, Any]]:
     """Return what differs between two jobs, as it was and as it is.
 
-    The name of a graph may be another every time it is made: arrays of which
-    only that differs are returned apart, and are for the caller to compare.
+    But for the names of graphs, which may be others every time they are made:
+    whether they give the same is seen when a chunk is computed again.
 
     Examples
     --------
     >>> compared({"/x: chunks": [5], "mode": "a"}, {"/x: chunks": [7], "mode": "a"})
-    ({'/x: chunks': ([5], [7])}, set())
+    {'/x: chunks': ([5], [7])}
     >>> compared({"/x: graph": "sum-1"}, {"/x: graph": "sum-2"})
-    ({}, {'/x'})
+    {}
     """
     now = json.loads(json.dumps(dict(now)))
     names = [*there, *(name for name in now if name not in there)]
     found = {
         name: (there.get(name), now.get(name)) for name in names if there.get(name) != now.get(name)
     }
-    unsure = {name for name in found if name.endswith(GRAPH) and None not in found[name]}
-    return (
-        {name: values for name, values in found.items() if name not in unsure},
-        {name.removesuffix(GRAPH) for name in unsure},
-    )
+    return {
+        name: values for name, values in found.items() if not name.endswith(GRAPH) or None in values
+    }
 
 
 def refuse(where: Path, target: Path, found: Mapping[str, tuple[Any, Any]]) -> None:

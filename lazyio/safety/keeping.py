@@ -9,6 +9,18 @@ from lazyio.safety.journal import Journal, Record
 from lazyio.spec import Shape
 
 
+class TwoResultsError(BlockError):
+    """A chunk that is there, and came out otherwise when it was computed again."""
+
+    @classmethod
+    def at(cls, place: Region) -> "TwoResultsError":
+        """Return the error for a chunk at some place."""
+        return cls(
+            f"chunk {format_region(place)} was computed twice, with two results; a job goes on "
+            "only with data that is the same every time"
+        )
+
+
 @dataclass(kw_only=True)
 class Keeping:
     """One array's share of a job's journal."""
@@ -49,7 +61,7 @@ class Keeping:
 
         Raises
         ------
-        BlockError
+        TwoResultsError
             When it came out otherwise.
         """
         record = self.kept.get(chunk)
@@ -57,12 +69,7 @@ class Keeping:
             return False
         if record.digest != digest:
             index = index_at(chunk, grid_shape(self.shape, self.chunk_shape))
-            where = format_region(box(self.shape, self.chunk_shape, index))
-            msg = (
-                f"chunk {where} was computed twice, with two results; a job goes on only with "
-                "data that is the same every time"
-            )
-            raise BlockError(msg)
+            raise TwoResultsError.at(box(self.shape, self.chunk_shape, index))
         return True
 
     def record(self, chunk: int, *, nbytes: int, digest: int, mask: int = 0) -> Record:

@@ -84,7 +84,6 @@ class WorkDirectory:
         """Whether leaving the context is to keep what is not published."""
         self.is_resumed = False
         """Whether there is a job that this one goes on with."""
-        self.unsure: set[str] = set()
         """Keys of arrays that may be others than those of that job."""
         self.advice: list[tuple[str, str]] = []
         """On what went wrong after the target was published, which took nothing back."""
@@ -348,7 +347,7 @@ class WorkDirectory:
         if there is None:
             logger.warning("%s is damaged; the job begins anew", self.path / JOB)
             return
-        found, self.unsure = job.compared(there, self._facts)
+        found = job.compared(there, self._facts)
         if found:
             job.refuse(self.path, self.target, found)
         self.is_resumed = True

@@ -1,13 +1,14 @@
 """What is an array already, or reads like one: numpy's, HDMF's, a user's own."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsupportedDtypeError
 from lazyio.sources.base import Source
-from lazyio.sources.files import existing
+from lazyio.sources.files import describing, existing
 from lazyio.sources.function import ArraySource, FunctionSource
 from lazyio.sources.raw import RawSource
 from lazyio.spec import as_dtype, as_shape
@@ -143,10 +144,15 @@ def _from_memmap(mapped: np.memmap[Any, Any]) -> RawSource | None:
     # Mode "c" keeps changes in memory, where the file does not have them.
     if is_view or mapped.filename is None or mapped.dtype.hasobject or mapped.mode == "c":
         return None
+    path = str(existing(mapped.filename))
+    with describing(path) as (_, identity):
+        # What the caller may write into by this very map is read as it then is.
+        identity = replace(identity, is_fixed=not mapped.flags.writeable)
     return RawSource(
-        path=str(existing(mapped.filename)),
+        path=path,
         shape=tuple(map(int, mapped.shape)),
         dtype=mapped.dtype,
         offset=int(mapped.offset),
         order="C" if mapped.flags.c_contiguous else "F",
+        identity=identity,
     )

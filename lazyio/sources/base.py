@@ -4,7 +4,7 @@ An adapter knows its format and nothing of plans, blocks or targets. It holds
 paths, never open files, so that it travels to another process as it is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -103,6 +103,18 @@ class Composed(Protocol):
         """What it reads."""
 
 
+@runtime_checkable
+class Watched(Protocol):
+    """A source of which it is known whether it is as it was when it was opened."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where everything lies that it reads."""
+
+    def require_unchanged(self) -> None:
+        """Raise ``SourceChangedError`` where it is not."""
+
+
 def lies_in_rows(source: object) -> bool:
     """Return whether whole rows of a source are runs of bytes, cheap to read anywhere.
 
@@ -130,6 +142,15 @@ def parts_of(source: object) -> tuple[Source, ...]:
         return ()
     # A user's class may have parts that are something else.
     return source.parts if all(isinstance(part, Source) for part in source.parts) else ()
+
+
+def leaves_of(source: Any) -> Iterator[Any]:
+    """Yield the sources that read data of their own: one, or those that it is made of."""
+    parts = parts_of(source)
+    if not parts:
+        yield source
+    for part in parts:
+        yield from leaves_of(part)
 
 
 def reading_unit(source: Source) -> Shape | None:

@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 from lazyio.codecs.dataset_filters import filters_of
 from lazyio.codecs.decode import Decoder, decoder_for
-from lazyio.errors import SourceError, UnsafeFileError
+from lazyio.errors import SourceChangedError, SourceError, UnsafeFileError
 from lazyio.grid import Region, flat_index, grid_shape, n_touched
 from lazyio.sources.confine import raw_segments, refuse_links
-from lazyio.sources.files import fingerprint
 from lazyio.sources.foreign import foreign_errors
+from lazyio.sources.identity import Identity
+from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.raw_storage import Segment
 from lazyio.spec import Shape
 
@@ -78,25 +79,46 @@ class Placement:
 class PlacementCache:
     """Looks a dataset's placement up when first asked; travels empty.
 
-    The lookup is done again when the file has been replaced or changed.
+    The lookup is done again for another state of the file.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: tuple[tuple[int, int, int], Placement | None] | None = None
+        self._held: tuple[Identity, Placement | None] | None = None
 
-    def get(self, path: str, key: str, folders: Sequence[Path] = ()) -> Placement | None:
+    def get(
+        self,
+        path: str,
+        key: str,
+        identity: Identity,
+        *,
+        is_watched: bool,
+        folders: Sequence[Path] = (),
+    ) -> Placement | None:
         """Return the placement, ``None`` where libhdf5 has to read.
+
+        Parameters
+        ----------
+        path, key : str
+            Of the dataset.
+        identity : Identity
+            Of the open file that is read by it.
+        is_watched : bool
+            Whether libhdf5 has to find that very file.
+        folders : sequence of Path
+            Where files that the key leads to may lie; none where that is not asked.
 
         Raises
         ------
+        SourceChangedError
+            When it finds another.
         UnsafeFileError
             When the key leads to files outside the folders.
         """
-        now = fingerprint(path)
         with self._lock:
-            if self._held is None or self._held[0] != now:
-                self._held = (now, _look_up(path, key, folders))
+            if self._held is None or self._held[0] != identity:
+                found = _look_up(path, key, identity if is_watched else None, folders)
+                self._held = (identity, found)
             return self._held[1]
 
     def __reduce__(self) -> Any:
@@ -111,9 +133,11 @@ class PlacementCache:
         return 0
 
 
-def _look_up(path: str, key: str, folders: Sequence[Path]) -> Placement | None:
+def _look_up(
+    path: str, key: str, identity: Identity | None, folders: Sequence[Path]
+) -> Placement | None:
     try:
-        with foreign_errors(f"{path}: dataset {key!r}"), h5py.File(path, "r") as file:
+        with foreign_errors(f"{path}: dataset {key!r}"), open_hdf5(path, identity) as file:
             if folders:
                 refuse_links(file, key, folders)
             dataset = file[key]
@@ -122,7 +146,7 @@ def _look_up(path: str, key: str, folders: Sequence[Path]) -> Placement | None:
             if file.mode != "r" or dataset.file.filename != file.filename:
                 return None
             return _place(dataset)
-    except UnsafeFileError:
+    except (SourceChangedError, UnsafeFileError):
         raise
     except OSError as error:
         cause = error.__cause__ or error

@@ -6,15 +6,23 @@ import json
 import math
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from lazyio.errors import SourceError, TruncatedSourceError, UnsafeFileError
+from lazyio.errors import (
+    SourceChangedError,
+    SourceError,
+    TruncatedSourceError,
+    UnsafeFileError,
+)
 from lazyio.grid import Region, box_shape
 from lazyio.sources.base import Array
+from lazyio.sources.identity import Identity, changed, identity_of, settled, unchanged
 from lazyio.spec import Shape, most_stored
 
 PAGE_NBYTES = 4096
@@ -60,7 +68,7 @@ def existing(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         msg = f"{found} cannot be read: {error.strerror}"
         raise SourceError(error.errno, msg) from error
-    _require_regular(facts, str(found))
+    require_regular_file(facts, str(found))
     return found
 
 
@@ -102,10 +110,17 @@ def require_regular(path: str) -> None:
     except OSError:
         # Whoever opens it says what is wrong.
         return
-    _require_regular(facts, path)
+    require_regular_file(facts, path)
 
 
-def _require_regular(facts: os.stat_result, path: str) -> None:
+def require_regular_file(facts: os.stat_result, path: str) -> None:
+    """Raise unless what the system says of something is that it is a file, or a folder.
+
+    Raises
+    ------
+    UnsafeFileError
+        Naming what it is instead.
+    """
     # A folder does not open as a file, and whoever tries says so.
     if stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode):
         return
@@ -131,7 +146,7 @@ def open_for_reading(path: str) -> FileIO:
         msg = f"{path} cannot be read: {error.strerror}"
         raise SourceError(error.errno, msg) from error
     try:
-        _require_regular(os.fstat(file.fileno()), path)
+        require_regular_file(os.fstat(file.fileno()), path)
     except UnsafeFileError:
         file.close()
         raise
@@ -184,20 +199,53 @@ def require_metadata_size(nbytes: int) -> None:
         raise ValueError(msg)
 
 
-def fingerprint(path: str) -> tuple[int, int, int]:
-    """Return what tells a file from its successor: inode, size, time of change.
+@contextmanager
+def reading(path: str, identity: Identity | None) -> Iterator[FileIO]:
+    """Open a file to read it as it was when it was described.
+
+    Parameters
+    ----------
+    path : str
+        Where it lies.
+    identity : Identity or None
+        What it was then; ``None`` reads whatever is there.
 
     Raises
     ------
+    SourceChangedError
+        When it is another, or was changed while it was read.
     SourceError
-        When it is not there any more.
+        When it cannot be read.
     """
     try:
-        facts = os.stat(path)
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}; it was there when it was opened"
-        raise SourceError(error.errno, msg) from error
-    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+        file = open_for_reading(path)
+    except SourceError as error:
+        if identity is not None and error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise changed(path, "was removed", error.errno) from error
+        raise
+    with file:
+        if identity is None:
+            yield file
+            return
+        with unchanged(path, identity, file):
+            yield file
+
+
+@contextmanager
+def describing(path: str) -> Iterator[tuple[FileIO, Identity]]:
+    """Open a file whose header is read, and say so where that fails because it is changed.
+
+    The identity comes first: what is changed behind it is found when it is read.
+    """
+    with open_for_reading(path) as file:
+        identity = settled(file.fileno())
+        try:
+            yield file, identity
+        except Exception as error:
+            what = identity.difference(identity_of(path, file.fileno()))
+            if what and not isinstance(error, SourceChangedError):
+                raise changed(path, what) from error
+            raise
 
 
 def read_region(file: Readable, offset: int, shape: Shape, region: Region, out: Array) -> None:

@@ -1,9 +1,7 @@
 """HDF5 datasets, read where they lie: netCDF-4, NWB and plain HDF5 alike."""
 
-import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
@@ -14,7 +12,13 @@ import numpy as np
 
 from lazyio.codecs.workspace import Workspace
 from lazyio.elements import DTYPE_ATTRIBUTE, TEXT
-from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
+from lazyio.errors import (
+    DamagedDataError,
+    OptionError,
+    SourceChangedError,
+    SourceError,
+    UnsupportedDtypeError,
+)
 from lazyio.grid import (
     Region,
     box,
@@ -26,24 +30,28 @@ from lazyio.grid import (
     touched,
 )
 from lazyio.safety.hdf5_digests import GROUP
-from lazyio.safety.leftovers import interruption_of, refuse_half_applied
+from lazyio.safety.leftovers import refuse_half_applied
 from lazyio.sources.base import Array, Source, listed
 from lazyio.sources.chunk_table import Placement, PlacementCache, is_decoded_here
 from lazyio.sources.confine import allowed_folders, refuse_links
 from lazyio.sources.decoded import decoded
 from lazyio.sources.files import (
+    describing,
     existing,
-    fingerprint,
-    open_for_reading,
     read_exactly,
     read_region,
-    require_regular,
+    reading,
     require_stored,
 )
 from lazyio.sources.foreign import described, foreign_errors
-from lazyio.sources.libhdf5 import read_dataset, require_filters
+from lazyio.sources.hdf5_files import files_behind
+from lazyio.sources.identity import Identity, SeenFile, all_unchanged, identity_of, require_one_of
+from lazyio.sources.libhdf5 import identity_in, open_hdf5, read_dataset, require_filters
 from lazyio.sources.raw_storage import RawStorage
 from lazyio.spec import Shape, nbytes_of
+
+_MOST_TRIES = 3
+"""To describe a file that is being changed."""
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _MOST_DEPTH = 1000
@@ -70,6 +78,10 @@ class Hdf5Source:
     """Whether it is contiguous."""
     folders: tuple[Path, ...] = field(default=(), repr=False, compare=False)
     """Where files that it leads to may lie; none where it leads nowhere."""
+    identity: Identity | None = None
+    """The state of the file that is read; ``None`` for whatever is there."""
+    others: tuple[SeenFile, ...] = field(default=(), repr=False)
+    """Files that it leads to, in which its elements lie."""
     placement: PlacementCache = field(default_factory=PlacementCache, repr=False, compare=False)
     """Where its chunks lie, looked up when first read."""
 
@@ -80,7 +92,20 @@ class Hdf5Source:
 
     def __dask_tokenize__(self) -> Any:
         """Return what names the same bytes in any process."""
-        return "lazyio.Hdf5Source", self.path, fingerprint(self.path), self.key
+        others = [file.token for file in self.others]
+        return "lazyio.Hdf5Source", self.path, self.identity, self.key, others
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Path of the file, and of those that it leads to."""
+        return (self.path, *(file.path for file in self.others))
+
+    def require_unchanged(self) -> None:
+        """Raise where one of the files is not as it was."""
+        if self.identity is not None:
+            SeenFile(path=self.path, identity=self.identity).check()
+        for file in self.others:
+            file.check()
 
     def read(self, region: Region) -> Array:
         """Return a part as a new array."""
@@ -94,19 +119,25 @@ class Hdf5Source:
         Chunks are read and decoded outside libhdf5 and its lock where their
         filters are known; else by libhdf5, one thread at a time.
         """
-        placement = self.placement.get(self.path, self.key, self.folders)
-        if placement is None:
-            self._read_with_libhdf5(region, out)
-            return
-        if placement.segments:
-            storage = RawStorage(self.path, placement.segments)
-            read_region(storage, 0, self.shape, region, out)
-            return
-        with open_for_reading(self.path) as file:
-            if placement.offset is not None:
+        others = [file for file in self.others if file.holds(region)]
+        with all_unchanged(others), reading(self.path, self.identity) as file:
+            placement = self._placement_in(file)
+            if placement is None:
+                self._read_with_libhdf5(region, out)
+            elif placement.segments:
+                storage = RawStorage(self.path, placement.segments)
+                read_region(storage, 0, self.shape, region, out)
+            elif placement.offset is not None:
                 read_region(file, placement.offset, self.shape, region, out)
             elif self.chunk_shape is not None:
                 self._read_chunks(file, placement, self.chunk_shape, region, out)
+
+    def _placement_in(self, file: FileIO) -> Placement | None:
+        found = self.identity or identity_of(self.path, file.fileno())
+        is_watched = self.identity is not None
+        return self.placement.get(
+            self.path, self.key, found, is_watched=is_watched, folders=self.folders
+        )
 
     def _read_chunks(
         self, file: FileIO, placement: Placement, chunk_shape: Shape, region: Region, out: Array
@@ -145,8 +176,12 @@ class Hdf5Source:
                 part[...] = chunk[inside]
 
     def _read_with_libhdf5(self, region: Region, out: Array) -> None:
-        with open_hdf5(self.path) as file:
+        with open_hdf5(self.path, self.identity) as file:
             dataset = _dataset(file, self.key, self.path)
+            if self.others and dataset.file.filename != file.filename:
+                # What libhdf5 has opened by the link, whatever lies at its path by now.
+                linked = os.fsdecode(dataset.file.filename)
+                require_one_of(self.others, linked, identity_in(dataset.file))
             read_dataset(dataset, region, out, f"{self.path}: dataset {self.key!r}")
 
 
@@ -183,16 +218,52 @@ def hdf5_source(
     found = existing(path)
     refuse_half_applied(Path(os.path.realpath(found)))
     folders = allowed_folders(str(found), allow_external)
-    with open_hdf5(str(found)) as file:
-        if isinstance(key, str):
-            refuse_links(file, key, folders)
-        dataset = _dataset(file, key, str(found))
-        if key is None:
-            refuse_links(file, str(dataset.name), folders)
-        is_linked = dataset.file.filename != file.filename
-        # A linked dataset has another name in its own file: it is read by way of the link.
-        source = describe_dataset(dataset, str(found), key if is_linked else None)
-        return decoded(replace(source, folders=folders), small_attributes(dataset))
+    if found.is_dir():
+        msg = f"{found} cannot be opened as HDF5: it is a folder"
+        raise SourceError(msg)
+    with foreign_errors(str(found)):
+        for _ in range(_MOST_TRIES):
+            # Nothing of it has been given out yet: what is changed just now is looked at again.
+            with suppress(SourceChangedError):
+                return _described(str(found), key, folders)
+        return _described(str(found), key, folders)
+
+
+def _described(path: str, key: str | None, folders: tuple[Path, ...]) -> Source:
+    """Return the source for a dataset of a file that stays as it is meanwhile."""
+    with describing(path) as (_, identity):
+        with open_hdf5(path, identity) as file:
+            if isinstance(key, str):
+                refuse_links(file, key, folders)
+            dataset = _dataset(file, key, path)
+            if key is None:
+                refuse_links(file, str(dataset.name), folders)
+            others = files_behind(file, key or dataset.name or "")
+            if not others:
+                return _source_in(file, dataset, identity=identity, key=key, folders=folders)
+        # The identities of the others come before what is said of them, too.
+        with open_hdf5(path, identity) as file:
+            dataset = _dataset(file, key, path)
+            return _source_in(
+                file, dataset, identity=identity, key=key, folders=folders, others=others
+            )
+
+
+def _source_in(
+    file: h5py.File,
+    dataset: h5py.Dataset,
+    *,
+    key: str | None,
+    identity: Identity,
+    folders: tuple[Path, ...],
+    others: tuple[SeenFile, ...] = (),
+) -> Source:
+    """Return the source for a dataset that an open file has or leads to."""
+    is_linked = dataset.file.filename != file.filename
+    # A linked dataset has another name in its own file: it is read by way of the link.
+    facts = describe_dataset(dataset, file.filename, key if is_linked else None)
+    source = replace(facts, identity=identity, folders=folders, others=others)
+    return decoded(source, small_attributes(dataset))
 
 
 def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -> Hdf5Source:
@@ -227,22 +298,6 @@ def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -
         chunk_shape=tuple(map(int, dataset.chunks)) if dataset.chunks else None,
         in_rows=contiguous,
     )
-
-
-@contextmanager
-def open_hdf5(path: str) -> Iterator[h5py.File]:
-    """Open a file for reading, and say what is wrong where that fails."""
-    require_regular(path)
-    with foreign_errors(path):
-        try:
-            file = h5py.File(path, "r")
-        except OSError as error:
-            reason = str(error).partition("(")[2].rstrip(")") or str(error)
-            remedy = interruption_of(Path(os.path.realpath(path)))
-            msg = f"{path} cannot be opened as HDF5: {remedy or reason}"
-            raise SourceError(error.errno or errno.EIO, msg) from error
-        with file:
-            yield file
 
 
 def small_attributes(dataset: h5py.Dataset) -> dict[str, Any]:

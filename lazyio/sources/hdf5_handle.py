@@ -1,5 +1,6 @@
 """HDF5 datasets that a user has opened, which may lie where no path leads."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ from lazyio.grid import Region, box_shape
 from lazyio.sources.base import Array, Source
 from lazyio.sources.decoded import decoded
 from lazyio.sources.hdf5 import describe_dataset, hdf5_source
-from lazyio.sources.libhdf5 import read_dataset
+from lazyio.sources.identity import identity_at
+from lazyio.sources.libhdf5 import identity_in, read_dataset
 from lazyio.spec import Shape
 
 
@@ -73,10 +75,16 @@ def open_dataset_source(dataset: h5py.Dataset) -> Source:
         raise SourceError(msg)
     file = dataset.file
     on_disk = file.driver in ("sec2", "stdio") and file.mode == "r" and not file.swmr_mode
-    if on_disk and dataset.name is not None:
+    if on_disk and dataset.name is not None and _leads_to_itself(file):
         return hdf5_source(file.filename, dataset.name)
     facts = describe_dataset(dataset, str(file.filename))
     held = OpenDatasetSource(
         array=dataset, shape=facts.shape, dtype=facts.dtype, chunk_shape=facts.chunk_shape
     )
     return decoded(held, dataset.attrs)
+
+
+def _leads_to_itself(file: h5py.File) -> bool:
+    """Return whether the path of an open file still leads to it, and to no successor."""
+    found = identity_at(os.fsdecode(file.filename))
+    return found is not None and not identity_in(file).difference(found)

@@ -1,12 +1,85 @@
 """What is left to libhdf5: whatever lazyio does not decode itself, under h5py's lock."""
 
+import errno
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import h5py
 
 from lazyio.codecs.dataset_filters import filters_of, labels_of, libhdf5_has, remedy_for
 from lazyio.elements import is_text
 from lazyio.errors import DamagedDataError, SourceError
 from lazyio.grid import Region, format_region
+from lazyio.safety.leftovers import interruption_of
 from lazyio.sources.base import Array
+from lazyio.sources.files import require_regular
+from lazyio.sources.foreign import foreign_errors
+from lazyio.sources.identity import Identity, identity_at, identity_of, require_same
+
+_PATIENCE, _PAUSE = 5.0, 0.02
+"""Seconds for which a file is waited for that another program has locked, and between looks."""
+_LOCKED = (errno.EAGAIN, errno.EACCES)
+
+
+@contextmanager
+def open_hdf5(path: str, identity: Identity | None = None) -> Iterator[h5py.File]:
+    """Open a file for reading, and say what is wrong where that fails.
+
+    A file that another program has locked to change it is waited for, for a moment.
+
+    Parameters
+    ----------
+    path : str
+        Where it lies.
+    identity : Identity, optional
+        The state that what is opened must have.
+
+    Raises
+    ------
+    SourceError
+        When it cannot be opened, or is being written all the time.
+    SourceChangedError
+        When it is another than the one that was described.
+    """
+    require_regular(path)
+    with foreign_errors(path), _opened(path) as file:
+        if identity is not None:
+            require_same(path, identity, identity_in(file))
+        yield file
+
+
+def identity_in(file: h5py.File) -> Identity:
+    """Return the identity of a file that libhdf5 has open."""
+    path = os.fsdecode(file.filename)
+    if file.driver == "sec2":
+        return identity_of(path, file.id.get_vfd_handle())
+    # Other drivers have no descriptor to ask.
+    found = identity_at(path)
+    if found is None:
+        msg = f"{path} is not there any more, or never was a file on disk"
+        raise SourceError(errno.ENOENT, msg)
+    return found
+
+
+def _opened(path: str) -> h5py.File:
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return h5py.File(path, "r")
+        except OSError as error:
+            is_locked = error.errno in _LOCKED and "unable to lock" in str(error)
+            if is_locked and time.monotonic() < until:
+                time.sleep(_PAUSE)
+                continue
+            reason = str(error).partition("(")[2].rstrip(")") or str(error)
+            if is_locked:
+                reason += "; another program is writing it, wait until that has closed it"
+            reason = interruption_of(Path(os.path.realpath(path))) or reason
+            msg = f"{path} cannot be opened as HDF5: {reason}"
+            raise SourceError(error.errno or errno.EIO, msg) from error
 
 
 def read_dataset(dataset: h5py.Dataset, region: Region, out: Array, name: str) -> None:

@@ -157,7 +157,7 @@ def array_source(obj: Any) -> Source:
     if isinstance(obj, h5py.Dataset):
         return open_dataset_source(obj)
     if isinstance(obj, zarr.Array):
-        return _from_zarr_array(zarr_adapter.describe_array(obj))
+        return _from_zarr_array(zarr_adapter.watched_array(obj))
     return array_like_source(obj)
 
 
@@ -180,6 +180,15 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
     return SUFFIXES.get(found.suffix.lower())
 
 
+def _looked_up(path: Path) -> str | None:
+    """Return the format of what lies at a path, or say that it cannot be read."""
+    try:
+        return format_of(path)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror or error}"
+        raise SourceError(error.errno, msg) from error
+
+
 def _from_path(
     path: str | os.PathLike[str],
     key: str | None,
@@ -192,7 +201,7 @@ def _from_path(
         msg = f"format={given_format!r} is not a format; give one of {', '.join(FORMATS)}"
         raise OptionError(msg)
     is_url = "://" in str(path)
-    kind = given_format or ("zarr" if is_url else format_of(existing(path)))
+    kind = given_format or ("zarr" if is_url else _looked_up(existing(path)))
     if kind is None:
         msg = (
             f"{path} is of no known format: neither its content nor its suffix is one of "

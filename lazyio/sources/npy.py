@@ -3,13 +3,15 @@
 import ast
 import math
 import os
+from io import FileIO
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
 
 from lazyio.errors import SourceError, TruncatedSourceError, UnsupportedDtypeError
-from lazyio.sources.files import existing, open_for_reading
+from lazyio.sources.files import describing, existing
+from lazyio.sources.identity import Identity
 from lazyio.sources.raw import RawSource
 
 MAGIC = b"\x93NUMPY"
@@ -39,32 +41,37 @@ def npy_source(path: str | os.PathLike[str]) -> RawSource:
         When it holds pickled objects, which are never loaded.
     """
     found = existing(path)
+    if not found.is_file():
+        msg = f"{found} is not a file; an .npy array is one"
+        raise SourceError(msg)
+    with describing(str(found)) as (file, identity):
+        return _described(str(found), file, identity)
+
+
+def _described(path: str, file: FileIO, identity: Identity) -> RawSource:
     try:
-        with open_for_reading(str(found)) as file:
-            shape, fortran, dtype = _header(file)
-            offset = file.tell()
-    except SourceError:
-        raise
+        shape, fortran, dtype = _header(file)
+        offset = file.tell()
     except Exception as error:
-        msg = f"{found} is not a readable .npy file: {error}"
+        msg = f"{path} is not a readable .npy file: {error}"
         raise SourceError(msg) from error
     if dtype.hasobject:
-        msg = f"{found} holds pickled objects, which are never loaded; save it as numbers instead"
+        msg = f"{path} holds pickled objects, which are never loaded; save it as numbers instead"
         raise UnsupportedDtypeError(msg)
     needed = offset + math.prod(shape) * dtype.itemsize
-    size = found.stat().st_size
-    if size < needed:
+    if identity.nbytes < needed:
         msg = (
-            f"{found} has {size} bytes, its header ({shape} {dtype}) says {needed}; "
+            f"{path} has {identity.nbytes} bytes, its header ({shape} {dtype}) says {needed}; "
             "it was cut short, copy or save it again"
         )
         raise TruncatedSourceError(msg)
     return RawSource(
-        path=str(found),
+        path=path,
         shape=tuple(map(int, shape)),
         dtype=dtype,
         offset=offset,
         order="F" if fortran and len(shape) > 1 else "C",
+        identity=identity,
     )
 
 

@@ -21,12 +21,13 @@ from lazyio.sources.base import Array, Source
 from lazyio.sources.files import (
     LONG_RUN_NBYTES,
     PAGE_NBYTES,
+    describing,
     existing,
-    fingerprint,
-    open_for_reading,
     read_region,
+    reading,
     run_of,
 )
+from lazyio.sources.identity import Identity, SeenFile
 from lazyio.sources.joined import joined
 from lazyio.spec import MAX_NDIM, Shape, as_dtype, as_shape, is_integer
 
@@ -48,6 +49,8 @@ class RawSource:
     """Bytes before the array."""
     order: Literal["C", "F"] = "C"
     """``F`` where the first axis is the fastest."""
+    identity: Identity
+    """The state of the file that is read."""
 
     @property
     def chunk_shape(self) -> Shape | None:
@@ -79,12 +82,21 @@ class RawSource:
         return (
             "lazyio.RawSource",
             self.path,
-            fingerprint(self.path),
+            self.identity,
             self.shape,
             self.dtype.str if self.dtype.fields is None else repr(self.dtype.descr),
             self.offset,
             self.order,
         )
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Path of the file."""
+        return (self.path,)
+
+    def require_unchanged(self) -> None:
+        """Raise where the file is not as it was."""
+        SeenFile(path=self.path, identity=self.identity).check()
 
     def read(self, region: Region) -> Array:
         """Return a part as a new array."""
@@ -94,7 +106,7 @@ class RawSource:
 
     def read_into(self, region: Region, out: Array) -> None:
         """Fill ``out`` with a part."""
-        with open_for_reading(self.path) as file:
+        with reading(self.path, self.identity) as file:
             if self.in_rows:
                 read_region(file, self.offset, self.shape, region, out)
             else:
@@ -191,7 +203,8 @@ def raw_source(
     if not is_integer(offset) or offset < 0:
         msg = f"offset={offset!r} is not a number of bytes; give an integer of at least 0"
         raise OptionError(msg)
-    size = found.stat().st_size
+    with describing(str(found)) as (_, identity):
+        size = identity.nbytes
     extents = _solve_extent(shape, element.itemsize, size - int(offset), str(found))
     nbytes = math.prod(extents) * element.itemsize
     if size != offset + nbytes:
@@ -213,6 +226,7 @@ def raw_source(
         dtype=element,
         offset=int(offset),
         order="C" if order == "C" else "F",
+        identity=identity,
     )
 
 

@@ -1,7 +1,9 @@
 """Zarr arrays, v2 and v3, in any store that zarr-python opens."""
 
 import os
+import pickle
 import uuid
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,8 +27,10 @@ from lazyio.grid import Region, box_shape, format_region, touched
 from lazyio.safety.names import check_finished, is_changing
 from lazyio.sources.base import Array, listed
 from lazyio.sources.confine import allowed_folders, require_inside
-from lazyio.sources.files import existing, fingerprint, read_json
+from lazyio.sources.files import existing, read_json
 from lazyio.sources.foreign import described, foreign_errors
+from lazyio.sources.identity import SeenFile, all_unchanged, changed, seen_files
+from lazyio.sources.zarr_folder import FolderState, OpenFolder, folder_state
 from lazyio.sources.zarr_objects import ZarrObjects, objects_of
 from lazyio.sources.zarr_store import confined_store
 from lazyio.spec import Shape
@@ -44,6 +48,8 @@ class ZarrSource:
     """The array, opened for reading."""
     token: str
     """Name of a store that lies nowhere, unlike that of any other; else empty."""
+    state: FolderState | SeenFile | None = None
+    """The state of its folder, or of the zip file, that is read; ``None`` for whatever is there."""
     in_rows: bool = False
     folders: tuple[Path, ...] = field(default=(), repr=False, compare=False)
     """Where symbolic links of a local store may lead; none where that is not asked."""
@@ -75,24 +81,36 @@ class ZarrSource:
         """How the array's files are read without zarr-python, ``None`` where they are not."""
         return objects_of(self.array, self.folders)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> Any:
         """Leave the codecs behind: they are found again where the array arrives."""
-        return {name: fact for name, fact in self.__dict__.items() if name != "objects"}
+        array = pickle.dumps(self.array, pickle.HIGHEST_PROTOCOL)
+        return _arrived, (array, self.token, self.state, self.folders)
 
     def __dask_tokenize__(self) -> Any:
         """Return what names the same array in any process."""
         # A replaced array is told by its folder; a chunk that was rewritten is not.
-        root, path = _root(self.array.store), self.array.path
-        files = [root] if os.path.isfile(root) else [f"{root}/{path}/{name}" for name in METADATA]
         return (
             "lazyio.ZarrSource",
             str(self.array.store_path),
             self.array.metadata.to_dict(),
             # Of a file system behind a URL its options, such as the endpoint, count as well.
             getattr(self.array.store, "fs", None),
-            [fingerprint(file) for file in files if root and os.path.isfile(file)],
+            None if self.state is None else self.state.token,
             self.token,
         )
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Path of the array's folder, or of the zip file, where it has one."""
+        return () if self.state is None else (self.state.path,)
+
+    def require_unchanged(self) -> None:
+        """Raise where the array is another, or has other metadata; its objects are not gone over.
+
+        Each block was as it was when it was read.
+        """
+        if self.state is not None:
+            self.state.check()
 
     def read(self, region: Region) -> Array:
         """Return a part as a new array."""
@@ -106,13 +124,24 @@ class ZarrSource:
         Files are read and decoded here where that is known how; zarr-python
         would decode ten chunks at once, in memory that nobody counts.
         """
-        root, path = _root(self.array.store), self.array.path
-        if root and not (os.path.isfile(root) or os.path.isdir(Path(root, path))):
-            msg = f"{root} is not there any more; a missing store would read as its fill value"
-            raise SourceError(msg)
-        if self.objects is not None:
-            self.objects.read_into(region, out)
+        path = array_folder(self.array)
+        if path is None:
+            files = [self.state] if isinstance(self.state, SeenFile) else []
+            with all_unchanged(files):
+                self._read_by_zarr(region, out)
             return
+        state = self.state if isinstance(self.state, FolderState) else None
+        with OpenFolder(path, state) as folder:
+            if self.objects is not None:
+                with folder.unchanged():
+                    self.objects.read_into(folder, region, out)
+                return
+            name_of = self.array.metadata.encode_chunk_key
+            names = [name_of(index) for index, _, _ in touched(region, self.chunk_shape or ())]
+            with folder.unchanged(names):
+                self._read_by_zarr(region, out)
+
+    def _read_by_zarr(self, region: Region, out: Array) -> None:
         for _index, _inside, outside in touched(region, self.chunk_shape or ()):
             wanted = tuple(
                 slice(whole.start + part.start, whole.start + part.stop)
@@ -131,6 +160,20 @@ class ZarrSource:
                 f"{type(error).__name__}: {error}"
             )
             raise DamagedDataError(msg) from error
+
+
+def _arrived(
+    array: bytes, token: str, state: FolderState | SeenFile | None, folders: tuple[Path, ...]
+) -> ZarrSource:
+    """Return a source that was sent; a zip file is opened where it arrives."""
+    try:
+        return ZarrSource(array=pickle.loads(array), token=token, state=state, folders=folders)
+    except (OSError, zipfile.BadZipFile) as error:
+        if state is None:
+            raise
+        number = error.errno if isinstance(error, OSError) else None
+        what = "was removed" if isinstance(error, FileNotFoundError) else "was changed"
+        raise changed(state.path, what, number) from error
 
 
 def zarr_source(
@@ -174,7 +217,7 @@ def zarr_source(
         if path:
             msg = f"path={path!r} inside an array; give the group that it is in, or no path"
             raise OptionError(msg)
-        return describe_array(store)
+        return watched_array(store)
     if isinstance(store, zarr.Group):
         path = "/".join(part for part in (store.path, path) if part)
         store = store.store
@@ -208,15 +251,51 @@ def _local_source(root: Path, path: str | None, allow_external: object) -> ZarrS
 def _source_in(
     store: Any, path: str | None, name: str, storage_options: Mapping[str, Any] | None
 ) -> ZarrSource:
+    # Before the store reads what the zip file holds, which it does once.
+    zipped = _zip_state(store)
     with foreign_errors(f"{name}: its Zarr metadata"):
         item = _opened(store, path, name, storage_options)
         if isinstance(item, zarr.Group):
             item = _sole_array(item, name)
-        return describe_array(item)
+        return describe_array(item, zipped) if zipped is not None else watched_array(item)
 
 
-def describe_array(array: zarr.Array[Any]) -> ZarrSource:
-    """Return the source for a zarr array that is open already."""
+def watched_array(array: zarr.Array[Any]) -> ZarrSource:
+    """Return the source for a zarr array as it is now, where its store can tell that later.
+
+    Raises
+    ------
+    SourceChangedError
+        When it is not what it was when it was opened.
+    """
+    path = array_folder(array)
+    if path is None:
+        return describe_array(array, _zip_state(array.store))
+    state = folder_state(os.path.abspath(path))
+    # Read again: the metadata may be older than the state, or come from a group's.
+    now = _opened(array.store_path, None, path, None)
+    if not isinstance(now, zarr.Array) or _facts_of(now) != _facts_of(array):
+        raise changed(path, "has got other metadata")
+    state.check()
+    return describe_array(array, state)
+
+
+def _facts_of(array: zarr.Array[Any]) -> dict[str, Any]:
+    """Return the metadata by which elements are read."""
+    return {**array.metadata.to_dict(), "attributes": None}
+
+
+def _zip_state(store: Any) -> SeenFile | None:
+    if not isinstance(store, zarr.storage.ZipStore):
+        return None
+    path = os.path.abspath(store.path)
+    return seen_files([SeenFile(path=path, identity=None)])[0]
+
+
+def describe_array(
+    array: zarr.Array[Any], state: FolderState | SeenFile | None = None
+) -> ZarrSource:
+    """Return the source for a zarr array that is open already, read as it was in some state."""
     dtype = np.dtype(array.dtype)
     if (dtype.hasobject and not is_text(dtype)) or not dtype.itemsize:
         msg = (
@@ -226,7 +305,23 @@ def describe_array(array: zarr.Array[Any]) -> ZarrSource:
         raise UnsupportedDtypeError(msg)
     # A store in memory has no lasting name: zarr's is an address, which another may have next.
     is_named = bool(_root(array.store)) or hasattr(array.store, "fs")
-    return ZarrSource(array=array, token="" if is_named else uuid.uuid4().hex)
+    return ZarrSource(array=array, token="" if is_named else uuid.uuid4().hex, state=state)
+
+
+def array_folder(array: zarr.Array[Any]) -> str | None:
+    """Return the folder that an array lies in, ``None`` where it lies in no local one."""
+    root = None
+    if isinstance(array.store, zarr.storage.LocalStore):
+        root = str(array.store.root)
+    elif isinstance(array.store, zarr.storage.FsspecStore) and _is_local(array.store):
+        root = array.store.path
+    return None if root is None else f"{root}/{array.path}".rstrip("/")
+
+
+def _is_local(store: zarr.storage.FsspecStore) -> bool:
+    """Return whether a store behind fsspec is a folder; dask opens folders this way, too."""
+    known = store.fs.protocol
+    return "file" in ((known,) if isinstance(known, str) else tuple(known))
 
 
 def store_name(store: Any) -> str:
@@ -242,11 +337,11 @@ def store_name(store: Any) -> str:
     """
     if not isinstance(store, zarr.storage.FsspecStore):
         return _root(store) or str(store)
+    if _is_local(store):
+        return store.path
     known = store.fs.protocol
-    protocols = (known,) if isinstance(known, str) else tuple(known)
-    # dask opens folders this way, too.
-    is_local = "file" in protocols
-    return store.path if is_local else f"{protocols[0]}://{store.path.lstrip('/')}"
+    protocol = known if isinstance(known, str) else known[0]
+    return f"{protocol}://{store.path.lstrip('/')}"
 
 
 def _root(store: Any) -> str:
@@ -332,6 +427,9 @@ def _check_metadata(store: Path, path: str | None, folders: tuple[Path, ...]) ->
             if not isinstance(facts, dict) or not facts:
                 msg = "it is not a JSON object with members"
                 raise ValueError(msg)
+        except OSError as error:
+            msg = f"{file} cannot be read: {error.strerror}"
+            raise SourceError(error.errno, msg) from error
         except ValueError as error:
             msg = f"{file} is damaged: {error}; restore it from a copy, the chunks may be intact"
             raise SourceError(msg) from error

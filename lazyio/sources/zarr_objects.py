@@ -4,7 +4,6 @@ Its event loop costs ten times a plain read for each chunk. What it knows of
 the array, codecs and names of files, is asked of its metadata once.
 """
 
-import errno
 import os
 import re
 from collections.abc import Iterator
@@ -22,17 +21,12 @@ from lazyio.codecs.fill import Fill
 from lazyio.codecs.workspace import Bytes, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of
 from lazyio.elements import is_text
-from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsafeFileError
+from lazyio.errors import DamagedDataError, OptionError, UnsafeFileError
 from lazyio.grid import Region, box, format_region, n_along, overlap, touched
 from lazyio.sources.base import Array
 from lazyio.sources.confine import is_inside, require_inside
-from lazyio.sources.files import (
-    open_for_reading,
-    opened_path,
-    read_exactly,
-    read_region,
-    require_stored,
-)
+from lazyio.sources.files import opened_path, read_exactly, read_region, require_stored
+from lazyio.sources.zarr_folder import OpenFolder
 from lazyio.spec import Shape, nbytes_of
 
 _MOST_MISSING = 1000
@@ -45,8 +39,6 @@ _NUMBER = re.compile(r"(?<=[/.])\d+(?=[/.]|$)")
 class ZarrObjects:
     """Where the objects of an array lie and what decodes them."""
 
-    folder: str
-    """The array's own folder."""
     metadata: Any
     """The array's metadata, as zarr-python holds it."""
     shape: Shape
@@ -58,13 +50,24 @@ class ZarrObjects:
     folders: tuple[Path, ...] = ()
     """Where symbolic links may lead; none where that is not asked."""
 
-    def read_into(self, region: Region, out: Array) -> None:
+    def read_into(self, folder: OpenFolder, region: Region, out: Array) -> None:
         """Fill ``out`` with a part; of a shard only inner chunks in it are decoded.
+
+        Parameters
+        ----------
+        folder : OpenFolder
+            The array's own.
+        region : tuple of slice
+            The part.
+        out : ndarray
+            Of the region's shape and the array's dtype.
 
         Raises
         ------
         SourceError
             When an object is there and cannot be read.
+        SourceChangedError
+            When one was written, made or removed since the folder was described.
         DamagedDataError
             When it does not decode.
         """
@@ -72,44 +75,51 @@ class ZarrObjects:
         n_missing = 0
         for index, inside, outside in touched(region, self.chain.shape):
             part = out[outside] if outside else out
-            if self._read_one(index, inside, part, workspace):
+            if self._read_one(folder, index, inside, part, workspace):
                 continue
             part[...] = self.fill.value
             n_missing += 1
             if n_missing > _MOST_MISSING:
-                self._read_what_is_there(region, out, workspace)
+                self._read_what_is_there(folder, region, out, workspace)
                 return
 
-    def _read_what_is_there(self, region: Region, out: Array, workspace: Workspace) -> None:
+    def _read_what_is_there(
+        self, folder: OpenFolder, region: Region, out: Array, workspace: Workspace
+    ) -> None:
         """Read from a mostly empty array, without asking for each object."""
         out[...] = self.fill.value
-        for index in stored_objects(self.folder, self.metadata, region, self.chain.shape):
+        for index in stored_objects(folder, self.metadata, region, self.chain.shape):
             inside, outside = overlap(region, self.chain.shape, index)
-            if not self._read_one(index, inside, out[outside], workspace):
+            if not self._read_one(folder, index, inside, out[outside], workspace):
                 out[outside] = self.fill.value
 
-    def _read_one(self, index: Shape, inside: Region, part: Array, workspace: Workspace) -> bool:
+    def _read_one(
+        self,
+        folder: OpenFolder,
+        index: Shape,
+        inside: Region,
+        part: Array,
+        workspace: Workspace,
+    ) -> bool:
         """Fill memory with a part of an object, and return whether there is one."""
-        path = f"{self.folder}/{self.metadata.encode_chunk_key(index)}"
-        try:
-            file = open_for_reading(path)
-        except UnsafeFileError:
-            raise
-        except SourceError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return False
-            raise
+        name = self.metadata.encode_chunk_key(index)
+        file = folder.open(name)
+        if file is None:
+            return False
         with file:
             if self.folders and not is_inside(opened_path(file), self.folders):
-                require_inside(path, self.folder, "a symbolic link", self.folders)
+                path = folder.path_of(name)
+                require_inside(path, folder.path_of(""), "a symbolic link", self.folders)
             try:
                 self._decode(file, inside, part, workspace)
             except UnsafeFileError:
                 raise
             except Exception as error:  # Each codec has exceptions of its own.
+                folder.check_object(name, os.fstat(file.fileno()))
                 where = format_region(box(self.shape, self.chain.shape, index))
-                msg = f"{path}, which holds {where}, is damaged: {error}"
+                msg = f"{folder.path_of(name)}, which holds {where}, is damaged: {error}"
                 raise DamagedDataError(msg) from error
+            folder.check_object(name, os.fstat(file.fileno()))
         return True
 
     def _decode(self, file: FileIO, inside: Region, part: Array, workspace: Workspace) -> None:
@@ -147,13 +157,13 @@ def index_named(metadata: Any, ndim: int, name: str) -> tuple[int, ...] | None:
 
 
 def stored_objects(
-    folder: str, metadata: Any, region: Region, step: Shape
+    folder: OpenFolder, metadata: Any, region: Region, step: Shape
 ) -> Iterator[tuple[int, ...]]:
     """Yield the positions of objects that are there, of those that a region touches.
 
     Parameters
     ----------
-    folder : str
+    folder : OpenFolder
         The array's own.
     metadata : zarr metadata
         Which knows how objects are called.
@@ -166,20 +176,19 @@ def stored_objects(
         range(part.start // size, n_along(part.stop, size))
         for part, size in zip(region, step, strict=True)
     ]
-    waiting = [folder]
+    waiting = [""]
     while waiting:
         here = waiting.pop()
-        with os.scandir(here) as entries:
-            for entry in entries:
-                name = entry.path[len(folder) + 1 :]
-                numbers = map(int, _NUMBER.findall(f"/{name}"))
-                if any(at not in row for at, row in zip(numbers, rows, strict=False)):
-                    continue
-                index = index_named(metadata, len(rows), name)
-                if index is not None:
-                    yield index
-                elif entry.is_dir():
-                    waiting.append(entry.path)
+        for entry, is_folder in folder.entries(here):
+            name = f"{here}/{entry}" if here else entry
+            numbers = map(int, _NUMBER.findall(f"/{name}"))
+            if any(at not in row for at, row in zip(numbers, rows, strict=False)):
+                continue
+            index = index_named(metadata, len(rows), name)
+            if index is not None:
+                yield index
+            elif is_folder:
+                waiting.append(name)
 
 
 def objects_of(array: zarr.Array[Any], folders: tuple[Path, ...] = ()) -> ZarrObjects | None:
@@ -211,7 +220,6 @@ def objects_of(array: zarr.Array[Any], folders: tuple[Path, ...] = ()) -> ZarrOb
     if chain is None:
         return None
     return ZarrObjects(
-        folder=f"{array.store.root}/{array.path}".rstrip("/"),
         metadata=array.metadata,
         shape=tuple(map(int, array.shape)),
         chain=chain,

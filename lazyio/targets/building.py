@@ -293,8 +293,11 @@ def _engine(
         raise
 
 
-def is_added_in_place(path: Path, copy: Path) -> bool:
+def is_added_in_place(path: Path, copy: Path, *, is_read: bool) -> bool:
     """Return whether a file is too large to be copied; makes the copy where that costs nothing.
+
+    One that is read while it is written is always copied: to its readers it
+    has to stay as it is.
 
     Raises
     ------
@@ -308,7 +311,11 @@ def is_added_in_place(path: Path, copy: Path) -> bool:
         if is_copied or not engine_works():
             shutil.copyfile(path, copy)
             return False
-        return not _cloned(path, copy)
+        if _cloned(path, copy):
+            return False
+        if is_read:
+            shutil.copyfile(path, copy)
+        return not is_read
 
 
 def _cloned(path: Path, copy: Path) -> bool:

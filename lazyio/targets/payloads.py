@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from lazyio.codecs.workspace import Bytes
 from lazyio.elements import is_text
-from lazyio.errors import BlockError
 from lazyio.safety.digests import digest_of
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
@@ -81,35 +80,6 @@ class InPlace:
 
     def waiting(self, _: Keeping) -> Iterator[tuple[Record, bytes]]:
         """Yield nothing: all is in its place."""
-        return iter(())
-
-
-class Nowhere:
-    """Takes nothing: every chunk is there, and is only to be compared."""
-
-    engine = "kept"
-
-    def put(self, _keeping: Keeping, corner: Sequence[int], _record: Record, _payload: Any) -> None:
-        """Refuse what was not there.
-
-        Raises
-        ------
-        BlockError
-            Because an array that is done has all of its chunks.
-        """
-        msg = f"the chunk at {tuple(corner)} is not there"
-        raise BlockError(msg)
-
-    def is_whole(self, _: Record) -> bool:
-        """Return that it is."""
-        return True
-
-    def read(self, _: Record) -> bytes:
-        """Return nothing: none is wanted of an array that is done."""
-        return b""
-
-    def waiting(self, _: Keeping) -> Iterator[tuple[Record, bytes]]:
-        """Yield nothing."""
         return iter(())
 
 

@@ -114,12 +114,18 @@ def opened_for(
     libver: Any,
     running: Running,
     nbytes: int,
+    *,
+    is_read: bool,
 ) -> contextlib.AbstractContextManager[Building]:
-    """Return the file that is built: a new one, a copy of the old one, or that itself."""
+    """Return the file that is built: a new one, a copy of the old one, or that itself.
+
+    ``is_read`` says that what is written is made of other datasets of the file.
+    """
     is_in_place = work.is_in_place
     if not work.is_resumed:
-        require_space(work.path.parent, nbytes, work.target)
-        is_in_place = old is not None and is_added_in_place(old, work.built)
+        copied = old.stat().st_size if old is not None and is_read else 0
+        require_space(work.path.parent, nbytes + copied, work.target)
+        is_in_place = old is not None and is_added_in_place(old, work.built, is_read=is_read)
     n_good_bytes = work.n_good_bytes
     if is_in_place and not work.is_in_place:
         with disk_errors(work.target.parent):

@@ -4,21 +4,19 @@ import contextlib
 import posixpath
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from lazyio.errors import BlockError
 from lazyio.run.report import WriteReport
-from lazyio.safety.digests import PAYLOADS, Table
+from lazyio.safety.digests import Table
 from lazyio.safety.hdf5_digests import load
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.targets.hdf5 import (
     Hdf5Target,
 )
-from lazyio.targets.payloads import Nowhere
 from lazyio.writing.hdf5_filling import (
     Hdf5Item,
     Made,
@@ -29,7 +27,7 @@ from lazyio.writing.hdf5_filling import (
     path_of,
     publish,
 )
-from lazyio.writing.jobs import facts_of_job, in_head, kept_of
+from lazyio.writing.jobs import facts_of_job, in_head
 from lazyio.writing.places import (
     check_hdf5_place,
     check_key,
@@ -57,6 +55,8 @@ class NewDatasets:
     """File format bounds."""
     running: Running
     """The rest."""
+    compared: dict[tuple[str, str], bool] = field(default_factory=dict, repr=False, compare=False)
+    """Whether a chunk of what is done came out again, by key and digests."""
 
     def check(self) -> bool:
         """Refuse a place that may not be written, and return whether it is added to."""
@@ -85,7 +85,8 @@ class NewDatasets:
             # Again, now that no other writer can publish between the check and the copy.
             old = self.path if self.check() else None
             nbytes = 0 if work.is_resumed else sum(map(least_nbytes, self.items))
-            opened = opened_for(work, old, self.libver, self.running, nbytes)
+            is_read = any(item.arranged.given.reads(self.path) for item in self.items)
+            opened = opened_for(work, old, self.libver, self.running, nbytes, is_read=is_read)
             with opened as built, contextlib.ExitStack() as inner:
                 made = built.call(
                     lambda: make(
@@ -94,7 +95,7 @@ class NewDatasets:
                 )
                 advice = keep(work, made, built, inner)
                 jobs = [one.to_job() for one in made if one.target is not None]
-                ran = self.running.write(jobs, work.scratch, work.unsure, own=self.path)
+                ran = self.running.write(jobs, work.scratch)
                 outcomes = built.call(lambda: self._finish(built.file, made))
             advice += publish(work)
         return outcomes, ran, (*advice, *work.advice)
@@ -125,30 +126,31 @@ class NewDatasets:
         """Return whether a dataset is there, written by the same job."""
         if not self.running.resume or item.link is not None or not self.path.is_file():
             return False
-        head = self._head(item)
+        key, head = item.arranged.key, self._head(item)
         try:
-            with h5py.File(self.path, "r") as file:
-                table = load(file, item.arranged.key)
-                if table is None or table.job.get("facts") != head["facts"]:
-                    return False
-                if table.job["graphs"] == head["graphs"]:
-                    return True
-                return self._is_same(file[item.arranged.key], item, table)
-        except (OSError, ValueError, KeyError):
+            file = h5py.File(self.path, "r")
+        except OSError:
             return False
+        with file:
+            table = _table_or_none(file, key)
+            if table is None or table.job.get("facts") != head["facts"]:
+                return False
+            # A check comes before every write, and need not compute the same twice.
+            known = (key, table.head())
+            if known not in self.compared:
+                target = Hdf5Target(
+                    file[key], item.arranged.plan.chunk_shape, folder=self.path.parent
+                )
+                self.compared[known] = self.running.is_same(item.arranged, target)
+            return self.compared[known]
 
-    def _is_same(self, dataset: h5py.Dataset, item: Hdf5Item, table: Table) -> bool:
-        """Return whether a chunk that is computed again is what is there."""
-        target = Hdf5Target(dataset, item.arranged.plan.chunk_shape, folder=self.path.parent)
-        if table.of != PAYLOADS or not target.encodes:
-            return False
-        target.payloads = Nowhere()
-        target.keeping = kept_of(table, target)
-        try:
-            self.running.compare([item.arranged.job(target, keeping=target.keeping)])
-        except BlockError:
-            return False
-        return True
+
+def _table_or_none(file: h5py.File, key: str) -> Table | None:
+    """Return the digests of a dataset, ``None`` where there are none that can be read."""
+    try:
+        return load(file, key) if isinstance(file.get(key), h5py.Dataset) else None
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

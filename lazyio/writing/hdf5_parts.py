@@ -22,11 +22,9 @@ from lazyio.spec import Shape
 from lazyio.targets.building import (
     Building,
 )
-from lazyio.targets.hdf5 import (
-    element_dtype,
-)
+from lazyio.targets.hdf5 import Hdf5Target, element_dtype
 from lazyio.targets.in_process import Shared, dataset_identity, growing
-from lazyio.writing.arrange import Arranged
+from lazyio.writing.arrange import Arranged, in_window
 from lazyio.writing.hdf5_existing import refuse_unusable
 from lazyio.writing.hdf5_filling import (
     Made,
@@ -44,7 +42,7 @@ from lazyio.writing.places import (
 )
 from lazyio.writing.report import Outcome, report_on, report_with_done
 from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
-from lazyio.writing.windows import Window
+from lazyio.writing.windows import Window, done_region
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +72,12 @@ class PartOfFile:
         with contextlib.ExitStack() as stack:
             work = stack.enter_context(WorkDirectory(self.path, facts=facts))
             refuse_unusable(self.path, self.arranged.key)
-            opened = opened_for(work, self.path, None, self.running, 0)
+            is_read = self.arranged.given.reads(self.path)
+            opened = opened_for(work, self.path, None, self.running, 0, is_read=is_read)
             with opened as built, contextlib.ExitStack() as inner:
                 part, known = built.call(lambda: self._begin(built))
                 advice = keep(work, [part], built, inner)
-                ran = self.running.write([part.to_job()], work.scratch, work.unsure, own=self.path)
+                ran = self.running.write([part.to_job()], work.scratch)
                 outcome = built.call(lambda: _finish_part(part, known, head))
             advice += publish(work)
         advice += self.running.advice + tuple(work.advice)
@@ -126,10 +125,20 @@ class PartOfFile:
     def _is_done(self, head: Mapping[str, str]) -> bool:
         """Return whether the part that was written last is this one."""
         try:
-            with h5py.File(self.path, "r") as file:
-                return is_part_done(load(file, self.arranged.key), head)
-        except (OSError, ValueError):
+            file = h5py.File(self.path, "r")
+        except OSError:
             return False
+        with file:
+            try:
+                if not is_part_done(load(file, self.arranged.key), head):
+                    return False
+            except ValueError:
+                return False
+            dataset = file[self.arranged.key]
+            chunk_shape = dataset.chunks or self.arranged.plan.chunk_shape
+            target = Hdf5Target(dataset, chunk_shape, folder=self.path.parent)
+            region = done_region(self.window, self.seen, appends=self.appends)
+            return self.running.is_same(in_window(self.arranged, region), target, region)
 
 
 def _finish_part(part: Made, known: Known, head: Mapping[str, str]) -> Outcome:

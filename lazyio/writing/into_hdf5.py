@@ -5,18 +5,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy.typing as npt
 
 from lazyio.errors import OptionError, TargetError
-from lazyio.options import check_flags, refuse_unready
+from lazyio.options import check_flags, check_resume, is_trust, refuse_unready
 from lazyio.os_errors import system_errors
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
-from lazyio.sources.hdf5 import open_hdf5
+from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.targets.hdf5 import check_libver
 from lazyio.writing.hdf5_existing import refuse_unusable
 from lazyio.writing.hdf5_filling import Hdf5Item
@@ -75,7 +75,7 @@ def to_hdf5(
     libver: Any = None,
     memory_limit: int | str | None = None,
     workers: int | None = None,
-    resume: bool = False,
+    resume: bool | Literal["trust"] = False,
     digests: bool = True,
     progress: Any = False,
     compute: bool = True,
@@ -148,8 +148,10 @@ def to_hdf5(
         nothing is on disk or locked until it is computed.
     scheduler : optional
         What computes graphs, as in dask's ``compute``.
-    resume : bool
-        Whether to keep a journal, by which the same call goes on after a kill.
+    resume : bool or "trust"
+        Whether to keep a journal, by which the same call goes on after a kill, or
+        returns at once if it is done. One chunk that is there is computed again
+        and compared; ``"trust"`` leaves that out.
     comm
         Not yet: anything but the default raises :class:`OptionError`.
 
@@ -181,7 +183,8 @@ def to_hdf5(
     """
     data, path, key = _in_order(data, path, key)
     refuse_unready(comm=(comm, None))
-    check_flags(overwrite=overwrite, digests=digests, compute=compute, resume=resume)
+    check_flags(overwrite=overwrite, digests=digests, compute=compute)
+    check_resume(resume)
     check_mode(mode)
     check_libver(libver)
     check_progress(progress)
@@ -211,7 +214,13 @@ def to_hdf5(
         overwrite=overwrite,
         libver=libver,
         settings=settings,
-        running=Running(progress=progress, scheduler=scheduler, digests=digests, resume=resume),
+        running=Running(
+            progress=progress,
+            scheduler=scheduler,
+            digests=digests,
+            resume=bool(resume),
+            trusts=is_trust(resume),
+        ),
     )
     order: Hdf5Order
     if isinstance(path, h5py.Dataset) or region is not None or append_dim is not None:

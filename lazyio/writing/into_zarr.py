@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy.typing as npt
 import zarr
 from zarr.storage import LocalStore
 
 from lazyio.errors import OptionError, TargetError
-from lazyio.options import check_flags
+from lazyio.options import check_flags, check_resume, is_trust
 from lazyio.os_errors import system_errors
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
@@ -77,7 +77,7 @@ def to_zarr(
     storage_options: Mapping[str, Any] | None = None,
     memory_limit: int | str | None = None,
     workers: int | None = None,
-    resume: bool = False,
+    resume: bool | Literal["trust"] = False,
     digests: bool = True,
     progress: Any = False,
     compute: bool = True,
@@ -142,8 +142,10 @@ def to_zarr(
         nothing is on disk or locked until it is computed.
     scheduler : optional
         What computes graphs, as in dask's ``compute``.
-    resume : bool
-        Whether to keep a journal, by which the same call goes on after a kill.
+    resume : bool or "trust"
+        Whether to keep a journal, by which the same call goes on after a kill, or
+        returns at once if it is done. One chunk that is there is computed again
+        and compared; ``"trust"`` leaves that out.
 
     Returns
     -------
@@ -170,7 +172,8 @@ def to_zarr(
     >>> zarr.open_array("ones.zarr").shape
     (1000, 64)
     """
-    check_flags(overwrite=overwrite, digests=digests, compute=compute, resume=resume)
+    check_flags(overwrite=overwrite, digests=digests, compute=compute)
+    check_resume(resume)
     check_mode(mode)
     scheduler_for(scheduler)
     check_progress(progress)
@@ -201,7 +204,13 @@ def to_zarr(
         overwrite=overwrite,
         storage_options=storage_options,
         settings=settings,
-        running=Running(progress=progress, scheduler=scheduler, digests=digests, resume=resume),
+        running=Running(
+            progress=progress,
+            scheduler=scheduler,
+            digests=digests,
+            resume=bool(resume),
+            trusts=is_trust(resume),
+        ),
     )
     order: ZarrOrder
     if isinstance(store, zarr.Array) or region is not None or append_dim is not None:

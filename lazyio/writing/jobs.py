@@ -93,16 +93,6 @@ def is_part_done(table: Table | None, head: Mapping[str, str]) -> bool:
     )
 
 
-def kept_of(table: Table, target: Resumable) -> Keeping:
-    """Return the chunks of an array that is done as if they had been kept."""
-    kept = {}
-    for chunk, high, low in table.rows.tolist():
-        kept[chunk] = Record(0, chunk, 0, 1, 0, high << 64 | low)
-    return Keeping(
-        array=0, journal=None, shape=target.shape, chunk_shape=target.chunk_shape, kept=kept
-    )
-
-
 def _facts_of_plan(arranged: Arranged) -> dict[str, Any]:
     plan = arranged.plan
     return {

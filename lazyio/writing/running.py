@@ -3,18 +3,22 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lazyio.errors import BlockError, OptionError, ResumeError
-from lazyio.grid import n_boxes
+from lazyio.errors import OptionError, ResumeError
+from lazyio.grid import Region, n_boxes
 from lazyio.run.part import Job
 from lazyio.run.schedulers import scheduler_for
 from lazyio.run.write import Ran, run
 from lazyio.safety.digests import MOST_CHUNKS, Noted
+from lazyio.safety.keeping import Keeping, TwoResultsError
 from lazyio.spec import Shape
+from lazyio.targets.compared import Comparable, Compared
+from lazyio.targets.window import WindowTarget
+from lazyio.writing.arrange import Arranged
 from lazyio.writing.unchanged import Unchanged
 
 OPEN_HANDLE = (
@@ -36,6 +40,8 @@ class Running:
     """Whether digests of what is written are stored with it."""
     resume: bool = False
     """Whether a job that was killed is gone on with."""
+    trusts: bool = False
+    """Whether that is done without computing a chunk again that is there."""
     watches_sources: bool = True
     """Whether files that are read must stay as they are."""
     advice: tuple[tuple[str, str], ...] = ()
@@ -69,60 +75,104 @@ class Running:
             raise OptionError(msg)
         return Noted() if can_be_numbered and (self.digests or self.resume) else None
 
-    def write(
-        self,
-        jobs: Sequence[Job],
-        scratch: Path,
-        unsure: Container[str] = (),
-        own: Path | None = None,
-    ) -> Ran:
+    def write(self, jobs: Sequence[Job], scratch: Path) -> Ran:
         """Run jobs, and return how many blocks they have.
-
-        ``own`` is the file that is written, which may be read as well.
 
         Raises
         ------
         ResumeError
-            When an array of which that is not sure is not the one that was
-            begun: before anything more of it is written.
+            When an array is not the one that was begun: before anything more
+            of it is written.
         SourceChangedError
-            When a file was changed while it was read.
+            When a file was changed since it was opened.
         """
-        doubtful = [job for job in jobs if job.key in unsure]
-        try:
-            self.compare(doubtful)
-        except BlockError as error:
-            names = ", ".join(job.key for job in doubtful)
-            msg = (
-                f"{names}: the data is not that of the interrupted job ({error}); make the same "
-                "call again, or remove the job with: lazyio clean"
-            )
-            raise ResumeError(msg) from error
-        sources = Unchanged(jobs, own) if self.watches_sources else None
+        begun = [job for job in jobs if job.keeping is not None and job.keeping.kept]
+        if begun and not self.trusts:
+            self._require_same(begun)
+        sources = Unchanged(jobs) if self.watches_sources else None
         scheduler = scheduler_for(self.scheduler)
         ran = run(jobs, scratch=scratch, progress=self.progress, scheduler=scheduler)
         if sources is not None:
             sources.check()
         return ran
 
-    def compare(self, jobs: Sequence[Job]) -> None:
-        """Compute a chunk of each array again that is there, and compare the two.
+    def _require_same(self, begun: Sequence[Job]) -> None:
+        """Compute a chunk of each array again that was begun, and compare the two."""
+        try:
+            self._compare([replace(job, only=_telling(job)) for job in begun])
+        except TwoResultsError as error:
+            names = ", ".join(job.key for job in begun)
+            msg = (
+                f"{names}: the data is not that of the interrupted job ({error}); make the same "
+                "call again, or remove the job with: lazyio clean"
+            )
+            raise ResumeError(msg) from error
+
+    def is_same(self, arranged: Arranged, target: Comparable, window: Region | None = None) -> bool:
+        """Return whether what is done comes out again: its last chunk is computed and compared.
+
+        Parameters
+        ----------
+        arranged : Arranged
+            What was written.
+        target : Comparable
+            The array that it was written to, open for reading.
+        window : tuple of slice, optional
+            The part of it that was written.
 
         Raises
         ------
         BlockError
-            When it comes out otherwise.
+            When the chunk cannot be computed.
         """
-        again = [
-            replace(job, only=min(job.keeping.kept))
-            for job in jobs
-            if job.keeping is not None and job.keeping.kept
-        ]
-        if not again:
-            return
+        place = tuple(slice(0, n) for n in target.shape) if window is None else window
+        if any(
+            part.start < 0 or part.stop > n for part, n in zip(place, target.shape, strict=True)
+        ):
+            return False
+        is_nothing = any(part.start >= part.stop for part in place)
+        if self.trusts or arranged.given.is_empty or is_nothing:
+            return True
+        compared = Compared(target)
+        keeping = Keeping(
+            array=0,
+            journal=None,
+            shape=target.shape,
+            chunk_shape=target.chunk_shape,
+            corner=tuple(part.start for part in place),
+        )
+        last = tuple(
+            (part.stop - 1) // step for part, step in zip(place, target.chunk_shape, strict=True)
+        )
+        into = compared if window is None else WindowTarget(compared, window)
+        job = arranged.job(into, window, keeping)
+        try:
+            self._compare([replace(job, only=keeping.number(last))])
+        except TwoResultsError:
+            return False
+        return True
+
+    def _compare(self, jobs: Sequence[Job]) -> None:
+        """Compute the one chunk of each job.
+
+        Raises
+        ------
+        TwoResultsError
+            When it comes out otherwise than it is there.
+        """
         scheduler = scheduler_for(self.scheduler)
         with tempfile.TemporaryDirectory(prefix="lazyio-") as folder:
-            run(again, scratch=Path(folder, "scratch"), progress=False, scheduler=scheduler)
+            run(jobs, scratch=Path(folder, "scratch"), progress=False, scheduler=scheduler)
+
+
+def _telling(job: Job) -> int:
+    """Return the chunk that is best to be computed again.
+
+    The one of the most bytes: one of zeros comes out of edited code as well. Of
+    several the last: code is edited for what comes where it stopped.
+    """
+    kept = {} if job.keeping is None else job.keeping.kept
+    return max(kept, key=lambda chunk: (kept[chunk].nbytes, chunk))
 
 
 @contextlib.contextmanager

@@ -1,28 +1,34 @@
 """Files that are read must stay as they are until what is made of them is published."""
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from lazyio.blocks import locations_in, locations_of
+from lazyio.blocks import held_in, location_of
 from lazyio.errors import SourceChangedError
 from lazyio.run.part import Job
-from lazyio.sources.files import fingerprint
+from lazyio.sources.base import Watched, leaves_of
+from lazyio.sources.identity import SeenFile, seen_files
 
 
 class Unchanged:
-    """What the files are like that some arrays are read from.
+    """What some arrays are read from, as it was when it was opened.
+
+    Of what lazyio has not opened itself, such as a memmap that was given to
+    dask, it is as it was when the write began.
 
     Parameters
     ----------
     jobs : iterable of Job
         What they are read for.
-    own : Path, optional
-        The file that is written: where it is read too, that is not changed.
     """
 
-    def __init__(self, jobs: Iterable[Job], own: Path | None = None) -> None:
-        paths = {path for job in jobs for path, _ in _locations(job)} - {str(own)}
-        self._seen = {path: fingerprint(path) for path in paths if Path(path).is_file()}
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        held = [leaf for job in jobs for leaf in _held(job)]
+        self._watched = [one for one in held if isinstance(one, Watched)]
+        others = [location_of(one) for one in held if not isinstance(one, Watched)]
+        paths = {where[0] for where in others if where is not None}
+        seen = seen_files(SeenFile(path=path, identity=None) for path in paths)
+        self._seen = [file for file in seen if file.is_file]
 
     def check(self) -> None:
         """Refuse to go on when one of them is not as it was.
@@ -32,16 +38,23 @@ class Unchanged:
         SourceChangedError
             Naming the file.
         """
-        for path, seen in self._seen.items():
-            if not Path(path).is_file() or fingerprint(path) != seen:
-                msg = (
-                    f"{path} was changed by another program while it was read; what was made of "
-                    "it is not published, write it again"
-                )
-                raise SourceChangedError(msg)
+        try:
+            for source in self._watched:
+                source.require_unchanged()
+            for file in self._seen:
+                file.check()
+        except SourceChangedError as error:
+            msg = f"{error}; what was made of it is not published"
+            number = error.errno
+            raise (
+                SourceChangedError(msg) if number is None else SourceChangedError(number, msg)
+            ) from error
 
 
-def _locations(job: Job) -> set[tuple[str, str]]:
+def _held(job: Job) -> Iterator[Any]:
+    """Yield what a job reads: sources, and arrays of other libraries."""
     if job.source is not None:
-        return locations_of(job.source)
-    return set() if job.array is None else locations_in(job.array)
+        yield from leaves_of(job.source)
+    elif job.array is not None:
+        for held in held_in(job.array):
+            yield from leaves_of(held)

@@ -21,6 +21,31 @@ class Window:
     """Axes that were given by an integer, which the data does not have."""
 
 
+def done_region(window: Window, seen: Shape, *, appends: bool) -> Region:
+    """Return where a part lies if it has been written already.
+
+    Parameters
+    ----------
+    window : Window
+        Where it would go now.
+    seen : tuple of int
+        Extents of the array before it goes there.
+    appends : bool
+        Whether that is behind the end: then it would be just before.
+
+    Examples
+    --------
+    >>> done_region(Window(region=(slice(8, 10),), shape=(10,)), (8,), appends=True)
+    (slice(6, 8, None),)
+    """
+    if not appends:
+        return window.region
+    return tuple(
+        slice(2 * part.start - part.stop, part.start) if part.start == extent else part
+        for part, extent in zip(window.region, seen, strict=True)
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Room:
     """What is known of an existing array when a part of it is to be written."""

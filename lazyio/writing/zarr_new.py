@@ -5,7 +5,7 @@ import errno
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import zarr
 from lazyio.errors import BlockError, TargetError
 from lazyio.planning.plan import Advice
 from lazyio.run.report import WriteReport
-from lazyio.safety.digests import Noted, Table
+from lazyio.safety.digests import Noted
 from lazyio.safety.job import Facts
 from lazyio.safety.names import Identity, identity_of
 from lazyio.safety.space import require_space
@@ -26,7 +26,7 @@ from lazyio.safety.zarr_places import Place, beside, introduce, ring
 from lazyio.safety.zarr_places import keep as keep_neighbours
 from lazyio.targets.disk import store_errors
 from lazyio.targets.zarr_apart import Apart
-from lazyio.writing.jobs import facts_of_job, in_head, kept_of
+from lazyio.writing.jobs import facts_of_job, in_head
 from lazyio.writing.places import check_zarr_place, refuse_own_source
 from lazyio.writing.report import Written, report_on, report_with_done
 from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
@@ -65,6 +65,8 @@ class NewArrays:
     """Whether arrays that are there may be replaced."""
     running: Running
     """The rest."""
+    compared: dict[tuple[str, str], bool] = field(default_factory=dict, repr=False, compare=False)
+    """Whether a chunk of what is done came out again, by key and digests."""
 
     def check(self) -> bool:
         """Refuse a store that may not be written, and return whether it is added to."""
@@ -114,8 +116,7 @@ class NewArrays:
                 if self.running.resume:
                     advice += keep(work, several, stack)
                 made += several
-            unsure = {key for work in works for key in work.unsure}
-            ran = self.running.write([one.to_job() for one in made], works[0].scratch, unsure)
+            ran = self.running.write([one.to_job() for one in made], works[0].scratch)
             outcomes = [one.finish() for one in made]
             paths = [item.arranged.key for item in self.items]
             places = beside(self.root, paths) if is_kept or paths == [""] else ring(paths)
@@ -174,18 +175,12 @@ class NewArrays:
             return False
         if table is None or table.job.get("facts") != head["facts"]:
             return False
-        return table.job["graphs"] == head["graphs"] or self._is_same(folder, item, table)
-
-    def _is_same(self, folder: Path, item: ZarrItem, table: Table) -> bool:
-        """Return whether a chunk that is computed again is what is there."""
-        array = zarr.open_array(folder, mode="r")
-        one = filled(array, item, None)
-        one.target.keeping = kept_of(table, one.target)
-        try:
-            self.running.compare([one.to_job()])
-        except BlockError:
-            return False
-        return True
+        # A check comes before every write, and need not compute the same twice.
+        known = (item.arranged.key, table.head())
+        if known not in self.compared:
+            one = filled(zarr.open_array(folder, mode="r"), item, None)
+            self.compared[known] = self.running.is_same(item.arranged, one.target)
+        return self.compared[known]
 
 
 @dataclass(frozen=True, kw_only=True)

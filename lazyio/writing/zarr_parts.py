@@ -30,6 +30,7 @@ from lazyio.safety.zarr_digests import (
     forget,
     load_or_none,
 )
+from lazyio.sources.zarr_folder import OpenFolder
 from lazyio.sources.zarr_objects import stored_objects
 from lazyio.spec import Shape
 from lazyio.targets.disk import disk_errors
@@ -48,7 +49,7 @@ from lazyio.writing.jobs import facts_of_job, in_head, is_part_done
 from lazyio.writing.places import refuse_own_source
 from lazyio.writing.report import report_on, report_with_done
 from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
-from lazyio.writing.windows import Window
+from lazyio.writing.windows import Window, done_region
 from lazyio.writing.zarr_filling import (
     Made,
     folder_of,
@@ -96,7 +97,7 @@ class PartOfStore:
             return self._write_behind(self.behind)
         final = self.root / self.name if self.name else self.root
         head = self._head()
-        if head and is_part_done(load_or_none(final), head):
+        if head and is_part_done(load_or_none(final), head) and self._is_same(final):
             return report_with_done(str(self.root), [self.arranged], None, began=began, advice=())
         facts = self._facts(final) if self.running.resume else None
         advice = self.running.advice
@@ -116,7 +117,7 @@ class PartOfStore:
             work.save_job()
             if self.running.resume:
                 advice += keep(work, [part], stack)
-            ran = self.running.write([part.to_job()], work.scratch, work.unsure)
+            ran = self.running.write([part.to_job()], work.scratch)
             outcome = part.finish()
             part.tell_shape()
             if part.noted is not None:
@@ -166,6 +167,12 @@ class PartOfStore:
             step = tuple(map(int, array.shards or array.chunks))
             seen.look_at_all(_names_in(final, array.metadata, self.window.region, step))
         return seen
+
+    def _is_same(self, final: Path) -> bool:
+        """Return whether a chunk of the part that was written last comes out again."""
+        target = ZarrTarget(zarr.open_array(final, mode="r"), keeps_empty=bool(self.keeps_empty))
+        region = done_region(self.window, self.seen, appends=self.appends)
+        return self.running.is_same(in_window(self.arranged, region), target, region)
 
     def _noted(self, array: Any) -> Noted | None:
         return self.running.noted(self.window.shape, array.shards or array.chunks)
@@ -309,8 +316,13 @@ def _names_in(folder: Path, metadata: Any, region: Region, step: Shape) -> Itera
     """Return the names of objects that a region touches, where it touches many of those there."""
     if n_touched(region, step) <= _MOST_ASKED:
         return (metadata.encode_chunk_key(index) for index, _, _ in touched(region, step))
-    stored = stored_objects(str(folder), metadata, region, step)
-    return (metadata.encode_chunk_key(index) for index in stored)
+    return _stored_names(folder, metadata, region, step)
+
+
+def _stored_names(folder: Path, metadata: Any, region: Region, step: Shape) -> Iterator[str]:
+    with OpenFolder(str(folder), None) as opened:
+        for index in stored_objects(opened, metadata, region, step):
+            yield metadata.encode_chunk_key(index)
 
 
 def _built_in(built: Path) -> tuple[list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lazyio
-from lazyio.errors import SourceError
-from lazyio.sources.base import ReadsInto, Stored
+from lazyio.errors import SourceChangedError, SourceError
+from lazyio.sources.base import ReadsInto, Stored, leaves_of
 
 # What dask sends with; older ones turn numpy's big-endian arrays into native ones.
 PROTOCOL = pickle.HIGHEST_PROTOCOL
@@ -180,11 +181,17 @@ class StoredContract:
         assert all(type(part) is str for part in source.location)
         assert type(source.in_rows) is bool
 
-    def test_token_changes_with_the_file(self, source, path):
-        """A file that was rewritten has another token, so nothing cached is taken for it."""
-        before = tokenize(source)
+    def test_reads_one_state_of_the_file(self, source, expected, path):
+        """A file that was rewritten is not read, here or where the source was sent."""
+        before, sent = tokenize(source), pickle.dumps(source, PROTOCOL)
         self.change(path)
-        assert tokenize(source) != before
+        assert tokenize(source) == before
+        for one in (source, pickle.loads(sent)):
+            with pytest.raises(SourceChangedError, match=re.escape(path.name)):
+                one.read(whole(expected.shape))
+            for leaf in leaves_of(one):
+                with pytest.raises(SourceChangedError, match=re.escape(path.name)):
+                    leaf.require_unchanged()
 
     def test_holds_no_open_file(self, source, expected, path):
         """No descriptor of the file stays open after a read."""

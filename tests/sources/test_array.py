@@ -12,8 +12,8 @@ from source_contract import SourceContract, TravelsContract, assert_same
 import lazyio
 from lazyio.errors import (
     OptionError,
+    SourceChangedError,
     SourceError,
-    TruncatedSourceError,
     UnknownFormatError,
     UnsupportedDtypeError,
 )
@@ -207,7 +207,7 @@ def test_truncated_memmap(tmp_path):
     MATRIX.tofile(tmp_path / "raw")
     array = lazyio.from_array(np.memmap(tmp_path / "raw", "<i4", "r", shape=MATRIX.shape))
     os.truncate(tmp_path / "raw", 100)
-    with pytest.raises(TruncatedSourceError, match="raw ends too early"):
+    with pytest.raises(SourceChangedError, match="raw was cut short from"):
         array.compute(scheduler="sync")
 
 

@@ -261,19 +261,19 @@ def test_a_block_of_a_stack_opens_its_channels_only(tmp_path, monkeypatch):
         path.write_bytes(channel.tobytes())
     counted = Counter()
     opened = Counter()
-    read_exactly, open_for_reading = files.read_exactly, files.open_for_reading
+    read_exactly, reading = files.read_exactly, files.reading
 
     def counting(file, offset, view):
         counted["nbytes"] += len(view)
         counted["n_reads"] += 1
         read_exactly(file, offset, view)
 
-    def noting(path):
+    def noting(path, identity):
         opened[path] += 1
-        return open_for_reading(path)
+        return reading(path, identity)
 
     monkeypatch.setattr(files, "read_exactly", counting)
-    monkeypatch.setattr("lazyio.sources.raw.open_for_reading", noting)
+    monkeypatch.setattr("lazyio.sources.raw.reading", noting)
     array = lazyio.stack(
         [lazyio.from_raw(path, -1, "<i2") for path in paths], axis=1, memory_limit="16 MiB"
     )
