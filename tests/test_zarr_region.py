@@ -129,7 +129,7 @@ def test_a_part_is_what_numpy_makes_of_it(tmp_path_factory, case, codec, fill, c
         }
 
 
-def test_chunks_outside_the_window_are_links(tmp_path):
+def test_chunks_outside_the_window_are_left_alone(tmp_path):
     """Nothing but the chunks that the window touches takes room or time."""
     path = tmp_path / "x.zarr"
     make(path, np.arange(400).reshape(20, 20), (6, 7))
@@ -156,19 +156,6 @@ def test_objects_behind_symbolic_links_stay_there(tmp_path):
     lazyio.to_zarr(np.full(3, -1), path, region=np.s_[3:6])
     np.testing.assert_array_equal(read(path), [0, 1, 2, -1, -1, -1, *range(6, 12)])
     assert contents(tmp_path / "annex") == kept
-
-
-def test_without_links_chunks_are_copied(tmp_path, monkeypatch):
-    """On file systems that have none."""
-
-    def refuse(*_):
-        raise OSError(95, "Operation not supported")
-
-    make(tmp_path / "x.zarr", np.arange(12), (4,))
-    monkeypatch.setattr(os, "link", refuse)
-    lazyio.to_zarr(np.full(3, -1), tmp_path / "x.zarr", region=np.s_[3:6])
-    found = read(tmp_path / "x.zarr")
-    np.testing.assert_array_equal(found, [0, 1, 2, -1, -1, -1, *range(6, 12)])
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

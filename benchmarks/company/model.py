@@ -104,8 +104,8 @@ def explained(
 ) -> str | None:
     """Return what went wrong, ``None`` if nothing did.
 
-    The kinds are tried from the mildest on: made though it was refused, made
-    twice, lost, and else simply wrong.
+    Kinds are tried in turn: made though it was refused, lost, made twice; else
+    values are simply wrong.
     """
     if reachable(state, events, is_last):
         return None
@@ -120,9 +120,6 @@ def _wrongs(events: Sequence[Event]) -> Iterator[tuple[str, list[Event]]]:
     for at in refused:
         made = replace(events[at], outcome=UNKNOWN, end=math.inf)
         yield f"made though refused: {events[at].what}", _with(events, at, made)
-    for at, event in enumerate(events):
-        again = replace(event, outcome=UNKNOWN, end=math.inf, after=at)
-        yield f"made twice: {event.what}", [*_with(events, at, event), again]
     done = [at for at, event in enumerate(events) if event.outcome == DONE]
     for n_lost in (1, 2):
         for places in itertools.combinations(done, n_lost):
@@ -131,6 +128,9 @@ def _wrongs(events: Sequence[Event]) -> Iterator[tuple[str, list[Event]]]:
                 changed[at] = replace(changed[at], outcome=UNKNOWN)
             lost = ", ".join(f"{events[at].who}'s {events[at].what}" for at in places)
             yield f"lost: {lost}", changed
+    for at, event in enumerate(events):
+        again = replace(event, outcome=UNKNOWN, end=math.inf, after=at)
+        yield f"made twice: {event.what}", [*_with(events, at, event), again]
 
 
 def _with(events: Sequence[Event], at: int, event: Event) -> list[Event]:
@@ -183,12 +183,20 @@ def append(name: str, key: str, rows: Array, *, makes: bool = False) -> Step:
     return changed(name, change, makes=makes)
 
 
-def add(name: str, key: str, array: Array, *, replaces: bool = False, makes: bool = False) -> Step:
+def add(
+    name: str,
+    key: str,
+    array: Array,
+    *,
+    replaces: bool = False,
+    makes: bool = False,
+    is_same_again: bool = False,
+) -> Step:
     """Return a step that adds an array, to a file or store that it may make."""
 
     def change(content: dict[str, Node]) -> bool:
         if key in content and not replaces:
-            return False
+            return is_same_again and np.array_equal(content[key][0], array)
         content[key] = (array, ())
         return True
 

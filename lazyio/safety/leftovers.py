@@ -207,7 +207,7 @@ def refuse_half_applied(path: Path) -> None:
 def interruption_of(path: Path) -> str | None:
     """Return why a file cannot be opened, where that is a killed writer's doing."""
     folder = hidden_path(path)
-    if (folder / superblock.FOLLOWED).exists() and not lock.is_held(folder / lock.NAME):
+    if _is_interrupted(folder) and not lock.is_held(folder / lock.NAME):
         return f"its writer was killed; make it readable with: lazyio recover {path}"
     return None
 

@@ -546,12 +546,14 @@ def _homes_below(path: Path) -> Iterator[Path]:
     """Yield the groups and arrays below a path that hold such a folder."""
     if not _is_group(path):
         return
-    with os.scandir(path) as entries:
-        folders = [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    folders: list[Path] = []
+    # Where one may not look, nothing can be read either.
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        folders += [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
     for folder in folders:
         if is_hidden_name(folder.name):
             continue
-        if (folder / FOLDER).exists():
+        if os.path.exists(folder / FOLDER):
             yield folder
         yield from _homes_below(folder)
 

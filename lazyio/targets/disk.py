@@ -63,8 +63,10 @@ def target_error(error: Exception, folder: Path) -> TargetError:
     """Return the TargetError for an error of the file system or of libhdf5.
 
     For the one call that is made for every chunk, where a context manager
-    would take as long as the call.
+    would take as long as the call. One of ours says more than we know here.
     """
+    if isinstance(error, TargetError):
+        return error
     number = errno_of(error)
     reason = os.strerror(number) if number else str(error)
     msg = f"writing under {folder} failed: {reason}{_room(folder, number)}; {remedy_for(number)}"

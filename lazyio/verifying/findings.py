@@ -10,12 +10,14 @@ from lazyio.grid import Region, format_region
 from lazyio.options import default_workers
 from lazyio.run.pull import pull
 from lazyio.sizes import format_size
+from lazyio.untrusted.helper import MEMORY_NBYTES
 
 OK, DAMAGED, INCOMPLETE, UNVERIFIABLE = "ok", "damaged", "incomplete", "unverifiable"
 
 Damage = tuple[str | None, Region | None, str]
 """Key of the array, the part of it, and what is wrong; ``None`` is all of it."""
 
+TOO_LARGE = "its chunks take more memory to read than a check has"
 SINCE = "is damaged, or was modified since"
 
 _MOST_NAMED = 20
@@ -140,6 +142,11 @@ class Read:
     region: Region | None
     nbytes: int = 0
     wrong: str | None = None
+
+
+def threads_for(piece_nbytes: int) -> int:
+    """Return how many pieces may be decoded at once: each is held in up to four forms."""
+    return max(1, min(default_workers(), MEMORY_NBYTES // (4 * max(1, piece_nbytes))))
 
 
 def read_all(

@@ -24,9 +24,9 @@ from lazyio.safety.hdf5_digests import (
 )
 from lazyio.sources.confine import allowed_folders, refuse_links
 from lazyio.sources.hdf5 import dataset_keys, describe_dataset
-from lazyio.spec import Shape
+from lazyio.spec import Shape, nbytes_of
 from lazyio.targets.dimensions import has_no_values
-from lazyio.verifying.findings import SINCE, Findings, Read, read_all
+from lazyio.verifying.findings import SINCE, TOO_LARGE, Findings, Read, read_all, threads_for
 
 _ANY = Exception
 """h5py raises errors of every kind of a damaged file."""
@@ -113,6 +113,8 @@ def _check(file: h5py.File, path: Path, key: str, findings: Findings, *, deep: b
             _check_unknown(dataset, path, name, findings, deep=deep)
         else:
             _check_known(dataset, name, table, findings, deep=deep)
+    except MemoryError:
+        findings.cannot_tell(name, TOO_LARGE)
     except _ANY as error:
         findings.damage(name, f"it cannot be read: {error}")
 
@@ -136,7 +138,8 @@ def _check_known(
         findings.damage(key, "it was not there when it was written", _region_of(dataset, number))
     if deep:
         there = sorted((number for number in numbers if number in stored), key=stored.__getitem__)
-        read_all(findings, key, there, _PayloadReader(dataset=dataset, table=table))
+        reader = _PayloadReader(dataset=dataset, table=table)
+        read_all(findings, key, there, reader, n_threads=_threads(dataset))
 
 
 def _stored(dataset: h5py.Dataset, grid: Shape) -> Iterator[tuple[int, int]]:
@@ -168,6 +171,10 @@ class _PayloadReader:
             return Read(region=region, wrong=f"it cannot be read: {error}")
         is_same = digest_of(payload, seed=mask) == self.table.find(number)
         return Read(region=region, nbytes=len(payload), wrong=None if is_same else f"it {SINCE}")
+
+
+def _threads(dataset: h5py.Dataset) -> int:
+    return threads_for(nbytes_of(piece_shape(dataset), dataset.dtype))
 
 
 def _region_of(dataset: h5py.Dataset, number: int) -> Region:
@@ -216,11 +223,13 @@ def _check_unknown(
             return Read(region=region, wrong=f"it does not decode: {error}")
 
     before = len(findings.damaged)
-    regions = iter(boxes(dataset.shape, step)) if 0 not in dataset.shape else iter(())
+    # Of what was never written nothing is there, however large it is to be.
+    is_there = 0 not in dataset.shape and (dataset.is_virtual or dataset.id.get_storage_size())
+    regions = iter(boxes(dataset.shape, step)) if is_there else iter(())
     if dataset.chunks is not None:
         # Only what is there: of all that may be there can be billions.
         numbers = sorted(dict(_stored(dataset, grid_shape(dataset.shape, step))))
         regions = (_region_of(dataset, number) for number in numbers)
-    read_all(findings, key, regions, read)
+    read_all(findings, key, regions, read, n_threads=_threads(dataset))
     if len(findings.damaged) == before and not has_checksums:
         findings.cannot_tell(key, "it decodes, and has neither digests nor checksums")

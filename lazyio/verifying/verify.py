@@ -84,16 +84,16 @@ def verify_here(path: str, key: str | None, *, deep: bool) -> VerifyReport:
     """Do it in this process, which a damaged file may crash; see :func:`verify`."""
     began = time.perf_counter()
     target = Path(os.path.realpath(path))
+    with foreign_errors(str(target)):
+        left = [
+            str(one)
+            for one in leftovers(target)
+            if not one.target.exists() or (one.is_interrupted and not one.is_locked)
+        ]
+        is_there = target.exists()
     try:
-        with foreign_errors(str(target)):
-            left = [
-                str(one)
-                for one in leftovers(target)
-                if not one.target.exists() or (one.is_interrupted and not one.is_locked)
-            ]
-            is_there = target.exists()
-            refuse_half_applied(target)
-            check_finished(target, below=True)
+        refuse_half_applied(target)
+        check_finished(target, below=True)
     except SourceError as error:
         return VerifyReport(path=str(path), status=INCOMPLETE, note=str(error))
     if not is_there and left:

@@ -21,8 +21,9 @@ from lazyio.sources.files import read_json
 from lazyio.sources.zarr import array_paths, zarr_kind, zarr_source
 from lazyio.sources.zarr_objects import index_named
 from lazyio.sources.zarr_store import confined_store
+from lazyio.spec import nbytes_of
 from lazyio.targets.zarr import METADATA_FILES
-from lazyio.verifying.findings import SINCE, Findings, Read, read_all
+from lazyio.verifying.findings import SINCE, TOO_LARGE, Findings, Read, read_all, threads_for
 
 _ANY = Exception
 """zarr-python raises errors of every kind of damaged metadata."""
@@ -53,6 +54,8 @@ def check_store(root: Path, key: str | None, findings: Findings, *, deep: bool) 
         findings.n_arrays += 1
         try:
             _check(root, name, findings, deep=deep)
+        except MemoryError:
+            findings.cannot_tell(_shown(name), TOO_LARGE)
         except _ANY as error:
             findings.damage(_shown(name), f"it cannot be read: {error}")
 
@@ -175,7 +178,9 @@ def _check_unknown(root: Path, name: str, array: Any, findings: Findings, *, dee
     # Only what is there: of all that may be there can be billions.
     names = (os.path.relpath(path, root / name) for path in _objects(root / name))
     stored = (region_named(array, one.replace(os.sep, "/")) for one in names)
-    read_all(findings, key, (region for region in stored if region is not None), read)
+    n_threads = threads_for(nbytes_of(array.shards or array.chunks, array.dtype))
+    regions = (region for region in stored if region is not None)
+    read_all(findings, key, regions, read, n_threads=n_threads)
     has_checksums = any(map(_is_checksum, (*array.filters, *array.compressors)))
     if len(findings.damaged) == before and not has_checksums:
         findings.cannot_tell(key, "it decodes, and has neither digests nor checksums")

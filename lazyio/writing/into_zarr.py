@@ -16,6 +16,7 @@ from lazyio.os_errors import system_errors
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
+from lazyio.safety.names import finish
 from lazyio.writing.later import now_or_later
 from lazyio.writing.places import (
     array_path,
@@ -25,6 +26,7 @@ from lazyio.writing.places import (
     check_zip_place,
     is_local,
     is_url,
+    link_at,
     refuse_own_source,
     refuse_zip,
     store_path,
@@ -203,7 +205,7 @@ def to_zarr(
     )
     order: ZarrOrder
     if isinstance(store, zarr.Array) or region is not None or append_dim is not None:
-        order = call.part(data, region, append_dim)
+        order = call.part(data, region, append_dim, is_now=compute)
     else:
         order = call.new(data)
     report: WriteReport = now_or_later(order, compute=compute)
@@ -236,6 +238,8 @@ class _Call:
         if root.suffix == ".zip":
             self._refuse_resume("in a .zip file")
             return self._in_zip(root, items)
+        for item in items:
+            finish(root / item.arranged.key)
         order = NewArrays(
             root=root,
             items=items,
@@ -246,7 +250,7 @@ class _Call:
         order.check()
         return order
 
-    def part(self, data: Any, region: Any, append_dim: Any) -> ZarrOrder:
+    def part(self, data: Any, region: Any, append_dim: Any, *, is_now: bool) -> ZarrOrder:
         """Return the order for a part of an array that is there."""
         if self.overwrite:
             msg = "overwrite=True is for whole arrays, and this is a part of one; leave it out"
@@ -257,9 +261,9 @@ class _Call:
         given = only_item(data)
         refuse_for_streams([given], resume=self.running.resume)
         array = self._existing()
-        arranged, window = part_of_array(
-            array, self.path, given, self.settings, region=region, append_dim=append_dim
-        )
+        where = {"region": region, "append_dim": append_dim}
+        again = partial(part_of_array, array, self.path, given, self.settings, **where)
+        arranged, window = again()
         facts = {
             "arranged": arranged,
             "window": window,
@@ -269,13 +273,23 @@ class _Call:
         }
         if not is_local(self.store):
             self._refuse_resume("in a store that is no local folder, or is open already")
-            inside = PartOfArray(array=array, **facts)
+            appended = again if is_now and append_dim is not None else None
+            appends = append_dim is not None
+            inside = PartOfArray(array=array, appends=appends, again=appended, **facts)
             inside.check()
             return inside
         root = store_path(self.store)
         refuse_own_source(given, root, self.path)
-        appends = append_dim is not None
-        return PartOfStore(root=root, name=self.path, appends=appends, **facts)
+        behind = link_at(root, self.path)
+        if behind is not None:
+            refuse_own_source(given, behind, "")
+        return PartOfStore(
+            root=root,
+            name=self.path,
+            behind=behind,
+            appends=append_dim is not None,
+            **facts,
+        )
 
     def _refuse_resume(self, where: str) -> None:
         if self.running.resume:
@@ -292,6 +306,7 @@ class _Call:
             root = store_path(self.store)
             refuse_zip(root)
             check_array_writable(root, self.path)
+            finish(root / self.path)
             return existing_array(LocalStore(root), self.path)
         check_store(self.store)
         store, inside = store_behind(self.store, self.storage_options)

@@ -132,6 +132,12 @@ def store_path(store: Any) -> Path:
     return resolved
 
 
+def link_at(root: Path, name: str) -> Path | None:
+    """Return where an array lies that a link in a store leads to, ``None`` for any other."""
+    found = os.path.realpath(root / name)
+    return None if found == os.path.join(os.path.realpath(root), name).rstrip("/") else Path(found)
+
+
 def check_zip_place(given: Sequence[Input], path: Path, mode: str, *, replace: bool) -> None:
     """Refuse a ``.zip`` file that is there, unless it may be replaced as a whole.
 
@@ -306,7 +312,7 @@ def check_place(root: Path, name: str, zarr_format: int, *, replace: bool) -> No
     What is replaced is removed, so a folder of other things never is.
     """
     final = root / name if name else root
-    if name and os.path.realpath(final) != os.path.join(os.path.realpath(root), name):
+    if name and link_at(root, name) is not None:
         msg = f"{final} is or lies behind a link; write to what it leads to, by its own path"
         raise TargetError(errno.ELOOP, msg)
     for place in {root, final}:
