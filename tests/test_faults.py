@@ -1,5 +1,6 @@
 """What goes wrong below: disks, signals, sources. What was there stays, and the message helps."""
 
+import contextlib
 import errno
 import itertools
 import os
@@ -8,9 +9,11 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import namedtuple
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -240,6 +243,50 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
             assert caught.value.errno == errno.EFBIG
             assert (path.read_bytes() if path.exists() else None) == before
             assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
+
+
+REFUSED = {
+    "threads": (errno.EAGAIN, "writing failed: .*; raise the limit of this process"),
+    "folder": (errno.ENOENT, "does not exist|No such file"),
+    "name": (errno.ENAMETOOLONG, "too long"),
+    "descriptors": (errno.EMFILE, "Too many open files"),
+}
+
+
+@pytest.mark.parametrize("what", list(REFUSED))
+def test_what_the_system_refuses(tmp_path, monkeypatch, suffix, what):
+    """One error of ours with its number, and nothing is left."""
+    number, words = REFUSED[what]
+    folder, name = tmp_path / "folder", f"x.{suffix}"
+    folder.mkdir()
+    # zarr-python waits for ever for a thread of its own that it could not start once.
+    zarr.create_group(tmp_path / "other.zarr")
+    with contextlib.ExitStack() as stack:
+        if what == "threads":
+            patched = mock.patch.object(threading.Thread, "start", side_effect=_no_thread)
+            stack.enter_context(patched)
+        elif what == "folder":
+            monkeypatch.chdir(folder)
+            folder.rmdir()
+        elif what == "name":
+            name = "x" * 300 + name
+        else:
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+            os.close(free := os.open(os.devnull, os.O_RDONLY))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, limits[1]))
+        path = Path(name) if what == "folder" else folder / name
+        with pytest.raises(TargetError, match=words) as caught:
+            write(VALUES, path, chunks=(50, 100))
+    assert caught.value.errno == number
+    if what == "folder":
+        monkeypatch.chdir(tmp_path)
+    elif what != "descriptors":  # Without any nothing can be removed.
+        assert os.listdir(folder) == []
+
+
+def _no_thread(*_):
+    raise RuntimeError("can't start new thread")
 
 
 class TestSource:

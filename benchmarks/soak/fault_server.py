@@ -54,6 +54,7 @@ _LIMITS = ("size", "files", "disk")
 """Limits instead of calls: bytes of a file, descriptors, bytes of a disk."""
 _HARMLESS = {"EINTR"}
 """What is to be tried again where bytes are moved, so that nobody sees it."""
+_PENDING = "to be recovered to "
 _PATIENCE = 20.0
 _PAGE = 4096
 
@@ -232,7 +233,7 @@ def _state(operation: Operation, here: Path, n_sure: int) -> str:
     if state in ("old", "new", "old new"):
         return state
     recover(here / operation.target)
-    return f"to be recovered to {operation.state(here, n_sure)}"
+    return f"{_PENDING}{operation.state(here, n_sure)}"
 
 
 def _judge(fault: Fault, found: dict[str, Any]) -> tuple[str | None, str]:
@@ -259,9 +260,9 @@ def _compare(
     if ended != "returned":
         return f"looking at it: {ended}", str(seen)
     state, failed = seen["state"], found["class"] is not None
-    if operation.name == "recover" and failed and state == "to be recovered to new":
+    if operation.name == "recover" and failed and state == f"{_PENDING}new":
         return None, ""
-    state = state.removeprefix("to be recovered to ")
+    state = state.removeprefix(_PENDING)
     if state not in ("old", "new", "old new"):
         return "neither old nor new", seen["state"]
     if failed and "old" not in state and not operation.grows:
@@ -270,7 +271,7 @@ def _compare(
         return "not made, and no error", state
     if seen["again"]:
         return "cannot be done again", seen["again"]
-    if seen["after"] not in ("", "new", "old new"):
+    if seen["after"].removeprefix(_PENDING) not in ("new", "old new"):
         return "done again, and not there", seen["after"]
     # Nobody can remove a folder as long as it cannot be opened, or nothing be removed.
     is_bound = fault.kind in ("unlink", "files") or (fault.kind == "open" and fault.lasts)
