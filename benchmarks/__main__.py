@@ -5,6 +5,7 @@ import sys
 from benchmarks import chunks, comparison, memory, planning, reads
 from benchmarks.arrivals import compare as arrivals
 from benchmarks.company import run as company
+from benchmarks.fuzz import run as fuzz
 from benchmarks.soak import cost, faults, flips, kills, peers, states
 
 _COMMANDS = {
@@ -19,6 +20,7 @@ _COMMANDS = {
     "peers": peers.main,
     "flips": flips.main,
     "faults": faults.main,
+    "fuzz": fuzz.main,
     "states": states.main,
 }
 

@@ -341,7 +341,7 @@ def _info(arguments: argparse.Namespace) -> None:
 
 
 def _clean(arguments: argparse.Namespace) -> None:
-    removed = clean(Path(os.path.realpath(arguments.path)))
+    removed = clean(arguments.path)
     for path in removed:
         print(f"removed {path}")
     if not removed:
@@ -349,7 +349,7 @@ def _clean(arguments: argparse.Namespace) -> None:
 
 
 def _recover(arguments: argparse.Namespace) -> None:
-    told = recover(Path(os.path.realpath(arguments.path)))
+    told = recover(arguments.path)
     print("\n".join(told) or f"{arguments.path}: nothing was interrupted")
 
 

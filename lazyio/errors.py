@@ -12,7 +12,7 @@ have caught anyway::
     ├── SourceError(OSError)               a source that is missing or cannot be read
     │   ├── TruncatedSourceError           fewer bytes than its header or shape says
     │   ├── SourceChangedError             changed while it was being read
-    │   └── UnsafeFileError                asks for something outside its folder
+    │   └── UnsafeFileError                leads outside its folder, or crashes its reader
     ├── BlockError(RuntimeError)           one block failed; names its region
     ├── TargetError(OSError)               a target that cannot be written
     ├── TargetExistsError(FileExistsError) there already, and not to be replaced
@@ -75,7 +75,7 @@ class SourceChangedError(SourceError):
 
 
 class UnsafeFileError(SourceError):
-    """A file that points outside its own folder, or asks for code to be run."""
+    """A file that leads outside its folder, or crashes, hangs or fills what reads it."""
 
 
 class BlockError(LazyioError, RuntimeError):

@@ -1,8 +1,12 @@
 """Arrays that are appended to: what was pushed is what is read, however it came."""
 
 import contextlib
+import itertools
+import os
+import sys
 import threading
 import time
+from pathlib import Path
 
 import h5py
 import hdf5plugin  # noqa: F401 - so that stock h5py reads zstd
@@ -23,6 +27,7 @@ from lazyio.errors import (
 )
 from lazyio.pushing import flusher, hdf5_ways
 from lazyio.pushing import writer as writer_module
+from lazyio.safety import sync
 from lazyio.safety.leftovers import leftovers, recover
 from lazyio.safety.workdir import hidden_path
 from lazyio.targets.layout_engine import LayoutEngine
@@ -461,6 +466,51 @@ def test_what_is_flushed_is_seen_and_the_rest_is_not(path):
         np.testing.assert_array_equal(read(path), values[:50])
         x.append(values[50:])
         np.testing.assert_array_equal(read(path), values[:50])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what a descriptor is of")
+def test_a_flush_of_zarr_is_on_the_disk(tmp_path, monkeypatch):
+    """Every file and every folder on the way, and a name after what it names; once is enough."""
+    root, synced, clock = tmp_path / "new.zarr", {}, itertools.count()
+    fsync, replace, rename = os.fsync, os.replace, Path.rename
+    named = {}
+
+    def note_sync(descriptor):
+        fsync(descriptor)
+        synced[Path(os.readlink(f"/proc/self/fd/{descriptor}"))] = next(clock)
+
+    def note_replace(old, new):
+        replace(old, new)
+        synced[Path(new)] = synced.pop(Path(old), None)
+        named[Path(new)] = next(clock)
+
+    def note_rename(old, new):
+        found = rename(old, new)
+        for path in [path for path in synced if old == path or old in path.parents]:
+            synced[new / path.relative_to(old)] = synced.pop(path)
+        named[Path(new)] = next(clock)
+        return found
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    monkeypatch.setattr(sync, "_MANY", 10**9)
+    with lazyio.writer(root) as w:
+        x = w.create("deep/er/x", dtype="i2", item_shape=(6,), chunks=(4, 3))
+        for _ in range(2):
+            x.append(np.ones((9, 6)))
+            w.flush()
+            there = [root, *(path for path in root.rglob("*") if ".lazyio" not in str(path))]
+            assert sum(path.is_file() for path in there) > 8
+            assert [path for path in there if synced.get(path) is None] == []
+            for path, at in named.items():
+                if path in there:
+                    assert synced[path.parent] > at
+            for path in there:
+                assert path == root or synced[path.parent] > (
+                    synced[path] if path.is_file() else -1
+                )
+            assert synced[tmp_path] > named[root]
 
 
 def test_it_is_flushed_every_few_seconds(path, monkeypatch):

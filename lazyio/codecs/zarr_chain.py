@@ -25,7 +25,7 @@ from lazyio.codecs.zarr_bytes import (
     plain,
 )
 from lazyio.codecs.zarr_shard import Shard, index_of
-from lazyio.spec import Shape, nbytes_of
+from lazyio.spec import Shape, most_stored, nbytes_of
 
 Array = npt.NDArray[Any]
 
@@ -167,9 +167,10 @@ class Chain:
         """
         room = self._room(out, workspace)
         data = payload
+        most = most_stored(self.content.nbytes)
         for at, codec in reversed([*enumerate(self.after)]):
             # What the first codec was given has the size of the elements.
-            data = codec.decode(data, room if at == 0 else None)
+            data = codec.decode(data, room if at == 0 else None, most)
         if not self.arrays:
             self.content.decode(data, out, workspace)
             return
@@ -325,6 +326,7 @@ def _shard(
     if inner is None or index is None:
         return None
     return Shard(
+        nbytes=nbytes_of(shape, dtype) + index.nbytes,
         shape=shape,
         chunk_shape=chunk_shape,
         inner=inner,

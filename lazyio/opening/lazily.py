@@ -9,7 +9,7 @@ import numpy as np
 
 from lazyio.blocks import as_blocks, masked_blocks
 from lazyio.errors import OptionError, PlanError
-from lazyio.grid import n_boxes
+from lazyio.grid import grid_shape
 from lazyio.options import limit_of, wishes_for
 from lazyio.planning import Facts, Plan, solve, suit_blocks
 from lazyio.planning.access_windows import Window, as_windows
@@ -19,7 +19,7 @@ from lazyio.sources.lookup import array_source
 from lazyio.spec import as_dtype, is_integer, nbytes_of
 
 _MOST_BLOCKS = 2**27
-"""A gigabyte for the extents of blocks alone."""
+"""Along one axis; dask keeps the extent of each, which is a gigabyte."""
 
 
 def lazily(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Array:
@@ -40,12 +40,12 @@ def lazily(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Ar
         block_shape = _reading_block(source, memory_limit, windows)
     else:
         _require_room(source, memory_limit)
-    n_blocks = n_boxes(source.shape, block_shape)
-    if n_blocks > _MOST_BLOCKS:
+    longest = max(grid_shape(source.shape, block_shape), default=1)
+    if longest > _MOST_BLOCKS:
         msg = (
-            f"shape {source.shape} is {n_blocks} blocks of {block_shape}, and no graph of dask "
-            f"holds more than {_MOST_BLOCKS}; give larger blocks with chunks= or memory_limit=, "
-            "or check the shape: a damaged file may speak of any"
+            f"shape {source.shape} has {longest} blocks of {block_shape} along one axis, and dask "
+            f"can list {_MOST_BLOCKS}; give larger blocks with chunks= or memory_limit=, or check "
+            "the shape: a damaged file may speak of any"
         )
         raise PlanError(msg)
     return as_blocks(source, block_shape)

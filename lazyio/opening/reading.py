@@ -12,6 +12,7 @@ from lazyio.errors import OptionError, SourceError
 from lazyio.grid import Region
 from lazyio.opening.apart import apart, is_apart, refuse_for_untrusted
 from lazyio.opening.lazily import lazily, lazy_array
+from lazyio.os_errors import system_errors
 from lazyio.planner import source_chunks_of
 from lazyio.sources.base import Array, Source
 from lazyio.sources.function import FunctionSource
@@ -26,7 +27,6 @@ from lazyio.sources.npy import npy_source
 from lazyio.sources.raw import raw_sources
 from lazyio.sources.wrapped import unwrapped
 from lazyio.spec import as_dtype, as_shape
-from lazyio.targets.disk import system_errors
 
 PathLike = str | os.PathLike[str]
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from lazyio.errors import BlockError, TargetError
+from lazyio.os_errors import system_errors
 from lazyio.pushing.batches import Batches
 from lazyio.pushing.place import Opened
 from lazyio.pushing.pool import Pool
 from lazyio.pushing.slabs import Array, Slabs
 from lazyio.spec import Shape
-from lazyio.targets.disk import system_errors
 
 _NONE = object()
 """In place of the dtype of which elements are copied as they are: they never are."""

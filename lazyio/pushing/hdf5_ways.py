@@ -11,12 +11,13 @@ import h5py
 
 from lazyio.codecs.encode import Payload
 from lazyio.errors import OptionError, TargetLockedError
+from lazyio.os_errors import errno_of
 from lazyio.safety import superblock
 from lazyio.safety.redo import PATIENCE
 from lazyio.safety.sync import sync_file, sync_folder
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.spec import Shape
-from lazyio.targets.disk import disk_errors, errno_of, target_error
+from lazyio.targets.disk import disk_errors, target_error
 from lazyio.targets.hdf5 import Hdf5Target
 from lazyio.targets.layout_engine import LayoutEngine
 

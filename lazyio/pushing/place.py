@@ -54,7 +54,8 @@ class Wish:
         """Extents of an element, checked; ``None`` where they were left out."""
         if self.item_shape is None:
             return None
-        given = () if self.item_shape == () else as_shape(self.item_shape, "item_shape")
+        is_empty = isinstance(self.item_shape, tuple) and not self.item_shape
+        given = () if is_empty else as_shape(self.item_shape, "item_shape")
         if 0 in given:
             msg = f"item_shape={self.item_shape!r} has no elements; every extent is at least 1"
             raise OptionError(msg)

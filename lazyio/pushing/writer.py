@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from lazyio.errors import OptionError, PlanError, TargetError, TargetLockedError
 from lazyio.options import default_workers
+from lazyio.os_errors import system_errors
 from lazyio.pushing.flusher import Flusher
 from lazyio.pushing.growing import GrowingArray
 from lazyio.pushing.place import DROP, Opened, Place, Wish
 from lazyio.pushing.pool import Pool
 from lazyio.pushing.sharing import refuse_overfull, slab_counts, slab_lengths, workers_within
 from lazyio.safety.redo import PATIENCE
-from lazyio.targets.disk import system_errors
 from lazyio.writing.places import check_key
 
 logger = logging.getLogger("lazyio")

@@ -14,6 +14,7 @@ from lazyio.pushing.place import Opened, Wish, last_row
 from lazyio.pushing.zarr_grown import GrownArray, target_of
 from lazyio.pushing.zarr_objects import objects_in, remove_beyond
 from lazyio.pushing.zarr_wishes import compressors_for
+from lazyio.safety.sync import sync_above, sync_tree
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.safety.zarr_digests import Known, forget
 from lazyio.sources.zarr import describe_array, zarr_kind
@@ -145,8 +146,12 @@ class ZarrPlace:
         item = array_item(wish.key, given, settings)
         check_place(self._root, wish.key, self._version, replace=self._replaces)
         create_array(work.built, "", **settings_of(item))
+        sync_tree(work.built)
         made_at = self._make_room(work, wish.key, folder, is_there=is_there)
         work.built.rename(folder)
+        if made_at != folder:
+            sync_tree(made_at)
+        sync_above(self._root, folder)
         array = zarr.open_array(folder, mode="r+")
         target, noted = target_of(array, axis)
         opened = Opened(target=target, form=item.arranged.form, axis=axis, length=0)

@@ -10,9 +10,9 @@ from zarr.storage import LocalStore
 
 from lazyio.grid import open_along
 from lazyio.pushing.place import Opened, last_row
-from lazyio.pushing.zarr_objects import bring_back, remove_beyond, tell_shape
+from lazyio.pushing.zarr_objects import GROUP_METADATA, bring_back, remove_beyond, tell_shape
 from lazyio.safety.digests import Noted
-from lazyio.safety.sync import sync_file, sync_names
+from lazyio.safety.sync import sync_names
 from lazyio.safety.zarr_digests import NAME, Known, facts_of, store, table_of
 from lazyio.safety.zarr_places import beside, introduce, make_room
 from lazyio.targets.zarr import ZarrTarget
@@ -49,6 +49,10 @@ class GrownArray:
         sync_names(self.folder, names)
         tell_shape(self.folder, self.target.shape)
         renew_consolidated(LocalStore(root), self.key)
+        for group in self.folder.parents:
+            if group != root and root not in group.parents:
+                break
+            sync_names(group, [str(group / name) for name in GROUP_METADATA])
         self.told = self.length
 
     def keep_digests(self, root: Path) -> None:
@@ -64,8 +68,7 @@ class GrownArray:
             introduce(root, places)
         elif self.known is not None:
             self.known.renew(self.folder, target.array, self.noted, {}, grid=target.grid)
-        if (self.folder / NAME).exists():
-            sync_file(self.folder / NAME)
+        sync_names(self.folder, [str(self.folder / NAME)])
 
     def undo(self, root: Path) -> None:
         """Remove an array that was made, shrink one that was there."""

@@ -40,6 +40,12 @@ NO_ROWS: Rows = np.empty((0, 3), np.uint64)
 _HALF = 64
 _LOW = 2**_HALF - 1
 
+_NOT_STORED = 2**128 - 1
+"""In place of a digest; one in 2^128 has it."""
+
+_LEAST_MERGED = 3 * 4096
+"""Numbers, three for each chunk, that are noted before they are merged with the others."""
+
 
 class LaterFormat(ValueError):
     """Digests that this version does not know how to read."""
@@ -94,14 +100,54 @@ UNREADABLE = digest_of_value("unreadable")
 """Of an attribute that cannot be read."""
 
 
+class _Latest:
+    """The last number that was noted of each chunk, in little more room than that takes."""
+
+    def __init__(self) -> None:
+        self._merged = NO_ROWS
+        self._new = array("Q")
+        self._most_new = _LEAST_MERGED
+
+    def add(self, chunk: int, value: int) -> None:
+        """Note the number of a chunk."""
+        self._new.extend((chunk, value >> _HALF, value & _LOW))
+        if len(self._new) > self._most_new:
+            self._merge()
+
+    def rows(self, old: Rows | None) -> Rows:
+        """Return what is known of all chunks that are stored; what was noted counts."""
+        self._merge()
+        rows = self._merged if old is None else merged(old, self._merged)
+        is_stored = (rows[:, 1:] != np.uint64(_LOW)).any(axis=1)
+        return rows if is_stored.all() else rows[is_stored]
+
+    def _merge(self) -> None:
+        """Put in order what is new; so rarely that it costs each of them little."""
+        self._merged = merged(self._merged, np.asarray(self._new).reshape(-1, 3))
+        self._new = array("Q")
+        self._most_new = max(_LEAST_MERGED, self._merged.size)
+
+
 class Noted:
-    """Digests of chunks, noted by any thread as they are written."""
+    """Digests of chunks, noted by any thread as they are written.
+
+    A chunk takes 24 bytes however often it is noted; up to 48 until those that
+    are noted anew are merged with the others, and about 150 for the moment that
+    this takes.
+
+    Examples
+    --------
+    >>> noted = Noted()
+    >>> for digest in (5, 6, None, 7):
+    ...     noted.note(3, digest)
+    >>> noted.rows().tolist()
+    [[3, 0, 7]]
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._numbers = array("Q")
-        self._rims = array("Q")
-        self._dropped: set[int] = set()
+        self._chunks = _Latest()
+        self._rims = _Latest()
 
     def note(self, chunk: int, digest: int | None, rim: int | None = None) -> None:
         """Note the digest of a chunk, by its position in the grid.
@@ -116,31 +162,24 @@ class Noted:
             Of its elements, where the end of the array cuts it.
         """
         with self._lock:
+            self._chunks.add(chunk, _NOT_STORED if digest is None else digest)
             if rim is not None:
-                self._rims.extend((chunk, rim >> _HALF, rim & _LOW))
-            if digest is None:
-                self._dropped.add(chunk)
-            else:
-                self._dropped.discard(chunk)
-                self._numbers.extend((chunk, digest >> _HALF, digest & _LOW))
+                self._rims.add(chunk, rim)
 
     def note_rim(self, chunk: int, rim: int) -> None:
         """Note the digest of the elements of a chunk of which that of the payload is known."""
         with self._lock:
-            self._rims.extend((chunk, rim >> _HALF, rim & _LOW))
+            self._rims.add(chunk, rim)
 
     def rows(self, old: Rows | None = None) -> Rows:
         """Return the rows of a :class:`Table`: what was noted, and else what is known already."""
         with self._lock:
-            rows = merged(NO_ROWS if old is None else old, np.asarray(self._numbers).reshape(-1, 3))
-            if self._dropped:
-                rows = rows[~np.isin(rows[:, 0], np.array(sorted(self._dropped), np.uint64))]
-            return rows
+            return self._chunks.rows(old)
 
     def rims(self, old: Rows | None = None) -> Rows:
         """Return the same of the elements of chunks that were cut when they were written."""
         with self._lock:
-            return merged(NO_ROWS if old is None else old, np.asarray(self._rims).reshape(-1, 3))
+            return self._rims.rows(old)
 
 
 def renumbered(rows: Rows, old: Shape, new: Shape) -> Rows:

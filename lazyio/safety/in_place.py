@@ -3,7 +3,6 @@
 import errno
 import logging
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -14,11 +13,8 @@ from lazyio.safety import redo
 from lazyio.safety.job import NAME as JOB
 from lazyio.safety.lock import FileLock
 from lazyio.safety.redo import RedoLog, write_at
-from lazyio.safety.sync import sync_file, sync_folder
 
 logger = logging.getLogger("lazyio")
-
-_COPY = "data"
 
 
 class InPlaceFile:
@@ -131,7 +127,10 @@ class InPlaceFile:
         """Have all of the change on the disk, behind the old end and in the log."""
         self._check_unchanged()
         if os.fstat(self.descriptor).st_nlink > 1:
-            self._take_own_copy()
+            redo.take_own_copy(self.path, self._folder, self._lock, self._base.nbytes)
+            facts = os.fstat(self.descriptor)
+            self._base = replace(self._base, device=facts.st_dev, inode=facts.st_ino)
+            self._log.rebase(self._base)
         for at, data in left:
             # What begins in the old bytes and ends behind them goes to both.
             old = max(0, self._base.nbytes - at)
@@ -202,23 +201,3 @@ class InPlaceFile:
             "program left it. What was to be written since the last flush is not in it"
         )
         return TargetError(errno.EBUSY, msg)
-
-    def _take_own_copy(self) -> None:
-        """Give the path a file of its own, where another name leads to the same one by now.
-
-        A snapshot that was made by a hard link stays what it is.
-        """
-        copy = self._folder / _COPY
-        shutil.copyfile(self.path, copy)
-        shutil.copymode(self.path, copy)
-        sync_file(copy)
-        own = FileLock(copy)
-        own.try_exclusive()  # Nobody else knows it yet.
-        os.replace(copy, self.path)
-        sync_folder(self.path.parent)
-        # The old file without what we have written behind its end.
-        os.ftruncate(self.descriptor, self._base.nbytes)
-        self._lock.move_to(own)
-        facts = os.fstat(self.descriptor)
-        self._base = replace(self._base, device=facts.st_dev, inode=facts.st_ino)
-        self._log.rebase(self._base)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lazyio.errors import OptionError, SourceError, TargetError, TargetLockedError
+from lazyio.os_errors import system_errors
 from lazyio.safety import lock, names, redo, superblock
 from lazyio.safety.job import NAME as JOB
 from lazyio.safety.journal import last_of_each, records_in
@@ -65,6 +66,7 @@ def leftovers(target: Path) -> list[Leftover]:
     return [_leftover(path, of) for path, of in found if path.is_dir()]
 
 
+@system_errors(TargetError)
 def recover(path: str | os.PathLike[str]) -> list[str]:
     """Finish changes of a file or store that were interrupted, and remove what killed runs left.
 
@@ -109,6 +111,7 @@ def recover(path: str | os.PathLike[str]) -> list[str]:
     return told
 
 
+@system_errors(TargetError)
 def clean(path: str | os.PathLike[str]) -> list[Path]:
     """Remove what killed runs have left of a file or store, jobs that could be resumed too.
 
@@ -204,7 +207,7 @@ def refuse_half_applied(path: Path) -> None:
 def interruption_of(path: Path) -> str | None:
     """Return why a file cannot be opened, where that is a killed writer's doing."""
     folder = hidden_path(path)
-    if (folder / superblock.FOLLOWED).exists() and not lock.is_held(folder / lock.NAME):
+    if _is_interrupted(folder) and not lock.is_held(folder / lock.NAME):
         return f"its writer was killed; make it readable with: lazyio recover {path}"
     return None
 

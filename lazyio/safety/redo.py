@@ -18,6 +18,7 @@ import errno
 import itertools
 import os
 import secrets
+import shutil
 import struct
 import threading
 from array import array
@@ -29,7 +30,7 @@ from lazyio.errors import LazyioError, TargetError
 from lazyio.safety.digests import Hash, digest_of
 from lazyio.safety.job import NAME as JOB
 from lazyio.safety.lock import FileLock
-from lazyio.safety.sync import sync_folder
+from lazyio.safety.sync import sync_file, sync_folder
 
 LOG = "redo"
 """In a hidden folder: the log."""
@@ -53,6 +54,8 @@ _HEAD_NBYTES = 96
 """Of the longest superblock, with the end of the file in it."""
 
 _MOST_SAMPLES = 64
+_COPY = "data"
+"""In a hidden folder: what is being built."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -414,10 +417,11 @@ def misfit(folder: Path, target: int) -> str | None:
     finally:
         os.close(log)
     stands = os.pread(target, len(SIGNATURE), change.superblock_at)
-    if stands == change.marker:
-        # Nobody could open it since: what is torn is ours, and is written again.
-        return None
     if stands != SIGNATURE:
+        both = zip(stands, SIGNATURE, change.marker, strict=False)
+        if len(stands) == len(SIGNATURE) and all(at in (old, new) for at, old, new in both):
+            # Nobody could open it since: what is torn is ours, and is written again.
+            return None
         return "it does not begin as it did"
     nbytes = os.fstat(target).st_size
     if nbytes not in (change.nbytes_before, change.nbytes_after):
@@ -451,6 +455,10 @@ def recover(folder: Path, target: Path) -> None:
             why = misfit(folder, lock.descriptor)
             if why is not None:
                 raise _refused(folder, target, why)
+            is_open_to_all = superblock_in(lock.descriptor) is not None
+            if is_open_to_all and os.fstat(lock.descriptor).st_nlink > 1:
+                base = base_of(folder)
+                take_own_copy(target, folder, lock, base.nbytes if base else 0)
             apply(folder, lock.descriptor)
             # Before the log: a job that is done is not one to be resumed.
             (folder / JOB).unlink(missing_ok=True)
@@ -465,6 +473,39 @@ def recover(folder: Path, target: Path) -> None:
         raise TargetError(error.errno, msg) from error
     finally:
         lock.close()
+
+
+def take_own_copy(path: Path, folder: Path, lock: FileLock, old_nbytes: int) -> None:
+    """Give a path a file of its own, where another name leads to the same one.
+
+    That name is a snapshot, which stays what it is; what was written behind its end is cut off.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    folder : Path
+        The hidden folder, where the copy is made.
+    lock : FileLock
+        Held exclusively, and then that of the copy.
+    old_nbytes : int
+        Length of the file before anything was written behind its end.
+
+    Raises
+    ------
+    OSError
+        When the disk is full or fails; the path leads where it did.
+    """
+    copy = folder / _COPY
+    shutil.copyfile(path, copy)
+    shutil.copymode(path, copy)
+    sync_file(copy)
+    own = FileLock(copy)
+    own.try_exclusive()  # Nobody else knows it yet.
+    os.replace(copy, path)
+    sync_folder(path.parent)
+    os.ftruncate(lock.descriptor, old_nbytes)
+    lock.move_to(own)
 
 
 PATIENCE = 30.0

@@ -104,6 +104,8 @@ class WorkDirectory:
             if not self.is_resumed:
                 self._clear()
         except BaseException as error:
+            with contextlib.suppress(OSError):
+                lock.leave(self.path)
             self._unlock()
             if isinstance(error, LazyioError) or not isinstance(error, OSError):
                 raise

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import h5py
 
@@ -130,13 +131,18 @@ class _Walk:
 
     folders: Sequence[Path]
     seen: set[tuple[str, str, bool]] = field(default_factory=set)
-    n_virtual: int = 0
-    """Virtual datasets on the way to what is looked at."""
+    made: list[tuple[str, str]] = field(default_factory=list)
+    """Virtual datasets on the way to what is looked at: file and name."""
 
     def check(self, file: h5py.File, key: str, n_left: int) -> bool:
         """Return whether a key of an open file leads to something, after checking the way."""
-        place = file.filename, key, self.n_virtual > 0
-        if not n_left or place in self.seen:
+        if not n_left:
+            # libhdf5 follows no more links either, but virtual datasets without end.
+            if self.made:
+                self._refuse_recursion(file, key)
+            return True
+        place = file.filename, key, len(self.made) > 0
+        if place in self.seen:
             return True
         self.seen.add(place)
         parts = [part for part in key.split("/") if part not in ("", ".")]
@@ -168,18 +174,26 @@ class _Walk:
         properties = dataset.id.get_create_plist()
         if properties.get_layout() == h5py.h5d.VIRTUAL:
             what = f"virtual dataset {dataset.name!r}"
-            self.n_virtual += 1
+            place = file.filename, str(dataset.name)
+            if place in self.made:
+                self._refuse_recursion(file, str(dataset.name))
+            self.made.append(place)
             for at in range(properties.get_virtual_count()):
                 names = properties.get_virtual_filename(at), properties.get_virtual_dsetname(at)
                 name, key = map(os.fsdecode, names)
                 self._check_sources(file, what, name, key, n_left)
-            self.n_virtual -= 1
+            self.made.pop()
             return
         what = f"external storage of dataset {dataset.name!r}"
         # Of a source of a virtual dataset libhdf5 reads them.
-        origin = os.curdir if self.n_virtual else None
+        origin = os.curdir if self.made else None
         for segment in raw_segments(dataset, origin=origin):
             require_inside(segment.path, file.filename, what, self.folders)
+
+    def _refuse_recursion(self, file: h5py.File, key: str) -> NoReturn:
+        """Refuse what libhdf5 opens until its stack is full."""
+        msg = f"{file.filename}: virtual dataset {key!r} is made of itself, or nested too deeply"
+        raise UnsafeFileError(msg)
 
     def _check_sources(self, file: h5py.File, what: str, name: str, key: str, n_left: int) -> None:
         """Check the source of a virtual dataset, or all that a pattern stands for."""

@@ -15,7 +15,7 @@ import numpy as np
 from lazyio.errors import SourceError, TruncatedSourceError, UnsafeFileError
 from lazyio.grid import Region, box_shape
 from lazyio.sources.base import Array
-from lazyio.spec import Shape
+from lazyio.spec import Shape, most_stored
 
 PAGE_NBYTES = 4096
 """What is fetched at least, however little is read."""
@@ -23,8 +23,6 @@ LONG_RUN_NBYTES = 64 * 2**10
 """From here on, a read costs little beside its bytes."""
 MOST_METADATA_NBYTES = 64 * 2**20
 """Of one JSON file: consolidated metadata of some 50,000 arrays."""
-_MOST_FRAME_NBYTES = 2**20
-"""What codecs may add to a chunk: headers, checksums, indices of blocks."""
 _STRIPE_NBYTES = 2**20
 _MOST_GAP_NBYTES = 48 * 2**10
 """What is read for nothing in the time that another read takes to begin."""
@@ -352,7 +350,6 @@ def require_stored(file: FileIO, address: int, nbytes: int, decoded_nbytes: int)
             f"{address}; it was truncated while in use, or is not what its header says"
         )
         raise TruncatedSourceError(msg)
-    most = 2 * decoded_nbytes + _MOST_FRAME_NBYTES
-    if nbytes > most:
+    if nbytes > most_stored(decoded_nbytes):
         msg = f"it has {nbytes} bytes as it is stored, and {decoded_nbytes} when it is decoded"
         raise ValueError(msg)

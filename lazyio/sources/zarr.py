@@ -31,6 +31,8 @@ from lazyio.sources.zarr_objects import ZarrObjects, objects_of
 from lazyio.sources.zarr_store import confined_store
 from lazyio.spec import Shape
 
+_MOST_DEPTH = 100
+"""Groups inside each other."""
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -279,8 +281,18 @@ def _opened(
 
 
 def array_paths(group: zarr.Group) -> list[str]:
-    """Return the paths of all arrays below a group."""
-    members = group.members(max_depth=None)
+    """Return the paths of all arrays below a group.
+
+    Raises
+    ------
+    SourceError
+        When groups are nested too deeply to be of use: zarr-python's time for
+        them grows with the square of the depth, and its stack with the depth.
+    """
+    members = group.members(max_depth=_MOST_DEPTH)
+    if any(path.count("/") >= _MOST_DEPTH for path, _ in members):
+        msg = f"{group.store_path}: its groups are nested more than {_MOST_DEPTH} deep"
+        raise SourceError(msg)
     return sorted(path for path, item in members if isinstance(item, zarr.Array))
 
 

@@ -17,11 +17,12 @@ import h5py
 import numpy as np
 
 from lazyio.errors import ResumeError
+from lazyio.os_errors import errno_of
 from lazyio.safety.journal import Record
 from lazyio.safety.redo import PATIENCE, write_at
 from lazyio.safety.sync import write_whole
 from lazyio.safety.workdir import COPIED_NBYTES, WorkDirectory
-from lazyio.targets.disk import disk_errors, errno_of
+from lazyio.targets.disk import disk_errors
 from lazyio.targets.hdf5 import Hdf5Target, hidden_file, opening_errors
 from lazyio.targets.layout_engine import EngineError, LayoutEngine
 from lazyio.targets.payloads import InPlace, Spool

@@ -6,6 +6,7 @@ libhdf5's own pipeline, which is correct and takes one thread at a time.
 """
 
 import contextlib
+import copy
 import errno
 import operator
 import os
@@ -45,6 +46,7 @@ from lazyio.grid import (
     index_at,
     open_grid,
 )
+from lazyio.os_errors import errno_of
 from lazyio.safety.digests import Noted, Rows, digest_of, digest_of_elements, renumbered
 from lazyio.safety.hdf5_digests import digest_of_piece, has_payloads, pieces_in
 from lazyio.safety.journal import Record
@@ -52,7 +54,7 @@ from lazyio.safety.keeping import Keeping
 from lazyio.spec import Shape
 from lazyio.targets.attributes import write_attributes
 from lazyio.targets.base import padded
-from lazyio.targets.disk import disk_errors, errno_of, target_error
+from lazyio.targets.disk import disk_errors, target_error
 from lazyio.targets.held_file import bound_metadata
 from lazyio.targets.payloads import Payloads, as_bytes, as_elements
 
@@ -275,6 +277,23 @@ class Hdf5Target:
             raise TargetError(errno.EINVAL, msg) from error
         check_numbered(shape, self.chunk_shape, self.grid)
         self.shape = shape
+
+    def shape_now(self) -> Shape:
+        """Return the extents that the dataset has by now, whoever has changed them."""
+        return tuple(map(int, self._dataset.shape))
+
+    def at_shape(self, shape: Shape) -> "Hdf5Target":
+        """Return a target for the dataset with those extents, which has written nothing yet."""
+        other = copy.copy(self)
+        other.shape = shape
+        other.n_written = other._stored_nbytes = 0
+        return other
+
+    def count_for(self, other: "Hdf5Target") -> None:
+        """Count what was written here as another's."""
+        with other._lock:
+            other.n_written += self.n_written
+            other._stored_nbytes += self._stored_nbytes
 
     def rows(self, noted: Noted) -> Rows:
         """Return the digests that were noted, chunks numbered as the dataset is now."""

@@ -10,6 +10,7 @@ from lazyio.codecs.workspace import Workspace
 from lazyio.grid import Region, box, box_shape
 from lazyio.spec import Shape
 from lazyio.targets.base import Rewritable
+from lazyio.targets.in_process import Shared
 
 
 class WindowTarget:
@@ -24,11 +25,15 @@ class WindowTarget:
         The whole array.
     window : tuple of slice
         The part that is written.
+    shared : Shared, optional
+        An array that other threads may write to at the same time, through this
+        handle or another: what is done to a chunk is one step for them.
     """
 
-    def __init__(self, target: Rewritable, window: Region) -> None:
+    def __init__(self, target: Rewritable, window: Region, shared: Shared | None = None) -> None:
         self._target = target
         self._window = window
+        self._shared = shared
 
     @property
     def shape(self) -> Shape:
@@ -64,19 +69,40 @@ class WindowTarget:
         self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace
     ) -> None:
         """Encode a chunk, with what is there around the window, and commit it."""
-        place = box(self.shape, self.chunk_shape, index)
-        if chunk.shape == box_shape(place):
-            self._target.write_chunk(index, chunk, workspace)
+        if self._shared is None:
+            _merge(self._target, self._window, index, chunk, workspace)
             return
-        whole = self._target.read_chunk(index)
-        # Counted from the start of the chunk, whatever part of it lies in the window.
-        inside = tuple(
-            slice(max(0, bounds.start - part.start), min(part.stop, bounds.stop) - part.start)
-            for part, bounds in zip(place, self._window, strict=True)
-        )
-        whole[inside] = chunk
-        self._target.write_chunk(index, whole, workspace)
+        with self._shared.chunk_lock(index):
+            target: Any = self._target
+            if box_shape(box(self.shape, self.chunk_shape, index)) != self.chunk_shape:
+                # At the end of the array: another thread may have gone on in this chunk.
+                target = self._shared.at_its_length(target)
+            _merge(target, self._window, index, chunk, workspace)
+            if target is not self._target:
+                target.count_for(self._target)
 
     def finish(self) -> int:
         """Finish the array and return the bytes of all payloads written."""
         return self._target.finish()
+
+
+def _merge(
+    target: Rewritable,
+    window: Region,
+    index: Sequence[int],
+    chunk: npt.NDArray[Any],
+    workspace: Workspace,
+) -> None:
+    """Write a chunk, with what is there around a window."""
+    place = box(target.shape, target.chunk_shape, index)
+    if chunk.shape == box_shape(place):
+        target.write_chunk(index, chunk, workspace)
+        return
+    whole = target.read_chunk(index)
+    # Counted from the start of the chunk, whatever part of it lies in the window.
+    inside = tuple(
+        slice(max(0, bounds.start - part.start), min(part.stop, bounds.stop) - part.start)
+        for part, bounds in zip(place, window, strict=True)
+    )
+    whole[inside] = chunk
+    target.write_chunk(index, whole, workspace)

@@ -6,6 +6,7 @@ encoded and written by the thread that computed them; others go through
 zarr-python.
 """
 
+import copy
 import errno
 import itertools
 import os
@@ -234,6 +235,24 @@ class ZarrTarget:
         self.shape = shape
         self._array = with_shape(self._array, shape)
 
+    def shape_now(self) -> Shape:
+        """Return the extents that the array has by now, also where another handle changed them."""
+        return shape_in_store(self._array)
+
+    def at_shape(self, shape: Shape) -> "ZarrTarget":
+        """Return a target for the array with those extents, which has written nothing yet."""
+        other = copy.copy(self)
+        other.shape = shape
+        other._array = with_shape(self._array, shape)
+        other.n_written = other._stored_nbytes = 0
+        return other
+
+    def count_for(self, other: "ZarrTarget") -> None:
+        """Count what was written here as another's."""
+        with other._lock:
+            other.n_written += self.n_written
+            other._stored_nbytes += self._stored_nbytes
+
     def rows(self, noted: Noted) -> Rows:
         """Return the digests that were noted, chunks numbered as the array is now."""
         return renumbered(noted.rows(), self.grid, grid_shape(self.shape, self.chunk_shape))
@@ -398,6 +417,13 @@ def with_shape(array: "zarr.Array[Any]", shape: Shape) -> "zarr.Array[Any]":
         metadata=metadata.update_shape(shape), store_path=array.store_path, config=array.config
     )
     return zarr.Array(grown)
+
+
+def shape_in_store(array: "zarr.Array[Any]") -> Shape:
+    """Return the extents of an array as its store has them, whatever its handle says."""
+    # Some stores that can be written cannot be opened for reading only.
+    found = zarr.open_array(array.store, path=array.path, mode="r" if array.read_only else "r+")
+    return tuple(map(int, found.shape))
 
 
 def local_folder(array: "zarr.Array[Any]") -> Path | None:

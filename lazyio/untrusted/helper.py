@@ -146,6 +146,11 @@ class _Child:
             os.close(self.status)
 
 
+def _user() -> tuple[object, ...]:
+    """Return who this process is for the system."""
+    return os.geteuid(), os.getegid(), tuple(os.getgroups())
+
+
 @dataclass(kw_only=True)
 class _Helper:
     """The helper of this process, and the children that wait."""
@@ -153,6 +158,8 @@ class _Helper:
     lock: threading.Lock = field(default_factory=threading.Lock)
     process: "subprocess.Popen[bytes] | None" = None
     control: socket.socket | None = None
+    user: tuple[object, ...] = ()
+    """On whose behalf it reads: who has let go of rights must not read by way of it."""
     idle: list[_Child] = field(default_factory=list)
     all: list[_Child] = field(default_factory=list)
     """Also those that are at work, whose ends a forked caller has to close."""
@@ -160,7 +167,8 @@ class _Helper:
     def child(self, path: str, memory_nbytes: int) -> _Child:
         """Return a child that waits, or a new one."""
         with self.lock:
-            for at, one in enumerate(self.idle):
+            waiting = self.idle if self.user == _user() else []
+            for at, one in enumerate(waiting):
                 if (one.path, one.memory_nbytes) == (path, memory_nbytes):
                     return self.idle.pop(at)
             child = self._new(path, memory_nbytes)
@@ -199,7 +207,7 @@ class _Helper:
     def _started(self) -> socket.socket:
         """Return the control socket, of a new helper where the last one is no more."""
         is_alive = self.process is not None and self.process.poll() is None
-        if self.control is not None and is_alive:
+        if self.control is not None and is_alive and self.user == _user():
             return self.control
         if not is_available() or not sys.executable:
             msg = "trusted=False needs a system that can fork, and a Python to start; leave it out"
@@ -222,7 +230,7 @@ class _Helper:
                 ours.close()
                 msg = f"no process can be started to read files of strangers: {error.strerror}"
                 raise SourceError(error.errno, msg) from error
-        self.control = ours
+        self.control, self.user = ours, _user()
         _tidy_at_the_end()
         return ours
 

@@ -116,6 +116,9 @@ def error_to_send(error: BaseException, path: str) -> dict[str, Any]:
     if isinstance(error, LazyioError):
         number = error.errno if isinstance(error, OSError) else None
         return {"kind": type(error).__name__, "text": str(error), "errno": number}
+    if isinstance(error, OSError) and error.errno is not None:
+        text = f"{path} cannot be read: {error.strerror}"
+        return {"kind": "SourceError", "text": text, "errno": error.errno}
     text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     return {"kind": "UnsafeFileError", "text": f"{path} is damaged, or made to look so: {text}"}
 

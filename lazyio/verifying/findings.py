@@ -13,6 +13,7 @@ from lazyio.options import default_workers
 from lazyio.run.pull import pull
 from lazyio.safety.digests import ATTRIBUTE, UNREADABLE
 from lazyio.sizes import format_size
+from lazyio.untrusted.helper import MEMORY_NBYTES
 
 OK, DAMAGED, MODIFIED = "ok", "damaged", "modified"
 INCOMPLETE, UNVERIFIABLE = "incomplete", "unverifiable"
@@ -20,6 +21,7 @@ INCOMPLETE, UNVERIFIABLE = "incomplete", "unverifiable"
 Damage = tuple[str | None, Region | None, str]
 """Key of the array, the part of it, and what is wrong; ``None`` is all of it."""
 
+TOO_LARGE = "its chunks take more memory to read than a check has"
 SINCE = "is damaged, or was modified since"
 GONE = "it is lost, or was removed since"
 
@@ -30,8 +32,8 @@ _OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.
 
 def is_of_the_machine(error: BaseException) -> bool:
     """Return whether an error is one of permissions or of what a process may use."""
-    if isinstance(error, UnsafeFileError):
-        return True  # It leads to where nothing is read.
+    if isinstance(error, (UnsafeFileError, MemoryError)):
+        return True  # It leads to where nothing is read; or is larger than the child may read.
     return isinstance(error, OSError) and error.errno in _OF_THE_MACHINE
 
 
@@ -143,6 +145,12 @@ class Findings:
         self.damaged.append((key, region, what))
         self.n_not_read += 1
 
+    def failed(self, key: str | None, error: Exception) -> None:
+        """Note what an error says of an array: damage, or nothing."""
+        one = not_read(error, None)
+        note = self.damage if one.wrong else self.not_read
+        note(key, one.wrong or one.hindered or "")
+
     def compare(
         self, key: str, stored: Mapping[str, str], found: Mapping[str, str], anew: Container[str]
     ) -> set[str]:
@@ -201,6 +209,11 @@ class Read:
     """Why it could not be read, where that says nothing of it."""
 
 
+def threads_for(piece_nbytes: int) -> int:
+    """Return how many pieces may be decoded at once: each is held in up to four forms."""
+    return max(1, min(default_workers(), MEMORY_NBYTES // (4 * max(1, piece_nbytes))))
+
+
 def read_all(
     findings: Findings,
     key: str,
@@ -229,6 +242,8 @@ def read_all(
 
 def not_read(error: Exception, region: Region | None) -> Read:
     """Return what an error says of a piece: damage, or nothing."""
+    if isinstance(error, MemoryError):
+        return Read(region=region, hindered=TOO_LARGE)
     if is_of_the_machine(error):
         return Read(region=region, hindered=f"it cannot be read: {error}")
     return Read(region=region, wrong=f"it cannot be read: {error}")

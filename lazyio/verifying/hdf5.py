@@ -32,7 +32,7 @@ from lazyio.safety.hdf5_digests import (
 )
 from lazyio.sources.confine import allowed_folders, refuse_links
 from lazyio.sources.hdf5 import Hdf5Source, dataset_keys, describe_dataset
-from lazyio.spec import Shape
+from lazyio.spec import Shape, nbytes_of
 from lazyio.targets.dimensions import has_no_values
 from lazyio.verifying.findings import (
     GONE,
@@ -42,6 +42,7 @@ from lazyio.verifying.findings import (
     is_of_the_machine,
     not_read,
     read_all,
+    threads_for,
 )
 from lazyio.verifying.growth import Extents, OpenChunks, grown_line
 
@@ -148,9 +149,7 @@ def _check(file: h5py.File, path: Path, key: str, findings: Findings, *, deep: b
         else:
             _check_unknown(dataset, path, name, findings, deep=deep)
     except _ANY as error:
-        one = not_read(error, None)
-        note = findings.damage if one.wrong else findings.not_read
-        note(name, one.wrong or one.hindered or "")
+        findings.failed(name, error)
 
 
 def _check_known(
@@ -213,10 +212,12 @@ def _check_payloads(
     if not deep:
         return
     there = sorted((one for one in known if one in stored), key=stored.__getitem__)
-    read_all(findings, key, [*there, *sorted(may_be)], reader)
+    n_threads = _threads(dataset)
+    read_all(findings, key, [*there, *sorted(may_be)], reader, n_threads=n_threads)
     if new:
         # Nothing is known of these, but that they are to decode.
-        read_all(findings, key, new, _region_reader(_source_of(dataset, path).read))
+        read = _region_reader(_source_of(dataset, path).read)
+        read_all(findings, key, new, read, n_threads=n_threads)
 
 
 def _open_chunks(dataset: h5py.Dataset, path: Path, table: Table, extents: Extents) -> OpenChunks:
@@ -266,6 +267,10 @@ class _PayloadReader:
         if is_there and digest_of(payload, seed=mask) == self.table.find(number):
             return Read(region=region, nbytes=len(payload))
         return self.open_chunks.check(number, len(payload))
+
+
+def _threads(dataset: h5py.Dataset) -> int:
+    return threads_for(nbytes_of(piece_shape(dataset), dataset.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,7 +326,8 @@ def _check_unknown(
         findings.cannot_tell(key, f"no digests, and it cannot be decoded here: {error}")
         return
     before = len(findings.damaged)
-    read_all(findings, key, _regions_of(dataset), _region_reader(read))
+    n_threads = _threads(dataset)
+    read_all(findings, key, _regions_of(dataset), _region_reader(read), n_threads=n_threads)
     if len(findings.damaged) == before and not has_checksums:
         findings.cannot_tell(key, _NO_CHECKSUM)
 
@@ -332,7 +338,9 @@ def _regions_of(dataset: h5py.Dataset) -> Iterable[Region]:
     if 0 in dataset.shape:
         return ()
     if dataset.chunks is None:
-        return boxes(dataset.shape, step)
+        # Of what was never written nothing is there, however large it is to be.
+        is_there = dataset.is_virtual or dataset.id.get_storage_size()
+        return boxes(dataset.shape, step) if is_there else ()
     grid = grid_shape(dataset.shape, step)
     numbers = sorted(flat_index(index, grid) for index, _ in _stored(dataset))
     return (box(dataset.shape, step, index_at(number, grid)) for number in numbers)

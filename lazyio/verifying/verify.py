@@ -1,5 +1,6 @@
 """``verify``: whether what is stored is what was written."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -7,13 +8,13 @@ from typing import Any
 
 from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsafeFileError
 from lazyio.options import check_flags
+from lazyio.os_errors import system_errors
 from lazyio.safety.leftovers import leftovers, refuse_half_applied
 from lazyio.safety.names import check_finished
 from lazyio.sources.files import absolute, existing
 from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.lookup import format_of
 from lazyio.sources.npy import npy_source
-from lazyio.targets.disk import system_errors
 from lazyio.untrusted.helper import ask, is_available
 from lazyio.verifying.findings import DAMAGED, INCOMPLETE, Findings, VerifyReport
 from lazyio.verifying.hdf5 import check_file
@@ -86,16 +87,17 @@ def verify_here(path: str, key: str | None, *, deep: bool) -> VerifyReport:
     """Do it in this process, which a damaged file may crash; see :func:`verify`."""
     began = time.perf_counter()
     target = Path(os.path.realpath(path))
+    _require_readable(target)
+    with foreign_errors(str(target)):
+        left = [
+            str(one)
+            for one in leftovers(target)
+            if not one.target.exists() or (one.is_interrupted and not one.is_locked)
+        ]
+        is_there = target.exists()
     try:
-        with foreign_errors(str(target)):
-            left = [
-                str(one)
-                for one in leftovers(target)
-                if not one.target.exists() or (one.is_interrupted and not one.is_locked)
-            ]
-            is_there = target.exists()
-            refuse_half_applied(target)
-            check_finished(target, below=True)
+        refuse_half_applied(target)
+        check_finished(target, below=True)
     except SourceError as error:
         return VerifyReport(path=str(path), status=INCOMPLETE, note=str(error))
     if not is_there and left:
@@ -130,6 +132,13 @@ def verify_here(path: str, key: str | None, *, deep: bool) -> VerifyReport:
         nbytes=findings.nbytes,
         seconds=time.perf_counter() - began,
     )
+
+
+def _require_readable(target: Path) -> None:
+    """Refuse what may not be read, of which nothing can be said."""
+    if os.path.exists(target) and not os.access(target, os.R_OK):
+        msg = f"{target} cannot be read: {os.strerror(errno.EACCES)}"
+        raise SourceError(errno.EACCES, msg)
 
 
 def _check_npy(path: Path, findings: Findings) -> None:

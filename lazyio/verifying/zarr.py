@@ -23,8 +23,8 @@ from lazyio.sources.files import read_json
 from lazyio.sources.zarr import array_paths, zarr_kind
 from lazyio.sources.zarr_store import confined_store
 from lazyio.targets.zarr import METADATA_FILES
-from lazyio.verifying.findings import Findings, is_of_the_machine, not_read, read_all
-from lazyio.verifying.zarr_array import check_known, decoder, region_named
+from lazyio.verifying.findings import Findings, is_of_the_machine, read_all
+from lazyio.verifying.zarr_array import check_known, decoder, region_named, threads_of
 from lazyio.verifying.zarr_places import check_places
 
 _ANY = Exception
@@ -62,9 +62,7 @@ def check_store(root: Path, key: str | None, findings: Findings, *, deep: bool) 
         try:
             place = _check(root, name, findings, deep=deep)
         except _ANY as error:
-            one = not_read(error, None)
-            note = findings.damage if one.wrong else findings.not_read
-            note(shown(name), one.wrong or one.hindered or "")
+            findings.failed(shown(name), error)
         else:
             if place.path:
                 places[name] = place
@@ -189,7 +187,8 @@ def _check_unknown(name: str, array: Any, files: _Files, findings: Findings, *, 
     before = len(findings.damaged)
     # Only what is there: of all that may be there can be billions.
     stored = (region_named(array, one) for one in files.names())
-    read_all(findings, key, (region for region in stored if region is not None), read)
+    regions = (region for region in stored if region is not None)
+    read_all(findings, key, regions, read, n_threads=threads_of(array))
     for folder in _closed_folders(Path(files.folder), ()):
         findings.not_read(key, f"{folder} cannot be read: {os.strerror(errno.EACCES)}")
     has_checksums = any(map(_is_checksum, (*array.filters, *array.compressors)))

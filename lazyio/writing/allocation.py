@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from lazyio.errors import OptionError, TargetError
 from lazyio.inputs import Input
+from lazyio.os_errors import system_errors
 from lazyio.run.report import WriteReport
 from lazyio.sources.lookup import format_of
 from lazyio.spec import as_dtype, as_shape
-from lazyio.targets.disk import system_errors
 from lazyio.writing.into_hdf5 import DEFAULT_KEY, to_hdf5
 from lazyio.writing.into_zarr import to_zarr
 from lazyio.writing.places import is_local

@@ -42,6 +42,7 @@ from lazyio.targets.hdf5 import (
     create_dataset,
     link_dataset,
 )
+from lazyio.targets.in_process import Shared
 from lazyio.targets.window import WindowTarget
 from lazyio.writing.arrange import Arranged, in_window
 from lazyio.writing.jobs import begin_keeping
@@ -73,6 +74,8 @@ class Made:
     target: Hdf5Target | None = None
     window: Region | None = None
     noted: Noted | None = None
+    shared: Shared | None = None
+    """What other threads may write to as well."""
 
     def to_job(self) -> Job:
         """Return the job that fills the dataset, or a part of it."""
@@ -82,7 +85,8 @@ class Made:
             raise TypeError(msg)
         if self.window is None:
             return arranged.job(target, keeping=target.keeping)
-        return arranged.job(WindowTarget(target, self.window), self.window, target.keeping)
+        part = WindowTarget(target, self.window, self.shared)
+        return arranged.job(part, self.window, target.keeping)
 
     def keep_digests(self, group: h5py.Group, job: Mapping[str, str]) -> None:
         """Store the digests of what was written, in place of any of what was there before."""
@@ -226,6 +230,7 @@ def in_part(
     path: Path,
     running: Running,
     old: Callable[[Region], npt.NDArray[Any]] | None = None,
+    shared: Shared | None = None,
 ) -> Made:
     """Return the job that writes a part of a dataset, which has grown for it."""
     if dataset.shape != window.shape:
@@ -247,7 +252,9 @@ def in_part(
     if arranged.bounds is None:
         arranged, region = in_window(arranged, window.region), window.region
     item = Hdf5Item(arranged=arranged, options=Hdf5Options())
-    return Made(item=item, dataset=dataset, target=target, window=region, noted=noted)
+    return Made(
+        item=item, dataset=dataset, target=target, window=region, noted=noted, shared=shared
+    )
 
 
 def check_seen(dataset: h5py.Dataset, seen: Shape) -> None:

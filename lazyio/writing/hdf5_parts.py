@@ -1,8 +1,9 @@
 """Parts of datasets that are there: of a file, or one that the caller has open."""
 
 import contextlib
+import operator
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from lazyio.targets.building import (
 from lazyio.targets.hdf5 import (
     element_dtype,
 )
+from lazyio.targets.in_process import Shared, dataset_identity, growing
 from lazyio.writing.arrange import Arranged
 from lazyio.writing.hdf5_existing import refuse_unusable
 from lazyio.writing.hdf5_filling import (
@@ -154,6 +156,10 @@ class PartOfDataset:
     """The part, in the dataset as it was when the order was made."""
     seen: Shape
     """Its shape at that time."""
+    appends: bool
+    """Whether it goes behind what is there."""
+    again: Callable[[], tuple[Arranged, Window]] | None
+    """Returns what goes behind the end, and where that is, if another thread has moved it."""
     running: Running
     """The rest."""
 
@@ -167,13 +173,29 @@ class PartOfDataset:
         began = time.perf_counter()
         self.check()
         path = path_of(self.dataset)
-        with scratch_beside(path) as scratch:
-            check_seen(self.dataset, self.seen)
-            # Others may be at work on the file: its digests are not ours to renew.
-            forget(self.dataset.file, self.dataset.name)
-            without = self.running.for_handle()
-            part = in_part(self.dataset, self.arranged, self.window, path, without)
+        without = self.running.for_handle()
+        with contextlib.ExitStack() as stack:
+            scratch = stack.enter_context(scratch_beside(path))
+            part = self._begin(stack, path, without)
             ran = without.write([part.to_job()], scratch)
             outcome = part.finish()
         advice = (*self.running.advice, OPEN_HANDLE)
         return report_on(str(path), [outcome], ran=ran, began=began, advice=advice)
+
+    def _begin(self, stack: contextlib.ExitStack, path: Path, running: Running) -> Made:
+        """Return what writes the part, of a dataset that has grown for it; no two grow at once."""
+        dataset, arranged, window = self.dataset, self.arranged, self.window
+        identity = dataset_identity(dataset)
+        with contextlib.ExitStack() as held:
+            held.enter_context(growing(identity, repr(dataset.name)))
+            if dataset.shape != self.seen and self.again is not None:
+                arranged, window = self.again()
+            elif self.appends or any(map(operator.lt, dataset.shape, self.seen)):
+                check_seen(dataset, self.seen)
+            # Others may be at work on the file: its digests are not ours to renew.
+            forget(dataset.file, dataset.name)
+            shared = Shared(identity=identity, has_chunks=dataset.chunks is not None)
+            part = in_part(dataset, arranged, window, path, running, shared=shared)
+            if arranged.bounds is not None:
+                stack.push(held.pop_all())  # It grows as its parts come.
+        return part

@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import h5py
@@ -11,11 +12,11 @@ import numpy.typing as npt
 
 from lazyio.errors import OptionError, TargetError
 from lazyio.options import check_flags, refuse_unready
+from lazyio.os_errors import system_errors
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
 from lazyio.sources.hdf5 import open_hdf5
-from lazyio.targets.disk import system_errors
 from lazyio.targets.hdf5 import check_libver
 from lazyio.writing.hdf5_existing import refuse_unusable
 from lazyio.writing.hdf5_filling import Hdf5Item
@@ -214,7 +215,7 @@ def to_hdf5(
     )
     order: Hdf5Order
     if isinstance(path, h5py.Dataset) or region is not None or append_dim is not None:
-        order = call.part(data, region, append_dim)
+        order = call.part(data, region, append_dim, is_now=compute)
     else:
         order = call.new(data)
     report: WriteReport = now_or_later(order, compute=compute)
@@ -287,7 +288,7 @@ class _Call:
         order.check()
         return order
 
-    def part(self, data: Any, region: Any, append_dim: Any) -> Hdf5Order:
+    def part(self, data: Any, region: Any, append_dim: Any, *, is_now: bool) -> Hdf5Order:
         """Return the order for a part of a dataset that is there."""
         if self.overwrite or self.settings.links != "copy":
             what = "overwrite=True" if self.overwrite else f"links={self.settings.links!r}"
@@ -299,12 +300,15 @@ class _Call:
         where = {"region": region, "append_dim": append_dim}
         if isinstance(self.path, (h5py.Dataset, h5py.Group)):
             dataset = self._open_dataset()
-            arranged, window = part_of(dataset, dataset.name, given, self.settings, **where)
+            again = partial(part_of, dataset, dataset.name, given, self.settings, **where)
+            arranged, window = again()
             inside = PartOfDataset(
                 dataset=dataset,
                 arranged=arranged,
                 window=window,
                 seen=dataset.shape,
+                appends=append_dim is not None,
+                again=again if is_now and append_dim is not None else None,
                 running=self.running,
             )
             inside.check()

@@ -12,11 +12,11 @@ from zarr.storage import LocalStore
 
 from lazyio.errors import OptionError, TargetError
 from lazyio.options import check_flags
+from lazyio.os_errors import system_errors
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
 from lazyio.safety.names import finish
-from lazyio.targets.disk import system_errors
 from lazyio.writing.later import now_or_later
 from lazyio.writing.places import (
     array_path,
@@ -205,7 +205,7 @@ def to_zarr(
     )
     order: ZarrOrder
     if isinstance(store, zarr.Array) or region is not None or append_dim is not None:
-        order = call.part(data, region, append_dim)
+        order = call.part(data, region, append_dim, is_now=compute)
     else:
         order = call.new(data)
     report: WriteReport = now_or_later(order, compute=compute)
@@ -250,7 +250,7 @@ class _Call:
         order.check()
         return order
 
-    def part(self, data: Any, region: Any, append_dim: Any) -> ZarrOrder:
+    def part(self, data: Any, region: Any, append_dim: Any, *, is_now: bool) -> ZarrOrder:
         """Return the order for a part of an array that is there."""
         if self.overwrite:
             msg = "overwrite=True is for whole arrays, and this is a part of one; leave it out"
@@ -261,9 +261,9 @@ class _Call:
         given = only_item(data)
         refuse_for_streams([given], resume=self.running.resume)
         array = self._existing()
-        arranged, window = part_of_array(
-            array, self.path, given, self.settings, region=region, append_dim=append_dim
-        )
+        where = {"region": region, "append_dim": append_dim}
+        again = partial(part_of_array, array, self.path, given, self.settings, **where)
+        arranged, window = again()
         facts = {
             "arranged": arranged,
             "window": window,
@@ -273,7 +273,9 @@ class _Call:
         }
         if not is_local(self.store):
             self._refuse_resume("in a store that is no local folder, or is open already")
-            inside = PartOfArray(array=array, **facts)
+            appended = again if is_now and append_dim is not None else None
+            appends = append_dim is not None
+            inside = PartOfArray(array=array, appends=appends, again=appended, **facts)
             inside.check()
             return inside
         root = store_path(self.store)

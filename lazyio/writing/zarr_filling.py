@@ -15,6 +15,7 @@ from lazyio.safety.digests import Noted, Table
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.safety.zarr_digests import facts_of, store, table_of
 from lazyio.safety.zarr_places import Place, make_room
+from lazyio.targets.in_process import Shared
 from lazyio.targets.window import WindowTarget
 from lazyio.targets.zarr import (
     ZarrOptions,
@@ -46,13 +47,15 @@ class Made:
     target: ZarrTarget
     window: Region | None = None
     noted: Noted | None = None
+    shared: Shared | None = None
+    """What other threads may write to as well."""
 
     def to_job(self) -> Job:
         """Return the job."""
         keeping = self.target.keeping
         if self.window is None:
             return self.arranged.job(self.target, keeping=keeping)
-        target = WindowTarget(self.target, self.window)
+        target = WindowTarget(self.target, self.window, self.shared)
         return self.arranged.job(target, self.window, keeping)
 
     def keep_digests(self, job: Mapping[str, str], place: Place) -> None:

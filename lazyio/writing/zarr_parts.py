@@ -2,10 +2,11 @@
 
 import contextlib
 import errno
+import operator
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from lazyio.safety.zarr_digests import (
 from lazyio.sources.zarr_objects import stored_objects
 from lazyio.spec import Shape
 from lazyio.targets.disk import disk_errors
+from lazyio.targets.in_process import Shared, array_identity, growing
 from lazyio.targets.zarr import (
     METADATA_FILES,
     PARTIAL,
@@ -39,6 +41,7 @@ from lazyio.targets.zarr import (
     Overlaid,
     ZarrTarget,
     local_folder,
+    shape_in_store,
 )
 from lazyio.writing.arrange import Arranged, in_window
 from lazyio.writing.jobs import facts_of_job, in_head, is_part_done
@@ -193,6 +196,10 @@ class PartOfArray:
     """The part."""
     seen: Shape
     """The array's shape when the part was chosen."""
+    appends: bool
+    """Whether it goes behind what is there."""
+    again: Callable[[], tuple[Arranged, Window]] | None
+    """Returns what goes behind the end, and where that is, if another thread has moved it."""
     keeps_empty: bool | None
     """Whether objects of fill value are stored; ``None`` leaves it to the array."""
     running: Running
@@ -207,11 +214,12 @@ class PartOfArray:
         """Write into the open array."""
         began = time.perf_counter()
         self.check()
-        with scratch_beside(folder_of(self.array.store)) as scratch:
+        with contextlib.ExitStack() as stack:
+            scratch = stack.enter_context(scratch_beside(folder_of(self.array.store)))
             if (folder := local_folder(self.array)) is not None:
                 # Others may be at work on the array: its digests are not ours to renew.
                 forget(folder)
-            part = _in_part(self.array, self)
+            part = self._begin(stack)
             ran = self.running.for_handle().write([part.to_job()], scratch)
             outcome = part.finish()
             part.tell_shape()
@@ -220,6 +228,33 @@ class PartOfArray:
         advice = (*self.running.advice, OPEN_HANDLE)
         name = node_name(self.array.store, self.array.path)
         return report_on(name, [outcome], ran=ran, began=began, advice=advice)
+
+    def _begin(self, stack: contextlib.ExitStack) -> Made:
+        """Return what writes the part, of an array that has grown for it; no two grow at once."""
+        array, order = self.array, self
+        identity = array_identity(array)
+        with contextlib.ExitStack() as held:
+            held.enter_context(growing(identity, f"array {array.store_path}"))
+            self._look_again()
+            if array.shape != self.seen and self.again is not None:
+                arranged, window = self.again()
+                order = replace(self, arranged=arranged, window=window, seen=array.shape)
+            elif array.shape != self.seen:
+                if self.appends or any(map(operator.lt, array.shape, self.seen)):
+                    _refuse_changed(self, array)
+                window = replace(self.window, shape=tuple(map(max, array.shape, self.window.shape)))
+                order = replace(self, window=window, seen=array.shape)
+            part = replace(_in_part(array, order), shared=Shared(identity=identity))
+            if order.arranged.bounds is not None:
+                stack.push(held.pop_all())  # It grows as its parts come.
+        return part
+
+    def _look_again(self) -> None:
+        """Have the caller's array as long as it is, where another handle has made it longer."""
+        array = self.array
+        shape = shape_in_store(array)
+        if shape != array.shape and not any(map(operator.lt, shape, array.shape)):
+            array.resize(shape)
 
 
 def _in_part(
@@ -231,11 +266,7 @@ def _in_part(
     """Return the job that writes a part of an array, which has grown for it."""
     window = order.window
     if array.shape not in (order.seen, window.shape):
-        msg = (
-            f"array {order.arranged.key!r} has shape {array.shape} now and had {order.seen} when "
-            "the part was chosen; make the call again"
-        )
-        raise TargetError(errno.EBUSY, msg)
+        _refuse_changed(order, array)
     if array.shape != window.shape:
         array.resize(window.shape)
     keeps_empty = order.keeps_empty
@@ -256,6 +287,14 @@ def _in_part(
     if arranged.bounds is None:
         arranged, region = in_window(arranged, window.region), window.region
     return Made(arranged=arranged, array=array, target=target, window=region, noted=noted)
+
+
+def _refuse_changed(order: PartOfStore | PartOfArray, array: Any) -> None:
+    msg = (
+        f"array {order.arranged.key!r} has shape {array.shape} now and had {order.seen} when "
+        "the part was chosen; make the call again"
+    )
+    raise TargetError(errno.EBUSY, msg)
 
 
 def _copy_metadata(final: Path, built: Path) -> None:

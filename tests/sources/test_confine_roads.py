@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -226,3 +227,31 @@ def test_large_metadata_are_refused(tmp_path) -> None:
         file.truncate(65 * 2**20)
     with pytest.raises(SourceError, match="more than metadata take"):
         lazyio.open(tmp_path / "s.zarr")
+
+
+def test_groups_that_are_nested_too_deeply(tmp_path) -> None:
+    """One clear error, in either format, and soon."""
+    group = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}})
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
+        for depth in range(150):
+            file.writestr("a/" * depth + "zarr.json", group)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        group = file
+        for _ in range(1200):
+            group = group.create_group("a")
+    for path in (tmp_path / "x.zip", tmp_path / "x.h5"):
+        with pytest.raises(SourceError, match=r"nested more than \d+ deep"):
+            lazyio.open(path)
+    assert lazyio.verify(tmp_path / "x.h5").status == "damaged"
+
+
+@pytest.mark.parametrize("n_files", [1, 2, 20])
+def test_virtual_datasets_of_themselves(tmp_path, n_files) -> None:
+    """libhdf5 opens them until its stack is full, which ends the process."""
+    for at in range(n_files):
+        with h5py.File(tmp_path / f"{at}.h5", "w") as file:
+            _virtual(file, f"{(at + 1) % n_files}.h5", "v")
+    for trusted in (True, False):
+        with pytest.raises(UnsafeFileError, match="made of itself, or nested too deeply"):
+            lazyio.open(tmp_path / "0.h5", "v", trusted=trusted)
+    assert lazyio.verify(tmp_path / "0.h5").status == "unverifiable"

@@ -19,10 +19,11 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 import lazyio
 from lazyio.cli import main
-from lazyio.errors import OptionError, SourceError, UnknownFormatError
+from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsafeFileError
 from lazyio.info import info_of
 from lazyio.safety import hdf5_digests
 from lazyio.verifying.findings import VerifyReport
+from lazyio.verifying.verify import verify_here
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.integers(0, 9, (60, 20), "i4")
@@ -218,10 +219,17 @@ def test_a_flipped_bit_is_never_missed(tmp_path_factory, name, data):
     at = data.draw(st.integers(0, len(raw) * 8 - 1))
     raw[at // 8] ^= 1 << at % 8
     path.write_bytes(raw)
+    try:
+        is_found = lazyio.verify(path).status != "ok"
+    except UnsafeFileError:  # libhdf5 crashed on it, or would not come back.
+        is_found = True
+    if is_found:
+        shutil.rmtree(folder)
+        return
     pid = os.fork()
-    if not pid:  # libhdf5 may crash on it, or never come back.
+    if not pid:  # It may do so for a reader alone.
         signal.alarm(20)
-        outcome = 1  # It raised, which verify never does of a damaged file.
+        outcome = 1
         try:
             outcome = 1 if _missed(path, values, options) else 9
         finally:
@@ -232,9 +240,7 @@ def test_a_flipped_bit_is_never_missed(tmp_path_factory, name, data):
 
 
 def _missed(path, values, options):
-    """Return whether a reader gets something else and verify says that all is well."""
-    if lazyio.verify(path).status != "ok":
-        return False
+    """Return whether a reader gets something else, where verify says that all is well."""
     try:
         with h5py.File(path) as file:
             found = file["x"]
@@ -413,7 +419,7 @@ class TestDamagedZip:
             raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
             path.write_bytes(raw)
             try:
-                is_found = lazyio.verify(path).status != "ok"
+                is_found = verify_here(str(path), None, deep=True).status != "ok"
             except UnknownFormatError:  # The name of the metadata is another.
                 is_found = True
             if is_found:
