@@ -100,6 +100,34 @@ UNREADABLE = digest_of_value("unreadable")
 """Of an attribute that cannot be read."""
 
 
+class _Latest:
+    """The last number that was noted of each chunk, in little more room than that takes."""
+
+    def __init__(self) -> None:
+        self._merged = NO_ROWS
+        self._new = array("Q")
+        self._most_new = _LEAST_MERGED
+
+    def add(self, chunk: int, value: int) -> None:
+        """Note the number of a chunk."""
+        self._new.extend((chunk, value >> _HALF, value & _LOW))
+        if len(self._new) > self._most_new:
+            self._merge()
+
+    def rows(self, old: Rows | None) -> Rows:
+        """Return what is known of all chunks that are stored; what was noted counts."""
+        self._merge()
+        rows = self._merged if old is None else merged(old, self._merged)
+        is_stored = (rows[:, 1:] != np.uint64(_LOW)).any(axis=1)
+        return rows if is_stored.all() else rows[is_stored]
+
+    def _merge(self) -> None:
+        """Put in order what is new; so rarely that it costs each of them little."""
+        self._merged = merged(self._merged, np.asarray(self._new).reshape(-1, 3))
+        self._new = array("Q")
+        self._most_new = max(_LEAST_MERGED, self._merged.size)
+
+
 class Noted:
     """Digests of chunks, noted by any thread as they are written.
 
@@ -118,10 +146,8 @@ class Noted:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._merged = np.empty((0, 3), np.uint64)
-        self._new = array("Q")
-        self._most_new = _LEAST_MERGED
-        self._rims: dict[int, int] = {}
+        self._chunks = _Latest()
+        self._rims = _Latest()
 
     def note(self, chunk: int, digest: int | None, rim: int | None = None) -> None:
         """Note the digest of a chunk, by its position in the grid.
@@ -136,40 +162,24 @@ class Noted:
             Of its elements, where the end of the array cuts it.
         """
         with self._lock:
-            # One that is whole by now has none any more.
-            self._rims.pop(chunk, None)
+            self._chunks.add(chunk, _NOT_STORED if digest is None else digest)
             if rim is not None:
-                self._rims[chunk] = rim
-            value = _NOT_STORED if digest is None else digest
-            self._new.extend((chunk, value >> _HALF, value & _LOW))
-            if len(self._new) > self._most_new:
-                self._merge()
-
-    def _merge(self) -> None:
-        """Put in order what is new; so rarely that it costs each of them little."""
-        self._merged = merged(self._merged, np.asarray(self._new).reshape(-1, 3))
-        self._new = array("Q")
-        self._most_new = max(_LEAST_MERGED, self._merged.size)
+                self._rims.add(chunk, rim)
 
     def note_rim(self, chunk: int, rim: int) -> None:
         """Note the digest of the elements of a chunk of which that of the payload is known."""
         with self._lock:
-            self._rims[chunk] = rim
+            self._rims.add(chunk, rim)
 
     def rows(self, old: Rows | None = None) -> Rows:
         """Return the rows of a :class:`Table`: what was noted, and else what is known already."""
         with self._lock:
-            self._merge()
-            rows = self._merged if old is None else merged(old, self._merged)
-        is_stored = (rows[:, 1:] != np.uint64(_LOW)).any(axis=1)
-        return rows if is_stored.all() else rows[is_stored]
+            return self._chunks.rows(old)
 
     def rims(self, old: Rows | None = None) -> Rows:
         """Return the same of the elements of chunks that were cut when they were written."""
         with self._lock:
-            rows = [(chunk, rim >> _HALF, rim & _LOW) for chunk, rim in self._rims.items()]
-        new = np.array(rows, np.uint64).reshape(-1, 3)
-        return merged(NO_ROWS if old is None else old, new)
+            return self._rims.rows(old)
 
 
 def renumbered(rows: Rows, old: Shape, new: Shape) -> Rows:

@@ -32,8 +32,8 @@ _OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.
 
 def is_of_the_machine(error: BaseException) -> bool:
     """Return whether an error is one of permissions or of what a process may use."""
-    if isinstance(error, UnsafeFileError):
-        return True  # It leads to where nothing is read.
+    if isinstance(error, (UnsafeFileError, MemoryError)):
+        return True  # It leads to where nothing is read; or is larger than the child may read.
     return isinstance(error, OSError) and error.errno in _OF_THE_MACHINE
 
 
@@ -145,6 +145,12 @@ class Findings:
         self.damaged.append((key, region, what))
         self.n_not_read += 1
 
+    def failed(self, key: str | None, error: Exception) -> None:
+        """Note what an error says of an array: damage, or nothing."""
+        one = not_read(error, None)
+        note = self.damage if one.wrong else self.not_read
+        note(key, one.wrong or one.hindered or "")
+
     def compare(
         self, key: str, stored: Mapping[str, str], found: Mapping[str, str], anew: Container[str]
     ) -> set[str]:
@@ -236,6 +242,8 @@ def read_all(
 
 def not_read(error: Exception, region: Region | None) -> Read:
     """Return what an error says of a piece: damage, or nothing."""
+    if isinstance(error, MemoryError):
+        return Read(region=region, hindered=TOO_LARGE)
     if is_of_the_machine(error):
         return Read(region=region, hindered=f"it cannot be read: {error}")
     return Read(region=region, wrong=f"it cannot be read: {error}")

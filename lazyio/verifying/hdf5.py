@@ -37,7 +37,6 @@ from lazyio.targets.dimensions import has_no_values
 from lazyio.verifying.findings import (
     GONE,
     SINCE,
-    TOO_LARGE,
     Findings,
     Read,
     is_of_the_machine,
@@ -149,12 +148,8 @@ def _check(file: h5py.File, path: Path, key: str, findings: Findings, *, deep: b
             findings.n_arrays -= 1  # Only the name and the extent of an axis.
         else:
             _check_unknown(dataset, path, name, findings, deep=deep)
-    except MemoryError:
-        findings.cannot_tell(name, TOO_LARGE)
     except _ANY as error:
-        one = not_read(error, None)
-        note = findings.damage if one.wrong else findings.not_read
-        note(name, one.wrong or one.hindered or "")
+        findings.failed(name, error)
 
 
 def _check_known(
@@ -331,8 +326,8 @@ def _check_unknown(
         findings.cannot_tell(key, f"no digests, and it cannot be decoded here: {error}")
         return
     before = len(findings.damaged)
-    regions = _regions_of(dataset)
-    read_all(findings, key, regions, _region_reader(read), n_threads=_threads(dataset))
+    n_threads = _threads(dataset)
+    read_all(findings, key, _regions_of(dataset), _region_reader(read), n_threads=n_threads)
     if len(findings.damaged) == before and not has_checksums:
         findings.cannot_tell(key, _NO_CHECKSUM)
 
@@ -340,12 +335,12 @@ def _check_unknown(
 def _regions_of(dataset: h5py.Dataset) -> Iterable[Region]:
     """Return the parts of a dataset that are stored: of all that may be there can be billions."""
     step: Shape = piece_shape(dataset)
-    # Of what was never written nothing is there, however large it is to be.
-    is_there = dataset.is_virtual or dataset.external or dataset.id.get_storage_size()
-    if 0 in dataset.shape or not is_there:
+    if 0 in dataset.shape:
         return ()
     if dataset.chunks is None:
-        return boxes(dataset.shape, step)
+        # Of what was never written nothing is there, however large it is to be.
+        is_there = dataset.is_virtual or dataset.id.get_storage_size()
+        return boxes(dataset.shape, step) if is_there else ()
     grid = grid_shape(dataset.shape, step)
     numbers = sorted(flat_index(index, grid) for index, _ in _stored(dataset))
     return (box(dataset.shape, step, index_at(number, grid)) for number in numbers)

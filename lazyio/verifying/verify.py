@@ -1,5 +1,6 @@
 """``verify``: whether what is stored is what was written."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -86,6 +87,7 @@ def verify_here(path: str, key: str | None, *, deep: bool) -> VerifyReport:
     """Do it in this process, which a damaged file may crash; see :func:`verify`."""
     began = time.perf_counter()
     target = Path(os.path.realpath(path))
+    _require_readable(target)
     with foreign_errors(str(target)):
         left = [
             str(one)
@@ -130,6 +132,13 @@ def verify_here(path: str, key: str | None, *, deep: bool) -> VerifyReport:
         nbytes=findings.nbytes,
         seconds=time.perf_counter() - began,
     )
+
+
+def _require_readable(target: Path) -> None:
+    """Refuse what may not be read, of which nothing can be said."""
+    if os.path.exists(target) and not os.access(target, os.R_OK):
+        msg = f"{target} cannot be read: {os.strerror(errno.EACCES)}"
+        raise SourceError(errno.EACCES, msg)
 
 
 def _check_npy(path: Path, findings: Findings) -> None:

@@ -22,17 +22,9 @@ from lazyio.sources.confine import allowed_folders, require_inside
 from lazyio.sources.files import read_json
 from lazyio.sources.zarr import array_paths, zarr_kind
 from lazyio.sources.zarr_store import confined_store
-from lazyio.spec import nbytes_of
 from lazyio.targets.zarr import METADATA_FILES
-from lazyio.verifying.findings import (
-    TOO_LARGE,
-    Findings,
-    is_of_the_machine,
-    not_read,
-    read_all,
-    threads_for,
-)
-from lazyio.verifying.zarr_array import check_known, decoder, region_named
+from lazyio.verifying.findings import Findings, is_of_the_machine, read_all
+from lazyio.verifying.zarr_array import check_known, decoder, region_named, threads_of
 from lazyio.verifying.zarr_places import check_places
 
 _ANY = Exception
@@ -69,12 +61,8 @@ def check_store(root: Path, key: str | None, findings: Findings, *, deep: bool) 
         findings.n_arrays += 1
         try:
             place = _check(root, name, findings, deep=deep)
-        except MemoryError:
-            findings.cannot_tell(shown(name), TOO_LARGE)
         except _ANY as error:
-            one = not_read(error, None)
-            note = findings.damage if one.wrong else findings.not_read
-            note(shown(name), one.wrong or one.hindered or "")
+            findings.failed(shown(name), error)
         else:
             if place.path:
                 places[name] = place
@@ -200,8 +188,7 @@ def _check_unknown(name: str, array: Any, files: _Files, findings: Findings, *, 
     # Only what is there: of all that may be there can be billions.
     stored = (region_named(array, one) for one in files.names())
     regions = (region for region in stored if region is not None)
-    n_threads = threads_for(nbytes_of(array.shards or array.chunks, array.dtype))
-    read_all(findings, key, regions, read, n_threads=n_threads)
+    read_all(findings, key, regions, read, n_threads=threads_of(array))
     for folder in _closed_folders(Path(files.folder), ()):
         findings.not_read(key, f"{folder} cannot be read: {os.strerror(errno.EACCES)}")
     has_checksums = any(map(_is_checksum, (*array.filters, *array.compressors)))

@@ -12,12 +12,14 @@ from lazyio.grid import Region, box
 from lazyio.safety.digests import Table
 from lazyio.sources.zarr import describe_array
 from lazyio.sources.zarr_objects import index_named
+from lazyio.spec import nbytes_of
 from lazyio.verifying.findings import (
     Findings,
     Read,
     is_of_the_machine,
     not_read,
     read_all,
+    threads_for,
 )
 from lazyio.verifying.growth import Extents, OpenChunks, grown_line
 
@@ -116,9 +118,7 @@ def check_known(
         except OSError as error:
             n_hindered += 1
             if n_hindered == 1:
-                one = not_read(error, None)
-                note = findings.damage if one.wrong else findings.not_read
-                note(key, f"its objects cannot be read: {error.strerror or error}")
+                findings.failed(key, error)
             continue
         if is_there or extents.is_open(number):
             wanted.add(name)
@@ -126,8 +126,14 @@ def check_known(
             region = extents.region_of(number)
             findings.damage(key, "it is lost: its object is not there", region)
     if deep:
-        read_all(findings, key, sorted(wanted), reader, n_threads=objects.n_threads)
-        read_all(findings, key, new, decoder(array), n_threads=objects.n_threads)
+        n_threads = min(objects.n_threads or threads_of(array), threads_of(array))
+        read_all(findings, key, sorted(wanted), reader, n_threads=n_threads)
+        read_all(findings, key, new, decoder(array), n_threads=n_threads)
+
+
+def threads_of(array: Any) -> int:
+    """Return how many objects of an array may be decoded at once."""
+    return threads_for(nbytes_of(tuple(array.shards or array.chunks), array.dtype))
 
 
 def region_named(array: Any, name: str) -> Region | None:
