@@ -247,8 +247,10 @@ class WorkDirectory:
         # The lock file goes last: until then no other writer may take this place.
         # From then on the folder may be theirs, so only an empty one is removed.
         try:
-            self._clear()
-            lock.leave(self.path)
+            # Another program may have moved the store away, and this folder with it.
+            if self.path.exists():
+                self._clear()
+                lock.leave(self.path)
         finally:
             os.close(self._descriptor)
         logger.info("removed %s", self.path)

@@ -22,7 +22,7 @@ from lazyio.safety.workdir import WorkDirectory
 from lazyio.safety.zarr_digests import (
     load,
 )
-from lazyio.targets.disk import store_errors
+from lazyio.targets.disk import disk_errors, store_errors
 from lazyio.targets.zarr_apart import Apart
 from lazyio.writing.jobs import facts_of_job, in_head, kept_of
 from lazyio.writing.places import check_zarr_place, refuse_own_source
@@ -93,6 +93,7 @@ class NewArrays:
     def _write(self, is_kept: bool) -> Written:
         """Write arrays of which none is done."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(disk_errors(self.root.parent))
             works = [stack.enter_context(work) for work in self._places(is_kept)]
             there = {work.target: identity_of(work.target) for work in works}
             if self.check() != is_kept:
