@@ -225,18 +225,18 @@ class Begun:
         OSError
             When the disk fails; the rest is then done by the next call that writes.
         """
-        _write(self.closed)
+        _write(self.closed, home)
         folders = {path.parent for path in self.closed}
         _sync_all(folders)
         for built, final, _, _ in self.moves:
-            _move(built, final)
+            _move(built, final, home)
         for path, _ in self.removals:
             path.unlink(missing_ok=True)
         # Before the metadata that tell of them.
         folders = {final.parent for _, final, _, _ in self.moves}
         folders |= {path.parent for path, _ in self.removals}
         _sync_all(folders)
-        _write(self.files)
+        _write(self.files, home)
         _sync_all({path.parent for path in self.files})
         for hidden in _hidden_folders(self):
             # What is left of a job that is done is not to be gone on with.
@@ -335,24 +335,31 @@ def _from_hex(data: str | None) -> bytes | None:
     return None if data is None else bytes.fromhex(data)
 
 
-def _write(files: Mapping[Path, str | None]) -> None:
+def _write(files: Mapping[Path, str | None], home: Path) -> None:
     for path, data in files.items():
         content = _from_hex(data)
         if content is None:
             path.unlink(missing_ok=True)
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_below(path.parent, home)
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
         write_whole(path, content)
         if mode is not None and stat.S_IMODE(path.stat().st_mode) != mode:
             path.chmod(mode)
 
 
-def _move(built: Path, final: Path) -> None:
+def _make_below(folder: Path, home: Path) -> None:
+    """Make a folder in a store; never the store's own, which may have been moved away."""
+    if folder != home and not folder.is_dir():
+        _make_below(folder.parent, home)
+        folder.mkdir(exist_ok=True)
+
+
+def _move(built: Path, final: Path, home: Path) -> None:
     """Give a folder or an object its name; a folder that had it goes aside."""
     if not built.exists():
         return  # Done before.
-    final.parent.mkdir(parents=True, exist_ok=True)
+    _make_below(final.parent, home)
     if built.is_dir() and final.exists():
         # Two renames, and no exchange: after one of those nothing tells which is which.
         aside = _aside(built)

@@ -311,8 +311,10 @@ class WorkDirectory:
         # The lock file goes last: until then no other writer may take this place.
         # From then on the folder may be theirs, so only an empty one is removed.
         try:
-            self._clear()
-            lock.leave(self.path)
+            # Another program may have moved the store away, and this folder with it.
+            if self.path.exists():
+                self._clear()
+                lock.leave(self.path)
         except OSError as failure:
             text = (
                 f"{self.path} could not be removed: {failure.strerror}; the next call on that path "

@@ -6,6 +6,7 @@ encoded and written by the thread that computed them; others go through
 zarr-python.
 """
 
+import contextlib
 import copy
 import errno
 import itertools
@@ -131,6 +132,8 @@ class ZarrTarget:
         self.dtype = np.dtype(array.dtype)
         self._array = array
         self._folder = local_folder(array)
+        # An array of which the store is not told yet has none.
+        self._has_folder = self._folder is not None and self._folder.is_dir()
         self._keeps_empty = keeps_empty
         self._replaces = replaces
         self._over = over
@@ -217,7 +220,7 @@ class ZarrTarget:
     def _mark_removed(self, name: str) -> None:
         """Say that the object under this one is to go, where there is one."""
         if self._over is not None and self._over.seen.is_there(self._inside(name)):
-            os.makedirs(os.path.dirname(name), exist_ok=True)
+            self._make_folder(os.path.dirname(name))
             Path(f"{name}{REMOVED}").touch()
 
     def _inside(self, name: str) -> str:
@@ -385,11 +388,28 @@ class ZarrTarget:
     def _region(self, index: Sequence[int]) -> Region:
         return box(self.shape, self.chunk_shape, index)
 
+    def _make_folder(self, folder: str) -> None:
+        """Make a folder of the array's; not the array's own, where it was there and is gone."""
+        if not self._has_folder:
+            os.makedirs(folder, exist_ok=True)
+            return
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            above = os.path.dirname(folder)
+            if not above.startswith(f"{self._folder}/"):
+                raise
+            self._make_folder(above)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
+
     def _write_object(self, name: str, pieces: Iterable[Bytes]) -> int:
         folder = name.rpartition("/")[0]
         # A directory costs more than a small chunk: each is made once.
         if folder not in self._folders:
-            os.makedirs(folder, exist_ok=True)
+            self._make_folder(folder)
             self._folders.add(folder)
         built = f"{name}.{threading.get_ident()}{PARTIAL}" if self._replaces else name
         try:

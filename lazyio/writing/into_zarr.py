@@ -316,7 +316,8 @@ class _Call:
             refuse_zip(root)
             check_array_writable(root, self.path)
             finish(root / self.path)
-            return existing_array(LocalStore(root), self.path)
+            # For reading: zarr-python makes the folder of any other store that is not there.
+            return existing_array(LocalStore(root, read_only=True), self.path)
         check_store(self.store)
         store, inside = store_behind(self.store, self.storage_options)
         return existing_array(store, f"{inside}/{self.path}".strip("/"))

@@ -258,10 +258,11 @@ def _is_consolidated(folder: Path) -> bool:
     """Return whether a group holds the metadata of what is in it, too."""
     if (folder / ".zmetadata").is_file():
         return True
-    kind, version = zarr_kind(folder) or ("", 0)
-    if kind != "group" or version != 3:
+    try:
+        held = json.loads((folder / "zarr.json").read_bytes())
+        return held["node_type"] == "group" and held.get("consolidated_metadata") is not None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-    return zarr.open_group(folder, mode="r").metadata.consolidated_metadata is not None
 
 
 def _as_bytes(held: Held) -> dict[str, bytes]:

@@ -24,7 +24,7 @@ from lazyio.safety.zarr_digests import NAME as DIGESTS
 from lazyio.safety.zarr_digests import facts_in, load, pieces_of
 from lazyio.safety.zarr_places import Place, beside, introduce, ring
 from lazyio.safety.zarr_places import keep as keep_neighbours
-from lazyio.targets.disk import store_errors
+from lazyio.targets.disk import disk_errors, store_errors
 from lazyio.targets.zarr_apart import Apart
 from lazyio.writing.jobs import facts_of_job, in_head
 from lazyio.writing.places import check_zarr_place, refuse_own_source
@@ -99,6 +99,7 @@ class NewArrays:
     def _write(self, is_kept: bool) -> Written:
         """Write arrays of which none is done."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(disk_errors(self.root.parent))
             works = [stack.enter_context(work) for work in self._places(is_kept)]
             there = {work.target: identity_of(work.target) for work in works}
             if self.check() != is_kept:

@@ -102,17 +102,18 @@ class PartOfStore:
         facts = self._facts(final) if self.running.resume else None
         advice = self.running.advice
         with contextlib.ExitStack() as stack:
+            stack.enter_context(disk_errors(self.root.parent))
             folder = self.root if self.name else None
             work = stack.enter_context(WorkDirectory(final, folder=folder, facts=facts))
-            under = zarr.open_array(final, mode="r")
-            known = Known.of(final, self.name, under)
-            over = Overlaid(array=under, seen=self._seen(final, under))
+            under = _opened(final)
             with disk_errors(self.root.parent):
+                known = Known.of(final, self.name, under)
+                over = Overlaid(array=under, seen=self._seen(final, under))
                 if work.is_resumed:
                     _remove_partial(work.built)
                 else:
                     _copy_metadata(final, work.built)
-            array = zarr.open_array(work.built, mode="r+")
+            array = _opened(work.built, mode="r+")
             part = _in_part(array, self, noted=self._noted(array), over=over)
             work.save_job()
             if self.running.resume:
@@ -179,7 +180,7 @@ class PartOfStore:
 
     def _facts(self, final: Path) -> Facts:
         """Return what the job is, and over what: parts of chunks are merged with that."""
-        over = self._seen(final, zarr.open_array(final, mode="r")).fact()
+        over = self._seen(final, _opened(final)).fact()
         return facts_of_job("zarr", [(self.arranged, None, self.window)], seen=self.seen, over=over)
 
     def _head(self) -> dict[str, str]:
@@ -294,6 +295,20 @@ def _in_part(
     if arranged.bounds is None:
         arranged, region = in_window(arranged, window.region), window.region
     return Made(arranged=arranged, array=array, target=target, window=region, noted=noted)
+
+
+def _opened(folder: Path, mode: Any = "r") -> Any:
+    """Return an array that was there a moment ago."""
+    try:
+        # zarr-python makes a folder that is not there, to look into it.
+        folder.stat()
+        return zarr.open_array(folder, mode=mode)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        msg = (
+            f"{folder} was removed, moved or changed by another program just now: {error}; nothing "
+            "was written, look what is there and make the call again"
+        )
+        raise TargetError(getattr(error, "errno", None) or errno.ENOENT, msg) from error
 
 
 def _refuse_changed(order: PartOfStore | PartOfArray, array: Any) -> None:
