@@ -68,7 +68,10 @@ def test_digests_that_are_merged_as_they_come(notes):
         for chunk, digest in notes:
             noted.note(chunk, digest)
             oracle[chunk] = digest
-            assert len(noted._merged) + len(noted._new) // 3 <= 2 * max(3, len(oracle)) + 1
+            assert (
+                len(noted._chunks._merged) + len(noted._chunks._new) // 3
+                <= 2 * max(3, len(oracle)) + 1
+            )
     found = {chunk: high << 64 | low for chunk, high, low in noted.rows().tolist()}
     assert found == {chunk: digest for chunk, digest in oracle.items() if digest is not None}
 
@@ -79,7 +82,7 @@ def test_a_long_session_keeps_no_more_than_there_is():
     for turn in range(3000):
         for chunk in range(turn // 100, turn // 100 + 100):
             noted.note(chunk, turn + chunk)
-    assert noted._merged.nbytes + len(noted._new) * 8 < 24 * 4096 * 2
+    assert noted._chunks._merged.nbytes + len(noted._chunks._new) * 8 < 24 * 4096 * 2
     assert len(noted.rows()) == 129
 
 
