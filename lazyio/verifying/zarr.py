@@ -145,6 +145,11 @@ class _Files:
     folder: str
     n_threads: int | None = None
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where its files may lie."""
+        return allowed_folders(str(self.root), None)
+
     def names(self) -> Iterator[str]:
         """Yield the names of all files that may hold elements, of folders that may be read."""
         for below, folders, names in os.walk(self.folder):
@@ -180,7 +185,7 @@ def _check_unknown(name: str, array: Any, files: _Files, findings: Findings, *, 
         findings.cannot_tell(key, "no digests; a deep check would decode it")
         return
     try:
-        read = decoder(array, allowed_folders(str(files.root), None))
+        read = decoder(array, files.folders)
     except UnsupportedDtypeError as error:
         findings.cannot_tell(key, f"no digests, and it cannot be decoded here: {error}")
         return

@@ -39,6 +39,10 @@ class Objects(Protocol):
     def n_threads(self) -> int | None:
         """By how many threads they are read at once; ``None`` is as many as there are workers."""
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where files of a store may lie; none, where it lies in one file."""
+
     def names(self) -> Iterator[str]:
         """Yield the names of what may be objects, from the array on; not those of metadata."""
 
@@ -128,7 +132,8 @@ def check_known(
     if deep:
         n_threads = min(objects.n_threads or threads_of(array), threads_of(array))
         read_all(findings, key, sorted(wanted), reader, n_threads=n_threads)
-        read_all(findings, key, new, decoder(array), n_threads=n_threads)
+        decode = decoder(array, objects.folders)
+        read_all(findings, key, new, decode, n_threads=n_threads)
 
 
 def threads_of(array: Any) -> int:
@@ -206,7 +211,7 @@ class _ObjectReader:
             return not_read(error, region)
         if digest is not None and digest == self.table.find(number):
             return Read(region=region, nbytes=nbytes)
-        source = describe_array(self.array)
+        source = replace(describe_array(self.array), folders=self.objects.folders)
         open_chunks = OpenChunks(
             table=self.table,
             extents=self.extents,

@@ -155,6 +155,7 @@ class _Entries:
     inside: str
     n_threads: int | None = 1
     """One at a time: they share one file."""
+    folders: tuple[Path, ...] = ()
 
     def all_names(self) -> Iterator[str]:
         """Yield what belongs to the array, of which a chunk may be listed under a damaged name."""

@@ -900,3 +900,17 @@ class TestTypesOfOthers:
         with h5py.File(path, "a") as file:
             del file["g"]
         assert lazyio.verify(path).damaged == ()
+
+
+def test_new_chunks_that_lie_elsewhere(tmp_path):
+    """What was made longer by links that lead outside is not read."""
+    root = tmp_path / "in/x.zarr"
+    root.parent.mkdir()
+    store(root)
+    zarr_appends(root)
+    zarr.open_array(root / "x", mode="r+").append(ROWS)
+    (root / "x/c/6/0").rename(tmp_path / "outside")
+    (root / "x/c/6/0").symlink_to(tmp_path / "outside")
+    found = lazyio.verify(root)
+    assert found.status == "unverifiable"
+    assert "outside" in found.damaged[0][2]
