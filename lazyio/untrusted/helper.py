@@ -1,8 +1,9 @@
 """The caller's side: one helper for each process, and a child of it for each file.
 
 The helper is started by the first file that is not trusted, by ``subprocess``
-and not by forking: the caller has threads. It ends with the caller, whose end
-of the control socket closes then.
+and not by forking: the caller has threads. It ends with the caller, and with
+those that were forked of it and use it as well: their ends of the control
+socket are closed then.
 """
 
 import atexit
@@ -19,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from lazyio.errors import OptionError, SourceError, UnsafeFileError
+from lazyio.errors import LazyioError, OptionError, SourceError, UnsafeFileError
 from lazyio.untrusted.messages import EndOfMessages, error_received, receive, send
 
 SECONDS = 60.0
@@ -32,6 +33,7 @@ _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
     "from lazyio.untrusted.server import main; main(int(sys.argv[1]))"
 )
+_KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
 _QUIET = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Libraries that would start threads in the helper, which forks."""
 _GRACE_SECONDS = 5.0
@@ -95,6 +97,10 @@ def ask(
     if not isinstance(answer, dict):
         raise UnsafeFileError(_unsafe(path, "the process that reads it gave no answer"))
     return answer, body
+
+
+class NoHelperError(SourceError):
+    """The interpreter lies where this process, which has let go of rights, may not look."""
 
 
 class _IdleError(UnsafeFileError):
@@ -188,15 +194,21 @@ class _Helper:
                 one.close()
 
     def _new(self, path: str, memory_nbytes: int) -> _Child:
-        control = self._started()
         ours, theirs = socket.socketpair()
         reads, writes = os.pipe()
+        text = json.dumps({"memory_nbytes": memory_nbytes}).encode()
         try:
-            text = json.dumps({"memory_nbytes": memory_nbytes}).encode()
-            socket.send_fds(control, [text], [theirs.fileno(), writes])
-        except OSError as error:
+            try:
+                socket.send_fds(self._started(), [text], [theirs.fileno(), writes])
+            except BrokenPipeError:
+                # That of the process that we were forked of is no more.
+                self._let_go()
+                socket.send_fds(self._started(), [text], [theirs.fileno(), writes])
+        except (LazyioError, OSError) as error:
             ours.close()
             os.close(reads)
+            if isinstance(error, LazyioError):
+                raise
             msg = f"the process that reads files of strangers cannot be reached: {error}"
             raise SourceError(error.errno, msg) from error
         finally:
@@ -206,13 +218,15 @@ class _Helper:
 
     def _started(self) -> socket.socket:
         """Return the control socket, of a new helper where the last one is no more."""
-        is_alive = self.process is not None and self.process.poll() is None
+        is_alive = self.process is None or self.process.poll() is None
         if self.control is not None and is_alive and self.user == _user():
             return self.control
+        self._let_go()
         if not is_available() or not sys.executable:
             msg = "trusted=False needs a system that can fork, and a Python to start; leave it out"
             raise OptionError(msg)
-        ours, theirs = socket.socketpair()
+        # Messages stay whole, also where forked processes send on the same socket.
+        ours, theirs = socket.socketpair(socket.AF_UNIX, _KIND)
         places = [os.path.abspath(place) for place in sys.path]
         command = [sys.executable, "-W", "ignore", "-c", _START, str(theirs.fileno())]
         with theirs:
@@ -226,6 +240,10 @@ class _Helper:
                     env={**os.environ, **dict.fromkeys(_QUIET, "1"), "MALLOC_ARENA_MAX": "2"},
                     start_new_session=True,
                 )
+            except PermissionError as error:
+                ours.close()
+                msg = f"{sys.executable} may not be started to read files of strangers"
+                raise NoHelperError(error.errno, msg) from error
             except OSError as error:
                 ours.close()
                 msg = f"no process can be started to read files of strangers: {error.strerror}"
@@ -235,26 +253,32 @@ class _Helper:
         return ours
 
     def stop(self) -> None:
-        """End the helper, and all children with it."""
+        """End the helper, and all children with it, unless forked processes use it as well."""
         with self.lock:
-            for child in self.all:
-                child.close()
-            if self.control is not None:
-                self.control.close()
-            if self.process is not None:
-                self.process.wait()
-            self.process, self.control, self.idle, self.all = None, None, [], []
+            self._let_go()
 
-    def forget(self) -> None:
-        """Let go, in a forked process, of what belongs to the one that was forked."""
+    def _let_go(self) -> None:
         for child in self.all:
             child.close()
         if self.control is not None:
             self.control.close()
         if self.process is not None:
-            # Not ours to wait for: its destructor must not warn of it.
+            # It ends when nobody asks any more: its destructor must not warn of it.
             self.process.returncode = 0
+        self.process, self.control, self.idle, self.all = None, None, [], []
+
+    def forget(self) -> None:
+        """Let go, in a forked process, of what belongs to the one that was forked."""
+        for child in self.all:
+            child.close()
+        if self.process is not None:
+            self.process.returncode = 0
+        control, user = self.control, self.user
         self.__init__()  # type: ignore[misc]
+        if _KIND == socket.SOCK_SEQPACKET:
+            self.control, self.user = control, user
+        elif control is not None:
+            control.close()
 
 
 _helper = _Helper()
