@@ -1,6 +1,7 @@
 """The layout engine: stock readers get every value, and the same calls give the same places."""
 
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from lazyio.safety import redo
 from lazyio.safety.in_place import InPlaceFile
 from lazyio.safety.lock import FileLock
-from lazyio.targets import building
+from lazyio.targets import building, held_file
 from lazyio.targets.held_file import Held
 from lazyio.targets.layout_engine import EngineError, LayoutEngine
 
@@ -248,3 +249,42 @@ def test_any_order(tmp_path_factory, order):
     """Places are those of the order; every value is read."""
     folder = tmp_path_factory.mktemp("order")
     assert write(folder / "a.h5", None, order) == write(folder / "b.h5", None, order)
+
+
+@pytest.mark.parametrize("libver", LIBVERS, ids=str)
+@pytest.mark.parametrize("is_added", [False, True])
+def test_metadata_of_many_chunks_are_not_kept(tmp_path, monkeypatch, libver, is_added):
+    """What is held has a bound; the same calls give the same places all the same."""
+    path, n_chunks = tmp_path / "x.h5", 5000
+    for name in ("HELD_NBYTES", "_METADATA_NBYTES"):
+        monkeypatch.setattr(held_file, name, 1 << 14)
+    if is_added:
+        with h5py.File(path, "w", libver=libver) as file:
+            file["old"] = np.arange(1000)
+    before = path.read_bytes() if is_added else b""
+    places = []
+    for _ in range(2):
+        engine = LayoutEngine(
+            path, libver, nbytes=len(before), on_overwrite=(lambda _: None) if is_added else None
+        )
+        dataset = engine.call(
+            lambda engine=engine: engine.file.create_dataset(
+                "x", (n_chunks,), "u1", chunks=(1,), maxshape=(None,)
+            )
+        )
+        engine.settle()
+        found, most = [], 0
+
+        def reserve(engine=engine, dataset=dataset, note=found.append):
+            nonlocal most
+            for at in range(n_chunks):
+                engine.reserve(dataset, (at,), 1, 0, note)
+                most = max(most, engine._object.held.nbytes)
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(reserve).result()
+        assert 1 << 12 < most < 1 << 16
+        places.append(found)
+        assert path.read_bytes()[: len(before)] == before
+        engine.abandon()
+    assert places[0] == places[1]
