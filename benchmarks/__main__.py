@@ -5,7 +5,8 @@ import sys
 from benchmarks import chunks, comparison, memory, planning, reads
 from benchmarks.arrivals import compare as arrivals
 from benchmarks.company import run as company
-from benchmarks.soak import cost, flips, kills, peers, states
+from benchmarks.fuzz import run as fuzz
+from benchmarks.soak import cost, faults, flips, kills, peers, states
 
 _COMMANDS = {
     "arrivals": arrivals.main,
@@ -18,6 +19,8 @@ _COMMANDS = {
     "kills": kills.main,
     "peers": peers.main,
     "flips": flips.main,
+    "faults": faults.main,
+    "fuzz": fuzz.main,
     "states": states.main,
 }
 

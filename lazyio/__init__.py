@@ -18,6 +18,7 @@ from lazyio.planner import plan
 from lazyio.planning import Plan
 from lazyio.pushing.opening import writer
 from lazyio.run.report import WriteReport
+from lazyio.safety.leftovers import clean, recover
 from lazyio.sources.base import Source
 from lazyio.verifying.findings import VerifyReport
 from lazyio.verifying.verify import verify
@@ -34,6 +35,7 @@ __all__ = [
     "VerifyReport",
     "WriteReport",
     "allocate",
+    "clean",
     "concatenate",
     "from_array",
     "from_function",
@@ -44,6 +46,7 @@ __all__ = [
     "from_zarr",
     "open",
     "plan",
+    "recover",
     "stack",
     "to_hdf5",
     "to_zarr",

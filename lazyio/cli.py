@@ -27,14 +27,14 @@ from lazyio.sources.files import existing
 from lazyio.sources.hdf5 import dataset_keys, open_hdf5
 from lazyio.sources.lookup import SUFFIXES, format_of
 from lazyio.sources.zarr import zarr_source
-from lazyio.verifying.apart import verify_apart
-from lazyio.verifying.findings import DAMAGED, INCOMPLETE, OK, UNVERIFIABLE
+from lazyio.verifying.findings import DAMAGED, INCOMPLETE, MODIFIED, OK, UNVERIFIABLE
+from lazyio.verifying.verify import verify
 from lazyio.writing.into_hdf5 import to_hdf5
 from lazyio.writing.into_zarr import to_zarr
 
 DONE, FAILED, USAGE = 0, 1, 2
 INTERRUPTED, TERMINATED = 130, 143
-_OF_STATUS = {OK: DONE, DAMAGED: 3, INCOMPLETE: 4, UNVERIFIABLE: 5}
+_OF_STATUS = {OK: DONE, DAMAGED: 3, INCOMPLETE: 4, UNVERIFIABLE: 5, MODIFIED: 6}
 _OF_THE_FILE = {
     "CLASS",
     "NAME",
@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done, 1 failed, 2 usage; 3 damaged, 4 incomplete, 5 unverifiable;
+        0 done, 1 failed, 2 usage; 3 damaged, 4 incomplete, 5 unverifiable,
+        6 modified;
         130 after Ctrl-C, 143 after SIGTERM.
     """
     parser = _parser()
@@ -166,6 +167,11 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("info", help="list the arrays of a file or store")
     command.add_argument("path", metavar="PATH", help="file or store")
+    command.add_argument(
+        "--untrusted",
+        action="store_true",
+        help="have a limited child process read it, which a file made to do harm may crash",
+    )
     command.set_defaults(run=_info)
 
     command = commands.add_parser("clean", help="remove what killed runs have left of a target")
@@ -330,12 +336,12 @@ def _info(arguments: argparse.Namespace) -> None:
         print(one)
     if left and not os.path.exists(arguments.path):
         return
-    for array in info_of(arguments.path):
+    for array in info_of(arguments.path, trusted=not arguments.untrusted):
         print(array)
 
 
 def _clean(arguments: argparse.Namespace) -> None:
-    removed = clean(Path(os.path.realpath(arguments.path)))
+    removed = clean(arguments.path)
     for path in removed:
         print(f"removed {path}")
     if not removed:
@@ -343,13 +349,13 @@ def _clean(arguments: argparse.Namespace) -> None:
 
 
 def _recover(arguments: argparse.Namespace) -> None:
-    told = recover(Path(os.path.realpath(arguments.path)))
+    told = recover(arguments.path)
     print("\n".join(told) or f"{arguments.path}: nothing was interrupted")
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     path, _, key = arguments.path.partition("::")
-    report = verify_apart(path, key or None, deep=not arguments.quick)
+    report = verify(path, key or None, deep=not arguments.quick)
     print(json.dumps(report.to_dict()) if arguments.json else report)
     return _OF_STATUS[report.status]
 

@@ -95,10 +95,32 @@ def stored(dtype: np.dtype[Any], format: str) -> Stored:
             dtype=TEXT,
             attrs={DTYPE_ATTRIBUTE: dtype.str},
             # In the machine's byte order first: numpy makes no text of any other.
-            encode=lambda block: block.astype(native, copy=False).astype(TEXT),
+            encode=lambda block: _for_hdf5(block.astype(native, copy=False).astype(TEXT)),
             decode=lambda block: block.astype(native).astype(dtype, copy=False),
         )
+    if is_text(dtype) and format == "hdf5":
+        return Stored(original=dtype, dtype=dtype, encode=_for_hdf5)
     return Stored(original=dtype, dtype=dtype)
+
+
+def _for_hdf5(block: Array) -> Array:
+    """Return text that HDF5 can hold, whose text of any length ends with its first null.
+
+    Raises
+    ------
+    UnsupportedDtypeError
+        Naming the first element with a null in it.
+    """
+    texts = block.ravel().tolist()
+    # Not by numpy.strings, which leaves out nulls at the end of what is looked for.
+    if "\0" in "".join(map(str, texts)):
+        first = next(text for text in map(str, texts) if "\0" in text)
+        msg = (
+            f"the text {first!r} holds a null character, with which HDF5's text ends; replace it, "
+            "as with numpy.strings.replace, or write Zarr"
+        )
+        raise UnsupportedDtypeError(msg)
+    return block
 
 
 def original(dtype: np.dtype[Any], attrs: Mapping[str, Any]) -> Stored | None:

@@ -12,7 +12,7 @@ have caught anyway::
     ├── SourceError(OSError)               a source that is missing or cannot be read
     │   ├── TruncatedSourceError           fewer bytes than its header or shape says
     │   ├── SourceChangedError             changed while it was being read
-    │   └── UnsafeFileError                asks for something outside its folder
+    │   └── UnsafeFileError                leads outside its folder, or crashes its reader
     ├── BlockError(RuntimeError)           one block failed; names its region
     ├── TargetError(OSError)               a target that cannot be written
     ├── TargetExistsError(FileExistsError) there already, and not to be replaced
@@ -30,6 +30,12 @@ class LazyioError(Exception):
 
 class _WithErrno(LazyioError, OSError):
     """An error of the system: the message alone is shown, ``errno`` is kept."""
+
+    @property
+    def errno(self) -> int | None:  # type: ignore[override]
+        """Number of the error, or of the one that is behind it."""
+        own: int | None = super().errno
+        return own if own is not None else getattr(self.__cause__, "errno", None)
 
     def __str__(self) -> str:
         """Return the message, which says more than the number before it would."""
@@ -69,11 +75,17 @@ class SourceChangedError(SourceError):
 
 
 class UnsafeFileError(SourceError):
-    """A file that points outside its own folder, or asks for code to be run."""
+    """A file that leads outside its folder, or crashes, hangs or fills what reads it."""
 
 
 class BlockError(LazyioError, RuntimeError):
     """One block failed; the message names its region, the cause is chained."""
+
+    @property
+    def errno(self) -> int | None:
+        """Number of the error of the system that is behind it, if there is one."""
+        number: int | None = getattr(self.__cause__, "errno", None)
+        return number
 
 
 class TargetError(_WithErrno):

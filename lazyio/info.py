@@ -2,8 +2,7 @@
 
 import math
 import os
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,20 @@ import numpy as np
 import zarr
 
 from lazyio.codecs.filters import NAMES
-from lazyio.errors import SourceError, UnknownFormatError
+from lazyio.errors import UnknownFormatError, UnsafeFileError
 from lazyio.opening.reading import open as open_lazily
 from lazyio.safety.names import check_finished
 from lazyio.sizes import format_size
 from lazyio.sources.files import existing
+from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.hdf5 import dataset_keys, open_hdf5
 from lazyio.sources.lookup import format_of
 from lazyio.sources.zarr import array_paths, zarr_source
+from lazyio.sources.zarr_store import confined_store
 from lazyio.spec import Shape
 from lazyio.targets.zarr import METADATA_FILES, local_folder
+from lazyio.untrusted.helper import ask
+from lazyio.untrusted.messages import dtype_received, dtype_to_send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +59,49 @@ class ArrayInfo:
         sizes += f", stored as {format_size(self.stored_nbytes)}{factor}"
         return f"{self.key}: {self.shape} {self.dtype}, {cut}, {self.codecs}, {sizes}"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same as JSON can hold it."""
+        return {**vars(self), "dtype": dtype_to_send(self.dtype)}
 
-def info_of(path: str | os.PathLike[str]) -> list[ArrayInfo]:
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> "ArrayInfo":
+        """Return what :meth:`to_dict` gave, as it came back from JSON."""
+        shapes = {
+            name: None if facts[name] is None else tuple(map(int, facts[name]))
+            for name in ("shape", "chunk_shape")
+        }
+        return cls(**{**facts, **shapes, "dtype": dtype_received(facts["dtype"])})
+
+
+def info_of(path: str | os.PathLike[str], *, trusted: bool = True) -> list[ArrayInfo]:
     """Return what is in a file or store.
+
+    Parameters
+    ----------
+    path : path-like
+        The file or store.
+    trusted : bool
+        Whether it is read by this process; else by a limited child process.
+
+    Raises
+    ------
+    SourceError
+        When there is no such path, or it cannot be read.
+    UnknownFormatError
+        When it is neither HDF5, nor Zarr, nor .npy.
+    UnsafeFileError
+        When it is not trusted, and crashes what reads it.
+    """
+    if trusted:
+        return info_here(path)
+    found = str(existing(path))
+    answer, _ = ask(found, {"do": "info"})
+    with foreign_errors(found, UnsafeFileError):
+        return [ArrayInfo.from_dict(facts) for facts in answer["arrays"]]
+
+
+def info_here(path: str | os.PathLike[str]) -> list[ArrayInfo]:
+    """Return what is in a file or store, read by this process.
 
     Raises
     ------
@@ -119,13 +162,9 @@ def _in_hdf5(path: str) -> Iterator[ArrayInfo]:
 
 def _in_zarr(path: Path) -> Iterator[ArrayInfo]:
     check_finished(path, below=True)
-    store: Any = zarr.storage.ZipStore(path, mode="r") if path.is_file() else str(path)
-    try:
-        found = zarr.open(store, mode="r")
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        msg = f"{path} has Zarr metadata that cannot be read: {error}"
-        raise SourceError(msg) from error
-    keys = array_paths(found) if isinstance(found, zarr.Group) else [""]
+    with foreign_errors(f"{path}: its Zarr metadata"):
+        found = zarr.open(confined_store(path), mode="r")
+        keys = array_paths(found) if isinstance(found, zarr.Group) else [""]
     for key in keys:
         array: Any = zarr_source(str(path), key or None).array
         unit_nbytes = math.prod(array.shards or array.chunks) * array.dtype.itemsize

@@ -12,6 +12,7 @@ from dask.system import CPU_COUNT
 from lazyio.errors import OptionError
 from lazyio.memory import auto_limit
 from lazyio.planning import Plan, Wishes
+from lazyio.planning.allotment import DEFAULT_LIMIT
 from lazyio.run.schedulers import scheduler_for
 from lazyio.sizes import parse_size
 from lazyio.spec import Shape, as_shape, is_integer
@@ -72,9 +73,9 @@ def wishes_for(
     if isinstance(chunks, str) and chunks != "auto":
         msg = f'chunks={chunks!r}; the only word it takes is "auto"'
         raise OptionError(msg)
-    is_auto = isinstance(memory_limit, str) and memory_limit == "auto"
+    is_auto = _is_auto(memory_limit)
     return Wishes(
-        memory_limit=auto_limit() if is_auto else _limit(memory_limit),
+        memory_limit=_limit(memory_limit),
         limit_is_auto=is_auto,
         workers=default_workers(scheduler) if workers is None else _positive(workers, "workers"),
         workers_fixed=workers is not None,
@@ -184,10 +185,25 @@ def refuse_unready(**options: tuple[Any, Any]) -> None:
             raise OptionError(msg)
 
 
+def limit_of(memory_limit: Any) -> int:
+    """Return the bytes that a user allows, by default those of a plan.
+
+    Examples
+    --------
+    >>> limit_of(None), limit_of("64 MiB")
+    (1073741824, 67108864)
+    """
+    return _limit(memory_limit) or DEFAULT_LIMIT
+
+
+def _is_auto(memory_limit: Any) -> bool:
+    return isinstance(memory_limit, str) and memory_limit == "auto"
+
+
 def _limit(memory_limit: Any) -> int | None:
     if memory_limit is None:
         return None
-    return parse_size(memory_limit, "memory_limit")
+    return auto_limit() if _is_auto(memory_limit) else parse_size(memory_limit, "memory_limit")
 
 
 def _positive(value: Any, name: str) -> int:

@@ -14,6 +14,8 @@ Shape = tuple[int, ...]
 
 MAX_NDIM = 32
 """The rank that both numpy 1 and HDF5 stop at."""
+_MOST_FRAME_NBYTES = 2**20
+"""What codecs may add to a chunk: headers, checksums, indices of blocks."""
 
 
 def as_shape(shape: Any, name: str = "shape") -> Shape:
@@ -127,3 +129,14 @@ def nbytes_of(shape: Shape, dtype: np.dtype[Any]) -> int:
     12
     """
     return math.prod(shape) * dtype.itemsize
+
+
+def most_stored(nbytes: int) -> int:
+    """Return the most bytes that any codec makes of a chunk of so many.
+
+    Examples
+    --------
+    >>> most_stored(100)
+    1048776
+    """
+    return 2 * nbytes + _MOST_FRAME_NBYTES

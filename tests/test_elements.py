@@ -69,3 +69,13 @@ def test_other_elements_are_stored_as_they_are(dtype):
     assert form.dtype == block.dtype
     assert form.encode(block) is block
     assert not form.attrs
+
+
+def test_text_with_nulls_is_not_cut() -> None:
+    """HDF5's text of any length ends with the first null."""
+    form = stored(TEXT, "hdf5")
+    assert form.encode(np.array(["", "a", "ä" * 50], TEXT)).tolist() == ["", "a", "ä" * 50]
+    with pytest.raises(UnsupportedDtypeError, match="holds a null character"):
+        form.encode(np.array(["", "a\0b"], TEXT))
+    with pytest.raises(UnsupportedDtypeError, match="holds a null character"):
+        stored(np.dtype("U3"), "hdf5").encode(np.array(["a\0b"]))

@@ -203,8 +203,43 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         )
         assert done.returncode == 0, done.stderr
         assert f"TargetError {errno.EFBIG}" in done.stdout
-        assert "free space or choose another disk" in done.stdout
+        assert "raise the limit on file sizes" in done.stdout
         assert not path.exists()
+
+    @pytest.mark.parametrize("how", ["new", "overwrite", "region", "append", "contiguous", "text"])
+    def test_a_disk_that_is_full_at_any_byte(self, tmp_path, how):
+        """libhdf5 never meets it, whatever of it is written then; the old file stays."""
+        path, old = tmp_path / "x.h5", np.zeros((30, 100))
+        text = np.array([f"text {at}" * at for at in range(200)], np.dtypes.StringDType())
+        options = {
+            "new": {"chunks": (10, 30), "compression": "gzip"},
+            "overwrite": {"chunks": (10, 30), "compression": "gzip", "overwrite": True},
+            "region": {"region": np.s_[20:60, :]},
+            "append": {"append_dim": 0},
+            "contiguous": {"chunks": None},
+            "text": {"chunks": (20,)},
+        }[how]
+        values = text if how == "text" else VALUES[:40].astype("f8")
+        key = "old" if how in ("overwrite", "region", "append") else "new"
+        if key == "old":
+            lazyio.to_hdf5(old, path, "old", chunks=(10, 30), maxshape=(None, 100))
+        before = path.read_bytes() if path.exists() else None
+        whole = tmp_path / "whole.h5"
+        if before is not None:
+            whole.write_bytes(before)
+        lazyio.to_hdf5(values, whole, key, **options)
+        size = whole.stat().st_size
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        for limit in range(2000, size, size // 25):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+            try:
+                with pytest.raises(TargetError, match="ulimit -f") as caught:
+                    lazyio.to_hdf5(values, path, key, **options)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            assert caught.value.errno == errno.EFBIG
+            assert (path.read_bytes() if path.exists() else None) == before
+            assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
 
 
 class TestSource:

@@ -1,5 +1,6 @@
 """Jobs that were interrupted: gone on with, refused, or known to be done."""
 
+import errno
 import os
 import shutil
 import signal
@@ -15,7 +16,8 @@ import zarr
 from zarr.codecs import GzipCodec
 
 import lazyio
-from lazyio.errors import BlockError, OptionError, ResumeError, TargetExistsError
+from lazyio.errors import BlockError, OptionError, ResumeError, TargetError, TargetExistsError
+from lazyio.safety.journal import Journal
 from lazyio.safety.leftovers import leftovers
 from lazyio.safety.workdir import hidden_path
 
@@ -327,6 +329,41 @@ def test_without_the_layout_engine(tmp_path, monkeypatch):
     assert report.n_resumed > 0
     assert report.engine == "spool"
     np.testing.assert_array_equal(kind.read(), VALUES)
+
+
+@pytest.mark.parametrize("engine", ["engine", "spool"])
+def test_a_record_that_cannot_be_written(kind, tmp_path, monkeypatch, engine):
+    """Whichever it is, and however much of it is written: nothing is noted after it."""
+    if engine == "spool":
+        if kind.path.suffix == ".zarr":
+            pytest.skip("has no other engine")
+        monkeypatch.setattr("lazyio.targets.building.engine_works", lambda: False)
+    write, n_records = Journal._write, 0
+
+    def fails_once(journal, raw):
+        nonlocal n_records
+        n_records += 1
+        if n_records == nth:
+            write(journal, raw[: nth * 7 % len(raw)])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(journal, raw)
+
+    for nth in range(1, 21, 2):
+        n_records = 0
+        monkeypatch.setattr(Journal, "_write", fails_once)
+        path = tmp_path / str(nth)
+        path.mkdir()
+        kind.path = path / kind.path.name
+        options = {"workers": 3, "memory_limit": "400 kB"}
+        if kind.options["chunks"] is None and nth > 1:
+            return  # It has one record.
+        with pytest.raises(TargetError, match="No space left on device") as caught:
+            kind.write(lazyio.from_source(Failing()), **options)
+        assert caught.value.errno == errno.ENOSPC
+        monkeypatch.setattr(Journal, "_write", write)
+        kind.write(lazyio.from_source(Failing()), **options)
+        np.testing.assert_array_equal(kind.read(), VALUES)
+        assert leftovers(kind.path) == []
 
 
 SLOW = """

@@ -15,7 +15,7 @@ import pytest
 import zarr
 
 import lazyio
-from lazyio.errors import OptionError
+from lazyio.errors import OptionError, SourceError
 from lazyio.safety import superblock
 from lazyio.safety.leftovers import recover
 from lazyio.safety.workdir import hidden_path
@@ -144,9 +144,15 @@ def test_a_mark_that_a_killed_writer_leaves(tmp_path, h5dump):
     assert recover(path) == []
 
 
-def test_lazyio_reads_it_without_being_told(tmp_path):
+def test_a_read_leaves_it_as_it_is(tmp_path):
+    """It says what to do; the next writer does that."""
     path = tmp_path / "x.h5"
     least = kill(pushing(path, swmr=True), 0.2)
+    before = path.read_bytes()
+    with pytest.raises(SourceError, match=r"its writer was killed.*lazyio recover"):
+        lazyio.open(path, "t")
+    assert path.read_bytes() == before
+    lazyio.to_hdf5(np.ones(3), path, "more")
     assert len(lazyio.open(path, "t")) >= least
     assert not hidden_path(path).exists()
 

@@ -96,17 +96,17 @@ class Case:
         path = folder / self.target
         if self.old is None:
             return not path.exists()
-        return _same(path, self.old())
+        return same(path, self.old())
 
     def is_new(self, folder: Path) -> bool:
         """Return whether all is there, for stock readers and for ``verify``."""
         path = folder / self.target
-        if not path.exists() or not _same(path, self.expected()):
+        if not path.exists() or not same(path, self.expected()):
             return False
         return lazyio.verify(path).status == "ok"
 
 
-def _same(path: Path, arrays: dict[str, Array]) -> bool:
+def same(path: Path, arrays: dict[str, Array]) -> bool:
     """Return whether a stock reader finds these arrays and no others."""
     if path.suffix == ".h5":
         with h5py.File(path, "r") as file:

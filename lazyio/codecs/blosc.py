@@ -94,8 +94,10 @@ def decompress(buffer: Bytes, out: Bytes) -> None:
         raise ValueError(str(error)) from error
 
 
-def check_size(buffer: Bytes) -> None:
-    """Raise where a buffer is not as long as it says: the library would read beyond it.
+def check_size(buffer: Bytes) -> int:
+    """Return the bytes that a buffer decodes to, of one that is as long as it says.
+
+    The library would read beyond the end of a shorter one.
 
     Raises
     ------
@@ -108,6 +110,7 @@ def check_size(buffer: Bytes) -> None:
         msg = f"its header speaks of {claimed} bytes, more than blosc has"
         raise ValueError(msg)
     _check_header(header, len(buffer), claimed)
+    return claimed
 
 
 def _check_header(header: bytes, size: int, nbytes: int) -> None:

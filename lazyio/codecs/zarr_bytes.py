@@ -1,9 +1,12 @@
 """Zarr's codecs from bytes to bytes: compressors and checksums, v2 and v3."""
 
+import bz2
+import lzma
 import struct
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +20,10 @@ Described = Mapping[str, Any]
 """Configuration of a codec as the metadata gives it."""
 
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
+_MOST_DICTIONARY_NBYTES = 128 * 2**20
+"""Of lzma; at its highest level it has 64 MiB."""
+_EITHER = 32
+"""Added to the window bits, it makes zlib take its own header or gzip's."""
 _NUMCODECS = {
     *("blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"),
     *("adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"),
@@ -31,10 +38,11 @@ class BytesStep:
 
     encode: Callable[[Any], Payload]
     """From a contiguous array."""
-    decode: Callable[[Bytes, Bytes | None], Bytes]
-    """From bytes, and where to put them if their size is known, to bytes.
+    decode: Callable[[Bytes, Bytes | None, int], Bytes]
+    """From bytes, where to put them if their size is known, and the most there may be, to bytes.
 
-    Raises whatever the library does of damaged bytes.
+    Raises whatever the library does of damaged bytes, and ``ValueError`` where
+    there would be more.
     """
     trailer: Callable[[Bytes], bytes] | None = None
     """From bytes to what follows them, where the codec leaves them as they are."""
@@ -47,8 +55,11 @@ def bytes_step(name: str, settings: Described) -> BytesStep | None:
     --------
     >>> step = bytes_step("gzip", {"level": 5})
     >>> stored = np.frombuffer(step.encode(np.zeros(100, np.uint8)), np.uint8)
-    >>> step.decode(stored, None).size
+    >>> step.decode(stored, None, 1000).size
     100
+    >>> step.decode(stored, None, 99)
+    Traceback (most recent call last):
+    ValueError: it decodes to more than 99 bytes
     >>> bytes_step("numcodecs.pickle", {}) is None
     True
     """
@@ -79,7 +90,74 @@ def numcodecs_step(identifier: str, settings: Described) -> BytesStep | None:
     }
     if identifier in known:
         return _sized(codec.encode, known[identifier], codec)
-    return BytesStep(encode=codec.encode, decode=lambda data, _: as_bytes(codec.decode(data)))
+    return BytesStep(
+        encode=codec.encode, decode=lambda data, _, most: decode_at_most(codec, data, most)
+    )
+
+
+def decode_at_most(codec: Any, data: Bytes, most: int) -> Bytes:
+    """Return what a codec of numcodecs decodes, which may not be more than some bytes.
+
+    A few bytes may claim to be gigabytes, or be that: libraries allocate what
+    is claimed, or decode to the end.
+
+    Raises
+    ------
+    ValueError
+        When it is more.
+    """
+    name = codec.codec_id
+    if name in ("gzip", "zlib"):
+        # Of several members, which gzip may have, each ends where the next begins.
+        found = _unpacked(lambda: zlib.decompressobj(zlib.MAX_WBITS | _EITHER), data, most)
+    elif name == "bz2":
+        found = _unpacked(bz2.BZ2Decompressor, data, most)
+    elif name == "lzma":
+        # Raw streams have no header that could ask for gigabytes.
+        limit = None if codec.format == lzma.FORMAT_RAW else _MOST_DICTIONARY_NBYTES
+        found = _unpacked(
+            lambda: lzma.LZMADecompressor(codec.format, limit, codec.filters), data, most
+        )
+    else:
+        claimed = _claimed(name, data)
+        if claimed is not None and claimed > most:
+            _refuse(most)
+        found = as_bytes(codec.decode(data))
+    if found.size > most:
+        _refuse(most)
+    return found
+
+
+def _claimed(name: str, data: Bytes) -> int | None:
+    """Return the bytes that a payload says it decodes to, or the most it can."""
+    if name == "lz4":
+        return int.from_bytes(data[:4].tobytes(), "little")
+    if name == "zstd":
+        size = zstd.content_size(data[: zstd.HEADER_NBYTES].tobytes())
+        return zstd.most_content(data) if size is None else size
+    return blosc.check_size(data) if name == "blosc" else None
+
+
+def _unpacked(decompressor: Callable[[], Any], data: Bytes, most: int) -> Bytes:
+    """Return the content of one stream or more, as far as one byte too many."""
+    parts: list[bytes] = []
+    rest = data.tobytes()
+    total = 0
+    while rest and total <= most:
+        state = decompressor()
+        part = state.decompress(rest, most - total + 1)
+        parts.append(part)
+        total += len(part)
+        if not state.eof and total <= most:
+            msg = "the stream is cut short"
+            raise ValueError(msg)
+        rest = state.unused_data
+    return as_bytes(b"".join(parts))
+
+
+def _refuse(most: int) -> NoReturn:
+    msg = f"it decodes to more than {most} bytes"
+    raise ValueError(msg)
 
 
 def numcodec(identifier: str, settings: Described) -> Any:
@@ -112,11 +190,9 @@ def _sized(
 ) -> BytesStep:
     """Return a step that decodes straight into place where the size is known."""
 
-    def decode(data: Bytes, out: Bytes | None) -> Bytes:
+    def decode(data: Bytes, out: Bytes | None, most: int) -> Bytes:
         if out is None:
-            if decompress is blosc.decompress:
-                blosc.check_size(data)
-            return as_bytes(codec.decode(data))
+            return decode_at_most(codec, data, most)
         decompress(data, out)
         return out
 
@@ -161,7 +237,7 @@ def _crc32c() -> BytesStep | None:
         raw = as_bytes(data)
         return np.concatenate([raw, as_bytes(trailer(raw))])
 
-    def decode(data: Bytes, _: Bytes | None) -> Bytes:
+    def decode(data: Bytes, _: Bytes | None, __: int) -> Bytes:
         content, stored = data[:-4], int.from_bytes(data[-4:].tobytes(), "little")
         if data.size < 4 or library.value(content) != stored:
             msg = "its CRC32C checksum is wrong"

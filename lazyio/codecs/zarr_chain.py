@@ -25,7 +25,7 @@ from lazyio.codecs.zarr_bytes import (
     plain,
 )
 from lazyio.codecs.zarr_shard import Shard, index_of
-from lazyio.spec import Shape, nbytes_of
+from lazyio.spec import Shape, most_stored, nbytes_of
 
 Array = npt.NDArray[Any]
 
@@ -167,9 +167,10 @@ class Chain:
         """
         room = self._room(out, workspace)
         data = payload
+        most = most_stored(self.content.nbytes)
         for at, codec in reversed([*enumerate(self.after)]):
             # What the first codec was given has the size of the elements.
-            data = codec.decode(data, room if at == 0 else None)
+            data = codec.decode(data, room if at == 0 else None, most)
         if not self.arrays:
             self.content.decode(data, out, workspace)
             return
@@ -189,6 +190,32 @@ class Chain:
         if is_same and not self.arrays:
             return out.reshape(-1).view(np.uint8)
         return workspace.buffer("decoded", content.nbytes)
+
+
+_EXACT = {
+    *("bytes", "transpose", "sharding_indexed", "gzip", "zstd", "blosc", "zlib", "lz4", "bz2"),
+    *("lzma", "shuffle", "crc32c", "crc32", "adler32", "fletcher32", "jenkins_lookup3"),
+}
+
+
+def is_exact(metadata: Mapping[str, Any]) -> bool:
+    """Return whether an array's codecs surely give the elements back that they were given.
+
+    Examples
+    --------
+    >>> is_exact({"codecs": ({"name": "bytes"}, {"name": "numcodecs.bitround"})})
+    False
+    """
+    described = metadata.get("codecs")
+    if described is None:
+        steps = [*(metadata["filters"] or ()), metadata["compressor"]]
+        return all(step is None or step["id"] in _EXACT for step in steps)
+    for codec in described:
+        inner = (codec.get("configuration") or {}).get("codecs")
+        is_known = str(codec["name"]).removeprefix("numcodecs.") in _EXACT
+        if not is_known or (inner is not None and not is_exact({"codecs": inner})):
+            return False
+    return True
 
 
 def chain_of(
@@ -299,6 +326,7 @@ def _shard(
     if inner is None or index is None:
         return None
     return Shard(
+        nbytes=nbytes_of(shape, dtype) + index.nbytes,
         shape=shape,
         chunk_shape=chunk_shape,
         inner=inner,

@@ -4,6 +4,7 @@ The index holds offset and bytes of every inner chunk in C order, both 2^64-1
 for one that is not stored. It stands at the end or at the start.
 """
 
+import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from lazyio.codecs.libraries import optional
 from lazyio.codecs.workspace import Bytes, Workspace
 from lazyio.codecs.zarr_bytes import Payload, as_bytes, plain
 from lazyio.grid import Region, boxes, grid_shape, n_boxes, touched
-from lazyio.spec import Shape
+from lazyio.spec import Shape, most_stored
 
 Array = npt.NDArray[Any]
 Fetch = Callable[[int, int], Bytes]
@@ -82,6 +83,8 @@ class Shard:
 
     shape: Shape
     """Extents of the shard."""
+    nbytes: int
+    """Bytes of its elements and its index."""
     chunk_shape: Shape
     """Extents of an inner chunk."""
     inner: InnerCodec
@@ -190,6 +193,9 @@ class Shard:
                 continue
             if offset + length > nbytes:
                 msg = f"inner chunk {index} lies beyond its end"
+                raise ValueError(msg)
+            if length > most_stored(math.prod(self.chunk_shape) * out.dtype.itemsize):
+                msg = f"inner chunk {index} has {length} bytes, more than any codec makes of it"
                 raise ValueError(msg)
             chunk = workspace.place_for(part, self.chunk_shape)
             self.inner.decode(fetch(offset, length), chunk, workspace)

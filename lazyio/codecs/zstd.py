@@ -18,7 +18,8 @@ _MOST_IN_BLOCK = 128 * 2**10
 _MOST_GROWTH, _LEAST_ROOM = 16, 16 * 2**20
 """How much more than it should a frame without a size may seem to hold, before it is a bomb."""
 _MAGIC = bytes.fromhex("28b52ffd")
-_HEADER_NBYTES = 18
+HEADER_NBYTES = 18
+"""Of the longest one."""
 
 
 def compressor(level: int, *, checksum: bool = False) -> Compress:
@@ -58,7 +59,7 @@ def decompress(frame: Bytes, out: Bytes) -> None:
         When the frame is damaged or of another length.
     """
     numcodecs = required("numcodecs", what="a zstd chunk", extra="fast")
-    claimed = content_size(frame[:_HEADER_NBYTES].tobytes())
+    claimed = content_size(frame[:HEADER_NBYTES].tobytes())
     if claimed not in (None, out.size):
         msg = f"its frame holds {claimed} bytes instead of {out.size}"
         raise ValueError(msg)
@@ -87,7 +88,7 @@ def most_content(frame: Bytes) -> int:
     frame : ndarray of uint8
         One frame that does not say its size.
     """
-    header = frame[:_HEADER_NBYTES].tobytes()
+    header = frame[:HEADER_NBYTES].tobytes()
     at = 5 + (not header[4] & 0x20) + (0, 1, 2, 4)[header[4] & 3]
     most = 0
     while at + 3 <= len(frame):

@@ -9,7 +9,9 @@ import numpy as np
 
 from lazyio.blocks import source_of
 from lazyio.errors import OptionError
+from lazyio.opening.apart import apart
 from lazyio.opening.lazily import lazily, lazy_array, require_known_shape
+from lazyio.options import check_flags
 from lazyio.sources.agreement import common_axis, common_dtype
 from lazyio.sources.base import Source
 from lazyio.sources.joined import joined, stacked
@@ -29,6 +31,7 @@ def concatenate(
     memory_limit: int | str | None = None,
     access: Any = None,
     allow_external: Any = None,
+    trusted: bool = True,
 ) -> da.Array:
     """Return arrays one after another, such as one file for each day.
 
@@ -40,7 +43,7 @@ def concatenate(
         give ``lazyio.open(path, key)``.
     axis : int
         Along which they follow each other; elsewhere shapes must agree.
-    chunks, memory_limit, access, allow_external : optional
+    chunks, memory_limit, access, allow_external, trusted : optional
         As in :func:`open`, for the whole.
 
     Returns
@@ -63,7 +66,7 @@ def concatenate(
     >>> lazyio.concatenate([f"day{day}.npy" for day in range(3)]).shape
     (12, 2)
     """
-    parts = _items(items, allow_external)
+    parts = _items(items, allow_external, trusted, memory_limit)
     if all(isinstance(part, Source) for part in parts):
         return lazily(joined(parts, axis), chunks, memory_limit, access)
     along, dtype = common_axis(parts, axis), common_dtype(parts)
@@ -79,6 +82,7 @@ def stack(
     memory_limit: int | str | None = None,
     access: Any = None,
     allow_external: Any = None,
+    trusted: bool = True,
 ) -> da.Array:
     """Return arrays of one shape side by side, such as one file for each channel.
 
@@ -88,7 +92,7 @@ def stack(
         As in :func:`concatenate`, all of one shape.
     axis : int
         Position of the new axis.
-    chunks, memory_limit, access, allow_external : optional
+    chunks, memory_limit, access, allow_external, trusted : optional
         As in :func:`open`, for the whole.
 
     Returns
@@ -109,7 +113,7 @@ def stack(
     >>> lazyio.stack([f"channel{channel}.npy" for channel in range(4)], axis=1).shape
     (100, 4)
     """
-    parts = _items(items, allow_external)
+    parts = _items(items, allow_external, trusted, memory_limit)
     if all(isinstance(part, Source) for part in parts):
         return lazily(stacked(parts, axis), chunks, memory_limit, access)
     along, dtype = common_axis(parts, axis, is_new=True), common_dtype(parts)
@@ -117,25 +121,29 @@ def stack(
     return lazy_array(whole, chunks, memory_limit, access)
 
 
-def _items(items: Any, allow_external: Any) -> list[Any]:
+def _items(items: Any, allow_external: Any, trusted: Any, memory_limit: Any) -> list[Any]:
     """Return a source for each item, or a dask array where a graph computes it."""
     is_one = isinstance(items, (str, bytes, os.PathLike, Mapping)) or hasattr(items, "shape")
     given = [] if is_one or not isinstance(items, Iterable) else list(items)
     if not given:
         msg = f"items={items!r}; give a list of at least one path, array or source"
         raise OptionError(msg)
-    return [_item(item, allow_external) for item in given]
+    check_flags(trusted=trusted)
+    return [_item(item, allow_external, trusted, memory_limit) for item in given]
 
 
-def _item(item: Any, allow_external: Any) -> Any:
+def _item(item: Any, allow_external: Any, trusted: bool, memory_limit: Any) -> Any:
     array, _ = unwrapped(item)
     if isinstance(array, np.ma.MaskedArray):
         array = lazy_array(array, "auto", None, None)
     if isinstance(array, da.Array):
         require_known_shape(array)
         return source_of(array) or array
-    folders = allow_external if isinstance(array, (str, os.PathLike)) else None
-    return source_for(array, allow_external=folders)
+    if not isinstance(array, (str, os.PathLike)):
+        return source_for(array)
+    if not trusted:
+        return apart(array, None, {}, memory_limit, allow_external)
+    return source_for(array, allow_external=allow_external)
 
 
 def _as_graphs(parts: list[Any], dtype: np.dtype[Any], memory_limit: Any) -> list[da.Array]:

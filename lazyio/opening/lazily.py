@@ -9,12 +9,17 @@ import numpy as np
 
 from lazyio.blocks import as_blocks, masked_blocks
 from lazyio.errors import OptionError, PlanError
-from lazyio.options import wishes_for
+from lazyio.grid import grid_shape
+from lazyio.options import limit_of, wishes_for
 from lazyio.planning import Facts, Plan, solve, suit_blocks
 from lazyio.planning.access_windows import Window, as_windows
+from lazyio.sizes import format_size
 from lazyio.sources.base import Source, lies_in_rows, reading_unit
 from lazyio.sources.lookup import array_source
-from lazyio.spec import as_dtype, is_integer
+from lazyio.spec import as_dtype, is_integer, nbytes_of
+
+_MOST_BLOCKS = 2**27
+"""Along one axis; dask keeps the extent of each, which is a gigabyte."""
 
 
 def lazily(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Array:
@@ -31,9 +36,34 @@ def lazily(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Ar
             msg = f'chunks={chunks!r}; give "auto", a block shape, an integer, -1 or a Plan'
             raise OptionError(msg)
         block_shape = given_blocks(chunks, source)
-    if block_shape is not None:
-        return as_blocks(source, block_shape)
-    return as_blocks(source, _reading_block(source, memory_limit, windows))
+    if block_shape is None:
+        block_shape = _reading_block(source, memory_limit, windows)
+    else:
+        _require_room(source, memory_limit)
+    longest = max(grid_shape(source.shape, block_shape), default=1)
+    if longest > _MOST_BLOCKS:
+        msg = (
+            f"shape {source.shape} has {longest} blocks of {block_shape} along one axis, and dask "
+            f"can list {_MOST_BLOCKS}; give larger blocks with chunks= or memory_limit=, or check "
+            "the shape: a damaged file may speak of any"
+        )
+        raise PlanError(msg)
+    return as_blocks(source, block_shape)
+
+
+def _require_room(source: Source, memory_limit: Any) -> None:
+    """Refuse a source of which not one chunk fits: a part of it decodes a whole one.
+
+    A file may speak of chunks of any size, whatever blocks are asked for.
+    """
+    nbytes = nbytes_of(source.chunk_shape or (), as_dtype(source.dtype))
+    if nbytes > limit_of(memory_limit):
+        msg = (
+            f"a chunk of {source.chunk_shape} takes {format_size(nbytes)}, more than memory_limit "
+            f"of {format_size(limit_of(memory_limit))}; give at least {nbytes}. The chunks are "
+            "the source's own: reading less decodes a whole one"
+        )
+        raise PlanError(msg)
 
 
 def lazy_array(given: Any, chunks: Any, memory_limit: Any, access: Any) -> da.Array:

@@ -8,9 +8,11 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.errors import OptionError
+from lazyio.errors import OptionError, SourceError
 from lazyio.grid import Region
+from lazyio.opening.apart import apart, is_apart, refuse_for_untrusted
 from lazyio.opening.lazily import lazily, lazy_array
+from lazyio.os_errors import system_errors
 from lazyio.planner import source_chunks_of
 from lazyio.sources.base import Array, Source
 from lazyio.sources.function import FunctionSource
@@ -29,6 +31,7 @@ from lazyio.spec import as_dtype, as_shape
 PathLike = str | os.PathLike[str]
 
 
+@system_errors(SourceError)
 def open(
     obj: Any,
     key: str | None = None,
@@ -39,6 +42,7 @@ def open(
     memory_limit: int | str | None = None,
     access: Any = None,
     allow_external: Any = None,
+    trusted: bool = True,
     **options: Any,
 ) -> da.Array:
     """Return anything as a dask array whose blocks fit one memory limit.
@@ -64,7 +68,12 @@ def open(
         are then as many of the source's chunks, in the proportions that compute
         the least in vain for them.
     allow_external : list of path-like, optional
-        Folders, beside the file's own, that links in an HDF5 file may lead to.
+        Folders, beside the file's own, that links in an HDF5 file or symbolic
+        links in a Zarr store may lead to.
+    trusted : bool
+        ``False`` for a file of a stranger: child processes with limits of
+        memory and time read it, here and on workers, and never this process.
+        Each needs ``memory_limit`` and a little more.
     **options
         The adapter's own: ``shape``, ``dtype``, ``offset``, ``order`` of raw files.
 
@@ -80,6 +89,9 @@ def open(
         When neither content nor suffix says what it is.
     SourceError
         When it is missing, truncated or cannot be read.
+    UnsafeFileError
+        When it leads outside its folder; or when it is not trusted, and crashes
+        what reads it, or takes too long or too much memory.
 
     Examples
     --------
@@ -89,6 +101,11 @@ def open(
     np.int64(45)
     """
     given, key = unwrapped(obj, key)
+    is_raw = format == "raw"  # Bytes of which the user says what they are: nothing to distrust.
+    if not is_raw and is_apart(given, trusted):
+        refuse_for_untrusted(storage_options=storage_options, **options)
+        source = apart(given, key, {"format": format}, memory_limit, allow_external)
+        return lazily(source, chunks, memory_limit, access)
     paths = {
         "format": format,
         "storage_options": storage_options,
@@ -133,6 +150,7 @@ def from_array(
     return lazy_array(given, chunks, memory_limit, access)
 
 
+@system_errors(SourceError)
 def from_raw(
     path: PathLike | Sequence[PathLike],
     shape: int | Iterable[int],
@@ -183,12 +201,14 @@ def from_raw(
     return lazily(source, chunks, memory_limit, access)
 
 
+@system_errors(SourceError)
 def from_npy(
     path: PathLike,
     *,
     chunks: Any = "auto",
     memory_limit: int | str | None = None,
     access: Any = None,
+    trusted: bool = True,
 ) -> da.Array:
     """Return an ``.npy`` file as a dask array; pickles are never loaded.
 
@@ -196,7 +216,7 @@ def from_npy(
     ----------
     path : path-like
         The file.
-    chunks, memory_limit, access : optional
+    chunks, memory_limit, access, trusted : optional
         As in :func:`open`.
 
     Returns
@@ -216,9 +236,13 @@ def from_npy(
     >>> lazyio.from_npy("image.npy").mean().compute()
     np.float64(1.0)
     """
+    if is_apart(path, trusted):
+        source = apart(path, None, {"format": "npy"}, memory_limit)
+        return lazily(source, chunks, memory_limit, access)
     return lazily(npy_source(path), chunks, memory_limit, access)
 
 
+@system_errors(SourceError)
 def from_hdf5(
     path: PathLike,
     key: str | None = None,
@@ -227,6 +251,7 @@ def from_hdf5(
     memory_limit: int | str | None = None,
     access: Any = None,
     allow_external: Any = None,
+    trusted: bool = True,
 ) -> da.Array:
     """Return a dataset of an HDF5 file as a dask array.
 
@@ -236,7 +261,7 @@ def from_hdf5(
         The file: HDF5, netCDF-4 or NWB.
     key : str, optional
         Path of the dataset; not needed where there is only one.
-    chunks, memory_limit, access, allow_external : optional
+    chunks, memory_limit, access, allow_external, trusted : optional
         As in :func:`open`.
 
     Returns
@@ -260,9 +285,13 @@ def from_hdf5(
     >>> lazyio.from_hdf5("scan.h5", "raw").shape
     (2, 3)
     """
+    if is_apart(path, trusted):
+        source = apart(path, key, {"format": "hdf5"}, memory_limit, allow_external)
+        return lazily(source, chunks, memory_limit, access)
     return lazily(hdf5_source(path, key, allow_external), chunks, memory_limit, access)
 
 
+@system_errors(SourceError)
 def from_zarr(
     store: Any,
     path: str | None = None,
@@ -271,6 +300,8 @@ def from_zarr(
     chunks: Any = "auto",
     memory_limit: int | str | None = None,
     access: Any = None,
+    allow_external: Any = None,
+    trusted: bool = True,
 ) -> da.Array:
     """Return a Zarr array, v2 or v3, as a dask array.
 
@@ -282,7 +313,7 @@ def from_zarr(
         Path of the array; not needed where there is only one.
     storage_options : mapping, optional
         For a URL, as fsspec takes them.
-    chunks, memory_limit, access : optional
+    chunks, memory_limit, access, allow_external, trusted : optional
         As in :func:`open`.
 
     Returns
@@ -302,8 +333,12 @@ def from_zarr(
     >>> lazyio.from_zarr("scan.zarr").sum().compute()
     np.int64(15)
     """
-    source = zarr_array_source(store, path, storage_options)
-    return lazily(source, chunks, memory_limit, access)
+    if is_apart(store, trusted):
+        refuse_for_untrusted(storage_options=storage_options)
+        source = apart(store, path, {"format": "zarr"}, memory_limit, allow_external)
+        return lazily(source, chunks, memory_limit, access)
+    stored = zarr_array_source(store, path, storage_options, allow_external)
+    return lazily(stored, chunks, memory_limit, access)
 
 
 def from_function(

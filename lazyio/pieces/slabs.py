@@ -2,7 +2,7 @@
 
 import functools
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,13 +42,17 @@ class Slab:
         return self.is_hole is None or not bool(self.is_hole[start:stop].all())
 
 
-def slabs(stream: Stream, n_elements: int, on_grown: Callable[[int], object]) -> Iterator[Slab]:
+def slabs(
+    stream: Stream, items: Iterable[Any], n_elements: int, on_grown: Callable[[int], object]
+) -> Iterator[Slab]:
     """Yield a stream in slabs of so many elements, the last one shorter.
 
     Parameters
     ----------
     stream : Stream
-        Taken here, once.
+        Whose elements they are.
+    items : iterable
+        What its ``take`` yields, taken here.
     n_elements : int
         In one slab.
     on_grown : callable
@@ -60,7 +64,7 @@ def slabs(stream: Stream, n_elements: int, on_grown: Callable[[int], object]) ->
         When an item is none of the stream's elements, or the iterable raises.
     """
     gathering = _Gathering(stream, n_elements)
-    for elements in stream.take():
+    for elements in items:
         n_left = 1 if elements is None else len(elements)
         begin = 0
         while n_left:

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from lazyio.errors import BlockError
+from lazyio.errors import BlockError, TargetError
+from lazyio.os_errors import system_errors
 from lazyio.pushing.batches import Batches
 from lazyio.pushing.place import Opened
 from lazyio.pushing.pool import Pool
@@ -133,6 +134,7 @@ class GrowingArray(Slabs):
             msg = f"a batch for {self.name} after {len(self)} elements cannot be appended: {error}"
             raise BlockError(msg) from error
 
+    @system_errors(TargetError)
     def _extend(self, elements: Array) -> None:
         self._begin_writer()
         with self._lock:

@@ -21,7 +21,9 @@ from lazyio.pushing.hdf5_ways import Way, prepared
 from lazyio.pushing.place import Opened, Wish, last_row
 from lazyio.safety.digests import Noted
 from lazyio.safety.hdf5_digests import Known, has_payloads
+from lazyio.sources.base import Source
 from lazyio.sources.hdf5 import describe_dataset
+from lazyio.sources.hdf5_handle import OpenDatasetSource
 from lazyio.spec import Shape
 from lazyio.targets.dimensions import grow_dimensions
 from lazyio.targets.hdf5 import Hdf5Target, create_dataset
@@ -83,11 +85,11 @@ class Hdf5Place:
         self._way.begin()
         self._is_begun = True
 
-    def commit(self, *, is_patient: bool) -> None:
+    def commit(self) -> None:
         """Have the datasets on the disk and visible as they are."""
         if not self._is_followed:
             self._way.call(self._forget_stale)
-        self._way.commit([grown.dataset for grown in self._grown], is_patient=is_patient)
+        self._way.commit([grown.dataset for grown in self._grown])
 
     def close(self) -> None:
         """Store digests, and close."""
@@ -159,8 +161,7 @@ class Hdf5Place:
         region = last_row(shape, axis, dataset.chunks[axis])
         noted, head, last = Noted(), None, Payloads()
         if region[axis].start < region[axis].stop:
-            # As it is in the file, of which nothing has changed there yet.
-            head = describe_dataset(dataset, str(self._path)).read(region)
+            head = self._source(dataset).read(region)
             if self._keeps_old and has_payloads(dataset):
                 last = payloads_in(dataset, region)
         known = Known.of(dataset)
@@ -182,6 +183,18 @@ class Hdf5Place:
             known=known,
             last=last,
             has_digests=known.table is not None,
+        )
+
+    def _source(self, dataset: h5py.Dataset) -> Source:
+        """Return what reads a dataset of which nothing has changed yet."""
+        source = describe_dataset(dataset, str(self._path))
+        if not self._way.reads_by_handle:
+            return source
+        return OpenDatasetSource(
+            array=dataset,
+            shape=source.shape,
+            dtype=source.dtype,
+            chunk_shape=source.chunk_shape,
         )
 
     def _form(self, wish: Wish, dataset: h5py.Dataset, name: str, axis: int) -> Any:

@@ -55,7 +55,8 @@ class GrownDataset:
         """Store the digests of what was written, with those that were there."""
         dataset, target = file[self.name], self.target
         if self.made_at is not None:
-            store(file, self.name, table_of(dataset, target.rows(self.noted)))
+            rows, rims = target.rows(self.noted), target.rims(self.noted)
+            store(file, self.name, table_of(dataset, rows, rims))
         elif self.known is not None:
             grow_dimensions(dataset)
             self.known.renew(dataset, self.noted, {}, grid=target.grid)

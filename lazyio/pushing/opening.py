@@ -9,15 +9,18 @@ import zarr
 
 from lazyio.errors import OptionError, TargetError
 from lazyio.options import check_flags, wishes_for
+from lazyio.os_errors import system_errors
 from lazyio.planning.allotment import DEFAULT_LIMIT
 from lazyio.pushing.hdf5 import Hdf5Place
 from lazyio.pushing.hdf5_ways import FOLLOWED_LIBVER, Followed, Logged, Way, make_file
 from lazyio.pushing.place import DROP, KEEP, Place
 from lazyio.pushing.writer import Writer
 from lazyio.pushing.zarr import ZarrPlace
+from lazyio.safety.sync import sync_folder, sync_tree
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.sources.zarr import zarr_kind
 from lazyio.targets.building import engine_works
+from lazyio.targets.disk import disk_errors
 from lazyio.writing.allocation import format_of_target
 from lazyio.writing.places import (
     check_file,
@@ -31,6 +34,7 @@ from lazyio.writing.places import (
 )
 
 
+@system_errors(TargetError)
 def writer(
     path: Any,
     *,
@@ -161,8 +165,11 @@ def _zarr(root: Path, mode: str, *, keeps_old: bool) -> Place:
         check_file(root, mode, is_file=False)
         is_new = not root.exists()
         if is_new:
-            zarr.create_group(work.built)
-            work.built.rename(root)
+            with disk_errors(root.parent):
+                zarr.create_group(work.built)
+                sync_tree(work.built)
+                work.built.rename(root)
+                sync_folder(root.parent)
         elif (zarr_kind(root) or ("",))[0] != "group":
             msg = f"{root} is no Zarr group, in which arrays could grow; choose another path"
             raise TargetError(errno.ENOTDIR, msg)

@@ -54,7 +54,8 @@ class Wish:
         """Extents of an element, checked; ``None`` where they were left out."""
         if self.item_shape is None:
             return None
-        given = () if self.item_shape == () else as_shape(self.item_shape, "item_shape")
+        is_empty = isinstance(self.item_shape, tuple) and not self.item_shape
+        given = () if is_empty else as_shape(self.item_shape, "item_shape")
         if 0 in given:
             msg = f"item_shape={self.item_shape!r} has no elements; every extent is at least 1"
             raise OptionError(msg)
@@ -143,18 +144,14 @@ class Place(Protocol):
     def begin(self) -> None:
         """Get ready for the first chunk of all."""
 
-    def commit(self, *, is_patient: bool) -> None:
+    def commit(self) -> None:
         """Have the arrays on the disk and visible as they are; no chunk is being written.
-
-        Parameters
-        ----------
-        is_patient : bool
-            Whether to wait for readers that must not see the change half made.
 
         Raises
         ------
         TargetLockedError
-            When there are some; nothing has changed, it may be tried again.
+            When some read the file who must not see the change half made; nothing has changed, it
+            may be tried again.
         TargetError
             When the disk fails.
         """

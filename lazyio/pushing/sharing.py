@@ -34,9 +34,28 @@ def slab_lengths(several: Sequence[Opened], limit_nbytes: int, workers: int) -> 
     list of int
         Whole rows of chunks; 0 where there is no room for one.
     """
-    chunk = max(nbytes_of(one.target.chunk_shape, one.target.dtype) for one in several)
-    share = (limit_nbytes * 8 // 9 - workers * ENCODE_COPIES * chunk) // len(several)
+    share = _share(several, limit_nbytes, workers)
     return [_length(one, share // (workers + 1)) for one in several]
+
+
+def slab_counts(
+    several: Sequence[Opened], lengths: Sequence[int], limit_nbytes: int, workers: int
+) -> list[int]:
+    """Return for each array how many slabs of a length there is room for.
+
+    More than all workers have at a time are used while the disk does not keep up.
+    """
+    share = _share(several, limit_nbytes, workers)
+    return [
+        max(workers + 1, share // max(1, _row_nbytes(one) * (length // one.unit)))
+        for one, length in zip(several, lengths, strict=True)
+    ]
+
+
+def _share(several: Sequence[Opened], limit_nbytes: int, workers: int) -> int:
+    """Return the bytes that slabs of one array may take."""
+    chunk = max(nbytes_of(one.target.chunk_shape, one.target.dtype) for one in several)
+    return (limit_nbytes * 8 // 9 - workers * ENCODE_COPIES * chunk) // len(several)
 
 
 def workers_within(opened: Opened, limit_nbytes: int, workers: int) -> int:

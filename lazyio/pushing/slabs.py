@@ -1,5 +1,6 @@
 """The slab that is being filled, those that are being written, and the buffers they use."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from lazyio.pushing.pool import Pool
 
 Array = npt.NDArray[Any]
 
+_MOST_WAIT = 0.002
+"""Seconds to wait for a slab that is being written, before there is another."""
+
 
 class Slabs:
     """Elements on their way to whole rows of chunks.
@@ -29,14 +33,14 @@ class Slabs:
     pool : Pool
         Writes slabs that are full.
     n_buffers : int
-        Slabs that are filled or being written at once.
+        Slabs that are filled or being written at once, where writing keeps up.
     """
 
     def __init__(self, name: str, opened: Opened, pool: Pool, *, n_buffers: int) -> None:
         self.name = name
         self._opened = opened
         self._pool = pool
-        self._n_buffers = n_buffers
+        self._n_buffers = self._most_buffers = n_buffers
         self._lock = threading.Lock()
         self._grow_lock = threading.Lock()
         self._is_closed = False
@@ -54,9 +58,10 @@ class Slabs:
     def _length(self) -> int:
         return max(self._opened.length, self._start + self._filled)
 
-    def fit(self, n_elements: int) -> None:
-        """Use slabs of so many elements from now on, whole rows of chunks."""
+    def fit(self, n_elements: int, most_buffers: int) -> None:
+        """Use slabs of so many elements from now on, whole rows of chunks, and so many at most."""
         with self._lock:
+            self._most_buffers = most_buffers
             if n_elements == self._size:
                 return
             self._size = n_elements
@@ -88,7 +93,8 @@ class Slabs:
             if length == self._told:
                 return False
             unit = self._opened.unit
-            if self._block is not None and self._filled > self._written:
+            # What a flush that readers delayed has had written is not written again.
+            if self._block is not None and self._filled > self._written and length != self._pending:
                 self._submit(self._block, length, _nothing)
                 self._written = self._filled // unit * unit
             self._pool.hold(self)
@@ -148,8 +154,12 @@ class Slabs:
         try:
             return self._free.get_nowait()
         except queue.Empty:
-            if self._n_made == self._n_buffers:
-                return self._free.get()
+            if self._n_made >= self._n_buffers:
+                # One that was used is in the processor's cache; a new one is taken when the disk
+                # does not keep up, so that an acquisition loop need not wait while there is room.
+                with contextlib.suppress(queue.Empty):
+                    wait = None if self._n_made >= self._most_buffers else _MOST_WAIT
+                    return self._free.get(timeout=wait)
         self._n_made += 1
         return np.empty(self._opened.with_length(self._size), self._opened.target.dtype)
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -10,17 +11,20 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from lazyio.errors import OptionError, PlanError, TargetLockedError
+from lazyio.errors import OptionError, PlanError, TargetError, TargetLockedError
 from lazyio.options import default_workers
+from lazyio.os_errors import system_errors
 from lazyio.pushing.flusher import Flusher
 from lazyio.pushing.growing import GrowingArray
 from lazyio.pushing.place import DROP, Opened, Place, Wish
 from lazyio.pushing.pool import Pool
-from lazyio.pushing.sharing import refuse_overfull, slab_lengths, workers_within
+from lazyio.pushing.sharing import refuse_overfull, slab_counts, slab_lengths, workers_within
+from lazyio.safety.redo import PATIENCE
 from lazyio.writing.places import check_key
 
 logger = logging.getLogger("lazyio")
 
+_PAUSE = 0.05
 _ROOM_FOR = 8
 """Arrays of the same size that chunks are made for: more may be created later."""
 
@@ -50,10 +54,11 @@ class Writer:
         self._lock = threading.Lock()
         self._begin_lock = threading.Lock()
         self._arrays: dict[str, tuple[GrowingArray, Opened]] = {}
-        self._is_closed = self._is_closing = self._is_begun = False
+        self._is_closed = self._is_closing = self._is_begun = self._is_delayed = False
         self._pool = Pool(self._stop)
         self._flusher = Flusher(self._flush)
 
+    @system_errors(TargetError)
     def create(
         self,
         key: str,
@@ -129,22 +134,29 @@ class Writer:
                 self._place.take_back()
                 raise
 
+    @system_errors(TargetError)
     def flush(self) -> None:
         """Have all that was appended on the disk, where readers see it.
 
         Raises
         ------
         TargetLockedError
-            When readers have an HDF5 file open for more than half a minute,
-            who would see it half changed; with ``swmr=True`` they may.
+            When readers have an HDF5 file open for more than half a minute, who would see it half
+            changed; with ``swmr=True`` they may. What was appended waits for the next flush, and
+            appends go on.
         TargetError
             When the disk fails. What was flushed before is kept.
         """
         self._check_open()
         self._flusher.ask()
 
+    @system_errors(TargetError)
     def close(self) -> None:
         """Flush, and close; closing again does nothing.
+
+        Where readers have an HDF5 file open for more than half a minute, the last change stays
+        complete beside the file, as a warning says, and is made by the next call that writes to it
+        or by :func:`lazyio.recover`.
 
         Raises
         ------
@@ -211,8 +223,9 @@ class Writer:
         )
         self._arrays[wish.key] = array, opened
         lengths = slab_lengths(several, self._limit, self._n_workers)
-        for (one, _), length in zip(self._arrays.values(), lengths, strict=True):
-            one.fit(length)
+        counts = slab_counts(several, lengths, self._limit, self._n_workers)
+        for (one, _), length, count in zip(self._arrays.values(), lengths, counts, strict=True):
+            one.fit(length, count)
         return array
 
     @contextlib.contextmanager
@@ -252,23 +265,43 @@ class Writer:
         self._pool.close()
 
     def _flush(self, is_asked: bool) -> None:
-        """Flush what there is, on the flusher's thread."""
+        """Flush what there is, on the flusher's thread.
+
+        While programs read the file, appends go on: what they bring waits behind the file's end.
+        """
         if not is_asked and not self._is_begun:
             return
         self._begin()
+        until = time.monotonic() + (PATIENCE if is_asked else 0)
+        while True:
+            try:
+                self._commit()
+            except TargetLockedError as error:
+                if not self._is_delayed:
+                    logger.warning("%s waits to be flushed: %s", self.name, error)
+                self._is_delayed = True
+                if time.monotonic() < until:
+                    time.sleep(_PAUSE)
+                    continue
+                if is_asked:
+                    raise
+            else:
+                self._is_delayed = False
+            return
+
+    def _commit(self) -> None:
+        """Have all written that was appended so far, and readers see it."""
         with self._lock:
             try:
                 self._pool.check()
                 new = [array for array, _ in self._arrays.values() if array.hand_over()]
                 self._pool.drain()
                 if new and not self._is_closing:
-                    self._place.commit(is_patient=is_asked)
+                    self._place.commit()
                     for array in new:
                         array.has_told()
             except TargetLockedError:
-                if is_asked:
-                    raise
-                logger.info("%s is being read, and is flushed when it is not", self.name)
+                raise
             except BaseException as error:
                 self._pool.fail(error)
                 raise

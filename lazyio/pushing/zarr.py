@@ -14,13 +14,14 @@ from lazyio.pushing.place import Opened, Wish, last_row
 from lazyio.pushing.zarr_grown import GrownArray, target_of
 from lazyio.pushing.zarr_objects import objects_in, remove_beyond
 from lazyio.pushing.zarr_wishes import compressors_for
+from lazyio.safety.sync import sync_above, sync_tree
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.safety.zarr_digests import Known, forget
 from lazyio.sources.zarr import describe_array, zarr_kind
 from lazyio.spec import as_dtype
 from lazyio.targets.disk import disk_errors
 from lazyio.targets.zarr import create_array
-from lazyio.writing.places import array_path, check_place
+from lazyio.writing.places import array_path, check_array_writable, check_place
 from lazyio.writing.zarr_existing import fitted_to
 from lazyio.writing.zarr_filling import settings_of
 from lazyio.writing.zarr_settings import ZarrSettings, array_item
@@ -72,6 +73,7 @@ class ZarrPlace:
         """Make an array, or take up one that is there."""
         key = array_path(wish.key)
         folder = self._root / key
+        check_array_writable(self._root, key)
         with contextlib.ExitStack() as stack, disk_errors(self._root):
             work = stack.enter_context(WorkDirectory(folder, folder=self._root))
             is_there = (zarr_kind(folder) or ("",))[0] == "array"
@@ -97,7 +99,7 @@ class ZarrPlace:
             for grown in self._grown:
                 forget(grown.folder)
 
-    def commit(self, *, is_patient: bool) -> None:  # noqa: ARG002
+    def commit(self) -> None:
         """Have the arrays on the disk and visible as they are; readers are never in the way."""
         with disk_errors(self._root):
             for grown in self._grown:
@@ -107,9 +109,9 @@ class ZarrPlace:
     def close(self) -> None:
         """Have all on the disk, and store digests."""
         with self._ended(), disk_errors(self._root):
-            self.commit(is_patient=True)
+            self.commit()
             for grown in self._grown:
-                grown.keep_digests()
+                grown.keep_digests(self._root)
 
     def abandon(self) -> None:
         """Leave what was committed last."""
@@ -144,8 +146,12 @@ class ZarrPlace:
         item = array_item(wish.key, given, settings)
         check_place(self._root, wish.key, self._version, replace=self._replaces)
         create_array(work.built, "", **settings_of(item))
+        sync_tree(work.built)
         made_at = self._make_room(work, wish.key, folder, is_there=is_there)
         work.built.rename(folder)
+        if made_at != folder:
+            sync_tree(made_at)
+        sync_above(self._root, folder)
         array = zarr.open_array(folder, mode="r+")
         target, noted = target_of(array, axis)
         opened = Opened(target=target, form=item.arranged.form, axis=axis, length=0)

@@ -10,10 +10,11 @@ from zarr.storage import LocalStore
 
 from lazyio.grid import open_along
 from lazyio.pushing.place import Opened, last_row
-from lazyio.pushing.zarr_objects import bring_back, remove_beyond, tell_shape
-from lazyio.safety.digests import PAYLOADS, Noted, Table
-from lazyio.safety.sync import sync_file, sync_names
-from lazyio.safety.zarr_digests import NAME, Known, facts_of, store
+from lazyio.pushing.zarr_objects import GROUP_METADATA, bring_back, remove_beyond, tell_shape
+from lazyio.safety.digests import Noted
+from lazyio.safety.sync import sync_names
+from lazyio.safety.zarr_digests import NAME, Known, facts_of, store, table_of
+from lazyio.safety.zarr_places import beside, introduce, make_room
 from lazyio.targets.zarr import ZarrTarget
 from lazyio.writing.zarr_stores import renew_consolidated
 
@@ -48,18 +49,26 @@ class GrownArray:
         sync_names(self.folder, names)
         tell_shape(self.folder, self.target.shape)
         renew_consolidated(LocalStore(root), self.key)
+        for group in self.folder.parents:
+            if group != root and root not in group.parents:
+                break
+            sync_names(group, [str(group / name) for name in GROUP_METADATA])
         self.told = self.length
 
-    def keep_digests(self) -> None:
+    def keep_digests(self, root: Path) -> None:
         """Store the digests of what was written, with those that were there."""
         target = self.target
         if self.made_at is not None:
-            facts, rows = facts_of(self.folder, self.key), target.rows(self.noted)
-            store(self.folder, Table(facts=facts, rows=rows, of=PAYLOADS))
+            places = beside(root, [self.key])
+            facts = facts_of(self.folder, self.key)
+            rows, rims = target.rows(self.noted), target.rims(self.noted)
+            place = places[self.key].to_dict()
+            store(self.folder, table_of(target.array, facts, rows, rims, place=place))
+            make_room(self.folder)
+            introduce(root, places)
         elif self.known is not None:
             self.known.renew(self.folder, target.array, self.noted, {}, grid=target.grid)
-        if (self.folder / NAME).exists():
-            sync_file(self.folder / NAME)
+        sync_names(self.folder, [str(self.folder / NAME)])
 
     def undo(self, root: Path) -> None:
         """Remove an array that was made, shrink one that was there."""

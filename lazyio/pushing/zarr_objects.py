@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from lazyio.grid import Region, grid_shape, touched
-from lazyio.safety.sync import write_whole
+from lazyio.safety.sync import sync_folder, write_whole
 from lazyio.sources.zarr_objects import index_named
 from lazyio.spec import Shape
 from lazyio.targets.zarr import PARTIAL
 
 _METADATA = ("zarr.json", ".zarray")
 
+GROUP_METADATA = ("zarr.json", ".zmetadata")
+"""Files of a group that may hold what its arrays are as well, consolidated."""
+
 
 def tell_shape(folder: Path, shape: Shape) -> None:
-    """Have readers see other extents of an array, from one moment to the next.
+    """Have readers see other extents of an array, from one moment to the next, and keep them.
 
     Raises
     ------
@@ -27,6 +30,7 @@ def tell_shape(folder: Path, shape: Shape) -> None:
     held = json.loads(path.read_bytes())
     held["shape"] = list(shape)
     write_whole(path, json.dumps(held, indent=2).encode())
+    sync_folder(folder)
 
 
 def objects_in(array: Any, folder: Path, region: Region, chunk_shape: Shape) -> dict[Path, bytes]:

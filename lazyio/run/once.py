@@ -1,8 +1,7 @@
-"""Data that come once: taken in turn, and written by whichever thread is free."""
+"""Data that come once: taken in turn by the calling thread, and written by others."""
 
 import functools
 import itertools
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -10,12 +9,10 @@ from typing import TypeVar
 from lazyio.codecs.workspace import Workspace
 from lazyio.grid import Region
 from lazyio.pieces.slabs import slabs
+from lazyio.run.feed import Trouble, feed
 from lazyio.run.part import Part
 from lazyio.run.patchwork import Patchwork, Ready
-from lazyio.run.pull import pull
 from lazyio.targets.base import Growing, Rewritable
-
-logger = logging.getLogger("lazyio")
 
 Item = TypeVar("Item")
 
@@ -29,12 +26,12 @@ class _Due:
     write: Callable[[Workspace], None]
 
 
-def _at_once(part: Part) -> Iterator[_Due]:
+def _at_once(part: Part, trouble: Trouble) -> Iterator[_Due]:
     """Yield what is to be written of a job whose data come once, as they come."""
-    return _from_stream(part) if part.job.pieces is None else _from_pieces(part)
+    return (_from_stream if part.job.pieces is None else _from_pieces)(part, trouble)
 
 
-def _from_stream(part: Part) -> Iterator[_Due]:
+def _from_stream(part: Part, trouble: Trouble) -> Iterator[_Due]:
     plan, stream, target = part.job.plan, part.job.stream, part.job.target
     if stream is None or not isinstance(target, Growing):
         return
@@ -44,11 +41,11 @@ def _from_stream(part: Part) -> Iterator[_Due]:
         with part.gate:
             target.grow((*shape[:axis], length, *shape[axis + 1 :]))
 
-    for slab in slabs(stream, plan.block_shape[axis], grow):
+    for slab in slabs(stream, trouble.checked(stream.take()), plan.block_shape[axis], grow):
         yield _Due(part, slab.region_in(shape), functools.partial(part.take, slab))
 
 
-def _from_pieces(part: Part) -> Iterator[_Due]:
+def _from_pieces(part: Part, trouble: Trouble) -> Iterator[_Due]:
     pieces, target = part.job.pieces, part.job.target
     if pieces is None or not isinstance(target, Rewritable):
         return
@@ -68,7 +65,7 @@ def _from_pieces(part: Part) -> Iterator[_Due]:
     def due(ready: Ready) -> _Due:
         return _Due(part, patchwork.region_of(ready), functools.partial(write, ready))
 
-    for region, elements in pieces.take(target.chunk_shape):
+    for region, elements in trouble.checked(pieces.take(target.chunk_shape)):
         converted = part.converted(region, elements)
         with part.gate:
             patchwork.grow(region)
@@ -77,7 +74,10 @@ def _from_pieces(part: Part) -> Iterator[_Due]:
 
 
 def coming_once(parts: Sequence[Part]) -> int:
-    """Take from all streams and iterators in turn, and return how often something was written."""
+    """Take from all streams and iterators in turn, and return how often something was written.
+
+    Only the calling thread advances them.
+    """
     if not parts:
         return 0
     n_written = 0
@@ -87,26 +87,15 @@ def coming_once(parts: Sequence[Part]) -> int:
         n_written += 1
         due.part.advance(due.region)
 
-    pull(
-        _in_turn([_at_once(part) for part in parts]),
+    names = "the next item of " + ", ".join(part.job.key or "the stream" for part in parts)
+    feed(
+        lambda trouble: _in_turn([_at_once(part, trouble) for part in parts]),
         lambda due, workspace: due.write(workspace),
         n_threads=min(part.job.plan.workers for part in parts),
         on_done=count,
-        on_wait=_told_of(parts),
+        on_wait=functools.partial(parts[0].progress.wait, names),
     )
     return n_written
-
-
-def _told_of(parts: Sequence[Part]) -> Callable[..., None]:
-    """Return what says that streams are waited for."""
-    names = "the next item of " + ", ".join(part.job.key or "the stream" for part in parts)
-
-    def wait(_: Sequence[object], *, is_ending: bool) -> None:
-        parts[0].progress.wait(names)
-        if is_ending:
-            logger.warning("waiting for %s; Ctrl-C leaves at once", names)
-
-    return wait
 
 
 def _in_turn(several: Sequence[Iterator[Item]]) -> Iterator[Item]:

@@ -2,8 +2,10 @@
 
 Each stored chunk has one, over its bytes as they lie in the file, so that a
 check needs no decoding; and so has everything else that says what the bytes
-mean. XXH3 with 128 bits runs at the speed of memory. It finds accidents, all
-but one in 2^128, and is no signature against who means harm.
+mean. A chunk that the end of an array cuts has a second one, over the elements
+that it holds: when another program appends, it encodes that chunk again, and
+the old elements are still to be there. XXH3 with 128 bits runs at the speed of
+memory. Digests detect accidental damage; they are not a security signature.
 """
 
 import json
@@ -16,7 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xxhash
+from numpy.lib.recfunctions import repack_fields
 
+from lazyio.grid import n_along
 from lazyio.spec import Shape
 
 Rows = npt.NDArray[np.uint64]
@@ -24,14 +28,27 @@ Rows = npt.NDArray[np.uint64]
 PAYLOADS, ELEMENTS = "payloads", "elements"
 """What rows are digests of: chunks as they are stored, or elements without a place of their own."""
 
-FORMAT = 1
-"""Version of the tables, in case there will be others."""
+FORMAT = 2
+"""Version of the tables. The first had neither shape nor rims nor place."""
+_READABLE = (1, 2)
 
 MOST_CHUNKS = 2**64 - 1
 """That can be numbered."""
 
+NO_ROWS: Rows = np.empty((0, 3), np.uint64)
+
 _HALF = 64
 _LOW = 2**_HALF - 1
+
+_NOT_STORED = 2**128 - 1
+"""In place of a digest; one in 2^128 has it."""
+
+_LEAST_MERGED = 3 * 4096
+"""Numbers, three for each chunk, that are noted before they are merged with the others."""
+
+
+class LaterFormat(ValueError):
+    """Digests that this version does not know how to read."""
 
 
 class Hash:
@@ -76,32 +93,83 @@ def digest_of_value(value: Any) -> str:
     return f"{digest_of(text.encode()):032x}"
 
 
+ATTRIBUTE = "attribute "
+"""Begin of the names of facts that are attributes."""
+
+UNREADABLE = digest_of_value("unreadable")
+"""Of an attribute that cannot be read."""
+
+
 class Noted:
-    """Digests of chunks, noted by any thread as they are written."""
+    """Digests of chunks, noted by any thread as they are written.
+
+    A chunk takes 24 bytes however often it is noted; up to 48 until those that
+    are noted anew are merged with the others, and about 150 for the moment that
+    this takes.
+
+    Examples
+    --------
+    >>> noted = Noted()
+    >>> for digest in (5, 6, None, 7):
+    ...     noted.note(3, digest)
+    >>> noted.rows().tolist()
+    [[3, 0, 7]]
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._numbers = array("Q")
-        self._dropped: set[int] = set()
+        self._merged = np.empty((0, 3), np.uint64)
+        self._new = array("Q")
+        self._most_new = _LEAST_MERGED
+        self._rims: dict[int, int] = {}
 
-    def note(self, chunk: int, digest: int | None) -> None:
-        """Note the digest of a chunk, by its position in the grid; ``None`` if it is not stored."""
+    def note(self, chunk: int, digest: int | None, rim: int | None = None) -> None:
+        """Note the digest of a chunk, by its position in the grid.
+
+        Parameters
+        ----------
+        chunk : int
+            The position.
+        digest : int or None
+            Of the chunk as it is stored; ``None`` if it is not.
+        rim : int, optional
+            Of its elements, where the end of the array cuts it.
+        """
         with self._lock:
-            if digest is None:
-                self._dropped.add(chunk)
-            else:
-                self._dropped.discard(chunk)
-                self._numbers.extend((chunk, digest >> _HALF, digest & _LOW))
+            # One that is whole by now has none any more.
+            self._rims.pop(chunk, None)
+            if rim is not None:
+                self._rims[chunk] = rim
+            value = _NOT_STORED if digest is None else digest
+            self._new.extend((chunk, value >> _HALF, value & _LOW))
+            if len(self._new) > self._most_new:
+                self._merge()
+
+    def _merge(self) -> None:
+        """Put in order what is new; so rarely that it costs each of them little."""
+        self._merged = merged(self._merged, np.asarray(self._new).reshape(-1, 3))
+        self._new = array("Q")
+        self._most_new = max(_LEAST_MERGED, self._merged.size)
+
+    def note_rim(self, chunk: int, rim: int) -> None:
+        """Note the digest of the elements of a chunk of which that of the payload is known."""
+        with self._lock:
+            self._rims[chunk] = rim
 
     def rows(self, old: Rows | None = None) -> Rows:
         """Return the rows of a :class:`Table`: what was noted, and else what is known already."""
-        if old is None:
-            old = np.empty((0, 3), np.uint64)
         with self._lock:
-            rows = merged(old, np.asarray(self._numbers).reshape(-1, 3))
-            if self._dropped:
-                rows = rows[~np.isin(rows[:, 0], np.array(sorted(self._dropped), np.uint64))]
-            return rows
+            self._merge()
+            rows = self._merged if old is None else merged(old, self._merged)
+        is_stored = (rows[:, 1:] != np.uint64(_LOW)).any(axis=1)
+        return rows if is_stored.all() else rows[is_stored]
+
+    def rims(self, old: Rows | None = None) -> Rows:
+        """Return the same of the elements of chunks that were cut when they were written."""
+        with self._lock:
+            rows = [(chunk, rim >> _HALF, rim & _LOW) for chunk, rim in self._rims.items()]
+        new = np.array(rows, np.uint64).reshape(-1, 3)
+        return merged(NO_ROWS if old is None else old, new)
 
 
 def renumbered(rows: Rows, old: Shape, new: Shape) -> Rows:
@@ -142,6 +210,41 @@ def merged(old: Rows, new: Rows) -> Rows:
     return found
 
 
+def only_cut(rims: Rows, rows: Rows, shape: Shape, step: Shape) -> Rows:
+    """Return the rows of chunks that are stored, and that the end of the array cuts.
+
+    Examples
+    --------
+    >>> rims = np.array([[1, 0, 7], [3, 0, 8]], np.uint64)
+    >>> only_cut(rims, rims, (4, 3), (2, 2)).tolist()
+    [[1, 0, 7], [3, 0, 8]]
+    >>> only_cut(rims, rims, (3, 4), (2, 2)).tolist()
+    [[3, 0, 8]]
+    """
+    if not len(rims):
+        return rims
+    is_cut = np.zeros(len(rims), bool)
+    left = rims[:, 0].copy()
+    for extent, size in zip(reversed(shape), reversed(step), strict=True):
+        count = n_along(extent, size)
+        if extent % size:
+            is_cut |= left % np.uint64(count) == np.uint64(count - 1)
+        left //= np.uint64(max(1, count))
+    return rims[is_cut & np.isin(rims[:, 0], rows[:, 0])]
+
+
+def digest_of_elements(elements: npt.NDArray[Any]) -> int:
+    """Return the digest of elements, in C order, whatever else lies between them."""
+    if not elements.dtype.hasobject:
+        packed = repack_fields(elements) if elements.dtype.fields is not None else elements
+        return digest_of(np.ascontiguousarray(packed).reshape(-1).view(np.uint8))
+    hash_ = Hash()
+    for element in elements.ravel().tolist():
+        raw = element if isinstance(element, bytes) else str(element).encode()
+        hash_.update(len(raw).to_bytes(8, "little") + raw)
+    return hash_.value
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """All that is known of one array."""
@@ -154,14 +257,20 @@ class Table:
     """:data:`PAYLOADS` or :data:`ELEMENTS`."""
     job: Mapping[str, str] = field(default_factory=dict)
     """By what the job that wrote them is known again."""
+    shape: Shape | None = None
+    """Extents that the array had; ``None`` where that was not noted."""
+    rims: Rows = field(default_factory=lambda: NO_ROWS)
+    """As ``rows``, over the elements of chunks that the end of the array cuts."""
+    place: Mapping[str, Any] = field(default_factory=dict)
+    """Where the array lies in its store, and what lies there beside it."""
 
     def find(self, chunk: int) -> int | None:
         """Return the digest of a chunk, ``None`` where it was not stored."""
-        at = int(np.searchsorted(self.rows[:, 0], np.uint64(chunk)))
-        if at == len(self.rows) or self.rows[at, 0] != chunk:
-            return None
-        _, high, low = self.rows[at].tolist()
-        return int(high) << _HALF | int(low)
+        return _found(self.rows, chunk)
+
+    def find_rim(self, chunk: int) -> int | None:
+        """Return the digest of the elements of a cut chunk, ``None`` where there is none."""
+        return _found(self.rims, chunk)
 
     def renewed(self, before: Mapping[str, str], now: "Table", part: Mapping[str, str]) -> "Table":
         """Return the table after a part was written: what did not hold before is not to hold now.
@@ -181,17 +290,31 @@ class Table:
         facts |= {name: digest for name, digest in held.items() if name not in now.facts}
         # The job that wrote all of it did not write what is there now.
         job = {f"part {name}": value for name, value in part.items()}
-        return replace(now, facts=facts, job=job)
+        return replace(now, facts=facts, job=job, place=self.place)
+
+    @property
+    def all_rows(self) -> Rows:
+        """What is to be stored beside the head."""
+        return np.concatenate([self.rows, self.rims]) if len(self.rims) else self.rows
 
     def head(self) -> str:
         """Return everything but the rows as text, with a digest over both."""
-        held = {"format": FORMAT, "of": self.of, "facts": dict(self.facts), "job": dict(self.job)}
+        held = {
+            "format": FORMAT,
+            "of": self.of,
+            "facts": dict(self.facts),
+            "job": dict(self.job),
+            "shape": None if self.shape is None else list(self.shape),
+            "place": dict(self.place),
+            "n_rims": len(self.rims),
+        }
         return json.dumps(held | {"digest": self._digest(held)}, sort_keys=True)
 
     def _digest(self, held: Mapping[str, Any]) -> str:
         hash_ = Hash()
         hash_.update(json.dumps(held, sort_keys=True).encode())
-        hash_.update(np.ascontiguousarray(self.rows, "<u8"))
+        for rows in (self.rows, self.rims):
+            hash_.update(np.ascontiguousarray(rows, "<u8"))
         return f"{hash_.value:032x}"
 
     @classmethod
@@ -201,23 +324,37 @@ class Table:
         Raises
         ------
         ValueError
-            When it is damaged itself, or of a later format.
+            When it is damaged itself.
+        LaterFormat
+            When a later lazyio wrote it.
         """
         damaged = "its digests are damaged themselves"
         try:
             held = dict(json.loads(head))
             digest, number = held.pop("digest"), held["format"]
+            shape, n_rows = held.get("shape"), len(rows) - int(held.get("n_rims", 0))
             table = cls(
                 facts=dict(held["facts"]),
-                rows=rows.astype(np.uint64, copy=False),
+                rows=rows[:n_rows].astype(np.uint64, copy=False),
                 of=str(held["of"]),
                 job=dict(held["job"]),
+                shape=None if shape is None else tuple(map(int, shape)),
+                rims=rows[n_rows:].astype(np.uint64, copy=False),
+                place=dict(held.get("place", {})),
             )
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(damaged) from error
-        if number != FORMAT:
+        if number not in _READABLE:
             msg = f"its digests have format {number}, and this lazyio reads {FORMAT}"
-            raise ValueError(msg)
+            raise LaterFormat(msg)
         if table._digest(held) != digest:
             raise ValueError(damaged)
         return table
+
+
+def _found(rows: Rows, chunk: int) -> int | None:
+    at = int(np.searchsorted(rows[:, 0], np.uint64(chunk)))
+    if at == len(rows) or rows[at, 0] != chunk:
+        return None
+    _, high, low = rows[at].tolist()
+    return int(high) << _HALF | int(low)

@@ -2,31 +2,31 @@
 
 Below it lies one group for each dataset, by its path with ``/`` as ``%2F``. In
 it are ``head``, JSON text as bytes, and ``rows``, three 64-bit integers for
-each stored chunk.
+each digest of a chunk.
 """
 
 import contextlib
-import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
-from numpy.lib.recfunctions import repack_fields
 
 from lazyio.codecs.dataset_filters import filters_of
 from lazyio.grid import Region, box, flat_index, grid_shape, index_at, rows_of, touched
 from lazyio.safety.digests import (
+    ATTRIBUTE,
     ELEMENTS,
     PAYLOADS,
-    Hash,
+    UNREADABLE,
     Noted,
     Rows,
     Table,
     digest_of,
+    digest_of_elements,
     digest_of_value,
+    only_cut,
     renumbered,
 )
 from lazyio.spec import Shape
@@ -39,6 +39,11 @@ _NOT_OURS = {"REFERENCE_LIST"}
 """Attributes that change when other datasets come and go."""
 
 
+def group_of(key: str) -> str:
+    """Return the path of the group that holds the digests of a dataset."""
+    return f"{GROUP}/{_escaped(key)}"
+
+
 def store(file: h5py.File, key: str, table: Table) -> None:
     """Put the digests of a dataset into its file, in place of those that are there."""
     forget(file, key)
@@ -46,12 +51,12 @@ def store(file: h5py.File, key: str, table: Table) -> None:
     group.attrs["about"] = _ABOUT
     held = group.create_group(_escaped(key))
     held.create_dataset("head", data=np.frombuffer(table.head().encode(), np.uint8))
-    held.create_dataset("rows", data=np.ascontiguousarray(table.rows, "<u8"))
+    held.create_dataset("rows", data=np.ascontiguousarray(table.all_rows, "<u8"))
 
 
 def forget(file: h5py.File, key: str) -> None:
     """Remove the digests of a dataset, where there are any."""
-    name = f"{GROUP}/{_escaped(key)}"
+    name = group_of(key)
     if name in file:
         del file[name]
 
@@ -65,9 +70,13 @@ def load(file: h5py.File, key: str) -> Table | None:
         When they are damaged.
     """
     try:
-        group = file.get(f"{GROUP}/{_escaped(key)}")
+        group = file.get(group_of(key))
         if group is None:
             return None
+        # They are stored as they are: none of them is larger than the file that it is in.
+        if max(group["head"].nbytes, group["rows"].nbytes) > file.id.get_filesize():
+            msg = "they are larger than the file"
+            raise ValueError(msg)
         head = group["head"][...].tobytes().decode()
         rows = group["rows"][...]
     except (KeyError, OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:
@@ -87,10 +96,19 @@ def keys_with_digests(file: h5py.File) -> list[str]:
     return [name.replace("%2F", "/").replace("%25", "%") for name in group]
 
 
-def table_of(dataset: h5py.Dataset, rows: Rows, job: Mapping[str, str] | None = None) -> Table:
+def table_of(
+    dataset: h5py.Dataset, rows: Rows, rims: Rows, job: Mapping[str, str] | None = None
+) -> Table:
     """Return the digests of a dataset as it is now, with those of its chunks."""
-    of = PAYLOADS if has_payloads(dataset) else ELEMENTS
-    return Table(facts=facts_of(dataset), rows=rows, of=of, job=job or {})
+    shape = tuple(map(int, dataset.shape))
+    return Table(
+        facts=facts_of(dataset),
+        rows=rows,
+        of=PAYLOADS if has_payloads(dataset) else ELEMENTS,
+        job=job or {},
+        shape=shape,
+        rims=only_cut(rims, rows, shape, piece_shape(dataset)),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +152,8 @@ class Known:
         own = grid_shape(dataset.shape, piece_shape(dataset))
         numbered = grid or own
         rows = noted.rows(renumbered(self.table.rows, self.grid, numbered))
-        now = table_of(dataset, renumbered(rows, numbered, own))
+        rims = noted.rims(renumbered(self.table.rims, self.grid, numbered))
+        now = table_of(dataset, renumbered(rows, numbered, own), renumbered(rims, numbered, own))
         store(dataset.file, dataset.name, self.table.renewed(self.facts, now, head))
 
 
@@ -173,18 +192,6 @@ def digest_of_piece(dataset: h5py.Dataset, number: int) -> int:
     return digest_of_elements(np.asarray(dataset[box(dataset.shape, step, index)]))
 
 
-def digest_of_elements(elements: npt.NDArray[Any]) -> int:
-    """Return the digest of elements that have no payload of their own."""
-    if not elements.dtype.hasobject:
-        packed = repack_fields(elements) if elements.dtype.fields is not None else elements
-        return digest_of(np.ascontiguousarray(packed).tobytes())
-    hash_ = Hash()
-    for element in elements.ravel().tolist():
-        raw = element if isinstance(element, bytes) else str(element).encode()
-        hash_.update(len(raw).to_bytes(8, "little") + raw)
-    return hash_.value
-
-
 def facts_of(dataset: h5py.Dataset) -> dict[str, str]:
     """Return digests of everything beside a dataset's elements that a reader gets."""
     properties = dataset.id.get_create_plist()
@@ -208,18 +215,26 @@ def _attributes(dataset: h5py.Dataset) -> Iterator[tuple[str, str]]:
     for name in dataset.attrs:
         if name in _NOT_OURS:
             continue
-        described: Any = "unreadable"
+        digest = UNREADABLE
         with contextlib.suppress(OSError, TypeError, ValueError, RuntimeError, KeyError):
-            described = _attribute(dataset, name)
-        yield f"attribute {name!r}", digest_of_value(described)
+            digest = digest_of_value(_attribute(dataset, name))
+        yield f"{ATTRIBUTE}{name!r}", digest
 
 
 def _attribute(dataset: h5py.Dataset, name: str) -> Any:
     identifier = dataset.attrs.get_id(name)
+    try:
+        dtype = identifier.dtype
+    except TypeError:
+        # A type that numpy lacks: its bytes are all that there is to say.
+        kind = identifier.get_type()
+        raw = np.zeros(identifier.shape, f"V{kind.get_size()}")
+        identifier.read(raw, mtype=kind)
+        return ["raw", kind.get_class(), identifier.shape, raw.tobytes().hex()]
     value = dataset.attrs[name]
     if isinstance(value, h5py.Empty):
         return ["empty", _type(value.dtype)]
-    return [_type(identifier.dtype), identifier.shape, _plain(np.asarray(value), dataset.file)]
+    return [_type(dtype), identifier.shape, _plain(np.asarray(value), dataset.file)]
 
 
 def _type(dtype: np.dtype[Any]) -> Any:
@@ -250,8 +265,7 @@ def _element(element: Any, file: h5py.File | None) -> Any:
     if isinstance(element, bytes):
         return element.hex()
     if isinstance(element, h5py.Reference):
-        is_there = file is not None and bool(element)
-        return ["reference", file[element].name if is_there and file is not None else None]
+        return ["reference", None if file is None else _named(element, file)]
     if isinstance(element, np.ndarray):
         return [_element(part, file) for part in element.tolist()]
     if isinstance(element, (tuple, list)):
@@ -259,5 +273,14 @@ def _element(element: Any, file: h5py.File | None) -> Any:
     return element if isinstance(element, (str, int, float, type(None))) else str(element)
 
 
+def _named(reference: h5py.Reference, file: h5py.File) -> str | None:
+    """Return the name of what a reference leads to, ``None`` where that is gone."""
+    try:
+        return str(file[reference].name) if reference else None
+    except (KeyError, OSError, RuntimeError, ValueError):
+        return None
+
+
 def _escaped(key: str) -> str:
-    return posixpath.normpath(key.strip("/")).replace("%", "%25").replace("/", "%2F")
+    # Not normalized: to HDF5 '..' is a name like any other.
+    return "/".join(filter(None, key.split("/"))).replace("%", "%25").replace("/", "%2F")

@@ -5,6 +5,8 @@ once the payload has that digest, so that neither has to be on the disk before
 the other. The order of records is that in which places were given.
 """
 
+import contextlib
+import errno
 import os
 import struct
 import threading
@@ -56,25 +58,45 @@ class Journal:
         self.records, self.n_lost = records_in(path)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         self._lock = threading.Lock()
-        os.ftruncate(self._descriptor, len(self.records) * _NBYTES)
+        self._nbytes = len(self.records) * _NBYTES
+        self._failed: BaseException | None = None
+        try:
+            os.ftruncate(self._descriptor, self._nbytes)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
 
     def append(self, record: Record) -> None:
         """Write one more record.
 
+        Records that are there must be the first of all that were given, in
+        their order. Once one could not be written, none is any more.
+
         Raises
         ------
         OSError
-            When it could not be written whole; what was written is taken back.
+            When it could not be written whole, or one before it could not.
         """
-        raw = record.pack()
         with self._lock:
-            written = os.write(self._descriptor, raw)
-            if written != len(raw):
-                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
-                written = os.write(self._descriptor, raw)
-                if written != len(raw):
-                    msg = "the journal takes no more"
-                    raise OSError(28, msg)
+            if self._failed is not None:
+                raise self._failed
+            try:
+                self._write(record.pack())
+            except BaseException as error:
+                self._failed = error
+                # What is left of it is no record, and nothing will follow it.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, self._nbytes)
+                raise
+            self._nbytes += _NBYTES
+
+    def _write(self, raw: bytes) -> None:
+        done = 0
+        while done < len(raw):
+            written = os.write(self._descriptor, raw[done:])
+            if not written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            done += written
 
     def close(self) -> None:
         """Close the file, which stays."""

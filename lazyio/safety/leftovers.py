@@ -1,15 +1,21 @@
 """What runs leave that are at work or were killed: told, finished, or removed."""
 
 import contextlib
+import errno
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lazyio.errors import TargetLockedError
+from lazyio.errors import OptionError, SourceError, TargetError, TargetLockedError
+from lazyio.os_errors import system_errors
 from lazyio.safety import lock, names, redo, superblock
 from lazyio.safety.job import NAME as JOB
 from lazyio.safety.journal import last_of_each, records_in
 from lazyio.safety.workdir import BUILT, JOURNAL, WorkDirectory, hidden_path, remove_all_of
+
+_PATIENCE, _PAUSE = 5.0, 0.02
+"""Seconds that a reader waits for a change that is being applied, which takes milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +27,9 @@ class Leftover:
     target: Path
     """What was to be written."""
     is_resumable: bool
-    """Whether it holds a job that can be gone on with."""
+    """Whether it holds a job that can be resumed."""
+    is_interrupted: bool
+    """Whether it holds a change of the target that is to be finished."""
     n_chunks: int
     """Chunks of that job that are noted as written."""
     is_locked: bool
@@ -31,6 +39,11 @@ class Leftover:
         """Return what it is, and what to do with it."""
         if self.is_locked:
             return f"{self.target}: is being written"
+        if self.is_interrupted:
+            return (
+                f"{self.target}: a change was interrupted; finish it with: lazyio recover "
+                f"{self.target}"
+            )
         if self.is_resumable:
             return (
                 f"{self.target}: an interrupted job, {self.n_chunks} chunks written; go on by the "
@@ -53,56 +66,61 @@ def leftovers(target: Path) -> list[Leftover]:
     return [_leftover(path, of) for path, of in found if path.is_dir()]
 
 
-def recover(target: Path) -> list[str]:
-    """Finish, or take back, changes of a target that were interrupted.
+@system_errors(TargetError)
+def recover(path: str | os.PathLike[str]) -> list[str]:
+    """Finish changes of a file or store that were interrupted, and remove what killed runs left.
+
+    Parameters
+    ----------
+    path : path-like
+        The file or store.
 
     Returns
     -------
     list of str
-        What was done; interrupted jobs that can be gone on with are left alone.
+        What was done, a line each. Interrupted jobs that can be resumed are left alone.
 
     Raises
     ------
     TargetLockedError
-        When a run is at work.
+        When a run is at work on it, or another program has it open.
+    TargetError
+        When it is another file by now than the one that was being changed; neither is touched.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> report = lazyio.to_hdf5(np.arange(3), "sound.h5")
+    >>> lazyio.recover("sound.h5")
+    []
     """
+    target = _target_of(path)
     told = []
     if names.finish(target, tidy=True):
         told.append(f"{target}: an interrupted change was finished")
     for left in leftovers(target):
-        is_interrupted = _is_interrupted(left.path)
-        if left.is_resumable and not is_interrupted:
+        if left.is_resumable and not left.is_interrupted:
             told.append(str(left))
             continue
         with WorkDirectory(left.target, folder=left.path.parent):
             pass  # Entering it finishes the change, and leaving it removes the rest.
         done = "what was left is removed"
-        if is_interrupted:
+        if left.is_interrupted:
             done = "an interrupted change was finished"
         told.append(f"{left.target}: {done}")
     return told
 
 
-def finish_change(target: Path) -> None:
-    """Finish the change of what is about to be read, if one was interrupted.
+@system_errors(TargetError)
+def clean(path: str | os.PathLike[str]) -> list[Path]:
+    """Remove what killed runs have left of a file or store, jobs that could be resumed too.
 
-    A change of a store is waited for, and never finished here.
+    A change that is complete in its log is never given up.
 
-    Raises
-    ------
-    SourceError
-        When a change of the store was interrupted.
-    """
-    names.check_finished(target)
-    folder = hidden_path(target)
-    if _is_interrupted(folder):
-        # Who is at work on it finishes it, and readers wait for the file's own lock.
-        with contextlib.suppress(TargetLockedError):
-            recover(target)
-
-
-def clean(target: Path) -> list[Path]:
-    """Remove what killed runs have left of a target, jobs that could be gone on with too.
+    Parameters
+    ----------
+    path : path-like
+        The file or store.
 
     Returns
     -------
@@ -112,26 +130,98 @@ def clean(target: Path) -> list[Path]:
     Raises
     ------
     TargetLockedError
-        When a run is at work.
+        When a run is at work on it.
     TargetError
-        When a change is complete that is only to be made: that is never discarded.
+        When a change was interrupted that has to be finished: by :func:`recover`.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> report = lazyio.to_hdf5(np.arange(3), "sound.h5")
+    >>> lazyio.clean("sound.h5")
+    []
     """
-    removed = []
+    target = _target_of(path)
+    removed, interrupted = [], []
     names.refuse_begun(target)
     names.finish(target, tidy=True)
     for left in leftovers(target):
-        descriptor = lock.acquire(left.path / lock.NAME, left.target)
-        try:
-            remove_all_of(left.path, left.target)
+        with contextlib.ExitStack() as stack:
+            descriptor = lock.acquire(left.path / lock.NAME, left.target)
+            stack.callback(lock.release, descriptor)
+            if redo.is_committed(left.path):
+                interrupted.append(left)
+                continue
+            file_lock = lock.FileLock(left.target) if left.target.is_file() else None
+            if file_lock is not None:
+                stack.callback(file_lock.close)
+            remove_all_of(left.path, left.target, file_lock)
             lock.leave(left.path)
-        finally:
-            os.close(descriptor)
         removed.append(left.path)
+    if interrupted:
+        msg = "; ".join(map(str, interrupted))
+        raise TargetError(errno.EBUSY, msg)
     return removed
 
 
+def tidy(target: Path) -> None:
+    """Finish what a killed run has left of what is about to be written, if nobody is at work on it.
+
+    Raises
+    ------
+    TargetLockedError, TargetError
+        When a change cannot be finished.
+    """
+    names.finish(target)
+    for left in leftovers(target):
+        if left.is_locked or (left.is_resumable and not left.is_interrupted):
+            continue
+        try:
+            with WorkDirectory(left.target, folder=left.path.parent):
+                pass
+        except TargetLockedError:
+            # Whoever is at work on it does this; of a file that is read nothing can be finished.
+            if left.is_interrupted:
+                raise
+
+
+def refuse_half_applied(path: Path) -> None:
+    """Refuse to read a file that is half changed; nothing is touched.
+
+    Raises
+    ------
+    SourceError
+        When it still is after a few seconds: who was at work on it was killed.
+    """
+    until = time.monotonic() + _PATIENCE
+    while redo.is_half_applied(path):
+        if time.monotonic() > until:
+            msg = (
+                f"{path} cannot be read: a change of it was interrupted, and is complete in "
+                f"{hidden_path(path)}; finish it with: lazyio recover {path}"
+            )
+            raise SourceError(errno.EBUSY, msg)
+        time.sleep(_PAUSE)
+
+
+def interruption_of(path: Path) -> str | None:
+    """Return why a file cannot be opened, where that is a killed writer's doing."""
+    folder = hidden_path(path)
+    if _is_interrupted(folder) and not lock.is_held(folder / lock.NAME):
+        return f"its writer was killed; make it readable with: lazyio recover {path}"
+    return None
+
+
+def _target_of(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(os.path.realpath(path))
+    except (TypeError, ValueError) as error:
+        msg = f"path={path!r} is not a path of this machine: {error}"
+        raise OptionError(msg) from error
+
+
 def _is_interrupted(folder: Path) -> bool:
-    """Return whether a target cannot be read as it is."""
+    """Return whether a target cannot be read as it is, or a change of it is to be finished."""
     return redo.is_committed(folder) or (folder / superblock.FOLLOWED).exists()
 
 
@@ -144,6 +234,7 @@ def _leftover(path: Path, target: Path) -> Leftover:
         path=path,
         target=target,
         is_resumable=is_resumable,
+        is_interrupted=_is_interrupted(path),
         n_chunks=len(last_of_each(records)),
         is_locked=lock.is_held(path / lock.NAME),
     )

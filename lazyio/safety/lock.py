@@ -20,10 +20,43 @@ else:
 NAME = "lock"
 """Of the lock in a hidden folder."""
 
-_PATIENCE, _PAUSE = 30.0, 0.02
+_PAUSE = 0.02
 _MOST_TRIES = 1000
 """Writers that may come and go between two steps, before the file system is to blame."""
 _BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
+
+_HELD: dict[int, tuple[int, int]] = {}
+"""Descriptors of locks, with device and inode of their files.
+
+A child that is forked shares them, and would hold the locks on when this process is dead.
+"""
+
+
+def _held(descriptor: int) -> int:
+    """Return a descriptor of which forked children are to let go."""
+    facts = os.fstat(descriptor)
+    _HELD[descriptor] = facts.st_dev, facts.st_ino
+    return descriptor
+
+
+def release(descriptor: int) -> None:
+    """Let go of a lock."""
+    _HELD.pop(descriptor, None)
+    os.close(descriptor)
+
+
+def _let_go_in_child() -> None:
+    """Close the descriptors of locks in a forked child; the parent holds them on."""
+    for descriptor, file in _HELD.items():
+        with contextlib.suppress(OSError):
+            facts = os.fstat(descriptor)
+            if (facts.st_dev, facts.st_ino) == file:
+                os.close(descriptor)
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 def enter(folder: Path, target: Path) -> int:
@@ -61,7 +94,7 @@ def enter(folder: Path, target: Path) -> int:
             raise TargetError(error.errno, msg) from error
         if _is_same_file(descriptor, folder / NAME):
             return descriptor
-        os.close(descriptor)
+        release(descriptor)
     msg = f"{folder.parent} takes no folder for the work, or loses it at once; write elsewhere"
     raise TargetError(errno.ENOENT, msg)
 
@@ -106,12 +139,12 @@ def acquire(path: Path, target: Path) -> int:
     """
     # A link in place of the lock would lead to a file that is not ours.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = _held(os.open(path, flags, 0o666))
     try:
         _lock(descriptor)
     except OSError as error:
         holder = _holder(descriptor)
-        os.close(descriptor)
+        release(descriptor)
         if error.errno not in _BUSY:
             path.unlink(missing_ok=True)
         if error.errno in _BUSY:
@@ -127,40 +160,16 @@ def acquire(path: Path, target: Path) -> int:
         raise TargetError(error.errno, msg) from error
     try:
         _write_holder(descriptor)
-    except OSError:
-        os.close(descriptor)
+    except BaseException:
+        release(descriptor)
         raise
     return descriptor
 
 
-@contextlib.contextmanager
-def shared(path: Path) -> Iterator[None]:
-    """Keep other programs from writing to a file, as HDF5 libraries keep each other.
-
-    Raises
-    ------
-    TargetLockedError
-        When one has it open for writing.
-    """
-    with _flocked(path, "LOCK_SH", patience=0):
-        yield
-
-
-@contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Keep other programs from a file altogether, once they have closed it.
-
-    Raises
-    ------
-    TargetLockedError
-        When they do not in half a minute.
-    """
-    with _flocked(path, "LOCK_EX", patience=_PATIENCE):
-        yield
-
-
 class FileLock:
-    """The lock that HDF5 libraries have on a file: shared, and for moments alone.
+    """The lock that HDF5 libraries take on a file: shared while we work, exclusive for moments.
+
+    While it is held other programs may read the file, and none opens it for writing.
 
     Parameters
     ----------
@@ -170,86 +179,153 @@ class FileLock:
     Raises
     ------
     TargetLockedError
-        When another program has it open for writing.
+        When another program has it open for writing; names it where that is known.
+    OSError
+        When it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor = os.open(path, os.O_RDWR)
-        try:
-            _wait_for(self._descriptor, path, "LOCK_SH", patience=0)
-        except BaseException:
-            os.close(self._descriptor)
-            raise
+        self.is_shared = True
+        """Whether no other program can open the file for writing."""
+        for _ in range(_MOST_TRIES):
+            self.descriptor = _opened(path)
+            is_locked = self._try("LOCK_SH")
+            # Replaced between the two steps, it is another file that others will open.
+            is_same = _is_same_file(self.descriptor, path)
+            if is_locked and is_same:
+                return
+            self.close()
+            if is_same:
+                break
+        msg = "is open for writing"
+        raise self._busy(msg)
 
     @contextlib.contextmanager
-    def alone(self, patience: float) -> Iterator[None]:
+    def exclusive(self, patience: float) -> Iterator[None]:
         """Keep other programs from the file altogether, once they have closed it.
+
+        A lock cannot be converted: for a moment there is none, and another program may come
+        between. What the file is then is for the caller to look at, before it is changed.
+
+        Parameters
+        ----------
+        patience : float
+            Seconds to wait for programs that read the file.
 
         Raises
         ------
         TargetLockedError
-            When they have not after so many seconds.
+            When they have it open after that.
         """
+        until = time.monotonic() + patience
+        while not self.try_exclusive():
+            # Asking has let go of the shared lock: without it a reader could go on as a writer.
+            self.is_shared = self._try("LOCK_SH")
+            if time.monotonic() >= until:
+                msg = "is open"
+                raise self._busy(msg)
+            time.sleep(_PAUSE)
         try:
-            _wait_for(self._descriptor, self._path, "LOCK_EX", patience=patience)
             yield
         finally:
-            # Also where it was not to be had: asking for it has let go of the other.
-            _wait_for(self._descriptor, self._path, "LOCK_SH", patience=patience)
+            self.is_shared = self._try("LOCK_SH")
+
+    def try_exclusive(self) -> bool:
+        """Keep all others from the file, if nobody has it open; else no lock is left."""
+        return self._try("LOCK_EX")
+
+    def move_to(self, other: "FileLock") -> None:
+        """Hold the lock of another file from now on, under the same descriptor."""
+        os.dup2(other.descriptor, self.descriptor, inheritable=False)
+        _held(self.descriptor)
+        other.close()
 
     def close(self) -> None:
         """Let go of the file."""
-        os.close(self._descriptor)
+        release(self.descriptor)
 
-
-@contextlib.contextmanager
-def _flocked(path: Path, kind: str, *, patience: float) -> Iterator[None]:
-    if sys.platform == "win32":
-        yield
-        return
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        _wait_for(descriptor, path, kind, patience=patience)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _wait_for(descriptor: int, path: Path, kind: str, *, patience: float) -> None:
-    if sys.platform == "win32":
-        return
-    until = time.monotonic() + patience
-    while True:
+    def _try(self, kind: str) -> bool:
+        """Take the lock if that is possible now; what was held is gone in either case."""
+        if sys.platform == "win32":
+            return True
         try:
-            fcntl.flock(descriptor, getattr(fcntl, kind) | fcntl.LOCK_NB)
+            fcntl.flock(self.descriptor, getattr(fcntl, kind) | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in _BUSY:
                 raise
-            if time.monotonic() > until:
-                msg = (
-                    f"{path} is open in another program, or elsewhere in this one; close it "
-                    "there, and make the same call again"
-                )
-                raise TargetLockedError(error.errno, msg) from None
-            time.sleep(_PAUSE)
-        else:
-            return
+            return False
+        return True
+
+    def _busy(self, what: str) -> TargetLockedError:
+        by = holder_of(self._path) or "in another program, or elsewhere in this one"
+        msg = (
+            f"{self._path} {what} {by}; close it there, and make the same call again. Nothing was "
+            "changed"
+        )
+        return TargetLockedError(errno.EAGAIN, msg)
+
+
+def _opened(path: Path) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except PermissionError:
+        descriptor = os.open(path, os.O_RDONLY)
+    return _held(descriptor)
+
+
+def holder_of(path: Path) -> str | None:
+    """Return who holds a lock on a file, in words; ``None`` where the system does not tell.
+
+    Nothing is locked to find out.
+    """
+    pids = _pids_with_lock(path)
+    for pid in sorted(pids):
+        if pid == os.getpid():
+            return "elsewhere in this process"
+        name = ""
+        with contextlib.suppress(OSError):
+            name = f" ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+        return f"in process {pid}{name}"
+    return None
+
+
+def _pids_with_lock(path: Path) -> set[int]:
+    """Return the processes that the system names as holders of a lock on a file."""
+    try:
+        facts = path.stat()
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return set()
+    place = f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}:{facts.st_ino}"
+    found = set()
+    for line in lines:
+        fields = line.split()
+        # "1: FLOCK ADVISORY WRITE 1908 fe:00:2327395 0 EOF"; one that waits has "->" before.
+        if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5] == place:
+            found.add(int(fields[4]))
+    return found - {os.getpid()} or found
 
 
 def is_held(path: Path) -> bool:
-    """Return whether a lock file is held by anybody."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError:
+    """Return whether a lock file is held by anybody, without asking for it.
+
+    Who asks for a lock, if only to see whether it is free, keeps others from it for that moment.
+    """
+    if _pids_with_lock(path):
+        return True
+    if Path("/proc/locks").exists():
         return False
     try:
-        _lock(descriptor)
-    except OSError:
+        facts = json.loads(path.read_bytes())
+        if facts["host"] != socket.gethostname():
+            return True  # Nothing tells whether it still runs.
+        os.kill(facts["pid"], 0)
+    except PermissionError:
         return True
-    finally:
-        os.close(descriptor)
-    return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 def _write_holder(descriptor: int) -> None:

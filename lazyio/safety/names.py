@@ -26,6 +26,7 @@ from lazyio.errors import SourceError, TargetError, TargetLockedError
 from lazyio.safety import job, lock
 from lazyio.safety.digests import Hash, digest_of
 from lazyio.safety.sync import sync_folder, write_whole
+from lazyio.safety.zarr_places import FOLDER as NEIGHBOURS
 
 logger = logging.getLogger("lazyio")
 
@@ -299,9 +300,14 @@ def _content_at(path: Path) -> str:
 
 
 def _files_in(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield all files below a folder, in the order of their names."""
+    """Yield all files below a folder, in the order of their names.
+
+    What an array was told of others changes when those come, and says nothing of it.
+    """
     for below, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not is_hidden_name(name))
+        folders[:] = sorted(
+            name for name in folders if not is_hidden_name(name) and name != NEIGHBOURS
+        )
         for name in sorted(files):
             file = os.path.join(below, name)
             with contextlib.suppress(FileNotFoundError):
@@ -432,7 +438,7 @@ def naming(home: Path) -> Iterator[None]:
             # What was published is published; the next one removes this.
             logger.warning("%s cannot be removed: %s", folder, error)
         finally:
-            os.close(descriptor)
+            lock.release(descriptor)
 
 
 def _finish(begun: Begun, home: Path) -> None:

@@ -8,11 +8,13 @@ longer. Versions 2 and 3 are, with addresses of eight bytes::
     signature 8 | version 1 | sizes 2 | marks 1 | base 8 | extension 8 | end 8 | root 8 | checksum 4
 """
 
+import contextlib
 import os
 import struct
 from pathlib import Path
 
 from lazyio.safety.redo import superblock_in, write_at
+from lazyio.safety.sync import sync_folder, write_whole
 
 FOLLOWED = "followed"
 """In a hidden folder: the file is open for a writer that others follow."""
@@ -36,6 +38,34 @@ def version_of(path: Path) -> int:
         return os.pread(descriptor, _NBYTES, _place_in(descriptor))[8]
     finally:
         os.close(descriptor)
+
+
+def note_followed(folder: Path, path: Path) -> None:
+    """Say in a hidden folder that a file may bear a mark, before it does.
+
+    Raises
+    ------
+    OSError
+        When the disk fails.
+    """
+    facts = path.stat()
+    write_whole(folder / FOLLOWED, f"{facts.st_dev} {facts.st_ino}".encode())
+    sync_folder(folder)
+
+
+def unmark_followed(folder: Path, target: Path) -> None:
+    """Take the mark of a killed writer away, where that is the file that it had marked.
+
+    The lock of the hidden folder is held, so that the writer is no more.
+    """
+    try:
+        marked = (folder / FOLLOWED).read_text().split()
+        facts = target.stat()
+    except FileNotFoundError:
+        return
+    if marked == [str(facts.st_dev), str(facts.st_ino)]:
+        with contextlib.suppress(ValueError):
+            unmark(target)
 
 
 def unmark(path: Path) -> bool:

@@ -4,6 +4,7 @@ A failed fsync is never tried again: the kernel may have dropped the pages, and
 would then say of a second one that all is well.
 """
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -36,7 +37,9 @@ def sync_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file, whole or not at all, and have it on the disk.
+    """Write a small file, whole or not at all, and have its content on the disk.
+
+    Which content it has is sure once its folder is there, too; see :func:`sync_folder`.
 
     Raises
     ------
@@ -69,7 +72,9 @@ def sync_tree(root: Path) -> None:
 
 
 def sync_names(root: Path, names: Iterable[str]) -> None:
-    """Have some files below a folder on the disk, and the folders that they lie in.
+    """Have some files below a folder on the disk, and every folder on the way to them.
+
+    A file that is no longer there has no name to be lost.
 
     Raises
     ------
@@ -79,9 +84,35 @@ def sync_names(root: Path, names: Iterable[str]) -> None:
     files = {Path(name) for name in names}
     if len(files) > _MANY and _sync_file_system(root):
         return
+    folders = {root}
+    for parent in {path.parent for path in files}:
+        folders |= {parent, *_between(root, parent)}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        _drain(pool.map(sync_file, files))
-        _drain(pool.map(sync_folder, {path.parent for path in files}))
+        _drain(pool.map(_sync_if_there, files))
+        _drain(pool.map(sync_folder, folders))
+
+
+def sync_above(root: Path, path: Path) -> None:
+    """Have the name of something on the disk, and those of the folders from there up to a root.
+
+    Raises
+    ------
+    OSError
+        When the disk fails.
+    """
+    for folder in _between(root, path):
+        sync_folder(folder)
+
+
+def _between(root: Path, path: Path) -> list[Path]:
+    """Return the folders above a path, up to a root and with it."""
+    above = path.parents
+    return [folder for folder in above if folder == root or root in folder.parents]
+
+
+def _sync_if_there(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        sync_file(path)
 
 
 def _files_below(root: Path) -> Iterator[Path]:

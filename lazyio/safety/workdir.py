@@ -6,6 +6,7 @@ A directory left by a killed run is cleared by the next one, once its lock is
 free, unless it holds a job that can be gone on with.
 """
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -18,8 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lazyio.errors import LazyioError, ResumeError, TargetError, TargetLockedError
+from lazyio.errors import LazyioError, ResumeError, TargetError
 from lazyio.safety import job, lock, names, redo, superblock
+from lazyio.safety.in_place import InPlaceFile
 from lazyio.safety.job import NAME as JOB
 from lazyio.safety.sync import sync_file, sync_folder, sync_tree
 
@@ -34,6 +36,8 @@ COPIED_NBYTES = 64 << 20
 """Files up to this size are copied to be changed; larger ones are changed in place."""
 
 _NAME_MAX = 255
+_MOST_INTERRUPTS = 10
+"""Of Ctrl-C while a run clears up, which takes a moment."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -82,11 +86,17 @@ class WorkDirectory:
         """Whether there is a job that this one goes on with."""
         self.unsure: set[str] = set()
         """Keys of arrays that may be others than those of that job."""
+        self.advice: list[tuple[str, str]] = []
+        """On what went wrong after the target was published, which took nothing back."""
+        self.file_lock: lock.FileLock | None = None
+        """Keeps other programs from writing to a file that is there."""
+        self._process = os.getpid()
         self._descriptor = lock.enter(self.path, target)
         try:
             # A store, where it is given: groups on the way to the target may not be there yet.
             names.finish(*(path for path in (target, folder) if path is not None))
             self._mend()
+            self.lock_file()
             if facts is not None:
                 # What is there already is part of what a job is: its result holds it.
                 self._facts = {**facts, "target": self._size_and_place()}
@@ -94,7 +104,9 @@ class WorkDirectory:
             if not self.is_resumed:
                 self._clear()
         except BaseException as error:
-            os.close(self._descriptor)
+            with contextlib.suppress(OSError):
+                lock.leave(self.path)
+            self._unlock()
             if isinstance(error, LazyioError) or not isinstance(error, OSError):
                 raise
             msg = f"{self.path}, left by a killed run, cannot be cleared: {error.strerror}"
@@ -124,29 +136,64 @@ class WorkDirectory:
     @property
     def n_good_bytes(self) -> int:
         """Bytes of what is there already, without what has been written behind them."""
-        if self.is_in_place:
-            return redo.base_of(self.path)
+        begun = redo.base_of(self.path)
+        if begun is not None:
+            return begun.nbytes
         return self.target.stat().st_size if self.target.exists() else 0
 
-    def change(self) -> None:
-        """Change what is there, as the log of the change says, which is complete.
+    def lock_file(self) -> None:
+        """Keep other programs from writing to the file that has the target's name now.
 
         Raises
         ------
-        TargetError
-            When that fails: it is then done by the next call on that path.
+        TargetLockedError
+            When one has it open for writing; names it where that is known.
         """
-        try:
-            self._apply()
-        except TargetLockedError:
-            raise
-        except OSError as error:
-            msg = (
-                f"{self.target} could not be changed: {error.strerror}; the change is complete in "
-                f"{self.path}, and is made by: lazyio recover {self.target}"
-            )
-            raise TargetError(error.errno, msg) from error
-        self._is_published = True
+        self.unlock_file()
+        if self.target.is_file():
+            self.file_lock = lock.FileLock(self.target)
+
+    def unlock_file(self) -> None:
+        """Let other programs open the file for writing: libhdf5 locks it itself."""
+        if self.file_lock is not None:
+            self.file_lock.close()
+            self.file_lock = None
+
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Keep other programs from the file altogether, if nobody has it open.
+
+        Raises
+        ------
+        TargetLockedError
+            When another program has.
+        """
+        return self._locked_file().exclusive(patience=0)
+
+    def in_place(self) -> InPlaceFile:
+        """Return the file that is there, to be changed itself.
+
+        Raises
+        ------
+        OSError
+            When the disk fails.
+        """
+        return InPlaceFile(self.target, self.path, self._locked_file(), self._advise)
+
+    def begin_in_place(self) -> None:
+        """Note what the file that is there is like, before it is changed itself.
+
+        Raises
+        ------
+        OSError
+            When the disk fails.
+        """
+        redo.begin(self.path, self._locked_file().descriptor)
+
+    def _locked_file(self) -> lock.FileLock:
+        if self.file_lock is None:
+            msg = f"{self.target} is not there any more; it was removed by another program"
+            raise TargetError(errno.ENOENT, msg)
+        return self.file_lock
 
     def save_job(self) -> None:
         """Say what the job is; from now on it is kept until it is published."""
@@ -222,11 +269,15 @@ class WorkDirectory:
         try:
             sync_folder(self.target.parent)
         except OSError as error:
-            msg = (
+            self._advise(
+                "not-synced",
                 f"{self.target} is complete, but its name could not be put on the disk: "
-                f"{error.strerror}; a power cut might take it back"
+                f"{error.strerror}; a power cut might take it back",
             )
-            raise TargetError(error.errno, msg) from error
+
+    def _advise(self, code: str, text: str) -> None:
+        self.advice.append((code, text))
+        logger.warning("%s", text)
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -238,11 +289,25 @@ class WorkDirectory:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        is_kept = self.is_kept or (self.path / JOB).exists() or redo.is_committed(self.path)
-        if not self._is_published and is_kept:
+        if os.getpid() != self._process:
+            return  # A forked child has no part in the job.
+        interrupted: KeyboardInterrupt | None = None
+        for _ in range(_MOST_INTERRUPTS):
+            try:
+                self._leave(error)
+                break
+            except KeyboardInterrupt as found:
+                interrupted = found
+        if interrupted is not None and error is None:
+            raise interrupted
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Clear up, unless there is something to be kept; let go of the target."""
+        is_kept = self.is_kept or (self.path / JOB).exists()
+        if redo.is_committed(self.path) or (not self._is_published and is_kept):
             shutil.rmtree(self.scratch, ignore_errors=True)
-            os.close(self._descriptor)
-            logger.info("kept %s, to be gone on with", self.path)
+            self._unlock()
+            logger.info("kept %s, to be resumed", self.path)
             return
         # The lock file goes last: until then no other writer may take this place.
         # From then on the folder may be theirs, so only an empty one is removed.
@@ -251,9 +316,23 @@ class WorkDirectory:
             if self.path.exists():
                 self._clear()
                 lock.leave(self.path)
-        finally:
-            os.close(self._descriptor)
-        logger.info("removed %s", self.path)
+        except OSError as failure:
+            text = (
+                f"{self.path} could not be removed: {failure.strerror}; the next call on that path "
+                "removes it, or lazyio clean"
+            )
+            self._advise("not-cleared", text)
+            if error is not None:
+                error.add_note(text)
+        self._unlock()
+        logger.info("left %s", self.path)
+
+    def _unlock(self) -> None:
+        """Let go of the target, once."""
+        self.unlock_file()
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            lock.release(descriptor)
 
     def _look_for_job(self) -> None:
         """Take up an interrupted job, if it is the same one."""
@@ -279,15 +358,8 @@ class WorkDirectory:
     def _mend(self) -> None:
         """Finish the change of a file that a run had begun to make."""
         if redo.is_committed(self.path):
-            self._apply()
+            redo.recover(self.path, self.target)
             logger.warning("%s: a change that was interrupted has been finished", self.target)
-
-    def _apply(self) -> None:
-        with lock.alone(self.target):
-            redo.apply(self.path, self.target)
-        # Before the log: what is left of a job that is done is not to be gone on with.
-        (self.path / JOB).unlink(missing_ok=True)
-        redo.forget(self.path)
 
     def _size_and_place(self) -> list[int | str] | None:
         """Return what the target is known by, also with something behind its end."""
@@ -301,7 +373,7 @@ class WorkDirectory:
 
     def _clear(self) -> None:
         """Remove what a run leaves; put back an old target that has no successor."""
-        remove_all_of(self.path, self.target)
+        remove_all_of(self.path, self.target, self.file_lock)
 
 
 def hidden_path(target: Path, folder: Path | None = None) -> Path:
@@ -310,15 +382,13 @@ def hidden_path(target: Path, folder: Path | None = None) -> Path:
     return folder / _hidden_name(str(target.relative_to(folder)).replace(os.sep, "%2F"))
 
 
-def remove_all_of(path: Path, target: Path) -> None:
+def remove_all_of(path: Path, target: Path, file_lock: lock.FileLock | None) -> None:
     """Remove all but the lock from a hidden folder; put back what has no successor."""
     # First, so that nothing is ever taken for a job that is not all there.
     (path / JOB).unlink(missing_ok=True)
     if redo.is_begun(path):
-        redo.undo(path, target)
-    if (path / superblock.FOLLOWED).exists() and target.exists():
-        # The lock is ours, so that whoever has marked the file is no more.
-        superblock.unmark(target)
+        redo.undo(path, file_lock)
+    superblock.unmark_followed(path, target)
     old = path / "old"
     if old.exists() and not target.exists():
         old.rename(target)

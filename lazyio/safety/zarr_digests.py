@@ -1,14 +1,14 @@
 """Digests of a Zarr array: a file in the array's own folder, and what of the array they cover.
 
 The first line of ``lazyio.digests`` is JSON, and what follows it three
-64-bit integers for each stored object. zarr-python lists the members of groups
-only, and takes no notice of it.
+64-bit integers for each digest of an object. zarr-python lists the members of
+groups only, and takes no notice of it.
 """
 
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 
 from lazyio.grid import grid_shape
-from lazyio.safety.digests import PAYLOADS, Hash, Noted, Table, digest_of_value, renumbered
+from lazyio.safety.digests import (
+    ATTRIBUTE,
+    PAYLOADS,
+    Hash,
+    Noted,
+    Rows,
+    Table,
+    digest_of_value,
+    only_cut,
+    renumbered,
+)
 from lazyio.spec import Shape
 
 NAME = "lazyio.digests"
@@ -27,11 +37,16 @@ _READ_NBYTES = 1 << 20
 def store(folder: Path, table: Table) -> None:
     """Put the digests of an array into its folder, in place of those that are there."""
     built = folder / f"{NAME}.partial"
-    rows = np.ascontiguousarray(table.rows, "<u8")
     with built.open("wb") as file:
-        file.write(table.head().encode() + b"\n")
-        file.write(memoryview(rows))
+        file.writelines(pieces_of(table))
     built.replace(folder / NAME)
+
+
+def pieces_of(table: Table) -> Iterator[bytes | memoryview]:
+    """Yield digests as they are stored."""
+    yield table.head().encode() + b"\n"
+    for rows in (table.rows, table.rims):
+        yield memoryview(np.ascontiguousarray(rows, "<u8").reshape(-1).view(np.uint8))
 
 
 def load(folder: Path) -> Table | None:
@@ -43,10 +58,31 @@ def load(folder: Path) -> Table | None:
         When they are damaged.
     """
     try:
-        with (folder / NAME).open("rb") as file:
-            head, rows = file.readline(), file.read()
+        return parse((folder / NAME).read_bytes())
     except FileNotFoundError:
         return None
+
+
+def head_of(folder: Path) -> dict[str, Any]:
+    """Return what the digests of an array say beside the digests themselves, unchecked.
+
+    Of an array with millions of chunks it is a small part of the file.
+    """
+    with contextlib.suppress(OSError, ValueError), (folder / NAME).open("rb") as file:
+        found = json.loads(file.readline())
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def parse(data: bytes) -> Table:
+    """Return digests from what is stored of them.
+
+    Raises
+    ------
+    ValueError
+        When they are damaged.
+    """
+    head, _, rows = data.partition(b"\n")
     if len(rows) % 24:
         msg = "its digests are damaged themselves"
         raise ValueError(msg)
@@ -96,9 +132,34 @@ class Known:
         if self.table is None:
             return
         rows = noted.rows(renumbered(self.table.rows, self.grid, grid))
-        rows = renumbered(rows, grid, grid_of(array))
-        now = Table(facts=facts_of(folder, self.name), rows=rows, of=PAYLOADS)
+        rims = noted.rims(renumbered(self.table.rims, self.grid, grid))
+        own = grid_of(array)
+        facts = facts_of(folder, self.name)
+        now = table_of(array, facts, renumbered(rows, grid, own), renumbered(rims, grid, own))
         store(folder, self.table.renewed(self.facts, now, head))
+
+
+def table_of(
+    array: Any,
+    facts: Mapping[str, str],
+    rows: Rows,
+    rims: Rows,
+    *,
+    job: Mapping[str, str] | None = None,
+    place: Mapping[str, Any] | None = None,
+) -> Table:
+    """Return the digests of an array, with those of its objects and of the elements of cut ones."""
+    shape = tuple(map(int, array.shape))
+    step = tuple(map(int, array.shards or array.chunks))
+    return Table(
+        facts=facts,
+        rows=rows,
+        of=PAYLOADS,
+        job=job or {},
+        shape=shape,
+        rims=only_cut(rims, rows, shape, step),
+        place=place or {},
+    )
 
 
 def grid_of(array: Any) -> Shape:
@@ -143,20 +204,37 @@ def facts_of(folder: Path, name: str) -> dict[str, str]:
     OSError, ValueError
         When its metadata cannot be read.
     """
-    if (folder / "zarr.json").exists():
-        held = _json(folder / "zarr.json")
+
+    def read(file: str) -> bytes | None:
+        with contextlib.suppress(FileNotFoundError):
+            return (folder / file).read_bytes()
+        return None
+
+    return facts_in(read, name)
+
+
+def facts_in(read: Callable[[str], bytes | None], name: str) -> dict[str, str]:
+    """Return the same of an array anywhere; ``read`` returns a metadata file, if it is there."""
+    attributes: dict[str, Any] = {}
+    described = read("zarr.json")
+    if described is not None:
+        held = _json(described, "zarr.json")
         attributes = held.pop("attributes", {})
     else:
-        held = _json(folder / ".zarray")
-        attributes = _json(folder / ".zattrs") if (folder / ".zattrs").exists() else {}
+        held = _json(read(".zarray"), ".zarray")
+        if (described := read(".zattrs")) is not None:
+            attributes = _json(described, ".zattrs")
     facts = {key: digest_of_value(value) for key, value in held.items()}
-    facts |= {f"attribute {key!r}": digest_of_value(value) for key, value in attributes.items()}
+    facts |= {f"{ATTRIBUTE}{key!r}": digest_of_value(value) for key, value in attributes.items()}
     return facts | ({"name": digest_of_value(Path(name).name)} if name else {})
 
 
-def _json(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_bytes())
+def _json(data: bytes | None, name: str) -> dict[str, Any]:
+    if data is None:
+        msg = f"{name} is not there"
+        raise ValueError(msg)
+    found = json.loads(data)
     if not isinstance(found, dict):
-        msg = f"{path.name} holds no metadata"
+        msg = f"{name} holds no metadata"
         raise ValueError(msg)  # noqa: TRY004 - of the file, not of an argument
     return found

@@ -5,7 +5,9 @@ the number of chunks for every call.
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -14,9 +16,12 @@ import numpy.typing as npt
 
 from lazyio.codecs.dataset_filters import filters_of
 from lazyio.codecs.decode import Decoder, decoder_for
-from lazyio.errors import SourceError
+from lazyio.errors import SourceError, UnsafeFileError
 from lazyio.grid import Region, flat_index, grid_shape, n_touched
+from lazyio.sources.confine import raw_segments, refuse_links
 from lazyio.sources.files import fingerprint
+from lazyio.sources.foreign import foreign_errors
+from lazyio.sources.raw_storage import Segment
 from lazyio.spec import Shape
 
 _OF_FIXED_SIZE = "iufbcSV"
@@ -36,6 +41,8 @@ class Placement:
     """What undoes the filters."""
     fill_value: Any
     """What chunks hold that are not stored."""
+    segments: tuple[Segment, ...] = ()
+    """Parts of raw files, where those hold the elements."""
 
     def find(self, flat_index: int) -> tuple[int, int, int] | None:
         """Return address, bytes and filter mask of a chunk, ``None`` if not stored."""
@@ -78,12 +85,18 @@ class PlacementCache:
         self._lock = threading.Lock()
         self._held: tuple[tuple[int, int, int], Placement | None] | None = None
 
-    def get(self, path: str, key: str) -> Placement | None:
-        """Return the placement, ``None`` where libhdf5 has to read."""
+    def get(self, path: str, key: str, folders: Sequence[Path] = ()) -> Placement | None:
+        """Return the placement, ``None`` where libhdf5 has to read.
+
+        Raises
+        ------
+        UnsafeFileError
+            When the key leads to files outside the folders.
+        """
         now = fingerprint(path)
         with self._lock:
             if self._held is None or self._held[0] != now:
-                self._held = (now, _look_up(path, key))
+                self._held = (now, _look_up(path, key, folders))
             return self._held[1]
 
     def __reduce__(self) -> Any:
@@ -98,17 +111,22 @@ class PlacementCache:
         return 0
 
 
-def _look_up(path: str, key: str) -> Placement | None:
+def _look_up(path: str, key: str, folders: Sequence[Path]) -> Placement | None:
     try:
-        with h5py.File(path, "r") as file:
+        with foreign_errors(f"{path}: dataset {key!r}"), h5py.File(path, "r") as file:
+            if folders:
+                refuse_links(file, key, folders)
             dataset = file[key]
             # What this process has not yet written out only libhdf5 knows, and
             # the addresses behind an external link are those of another file.
             if file.mode != "r" or dataset.file.filename != file.filename:
                 return None
             return _place(dataset)
-    except (OSError, KeyError) as error:
-        msg = f"{path}: dataset {key!r} cannot be read any more: {error}; was the file replaced?"
+    except UnsafeFileError:
+        raise
+    except OSError as error:
+        cause = error.__cause__ or error
+        msg = f"{path}: dataset {key!r} cannot be read any more: {cause}; was the file replaced?"
         raise SourceError(msg) from error
 
 
@@ -118,6 +136,11 @@ def _place(dataset: h5py.Dataset) -> Placement | None:
         return None
     found = {"decoder": decoder, "fill_value": dataset.fillvalue}
     empty = np.empty(0, np.int64)
+    if dataset.external:
+        segments = raw_segments(dataset)
+        return Placement(
+            offset=None, keys=empty, places=empty.reshape(0, 3), segments=segments, **found
+        )
     if dataset.chunks is None:
         offset = dataset.id.get_offset()
         if offset is None:
@@ -146,7 +169,7 @@ def is_decoded_here(dataset: h5py.Dataset) -> bool:
 
 
 def _decoder_of(dataset: h5py.Dataset) -> Decoder | None:
-    if dataset.is_virtual or dataset.external or not _is_plain(dataset):
+    if dataset.is_virtual or not _is_plain(dataset):
         return None
     return decoder_for(filters_of(dataset), dataset.dtype.itemsize)
 

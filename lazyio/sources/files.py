@@ -1,25 +1,45 @@
 """Reading parts of files: whole runs, short reads, and files that are too short."""
 
+import errno
 import itertools
+import json
 import math
 import os
+import stat
 from io import FileIO
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
-from lazyio.errors import SourceError, TruncatedSourceError
+from lazyio.errors import SourceError, TruncatedSourceError, UnsafeFileError
 from lazyio.grid import Region, box_shape
 from lazyio.sources.base import Array
-from lazyio.spec import Shape
+from lazyio.spec import Shape, most_stored
 
 PAGE_NBYTES = 4096
 """What is fetched at least, however little is read."""
 LONG_RUN_NBYTES = 64 * 2**10
 """From here on, a read costs little beside its bytes."""
+MOST_METADATA_NBYTES = 64 * 2**20
+"""Of one JSON file: consolidated metadata of some 50,000 arrays."""
 _STRIPE_NBYTES = 2**20
 _MOST_GAP_NBYTES = 48 * 2**10
 """What is read for nothing in the time that another read takes to begin."""
+
+
+class Readable(Protocol):
+    """What gives bytes from a position on."""
+
+    @property
+    def name(self) -> Any:
+        """What an error calls it."""
+
+    def seek(self, offset: int, /) -> int:
+        """Go to a byte."""
+
+    def readinto(self, view: memoryview, /) -> int | None:
+        """Fill a view from there, or the first part of it; 0 at the end."""
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
@@ -28,22 +48,140 @@ def existing(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     SourceError
-        When nothing is at that path.
+        When nothing is at that path, or it is none.
+    UnsafeFileError
+        When it is a pipe, a socket or a device.
     """
-    found = Path(os.path.abspath(path))
-    if not found.exists():
-        msg = f"{found} does not exist; check the path, which is looked up from {Path.cwd()}"
-        raise SourceError(msg)
+    found = absolute(path)
+    try:
+        facts = found.stat()
+    except FileNotFoundError:
+        raise SourceError(errno.ENOENT, f"{found} does not exist; {_looked_up(path)}") from None
+    except OSError as error:
+        msg = f"{found} cannot be read: {error.strerror}"
+        raise SourceError(error.errno, msg) from error
+    _require_regular(facts, str(found))
     return found
 
 
-def open_for_reading(path: str) -> FileIO:
-    """Return an unbuffered file, or say why there is none."""
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of something that need not be there.
+
+    Raises
+    ------
+    SourceError
+        When it has a NUL in it, or is looked up from a folder that is gone.
+    """
+    name = os.fspath(path)
+    if "\0" in name:
+        msg = f"path={name!r} holds a NUL, which no file name can; check the path"
+        raise SourceError(errno.EINVAL, msg)
     try:
-        return FileIO(path, "r")
+        return Path(os.path.abspath(name))
+    except FileNotFoundError as error:
+        msg = f"{name} is looked up from the working directory, which is gone; give a whole path"
+        raise SourceError(error.errno, msg) from error
+
+
+def _looked_up(path: str | os.PathLike[str]) -> str:
+    if os.path.isabs(path):
+        return "check the path"
+    return f"check the path, which is looked up from {Path.cwd()}"
+
+
+def require_regular(path: str) -> None:
+    """Raise where a path leads to a pipe, a socket or a device: opening one may never end.
+
+    Raises
+    ------
+    UnsafeFileError
+        Naming what it is instead.
+    """
+    try:
+        facts = os.stat(path)
+    except OSError:
+        # Whoever opens it says what is wrong.
+        return
+    _require_regular(facts, path)
+
+
+def _require_regular(facts: os.stat_result, path: str) -> None:
+    # A folder does not open as a file, and whoever tries says so.
+    if stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode):
+        return
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    kind = kinds.get(stat.S_IFMT(facts.st_mode), "a device")
+    msg = f"{path} is {kind}; only files are read. Copy what it gives to a file first"
+    raise UnsafeFileError(msg)
+
+
+def open_for_reading(path: str) -> FileIO:
+    """Return an unbuffered file, or say why there is none.
+
+    Raises
+    ------
+    SourceError
+        When it cannot be opened; ``errno`` says why.
+    UnsafeFileError
+        When it is no regular file.
+    """
+    try:
+        file = FileIO(path, "r", opener=_open_at_once)
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror}"
         raise SourceError(error.errno, msg) from error
+    try:
+        _require_regular(os.fstat(file.fileno()), path)
+    except UnsafeFileError:
+        file.close()
+        raise
+    return file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def opened_path(file: FileIO) -> str:
+    """Return where an open file lies, whatever symbolic links have led to it."""
+    try:
+        # One call, and of what is open: a link may be changed after it was followed.
+        return os.readlink(f"/proc/self/fd/{file.fileno()}")
+    except OSError:
+        return os.path.realpath(os.fsdecode(file.name))
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Return what a file of JSON holds, read only where its size is that of metadata.
+
+    Raises
+    ------
+    SourceError
+        When it cannot be read.
+    ValueError
+        When it is no JSON, or too large or too deep to be metadata.
+    """
+    with open_for_reading(str(path)) as file:
+        require_metadata_size(os.fstat(file.fileno()).st_size)
+        try:
+            return json.loads(file.readall())
+        except RecursionError:
+            msg = "it is nested too deeply"
+            raise ValueError(msg) from None
+
+
+def require_metadata_size(nbytes: int) -> None:
+    """Raise where metadata are too large to be any.
+
+    Raises
+    ------
+    ValueError
+        Naming both sizes.
+    """
+    if nbytes > MOST_METADATA_NBYTES:
+        msg = f"its {nbytes} bytes are more than metadata take ({MOST_METADATA_NBYTES})"
+        raise ValueError(msg)
 
 
 def fingerprint(path: str) -> tuple[int, int, int]:
@@ -62,12 +200,12 @@ def fingerprint(path: str) -> tuple[int, int, int]:
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def read_region(file: FileIO, offset: int, shape: Shape, region: Region, out: Array) -> None:
+def read_region(file: Readable, offset: int, shape: Shape, region: Region, out: Array) -> None:
     """Fill ``out`` with a part of a C-ordered array that lies in a file.
 
     Parameters
     ----------
-    file : FileIO
+    file : FileIO or Readable
         Unbuffered file.
     offset : int
         Bytes before the array.
@@ -116,7 +254,7 @@ def read_region(file: FileIO, offset: int, shape: Shape, region: Region, out: Ar
 
 
 def _read_stripes(
-    file: FileIO, start: int, outer: Shape, strides: list[int], row: int, run: int, flat: Array
+    file: Readable, start: int, outer: Shape, strides: list[int], row: int, run: int, flat: Array
 ) -> None:
     """Read neighbouring rows together and keep the run that is wanted of each."""
     n_rows = outer[-1]
@@ -165,7 +303,7 @@ def run_of(shape: Shape, itemsize: int, nbytes: int) -> Shape:
     return tuple(run)
 
 
-def read_exactly(file: FileIO, offset: int, view: memoryview) -> None:
+def read_exactly(file: Readable, offset: int, view: memoryview) -> None:
     """Read until the view is full; one call may give less than was asked for.
 
     Raises
@@ -184,3 +322,34 @@ def read_exactly(file: FileIO, offset: int, view: memoryview) -> None:
             )
             raise TruncatedSourceError(msg)
         got += count
+
+
+def require_stored(file: FileIO, address: int, nbytes: int, decoded_nbytes: int) -> None:
+    """Raise where an encoded chunk cannot be as long as the file says, before memory is taken.
+
+    Parameters
+    ----------
+    file : FileIO
+        In which it lies.
+    address, nbytes : int
+        First byte and length, as metadata give them.
+    decoded_nbytes : int
+        Bytes of the chunk that it decodes to.
+
+    Raises
+    ------
+    TruncatedSourceError
+        When it lies beyond the end of the file.
+    ValueError
+        When it is much longer than what it decodes to, as no codec makes it.
+    """
+    size = os.fstat(file.fileno()).st_size
+    if address < 0 or nbytes < 0 or address + nbytes > size:
+        msg = (
+            f"{file.name} ends too early: it has {size} bytes, and {nbytes} are wanted from byte "
+            f"{address}; it was truncated while in use, or is not what its header says"
+        )
+        raise TruncatedSourceError(msg)
+    if nbytes > most_stored(decoded_nbytes):
+        msg = f"it has {nbytes} bytes as it is stored, and {decoded_nbytes} when it is decoded"
+        raise ValueError(msg)

@@ -1,9 +1,10 @@
 """HDF5 datasets, read where they lie: netCDF-4, NWB and plain HDF5 alike."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import h5py
 import numpy as np
 
 from lazyio.codecs.workspace import Workspace
-from lazyio.elements import TEXT
+from lazyio.elements import DTYPE_ATTRIBUTE, TEXT
 from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
 from lazyio.grid import (
     Region,
@@ -25,10 +26,10 @@ from lazyio.grid import (
     touched,
 )
 from lazyio.safety.hdf5_digests import GROUP
-from lazyio.safety.leftovers import finish_change
+from lazyio.safety.leftovers import interruption_of, refuse_half_applied
 from lazyio.sources.base import Array, Source, listed
 from lazyio.sources.chunk_table import Placement, PlacementCache, is_decoded_here
-from lazyio.sources.confine import allowed_folders, refuse_links, refuse_storage
+from lazyio.sources.confine import allowed_folders, refuse_links
 from lazyio.sources.decoded import decoded
 from lazyio.sources.files import (
     existing,
@@ -36,11 +37,19 @@ from lazyio.sources.files import (
     open_for_reading,
     read_exactly,
     read_region,
+    require_regular,
+    require_stored,
 )
+from lazyio.sources.foreign import described, foreign_errors
 from lazyio.sources.libhdf5 import read_dataset, require_filters
-from lazyio.spec import Shape
+from lazyio.sources.raw_storage import RawStorage
+from lazyio.spec import Shape, nbytes_of
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
+_MOST_DEPTH = 1000
+"""Groups inside each other; their names alone grow with the square of it."""
+_MOST_MARK_NBYTES = 2**16
+"""Of the attribute that says what elements were: a few words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +68,8 @@ class Hdf5Source:
     """What is decoded at once; ``None`` for contiguous datasets."""
     in_rows: bool = False
     """Whether it is contiguous."""
+    folders: tuple[Path, ...] = field(default=(), repr=False, compare=False)
+    """Where files that it leads to may lie; none where it leads nowhere."""
     placement: PlacementCache = field(default_factory=PlacementCache, repr=False, compare=False)
     """Where its chunks lie, looked up when first read."""
 
@@ -83,9 +94,13 @@ class Hdf5Source:
         Chunks are read and decoded outside libhdf5 and its lock where their
         filters are known; else by libhdf5, one thread at a time.
         """
-        placement = self.placement.get(self.path, self.key)
+        placement = self.placement.get(self.path, self.key, self.folders)
         if placement is None:
             self._read_with_libhdf5(region, out)
+            return
+        if placement.segments:
+            storage = RawStorage(self.path, placement.segments)
+            read_region(storage, 0, self.shape, region, out)
             return
         with open_for_reading(self.path) as file:
             if placement.offset is not None:
@@ -101,6 +116,7 @@ class Hdf5Source:
             return
         grid = grid_shape(self.shape, chunk_shape)
         workspace = Workspace()
+        chunk_nbytes = nbytes_of(chunk_shape, self.dtype)
         wanted = touched(region, chunk_shape)
         stored = placement.stored_in(region, chunk_shape, grid)
         if stored is not None:
@@ -113,15 +129,17 @@ class Hdf5Source:
                 out[outside] = placement.fill_value
                 continue
             address, nbytes, mask = place
-            raw = workspace.buffer("raw", nbytes)
-            read_exactly(file, address, memoryview(raw))
             part = out[outside]
-            chunk = workspace.place_for(part, chunk_shape)
             try:
+                require_stored(file, address, nbytes, chunk_nbytes)
+                raw = workspace.buffer("raw", nbytes)
+                read_exactly(file, address, memoryview(raw))
+                chunk = workspace.place_for(part, chunk_shape)
                 placement.decoder.decode(raw, mask, chunk.reshape(-1).view(np.uint8), workspace)
-            except ValueError as error:
+            except (ValueError, MemoryError, OverflowError, RuntimeError) as error:
                 where = format_region(box(self.shape, chunk_shape, index))
-                msg = f"{self.path}: the chunk {where} of dataset {self.key!r} is damaged: {error}"
+                why = error if isinstance(error, ValueError) else described(error)
+                msg = f"{self.path}: the chunk {where} of dataset {self.key!r} is damaged: {why}"
                 raise DamagedDataError(msg) from error
             if chunk is not part:
                 part[...] = chunk[inside]
@@ -163,17 +181,18 @@ def hdf5_source(
         When its elements have no fixed size.
     """
     found = existing(path)
-    finish_change(Path(os.path.realpath(found)))
+    refuse_half_applied(Path(os.path.realpath(found)))
     folders = allowed_folders(str(found), allow_external)
     with open_hdf5(str(found)) as file:
         if isinstance(key, str):
             refuse_links(file, key, folders)
         dataset = _dataset(file, key, str(found))
-        refuse_storage(dataset, folders)
+        if key is None:
+            refuse_links(file, str(dataset.name), folders)
         is_linked = dataset.file.filename != file.filename
         # A linked dataset has another name in its own file: it is read by way of the link.
         source = describe_dataset(dataset, str(found), key if is_linked else None)
-        return decoded(source, dataset.attrs)
+        return decoded(replace(source, folders=folders), small_attributes(dataset))
 
 
 def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -> Hdf5Source:
@@ -195,6 +214,9 @@ def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -
         )
         raise UnsupportedDtypeError(msg)
     if not is_decoded_here(dataset):
+        if dataset.external:
+            msg = f"{name} has elements that need converting, {dtype}, in raw files of another name"
+            raise UnsupportedDtypeError(msg)
         require_filters(dataset, name)
     contiguous = dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
     return Hdf5Source(
@@ -210,26 +232,74 @@ def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -
 @contextmanager
 def open_hdf5(path: str) -> Iterator[h5py.File]:
     """Open a file for reading, and say what is wrong where that fails."""
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        reason = str(error).partition("(")[2].rstrip(")") or str(error)
-        msg = f"{path} cannot be opened as HDF5: {reason}"
-        raise SourceError(msg) from error
-    with file:
-        yield file
+    require_regular(path)
+    with foreign_errors(path):
+        try:
+            file = h5py.File(path, "r")
+        except OSError as error:
+            reason = str(error).partition("(")[2].rstrip(")") or str(error)
+            remedy = interruption_of(Path(os.path.realpath(path)))
+            msg = f"{path} cannot be opened as HDF5: {remedy or reason}"
+            raise SourceError(error.errno or errno.EIO, msg) from error
+        with file:
+            yield file
+
+
+def small_attributes(dataset: h5py.Dataset) -> dict[str, Any]:
+    """Return the attributes of a dataset that lazyio reads elements by, unless they are too large.
+
+    What another program keeps under that name may be gigabytes of anything.
+    """
+    if DTYPE_ATTRIBUTE not in dataset.attrs:
+        return {}
+    nbytes = dataset.attrs.get_id(DTYPE_ATTRIBUTE).get_storage_size()
+    return {DTYPE_ATTRIBUTE: dataset.attrs[DTYPE_ATTRIBUTE]} if nbytes <= _MOST_MARK_NBYTES else {}
 
 
 def dataset_keys(group: h5py.Group) -> list[str]:
-    """Return the paths of all datasets below a group."""
+    """Return the paths of all datasets below a group.
+
+    Links are not followed, and what has two names is listed once. libhdf5's
+    own visit calls itself for each level, which a file can have too many of.
+
+    Raises
+    ------
+    SourceError
+        When groups are nested too deeply to be of use.
+    """
     keys: list[str] = []
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and not name.startswith(f"{GROUP}/"):
-            keys.append(name)
-
-    group.visititems(visit)
+    root = h5py.h5o.get_info(group.id, b".")
+    seen = {(root.fileno, root.addr)}
+    waiting = [iter([(group.id, b"", name) for name in _names_in(group.id)])]
+    while waiting:
+        entry = next(waiting[-1], None)
+        if entry is None:
+            waiting.pop()
+            continue
+        parent, prefix, name = entry
+        if parent.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+            continue
+        info = h5py.h5o.get_info(parent, name)
+        if (info.fileno, info.addr) in seen:
+            continue
+        seen.add((info.fileno, info.addr))
+        path = prefix + name
+        if info.type == h5py.h5o.TYPE_DATASET:
+            keys.append(path.decode("utf-8", "surrogateescape"))
+        elif info.type == h5py.h5o.TYPE_GROUP and path != GROUP.encode():
+            if len(waiting) == _MOST_DEPTH:
+                msg = f"{group.file.filename}: its groups are nested more than {_MOST_DEPTH} deep"
+                raise SourceError(msg)
+            below = h5py.h5g.open(parent, name)
+            waiting.append(iter([(below, path + b"/", one) for one in _names_in(below)]))
     return keys
+
+
+def _names_in(group: Any) -> list[bytes]:
+    """Return what is in a group, in the order in which libhdf5 visits it."""
+    names: list[bytes] = []
+    group.links.iterate(names.append)
+    return names
 
 
 def _dataset(file: h5py.Group, key: Any, path: str) -> h5py.Dataset:

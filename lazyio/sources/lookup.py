@@ -12,12 +12,14 @@ from zarr.abc.store import Store
 from zarr.storage import StorePath
 
 from lazyio.errors import OptionError, SourceError, UnknownFormatError
+from lazyio.safety.redo import superblock_in
 from lazyio.sources import hdf5, npy
 from lazyio.sources import zarr as zarr_adapter
 from lazyio.sources.arrays import array_like_source
 from lazyio.sources.base import Source, listed
 from lazyio.sources.decoded import decoded
-from lazyio.sources.files import existing
+from lazyio.sources.files import existing, open_for_reading
+from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.hdf5_handle import open_dataset_source
 from lazyio.sources.raw import raw_sources
 
@@ -111,7 +113,10 @@ def refuse_path_options(obj: object, **given: object) -> None:
 
 
 def zarr_array_source(
-    store: Any, path: Any, storage_options: Mapping[str, Any] | None = None
+    store: Any,
+    path: Any,
+    storage_options: Mapping[str, Any] | None = None,
+    allow_external: object = None,
 ) -> Source:
     """Return the source for an array in a Zarr store, its elements as they were.
 
@@ -123,17 +128,20 @@ def zarr_array_source(
         Path of the array inside it; ``None`` where the store has only one.
     storage_options : mapping, optional
         For a URL, as fsspec takes them.
+    allow_external : list of path-like, optional
+        Folders that symbolic links in a local store may lead to.
 
     Returns
     -------
     Source
         Only metadata has been read.
     """
-    return _from_zarr_array(zarr_adapter.zarr_source(store, path, storage_options))
+    return _from_zarr_array(zarr_adapter.zarr_source(store, path, storage_options, allow_external))
 
 
 def _from_zarr_array(source: zarr_adapter.ZarrSource) -> Source:
-    return decoded(source, source.array.attrs)
+    with foreign_errors(f"{source.array.store_path}: its attributes"):
+        return decoded(source, source.array.attrs)
 
 
 def array_source(obj: Any) -> Source:
@@ -160,16 +168,15 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
         if any((found / name).exists() for name in zarr_adapter.METADATA):
             return "zarr"
     elif found.is_file():
-        with found.open("rb") as file:
-            head = file.read(8)
-        if head == hdf5.MAGIC:
+        with open_for_reading(str(found)) as file:
+            head = file.read(8) or b""
+            is_hdf5 = superblock_in(file.fileno()) is not None
+        if is_hdf5:
             return "hdf5"
         if head.startswith(npy.MAGIC):
             return "npy"
         if _is_zip(found):
             return "zarr" if _is_zipped_zarr(found) else None
-        if h5py.is_hdf5(found):  # Behind a user block, as MATLAB writes one.
-            return "hdf5"
     return SUFFIXES.get(found.suffix.lower())
 
 
@@ -204,7 +211,7 @@ def _from_path(
         return npy.npy_source(path)
     if kind == "hdf5":
         return hdf5.hdf5_source(path, key, allow_external)
-    return zarr_array_source(path, key, storage_options)
+    return zarr_array_source(path, key, storage_options, allow_external)
 
 
 def _from_raw(paths: Any, key: str | None, options: dict[str, Any]) -> Source:
@@ -218,9 +225,7 @@ def _from_raw(paths: Any, key: str | None, options: dict[str, Any]) -> Source:
 
 
 def _is_zip(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
+    with open_for_reading(str(path)) as file:
         return file.read(2) == b"PK" and zipfile.is_zipfile(file)
 
 
@@ -229,7 +234,7 @@ def _is_zipped_zarr(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    except Exception:  # noqa: BLE001 - zipfile raises errors of every kind of a damaged file.
         return True  # So that what reads Zarr says what is wrong with it.
     return not names.isdisjoint(zarr_adapter.METADATA)
 

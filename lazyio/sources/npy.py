@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from lazyio.errors import SourceError, TruncatedSourceError, UnsupportedDtypeError
-from lazyio.sources.files import existing
+from lazyio.sources.files import existing, open_for_reading
 from lazyio.sources.raw import RawSource
 
 MAGIC = b"\x93NUMPY"
@@ -40,9 +40,11 @@ def npy_source(path: str | os.PathLike[str]) -> RawSource:
     """
     found = existing(path)
     try:
-        with found.open("rb") as file:
+        with open_for_reading(str(found)) as file:
             shape, fortran, dtype = _header(file)
             offset = file.tell()
+    except SourceError:
+        raise
     except Exception as error:
         msg = f"{found} is not a readable .npy file: {error}"
         raise SourceError(msg) from error
@@ -68,10 +70,8 @@ def npy_source(path: str | os.PathLike[str]) -> RawSource:
 
 def _header_3_0(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Read the header that numpy writes for names outside Latin-1: 2.0 in UTF-8."""
-    length = int.from_bytes(file.read(4), "little")
-    if length > _MOST_HEADER_NBYTES:
-        msg = f"its header of {length} bytes is too long"
-        raise ValueError(msg)
+    length = _require_length(file)
+    file.seek(4, os.SEEK_CUR)
     facts = ast.literal_eval(file.read(length).decode("utf-8"))
     shape, fortran = facts["shape"], facts["fortran_order"]
     is_shape = isinstance(shape, tuple) and all(isinstance(extent, int) for extent in shape)
@@ -81,11 +81,22 @@ def _header_3_0(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return shape, bool(fortran), npy_format.descr_to_dtype(facts["descr"])
 
 
+def _require_length(file: Any) -> int:
+    """Return the length of a header, before it is read; it may claim to be gigabytes."""
+    length = int.from_bytes(file.read(4), "little")
+    file.seek(-4, os.SEEK_CUR)
+    if length > _MOST_HEADER_NBYTES:
+        msg = f"its header of {length} bytes is too long"
+        raise ValueError(msg)
+    return length
+
+
 def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = npy_format.read_magic(file)
     if version == (1, 0):
         header = npy_format.read_array_header_1_0(file)
     elif version == (2, 0):
+        _require_length(file)
         header = npy_format.read_array_header_2_0(file)
     elif version == (3, 0):
         header = _header_3_0(file)

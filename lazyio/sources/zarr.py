@@ -1,11 +1,9 @@
 """Zarr arrays, v2 and v3, in any store that zarr-python opens."""
 
-import json
 import os
 import uuid
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,25 @@ import zarr.errors
 import zarr.storage
 
 from lazyio.elements import is_text
-from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsupportedDtypeError
+from lazyio.errors import (
+    DamagedDataError,
+    LazyioError,
+    OptionError,
+    SourceError,
+    UnsupportedDtypeError,
+)
 from lazyio.grid import Region, box_shape, format_region, touched
 from lazyio.safety.names import check_finished, is_changing
 from lazyio.sources.base import Array, listed
-from lazyio.sources.files import existing, fingerprint
+from lazyio.sources.confine import allowed_folders, require_inside
+from lazyio.sources.files import existing, fingerprint, read_json
+from lazyio.sources.foreign import described, foreign_errors
 from lazyio.sources.zarr_objects import ZarrObjects, objects_of
+from lazyio.sources.zarr_store import confined_store
 from lazyio.spec import Shape
 
+_MOST_DEPTH = 100
+"""Groups inside each other."""
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -36,6 +45,8 @@ class ZarrSource:
     token: str
     """Name of a store that lies nowhere, unlike that of any other; else empty."""
     in_rows: bool = False
+    folders: tuple[Path, ...] = field(default=(), repr=False, compare=False)
+    """Where symbolic links of a local store may lead; none where that is not asked."""
 
     @property
     def shape(self) -> Shape:
@@ -62,7 +73,7 @@ class ZarrSource:
     @cached_property
     def objects(self) -> ZarrObjects | None:
         """How the array's files are read without zarr-python, ``None`` where they are not."""
-        return objects_of(self.array)
+        return objects_of(self.array, self.folders)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the codecs behind: they are found again where the array arrives."""
@@ -112,6 +123,8 @@ class ZarrSource:
     def _decode(self, region: Region) -> Array:
         try:
             return np.asarray(self.array[region] if region else self.array[()])
+        except LazyioError:
+            raise
         except Exception as error:  # Each codec of zarr has exceptions of its own.
             msg = (
                 f"{self.array.store_path}: the chunks at {format_region(region)} cannot be read: "
@@ -121,7 +134,10 @@ class ZarrSource:
 
 
 def zarr_source(
-    store: Any, path: Any, storage_options: Mapping[str, Any] | None = None
+    store: Any,
+    path: Any,
+    storage_options: Mapping[str, Any] | None = None,
+    allow_external: object = None,
 ) -> ZarrSource:
     """Return the source for an array in a store.
 
@@ -133,6 +149,9 @@ def zarr_source(
         Path of the array inside it; ``None`` where the store has only one.
     storage_options : mapping, optional
         For a URL, as fsspec takes them.
+    allow_external : list of path-like, optional
+        Folders, beside the one that a local store lies in, that symbolic links
+        in it may lead to.
 
     Returns
     -------
@@ -162,30 +181,38 @@ def zarr_source(
     name = str(store)
     if isinstance(store, (str, os.PathLike)) and "://" not in name:
         name = str(existing(store))
-        return _local_source(Path(name), path, storage_options)
-    return _source_in(_opened(store, path, name, storage_options), name)
+        return _local_source(Path(name), path, allow_external)
+    if allow_external is not None:
+        msg = f"allow_external={allow_external!r} is for local files and folders; leave it out"
+        raise OptionError(msg)
+    return _source_in(store, path, name, storage_options)
 
 
-def _local_source(
-    root: Path, path: str | None, storage_options: Mapping[str, Any] | None
-) -> ZarrSource:
+def _local_source(root: Path, path: str | None, allow_external: object) -> ZarrSource:
     """Return the source for an array in a folder or a zip file here."""
     places = (root, root / (path or ""))
+    folders = allowed_folders(str(root), allow_external)
     while True:
         # Who publishes a change needs milliseconds, and the array may not be opened meanwhile.
         check_finished(*places)
         try:
-            store = _local_store(str(root), path)
-            return _source_in(_opened(store, path, str(root), storage_options), str(root))
+            if root.is_dir():
+                _check_metadata(root, path, folders)
+            source = _source_in(confined_store(root, folders), path, str(root), None)
+            return replace(source, folders=folders)
         except SourceError:
             if not is_changing(*places):
                 raise
 
 
-def _source_in(item: Any, name: str) -> ZarrSource:
-    if isinstance(item, zarr.Group):
-        item = _sole_array(item, name)
-    return describe_array(item)
+def _source_in(
+    store: Any, path: str | None, name: str, storage_options: Mapping[str, Any] | None
+) -> ZarrSource:
+    with foreign_errors(f"{name}: its Zarr metadata"):
+        item = _opened(store, path, name, storage_options)
+        if isinstance(item, zarr.Group):
+            item = _sole_array(item, name)
+        return describe_array(item)
 
 
 def describe_array(array: zarr.Array[Any]) -> ZarrSource:
@@ -229,20 +256,6 @@ def _root(store: Any) -> str:
     return str(store.path) if isinstance(store, zarr.storage.ZipStore) else ""
 
 
-def _local_store(name: str, path: str | None) -> Any:
-    """Return what zarr opens for a folder or a zip file."""
-    if not os.path.isfile(name):
-        _check_metadata(Path(name), path)
-        return name
-    if not zipfile.is_zipfile(name):
-        msg = f"{name} is a file, but no zip file; a Zarr store is a folder or a zip file"
-        raise SourceError(msg)
-    return zarr.storage.ZipStore(name, mode="r")
-
-
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
-
-
 def _opened(
     store: Any, path: str | None, name: str, storage_options: Mapping[str, Any] | None
 ) -> Any:
@@ -258,20 +271,28 @@ def _opened(
     except ImportError as error:
         msg = f"{name} cannot be opened: {error}; install the package that it names"
         raise OptionError(msg) from error
-    except _UNREADABLE as error:
-        msg = f"{name} has Zarr metadata that cannot be read: {error}"
-        raise SourceError(msg) from error
+    except LazyioError:
+        raise
     except Exception as error:
         # Whatever library is behind the URL: botocore's errors are no OSErrors.
-        if "://" not in name:
-            raise
-        msg = f"{name} cannot be opened: {type(error).__name__}: {error}"
+        what = "cannot be opened" if "://" in name else "has Zarr metadata that cannot be read"
+        msg = f"{name} {what}: {described(error)}"
         raise SourceError(msg) from error
 
 
 def array_paths(group: zarr.Group) -> list[str]:
-    """Return the paths of all arrays below a group."""
-    members = group.members(max_depth=None)
+    """Return the paths of all arrays below a group.
+
+    Raises
+    ------
+    SourceError
+        When groups are nested too deeply to be of use: zarr-python's time for
+        them grows with the square of the depth, and its stack with the depth.
+    """
+    members = group.members(max_depth=_MOST_DEPTH)
+    if any(path.count("/") >= _MOST_DEPTH for path, _ in members):
+        msg = f"{group.store_path}: its groups are nested more than {_MOST_DEPTH} deep"
+        raise SourceError(msg)
     return sorted(path for path, item in members if isinstance(item, zarr.Array))
 
 
@@ -289,7 +310,7 @@ def zarr_kind(place: Path) -> tuple[str, int] | None:
     """Return whether an array or a group lies at a path, and its version."""
     if (place / "zarr.json").is_file():
         try:
-            node_type = json.loads((place / "zarr.json").read_bytes())["node_type"]
+            node_type = read_json(place / "zarr.json")["node_type"]
         except (ValueError, KeyError, TypeError):
             node_type = "array"
         return str(node_type), 3
@@ -299,14 +320,15 @@ def zarr_kind(place: Path) -> tuple[str, int] | None:
     return None
 
 
-def _check_metadata(store: Path, path: str | None) -> None:
+def _check_metadata(store: Path, path: str | None, folders: tuple[Path, ...]) -> None:
     """Name the metadata file that is no JSON, which zarr's own error does not."""
     for name in METADATA:
         file = store.joinpath(*(path or "").split("/")) / name
-        if not file.is_file():
+        if not file.exists():
             continue
+        require_inside(str(file), str(store), repr(name), folders)
         try:
-            facts = json.loads(file.read_bytes())
+            facts = read_json(file)
             if not isinstance(facts, dict) or not facts:
                 msg = "it is not a JSON object with members"
                 raise ValueError(msg)

@@ -4,12 +4,14 @@ Its event loop costs ten times a plain read for each chunk. What it knows of
 the array, codecs and names of files, is asked of its metadata once.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,17 @@ from lazyio.codecs.fill import Fill
 from lazyio.codecs.workspace import Bytes, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of
 from lazyio.elements import is_text
-from lazyio.errors import DamagedDataError, OptionError, SourceError
+from lazyio.errors import DamagedDataError, OptionError, SourceError, UnsafeFileError
 from lazyio.grid import Region, box, format_region, n_along, overlap, touched
 from lazyio.sources.base import Array
-from lazyio.sources.files import read_exactly, read_region
+from lazyio.sources.confine import is_inside, require_inside
+from lazyio.sources.files import (
+    open_for_reading,
+    opened_path,
+    read_exactly,
+    read_region,
+    require_stored,
+)
 from lazyio.spec import Shape, nbytes_of
 
 _MOST_MISSING = 1000
@@ -46,6 +55,8 @@ class ZarrObjects:
     """What decodes a whole object, a chunk or a shard."""
     fill: Fill
     """What a reader gets where no object is."""
+    folders: tuple[Path, ...] = ()
+    """Where symbolic links may lead; none where that is not asked."""
 
     def read_into(self, region: Region, out: Array) -> None:
         """Fill ``out`` with a part; of a shard only inner chunks in it are decoded.
@@ -81,15 +92,20 @@ class ZarrObjects:
         """Fill memory with a part of an object, and return whether there is one."""
         path = f"{self.folder}/{self.metadata.encode_chunk_key(index)}"
         try:
-            file = FileIO(path, "r")
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            msg = f"{path} cannot be read: {error.strerror}"
-            raise SourceError(error.errno, msg) from error
+            file = open_for_reading(path)
+        except UnsafeFileError:
+            raise
+        except SourceError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return False
+            raise
         with file:
+            if self.folders and not is_inside(opened_path(file), self.folders):
+                require_inside(path, self.folder, "a symbolic link", self.folders)
             try:
                 self._decode(file, inside, part, workspace)
+            except UnsafeFileError:
+                raise
             except Exception as error:  # Each codec has exceptions of its own.
                 where = format_region(box(self.shape, self.chain.shape, index))
                 msg = f"{path}, which holds {where}, is damaged: {error}"
@@ -106,6 +122,7 @@ class ZarrObjects:
         if is_in_place and nbytes == nbytes_of(self.chain.shape, part.dtype):
             read_region(file, 0, self.chain.shape, inside, part)
             return
+        require_stored(file, 0, nbytes, nbytes_of(self.chain.shape, self.chain.dtype))
         chunk = workspace.place_for(part, self.chain.shape)
         self.chain.decode(fetch(0, nbytes), chunk, workspace)
         if chunk is not part:
@@ -165,13 +182,15 @@ def stored_objects(
                     waiting.append(entry.path)
 
 
-def objects_of(array: zarr.Array[Any]) -> ZarrObjects | None:
+def objects_of(array: zarr.Array[Any], folders: tuple[Path, ...] = ()) -> ZarrObjects | None:
     """Return how an array's files are read, ``None`` where zarr-python must do it.
 
     Parameters
     ----------
     array : zarr.Array
         In any store.
+    folders : tuple of Path
+        Where symbolic links of a local store may lead.
 
     Returns
     -------
@@ -197,6 +216,7 @@ def objects_of(array: zarr.Array[Any]) -> ZarrObjects | None:
         shape=tuple(map(int, array.shape)),
         chain=chain,
         fill=fill,
+        folders=folders,
     )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import json
 import logging
 import os
@@ -16,13 +17,13 @@ import h5py
 import numpy as np
 
 from lazyio.errors import ResumeError
-from lazyio.safety import lock, redo
+from lazyio.os_errors import errno_of
 from lazyio.safety.journal import Record
-from lazyio.safety.redo import write_at
+from lazyio.safety.redo import PATIENCE, write_at
 from lazyio.safety.sync import write_whole
-from lazyio.safety.workdir import COPIED_NBYTES
+from lazyio.safety.workdir import COPIED_NBYTES, WorkDirectory
 from lazyio.targets.disk import disk_errors
-from lazyio.targets.hdf5 import Hdf5Target, check_libver, hidden_file
+from lazyio.targets.hdf5 import Hdf5Target, hidden_file, opening_errors
 from lazyio.targets.layout_engine import EngineError, LayoutEngine
 from lazyio.targets.payloads import InPlace, Spool
 
@@ -70,17 +71,14 @@ class Building:
     def replay(self, records: Sequence[Record], targets: Sequence[Filled]) -> None:
         """Give chunks the places that they had, in the same order."""
 
-    def finishing(self) -> None:
-        """Say that all payloads have landed."""
 
-
-class Guarded(Building):
-    """A file in which libhdf5 writes elements, and does not see a full disk.
+class Direct(Building):
+    """A file whose payloads go to their places at once, and whose metadata pass through.
 
     Parameters
     ----------
     engine : LayoutEngine
-        Through which it writes.
+        Through which libhdf5 writes.
     folder : Path
         Whose disk the file fills, named when it is full.
     """
@@ -95,9 +93,10 @@ class Guarded(Building):
         with disk_errors(self._folder):
             return self._engine.call(function)
 
-    def prepare(self, target: Hdf5Target, _dataset: h5py.Dataset) -> None:
-        """Tell a target how to find out what has gone wrong."""
+    def prepare(self, target: Hdf5Target, dataset: h5py.Dataset) -> None:
+        """Tell a target where its payloads go, and how to find out what has gone wrong."""
         target.check = self._engine.check
+        target.put_by(self._engine.putter(dataset))
 
 
 class Resumable(Building):
@@ -170,37 +169,37 @@ class Resumable(Building):
                 )
                 raise ResumeError(msg)
 
-    def finishing(self) -> None:
-        """Say that all payloads have landed."""
-        if self._engine is not None:
-            self._engine.finishing()
-
 
 @contextlib.contextmanager
-def building(path: Path, libver: Any) -> Iterator[Building]:
-    """Open a hidden file, and close it whatever happens; see :func:`hidden_file`."""
-    with hidden_file(path, libver) as file:
-        yield Building(file)
+def building(path: Path, libver: Any, *, nbytes: int = 0) -> Iterator[Building]:
+    """Open a hidden file, and close it whatever happens.
 
-
-@contextlib.contextmanager
-def guarded(path: Path, libver: Any, *, nbytes: int) -> Iterator[Building]:
-    """Open a hidden file in which libhdf5 itself writes elements.
-
-    On a full disk it would end the process (h5py#1120).
+    libhdf5 writes through a file object, which keeps errors of the disk from
+    it: it would end the process on some of them (h5py#1120).
 
     Parameters
     ----------
     path : Path
         The hidden file; made if it is not there.
     libver : optional
-        File format bounds, as in h5py.
+        File format bounds, as in h5py, but never ``"latest"``.
     nbytes : int
         Bytes that it has already.
+
+    Raises
+    ------
+    OptionError
+        When ``libver`` is none, or makes files that others cannot read.
+    TargetError
+        When the disk is full or fails.
     """
     folder = path.parent.parent
-    with _engine(path, libver, folder, nbytes=nbytes, holds=False) as engine:
-        yield Guarded(engine, folder)
+    if not engine_works():
+        with hidden_file(path, libver) as file:
+            yield Building(file)
+        return
+    with _engine(path, libver, folder, nbytes=nbytes) as engine:
+        yield Direct(engine, folder)
 
 
 @contextlib.contextmanager
@@ -261,40 +260,37 @@ def _restore(copy: Path, old: Path, noted: Path) -> None:
 
 
 @contextlib.contextmanager
-def in_place(path: Path, folder: Path, *, nbytes: int) -> Iterator[Building]:
+def in_place(work: WorkDirectory) -> Iterator[Building]:
     """Open a file that is changed itself: all of the change is made, or nothing.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    folder : Path
-        The hidden folder, in which the log of the change is complete in the end.
-    nbytes : int
-        Bytes of the file, without what a killed run has written behind them.
+    The change is made when the context is left without an error.
     """
+    folder = work.target.parent
     with contextlib.ExitStack() as stack:
-        stack.enter_context(lock.shared(path))
-        spool = Spool(folder / PAYLOADS)
+        spool = Spool(work.path / PAYLOADS)
         stack.callback(spool.close)
-        log = redo.RedoLog(folder)
-        engine = stack.enter_context(_engine(path, None, path.parent, nbytes=nbytes, log=log))
-        yield Resumable(engine.file, spool, engine, path.parent)
+        with disk_errors(folder):
+            changed = work.in_place()
+        stack.callback(changed.close)
+        opened = _engine(work.target, None, folder, patience=PATIENCE, in_place=changed)
+        engine = stack.enter_context(opened)
+        yield Resumable(engine.file, spool, engine, folder)
 
 
 @contextlib.contextmanager
-def _engine(path: Path, libver: Any, folder: Path, **options: Any) -> Iterator[LayoutEngine]:
+def _engine(
+    path: Path, libver: Any, folder: Path, *, patience: float = 0.0, **options: Any
+) -> Iterator[LayoutEngine]:
     """Open a file by the layout engine; after an error nothing more is written to it."""
-    check_libver(libver)
-    with disk_errors(folder):
+    with opening_errors(folder, libver):
         engine = LayoutEngine(path, libver, **options)
     try:
         yield engine
+        with disk_errors(folder):
+            engine.close(patience=patience)
     except BaseException:
         engine.abandon()
         raise
-    with disk_errors(folder):
-        engine.close()
 
 
 def is_added_in_place(path: Path, copy: Path) -> bool:
@@ -306,7 +302,10 @@ def is_added_in_place(path: Path, copy: Path) -> bool:
         When the disk fails.
     """
     with disk_errors(path.parent):
-        if path.stat().st_size <= COPIED_NBYTES or not engine_works():
+        facts = path.stat()
+        # A file with another name is a snapshot under that name, and stays as it is.
+        is_copied = facts.st_size <= COPIED_NBYTES or facts.st_nlink > 1
+        if is_copied or not engine_works():
             shutil.copyfile(path, copy)
             return False
         return not _cloned(path, copy)
@@ -327,35 +326,56 @@ def _cloned(path: Path, copy: Path) -> bool:
 
 @functools.cache
 def engine_works() -> bool:
-    """Return whether libhdf5 does what the layout engine relies on, tried once a process."""
-    values = np.arange(100, dtype="i4")
-    try:
-        with tempfile.TemporaryDirectory(prefix="lazyio-") as folder:
-            path = Path(folder, "x.h5")
-            engine = LayoutEngine(path, None)
-            try:
-                dataset = engine.call(
-                    lambda: engine.file.create_dataset("x", (100,), "i4", chunks=(50,))
-                )
-                engine.settle()
-                for at in (50, 0):
-                    engine.reserve(
-                        dataset,
-                        (at,),
-                        200,
-                        0,
-                        functools.partial(engine.write, values[at : at + 50].tobytes()),
-                    )
-            except BaseException:
-                engine.abandon()
+    """Return whether libhdf5 does what the layout engine relies on, tried once a process.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        When that cannot be tried, for want of memory, descriptors or threads.
+    """
+    with _short_lived_file() as path:
+        try:
+            works, reason = _is_read_back(path), "it read back other values"
+        except (EngineError, OSError, RuntimeError, ValueError, TypeError) as error:
+            if errno_of(error) is not None:
                 raise
-            engine.close()
-            with h5py.File(path, "r") as file:
-                works = bool((file["x"][...] == values).all())
-    except (EngineError, OSError, RuntimeError, ValueError, TypeError) as error:
-        works, reason = False, str(error)
-    else:
-        reason = "it read back other values"
+            works, reason = False, str(error)
     if not works:
-        logger.warning("the layout engine is off, payloads are written twice: %s", reason)
+        logger.warning(
+            "the layout engine is off: payloads of jobs with resume=True are written twice, and "
+            "libhdf5 may end the process when a disk is full: %s",
+            reason,
+        )
     return works
+
+
+def _is_read_back(path: Path) -> bool:
+    """Write a small file by the layout engine, and return whether h5py reads what it should."""
+    values = np.arange(100, dtype="i4")
+    engine = LayoutEngine(path, None)
+    try:
+        dataset = engine.call(lambda: engine.file.create_dataset("x", (100,), "i4", chunks=(50,)))
+        engine.settle()
+        for at in (50, 0):
+            payload = values[at : at + 50].tobytes()
+            engine.reserve(dataset, (at,), 200, 0, functools.partial(engine.write, payload))
+        engine.close()
+    except BaseException:
+        engine.abandon()
+        raise
+    with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:
+        return bool((file["x"][...] == values).all())
+
+
+@contextlib.contextmanager
+def _short_lived_file() -> Iterator[Path]:
+    """Yield the path of an empty file, in memory where the system can."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("lazyio")
+        try:
+            yield Path(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+    else:
+        with tempfile.TemporaryDirectory(prefix="lazyio-") as folder:
+            yield Path(folder, "x.h5")

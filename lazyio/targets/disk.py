@@ -2,14 +2,15 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lazyio.errors import LazyioError, TargetError
 from lazyio.grid import Region, format_region
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from lazyio.os_errors import errno_of, remedy_for
+from lazyio.sizes import format_size
 
 
 @contextmanager
@@ -62,17 +63,21 @@ def target_error(error: Exception, folder: Path) -> TargetError:
     """Return the TargetError for an error of the file system or of libhdf5.
 
     For the one call that is made for every chunk, where a context manager
-    would take as long as the call.
+    would take as long as the call. One of ours says more than we know here.
     """
-    number = getattr(error, "errno", None) or _errno_in(str(error))
+    if isinstance(error, TargetError):
+        return error
+    number = errno_of(error)
     reason = os.strerror(number) if number else str(error)
-    remedy = "free space or choose another disk" if number in _FULL else "choose another disk"
-    msg = f"writing under {folder} failed: {reason}; {remedy}"
-    return TargetError(number, msg)
+    msg = f"writing under {folder} failed: {reason}{_room(folder, number)}; {remedy_for(number)}"
+    return TargetError(number or errno.EIO, msg)
 
 
-def _errno_in(text: str) -> int | None:
-    """Return the errno that libhdf5 puts in the words of an error."""
-    _, found, rest = text.partition("errno = ")
-    digits = rest.split(",")[0].strip()
-    return int(digits) if found and digits.isdigit() else None
+def _room(folder: Path, number: int | None) -> str:
+    """Say how much is free on a disk that is full."""
+    if number != errno.ENOSPC:
+        return ""
+    try:
+        return f", with {format_size(shutil.disk_usage(folder).free)} free"
+    except OSError:
+        return ""

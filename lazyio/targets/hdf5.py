@@ -28,6 +28,7 @@ from lazyio.codecs.workspace import Workspace
 from lazyio.elements import TEXT, is_text
 from lazyio.errors import (
     DamagedDataError,
+    LazyioError,
     OptionError,
     TargetError,
     TargetExistsError,
@@ -45,8 +46,9 @@ from lazyio.grid import (
     index_at,
     open_grid,
 )
-from lazyio.safety.digests import Noted, Rows, digest_of, renumbered
-from lazyio.safety.hdf5_digests import digest_of_piece, pieces_in
+from lazyio.os_errors import errno_of
+from lazyio.safety.digests import Noted, Rows, digest_of, digest_of_elements, renumbered
+from lazyio.safety.hdf5_digests import digest_of_piece, has_payloads, pieces_in
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
 from lazyio.spec import Shape
@@ -114,6 +116,7 @@ class Hdf5Target:
         self.dtype = element_dtype(dataset)
         self.fill_value = "" if is_text(self.dtype) else dataset.fillvalue
         self._dataset = dataset
+        self._bounds = dataset.maxshape
         self._folder = folder
         self._lock = threading.Lock()
         self._stored_nbytes = 0
@@ -122,9 +125,8 @@ class Hdf5Target:
         self._filters = filters_of(dataset)
         self._encoder = self._find_encoder()
         self._decoder = decoder_for(self._filters, self.dtype.itemsize) if self._encoder else None
-        self._write_direct_chunk = put or dataset.id.write_direct_chunk
-        if rewrites:
-            self._write_direct_chunk = _over_others(self._write_direct_chunk)
+        self._rewrites = rewrites
+        self.put_by(put or dataset.id.write_direct_chunk)
         self._noted = noted
         self.payloads: Payloads | None = None
         """Takes the chunks of a job that can be gone on with; else they go into the file at once.
@@ -160,6 +162,10 @@ class Hdf5Target:
         """Whether chunks are encoded outside libhdf5."""
         return self._encoder is not None
 
+    def put_by(self, put: Callable[[Shape, Payload, int], object]) -> None:
+        """Have this take corner, payload and mask of each chunk that is encoded."""
+        self._write_direct_chunk = _over_others(put) if self._rewrites else put
+
     def corner_of(self, chunk: int) -> Shape:
         """Return where a chunk begins, from its position in the grid."""
         return tuple(map(operator.mul, index_at(chunk, self.grid), self.chunk_shape))
@@ -182,20 +188,35 @@ class Hdf5Target:
             msg = f"chunk {tuple(index)}: {len(payload)} bytes instead of {whole.nbytes}"
             raise TargetError(errno.EIO, msg)
         if self.payloads is not None:
-            self._put(index, corner, payload, mask)
+            self._put(index, corner, payload, mask, self._rim_of(chunk))
             return
         try:
             self._write_direct_chunk(corner, payload, mask)
         except (OSError, RuntimeError) as error:
             raise target_error(error, self._folder) from error
-        if self.check is not None:
-            with disk_errors(self._folder):
-                self.check()
         if self._noted is not None:
-            self._noted.note(flat_index(index, self.grid), digest_of(payload, seed=mask))
+            digest = digest_of(payload, seed=mask)
+            self._noted.note(flat_index(index, self.grid), digest, self._rim_of(chunk))
         self._count(len(payload))
 
-    def _put(self, index: Sequence[int], corner: Shape, payload: Payload, mask: int) -> None:
+    def _rim_of(self, chunk: npt.NDArray[Any]) -> int | None:
+        """Return the digest of a chunk's elements, where others may come to lie beside them."""
+        is_cut = any(
+            n < size and (bound is None or bound > extent)
+            for n, size, extent, bound in zip(
+                chunk.shape, self.chunk_shape, self.shape, self._bounds, strict=True
+            )
+        )
+        return digest_of_elements(chunk) if is_cut and self._noted is not None else None
+
+    def _put(
+        self,
+        index: Sequence[int],
+        corner: Shape,
+        payload: Payload,
+        mask: int,
+        rim: int | None = None,
+    ) -> None:
         """Write a payload down in the journal, and to where it can be found again."""
         keeping, payloads = self.keeping, self.payloads
         if keeping is None or payloads is None:
@@ -208,7 +229,7 @@ class Hdf5Target:
         with disk_errors(self._folder):
             payloads.put(keeping, corner, record, payload)
         if self._noted is not None and self._encoder is not None:
-            self._noted.note(chunk, digest)
+            self._noted.note(chunk, digest, rim)
         self._count(nbytes)
 
     def _count(self, nbytes: int) -> None:
@@ -278,6 +299,19 @@ class Hdf5Target:
         """Return the digests that were noted, chunks numbered as the dataset is now."""
         return renumbered(noted.rows(), self.grid, grid_shape(self.shape, self.chunk_shape))
 
+    def rims(self, noted: Noted) -> Rows:
+        """Return the same of the elements of chunks that were cut."""
+        kept = {} if self.keeping is None else self.keeping.kept
+        for chunk, record in kept.items():
+            shape = box_shape(box(self.shape, self.chunk_shape, index_at(chunk, self.grid)))
+            if self.payloads is not None and self._decoder and shape != self.chunk_shape:
+                # Written before the kill, and only compared or left alone since.
+                whole = self._unpacked(self._decoder, self.payloads.read(record), record.mask)
+                rim = self._rim_of(whole[tuple(map(slice, shape))])
+                if rim is not None:
+                    noted.note_rim(chunk, rim)
+        return renumbered(noted.rims(), self.grid, grid_shape(self.shape, self.chunk_shape))
+
     def _put_waiting(self) -> None:
         """Put the payloads into the file that have waited beside it."""
         if self.payloads is None or self.keeping is None:
@@ -311,17 +345,19 @@ class Hdf5Target:
 
     def _decoded(self, decoder: Decoder, index: Sequence[int], shape: Shape) -> npt.NDArray[Any]:
         """Return a chunk's elements, for which libhdf5 need not have the filters."""
-        whole = np.empty(self.chunk_shape, self.dtype)
         corner = tuple(map(operator.mul, index, self.chunk_shape))
         with self._lock:
             is_there = self._dataset.id.get_chunk_info_by_coord(corner).byte_offset is not None
             found = self._dataset.id.read_direct_chunk(corner) if is_there else None
         if found is None:
-            whole[...] = self.fill_value
-        else:
-            payload = np.frombuffer(found[1], np.uint8)
-            decoder.decode(payload, found[0], whole.reshape(-1).view(np.uint8))
-        return whole[tuple(map(slice, shape))]
+            return np.full(shape, self.fill_value, self.dtype)
+        return self._unpacked(decoder, found[1], found[0])[tuple(map(slice, shape))]
+
+    def _unpacked(self, decoder: Decoder, payload: bytes, mask: int) -> npt.NDArray[Any]:
+        whole = np.empty(self.chunk_shape, self.dtype)
+        raw = whole.reshape(-1).view(np.uint8)
+        decoder.decode(np.frombuffer(payload, np.uint8), mask, raw)
+        return whole
 
     def finish(self) -> int:
         """Return the bytes that the chunks written take."""
@@ -333,11 +369,22 @@ class Hdf5Target:
                     number = piece
                     if grid != self.grid:
                         number = flat_index(index_at(piece, self.grid), grid)
-                    self._noted.note(piece, digest_of_piece(self._dataset, number))
+                    digest = digest_of_piece(self._dataset, number)
+                    self._noted.note(piece, digest, self._rim_read_back(number))
             kept = 0
             if self.keeping is not None:
                 kept = sum(record.nbytes for record in self.keeping.kept.values())
             return self._stored_nbytes + kept or int(self._dataset.id.get_storage_size())
+
+    def _rim_read_back(self, number: int) -> int | None:
+        """Return the same of a chunk that libhdf5 has encoded, and may have changed thereby."""
+        if not has_payloads(self._dataset) or self._dataset.chunks != self.chunk_shape:
+            return None
+        index = index_at(number, grid_shape(self.shape, self.chunk_shape))
+        region = box(self.shape, self.chunk_shape, index)
+        if box_shape(region) == self.chunk_shape:
+            return None
+        return self._rim_of(np.asarray(self._dataset[region]))
 
     def _find_encoder(self) -> Encoder | None:
         dataset = self._dataset
@@ -525,14 +572,33 @@ def check_libver(libver: Any) -> None:
 
 
 def _open(path: Path, libver: Any) -> h5py.File:
-    check_libver(libver)
-    try:
+    with opening_errors(path.parent.parent, libver):
         # The lock of a file that only we know keeps nobody out, and would stay with the
         # processes of a pool that were forked meanwhile, after the file is published.
         return bound_metadata(h5py.File(path, "a", libver=libver, locking=False))
+
+
+@contextlib.contextmanager
+def opening_errors(folder: Path, libver: Any) -> Iterator[None]:
+    """Say what is wrong where libhdf5 cannot open or create a file.
+
+    Raises
+    ------
+    OptionError
+        When ``libver`` is none, or makes files that others cannot read.
+    TargetError
+        When the disk fails, or what is there is no HDF5 file.
+    """
+    check_libver(libver)
+    try:
+        yield
+    except LazyioError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         msg = f"libver={libver!r} is not a pair of HDF5 versions: {error}"
         raise OptionError(msg) from error
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        if errno_of(error) is not None:
+            raise target_error(error, folder) from error
         msg = f"the existing file cannot be opened as HDF5: {error}; pass mode='w' to replace it"
-        raise TargetError(error.errno, msg) from error
+        raise TargetError(errno.EINVAL, msg) from error

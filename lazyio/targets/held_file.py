@@ -3,18 +3,22 @@
 import bisect
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 
-from lazyio.safety.redo import write_at
-
 _LEAST_REGION = 1 << 24
 
 
 _ZEROS = bytes(1 << 16)
+
+_LARGE_NBYTES = 1 << 16
+"""Of data that are no metadata, and go to the file at once."""
+
+HELD_NBYTES = 1 << 20
+"""Of what belongs behind the bytes that stay, which is then written; there it harms nobody."""
 
 _METADATA_NBYTES = 1 << 19
 """What libhdf5 keeps of a file's metadata: its own 32 MiB would be as much as a memory limit.
@@ -49,13 +53,20 @@ class Held:
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._parts: dict[int, bytes] = {}
+        self.nbytes = 0
+        """Bytes that are held."""
 
     def put(self, at: int, data: bytes) -> None:
         """Hold bytes, in place of any that were held there."""
         there = self._parts.get(at)
-        if there is None or len(there) != len(data):
+        last = self._starts[-1] if self._starts else -1
+        if at > last and (last < 0 or at >= last + len(self._parts[last])):
+            self._starts.append(at)
+            self.nbytes += len(data)
+        elif there is None or len(there) != len(data):
             self.drop(at, len(data))
             bisect.insort(self._starts, at)
+            self.nbytes += len(data)
         self._parts[at] = data
 
     def drop(self, at: int, nbytes: int) -> None:
@@ -69,12 +80,36 @@ class Held:
         left = []
         for start in touched:
             data = self._parts.pop(start)
+            self.nbytes -= len(data)
             if start < at:
                 left.append((start, data[: at - start]))
             if start + len(data) > end:
                 left.append((end, data[end - start :]))
         self._starts[first:last] = [start for start, _ in left]
         self._parts.update(left)
+        self.nbytes += sum(len(data) for _, data in left)
+
+    def take_from(self, at: int) -> Iterator[tuple[int, bytes]]:
+        """Yield what is held from there on, neighbours as one, and hold it no more.
+
+        What begins before stays, also where it ends behind.
+        """
+        first = bisect.bisect_left(self._starts, at)
+        starts = self._starts[first:]
+        del self._starts[first:]
+        run: list[bytes] = []
+        begin = end = 0
+        for start in starts:
+            data = self._parts.pop(start)
+            self.nbytes -= len(data)
+            if run and start != end:
+                yield begin, b"".join(run)
+                run = []
+            begin = begin if run else start
+            run.append(data)
+            end = start + len(data)
+        if run:
+            yield begin, b"".join(run)
 
     def lay_over(self, at: int, view: memoryview) -> None:
         """Put what is held of a range over what a file has there."""
@@ -110,25 +145,36 @@ class HeldFile:
         Bytes that are there already.
     name : str
         What h5py calls it.
-    holds : bool
-        Whether what is written is held; else it goes to the file at once.
+    keeps_old : bool
+        Whether the bytes that are there stay as they are: what belongs over
+        them is held to the end.
+    write : callable
+        Writes bytes at a place.
     """
 
-    def __init__(self, descriptor: int, nbytes: int, name: str, *, holds: bool = True) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        nbytes: int,
+        name: str,
+        *,
+        keeps_old: bool,
+        write: Callable[[memoryview, int], object],
+    ) -> None:
         self.held = Held()
         self.end = nbytes
         self.failed: BaseException | None = None
-        self.passes_nbytes: int | None = None
-        """Least size of writes beyond what was there that go to the file at once; ``None`` of none.
-        """
-        self._holds = holds
-        self._base = nbytes
+        self._keeps_old = keeps_old
+        self._base = nbytes if keeps_old else 0
+        self._held_below = 0
         self._descriptor = descriptor
+        self._write_through = write
         self._name = name
         self._at = 0
         self._region: Any = None
         self._region_at = 0
         self._region_nbytes = 0
+        self._is_catching = False
         self._caught: tuple[int, int, int] | None = None
 
     def catch(self, nbytes: int) -> memoryview:
@@ -136,10 +182,12 @@ class HeldFile:
         if nbytes > self._region_nbytes:
             self._grow(nbytes)
         self._caught = None
+        self._is_catching = True
         return memoryview(self._region)[:nbytes]
 
     def caught(self) -> tuple[int, int, int] | None:
         """Return address, bytes, and offset in the region of what was caught."""
+        self._is_catching = False
         return self._caught
 
     def _grow(self, nbytes: int) -> None:
@@ -152,7 +200,8 @@ class HeldFile:
     def begin_anew(self) -> None:
         """Take all that is held for written: from now on it is part of what was there."""
         self.held = Held()
-        self._base = self.end
+        self._held_below = 0
+        self._base = self.end if self._keeps_old else 0
 
     # What h5py calls, on whatever thread calls h5py.
 
@@ -203,19 +252,25 @@ class HeldFile:
     def _write(self, view: memoryview, nbytes: int) -> None:
         at = self._at
         self.end = max(self.end, at + nbytes)
-        if self._region_nbytes:
+        if self._is_catching:
             offset = _address_of(view) - self._region_at
             if 0 <= offset < self._region_nbytes:
                 self._caught = at, nbytes, offset
                 self.held.drop(at, nbytes)
                 return
-        least = self.passes_nbytes
-        is_passed = least is not None and nbytes >= least and at >= self._base
-        if is_passed or not self._holds:
-            write_at(self._descriptor, view, at)
+        if nbytes >= _LARGE_NBYTES and at >= self._base:
+            self._write_through(view, at)
             self.held.drop(at, nbytes)
             return
         self.held.put(at, bytes(view))
+        if self.held.nbytes - self._held_below > HELD_NBYTES:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Write what is held and lies over nothing that is to stay."""
+        for at, data in self.held.take_from(self._base):
+            self._write_through(memoryview(data), at)
+        self._held_below = self.held.nbytes
 
     def truncate(self, size: int | None = None) -> int:
         """Remember where the file is to end."""

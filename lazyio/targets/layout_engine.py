@@ -10,6 +10,7 @@ killed job is gone on with by making them again.
 
 import atexit
 import contextlib
+import errno
 import functools
 import os
 import threading
@@ -20,17 +21,19 @@ from typing import Any, TypeVar
 
 import h5py
 
-from lazyio.errors import LazyioError
-from lazyio.safety.redo import RedoLog, write_at
+from lazyio.errors import LazyioError, TargetError, TargetLockedError
+from lazyio.safety.in_place import InPlaceFile
+from lazyio.safety.redo import write_at
 from lazyio.targets.held_file import HeldFile, bound_metadata
 
 Result = TypeVar("Result")
 
-_LARGE_NBYTES = 1 << 16
-"""Of data that are no metadata, once there are no more places to be given."""
-
 _CACHE_NBYTES = 1 << 20
 """Of chunks that libhdf5 encodes itself, for each dataset: it would take eight times that."""
+
+
+_SMALL_NBYTES = 1 << 15
+"""Payloads below it are written while libhdf5 waits, which takes less than a call of its own."""
 
 
 class EngineError(LazyioError, RuntimeError):
@@ -52,15 +55,12 @@ class LayoutEngine:
     nbytes : int
         Bytes of the file that are good; what lies behind them is an earlier
         run's, and kept until it is written over.
-    log : RedoLog, optional
-        Takes what belongs over those bytes, where the file is one that others
-        read. It is committed when the file is closed.
+    in_place : InPlaceFile, optional
+        The file, where it is one that others read: it is changed when this is
+        closed or committed.
     on_overwrite : callable, optional
         Told which ranges of those bytes, by place and number, are about to be
         written over when the file is closed, where there is no log.
-    holds : bool
-        Whether metadata are held until then. Else the engine does no more than
-        keep errors of the file system from libhdf5, which may crash on them.
     """
 
     def __init__(
@@ -69,19 +69,28 @@ class LayoutEngine:
         libver: Any,
         *,
         nbytes: int = 0,
-        log: RedoLog | None = None,
+        in_place: InPlaceFile | None = None,
         on_overwrite: Callable[[list[tuple[int, int]]], object] | None = None,
-        holds: bool = True,
     ) -> None:
         self.path = path
-        self._base = nbytes
-        self._log = log
+        self._in_place = in_place
         self._on_overwrite = on_overwrite
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if in_place is None:
+            self._base = nbytes
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        else:
+            self._base = nbytes = in_place.base_nbytes
+            self._descriptor = in_place.descriptor
         self._lock = threading.Lock()
         # libhdf5 is called on a thread of its own, which no signal interrupts.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lazyio-layout")
-        self._object = HeldFile(self._descriptor, nbytes, str(path), holds=holds)
+        self._object = HeldFile(
+            self._descriptor,
+            nbytes,
+            str(path),
+            keeps_old=in_place is not None or on_overwrite is not None,
+            write=self._write_behind,
+        )
         mode = "r+" if nbytes else "w"
         try:
             self.file: h5py.File = self.call(
@@ -97,7 +106,7 @@ class LayoutEngine:
             )
         except BaseException:
             self._thread.shutdown()
-            os.close(self._descriptor)
+            self._close_descriptor()
             raise
         _LIVE.add(self)
         _watch_the_end()
@@ -106,7 +115,12 @@ class LayoutEngine:
         """Call something that uses the file, on the thread that may."""
         if threading.current_thread().name.startswith("lazyio-layout"):
             return function()
-        found = self._thread.submit(function).result()
+        try:
+            found = self._thread.submit(function).result()
+        except Exception:
+            # What went wrong below libhdf5 says more than what that made of it.
+            self.check()
+            raise
         self.check()
         return found
 
@@ -144,115 +158,166 @@ class LayoutEngine:
         on_reserved: Callable[[int], object],
     ) -> int:
         with self._lock:
-            if mask and self._base:
-                # Over an old chunk of as many bytes libhdf5 would keep that one's mask.
-                longer = self._object.catch(nbytes + 1)
-                dataset.id.write_direct_chunk(tuple(corner), longer, mask)
-            dataset.id.write_direct_chunk(tuple(corner), self._object.catch(nbytes), mask)
             self.check()
-            caught = self._object.caught()
-            if caught is None or caught[1:] != (nbytes, 0):
-                msg = f"libhdf5 did not write a chunk of {nbytes} bytes in one piece, but {caught}"
-                raise EngineError(msg)
-            on_reserved(caught[0])
-            return caught[0]
+            try:
+                return self._reserve_next(dataset, tuple(corner), nbytes, mask, on_reserved)
+            except BaseException as error:  # noqa: BLE001 - kept, and raised
+                # A place that was given and not taken note of would not be given again: the
+                # places of all that follow would come out otherwise when the job is resumed.
+                self._object.failed = self._object.failed or error
+                raise self._object.failed from None
+
+    def _reserve_next(
+        self,
+        dataset: h5py.Dataset,
+        corner: tuple[int, ...],
+        nbytes: int,
+        mask: int,
+        on_reserved: Callable[[int], object],
+    ) -> int:
+        if mask and self._base:
+            # Over an old chunk of as many bytes libhdf5 would keep that one's mask.
+            longer = self._object.catch(nbytes + 1)
+            dataset.id.write_direct_chunk(corner, longer, mask)
+        dataset.id.write_direct_chunk(corner, self._object.catch(nbytes), mask)
+        self.check()
+        caught = self._object.caught()
+        if caught is None or caught[1:] != (nbytes, 0):
+            msg = f"libhdf5 did not write a chunk of {nbytes} bytes in one piece, but {caught}"
+            raise EngineError(msg)
+        on_reserved(caught[0])
+        return caught[0]
+
+    def putter(self, dataset: h5py.Dataset) -> Callable[[Sequence[int], Any, int], None]:
+        """Return what writes a chunk's payload to its place, from any thread.
+
+        It takes the chunk's corner, the payload and its filter mask; nobody
+        takes note of the place.
+        """
+
+        def put(corner: Sequence[int], payload: Any, mask: int) -> None:
+            # Over old bytes a payload goes into the log, and is not held.
+            if len(payload) < _SMALL_NBYTES and self._in_place is None:
+                self._pass(dataset, corner, payload, mask)
+                return
+            address = self.reserve(dataset, corner, len(payload), mask, _ignore)
+            self.write(payload, address)
+
+        return put
+
+    def _pass(self, dataset: h5py.Dataset, corner: Sequence[int], payload: Any, mask: int) -> None:
+        """Have libhdf5 hand a payload to the file object, which writes it."""
+        if threading.current_thread() is threading.main_thread():
+            self.call(lambda: dataset.id.write_direct_chunk(tuple(corner), payload, mask))
+            return
+        dataset.id.write_direct_chunk(corner, payload, mask)
+        if self._object.failed is not None:
+            raise self._object.failed
 
     def write(self, payload: Any, address: int) -> None:
         """Write a payload to its place, or into the log where old bytes are there."""
         view = memoryview(payload)
         view = view.cast("B") if view.ndim != 1 or view.format != "B" else view
-        if self._log is not None and address < self._base:
-            self._log.add(address, view, is_payload=True)
+        if self._in_place is not None:
+            self._in_place.write(view, address, is_payload=True)
+        else:
+            write_at(self._descriptor, view, address)
+
+    def _write_behind(self, view: memoryview, address: int) -> None:
+        """Write metadata that are not held, behind what was there."""
+        if self._in_place is not None:
+            self._in_place.write(view, address, is_payload=False)
         else:
             write_at(self._descriptor, view, address)
 
     def read(self, address: int, nbytes: int) -> bytes:
         """Return a payload that an earlier run has written, or what else is there."""
-        if self._log is not None and address < self._base:
-            return self._log.payload(address, nbytes)
+        if self._in_place is not None:
+            return self._in_place.read(address, nbytes)
         return os.pread(self._descriptor, nbytes, address)
 
-    def finishing(self) -> None:
-        """From now on no more places are reserved: large data go to the file at once."""
-        self._object.passes_nbytes = _LARGE_NBYTES
-
-    def pass_all(self) -> None:
-        """Have everything written at once that belongs behind the bytes that are good.
-
-        For a file with a log: nothing leads there, and nobody makes the same calls again.
-        """
-        self._object.passes_nbytes = 0
-
-    def commit(self) -> None:
+    def commit(self, *, patience: float = 0.0) -> None:
         """Bring the file to where its metadata stand now, and go on.
 
         All payloads whose places were given have been written, and no other
         thread writes meanwhile. The log of the change is complete on the disk
         before the file changes.
 
+        Parameters
+        ----------
+        patience : float
+            Seconds to wait for programs that read the file.
+
         Raises
         ------
+        TargetLockedError
+            When they do not close it. The change is not made; it may be tried again.
         OSError, EngineError
             When that fails; nothing more is written then.
         """
         # On the engine's thread to the end, whatever interrupts the one that waits for it.
-        self.call(self._commit)
+        self.call(lambda: self._commit(patience))
 
-    def _commit(self) -> None:
-        if self._log is None:
-            msg = "a file without a log has no state to be brought to before its end"
+    def _commit(self, patience: float) -> None:
+        if self._in_place is None:
+            msg = "only a file that is changed in place has a state to be brought to before its end"
             raise EngineError(msg)
         try:
             self.file.flush()
             self.check()
-            self._hand_over()
-            os.fsync(self._descriptor)
-            self._log.commit(self._object.end)
-            self._log.make(self.path)
+            self._in_place.commit(self._object.held.ranges, self._object.end, patience=patience)
+            if self._in_place.stuck:
+                raise TargetError(errno.EIO, self._in_place.stuck)
+        except TargetLockedError:
+            raise
         except BaseException as error:
             self._object.failed = self._object.failed or error
             raise
         self._object.begin_anew()
         self._base = self._object.end
 
-    def close(self) -> None:
-        """Close the file and write its metadata."""
+    def close(self, *, patience: float = 0.0, may_be_later: bool = False) -> None:
+        """Close the file and write its metadata; see :meth:`InPlaceFile.commit`."""
         self.call(self.file.close)
-        self._thread.shutdown()
         _LIVE.discard(self)
         try:
-            if self._on_overwrite is not None:
-                held = self._object.held.ranges()
-                self._on_overwrite([(at, len(data)) for at, data in held if at < self._base])
-            self._hand_over()
-            if self._log is None:
-                os.ftruncate(self._descriptor, self._object.end)
+            if self._in_place is not None:
+                in_place, held = self._in_place, self._object.held
+                # Not on the caller's thread, which may be interrupted.
+                self._thread.submit(
+                    in_place.commit,
+                    held.ranges,
+                    self._object.end,
+                    patience=patience,
+                    may_be_later=may_be_later,
+                ).result()
             else:
-                os.fsync(self._descriptor)
-                self._log.commit(self._object.end)
+                self._write_held()
         finally:
-            os.close(self._descriptor)
-            if self._log is not None:
-                self._log.close()
+            self._thread.shutdown()
+            self._close_descriptor()
 
-    def _hand_over(self) -> None:
-        """Write what is held: behind the good bytes to its place, over them into the log."""
-        for at, data in self._object.held.ranges():
-            # What begins in the old bytes and ends behind them goes to both.
-            old = max(0, self._base - at) if self._log is not None else 0
-            if old and self._log is not None:
-                self._log.add(at, memoryview(data)[:old], is_payload=False)
-            if data[old:]:
-                write_at(self._descriptor, memoryview(data)[old:], at + old)
+    def _close_descriptor(self) -> None:
+        if self._in_place is None:
+            os.close(self._descriptor)
+
+    def _write_held(self) -> None:
+        """Write what is held to its place, in a file that nobody else knows."""
+        held = self._object.held
+        if self._on_overwrite is not None:
+            self._on_overwrite([(at, len(data)) for at, data in held.ranges() if at < self._base])
+        for at, data in held.ranges():
+            write_at(self._descriptor, memoryview(data), at)
+        os.ftruncate(self._descriptor, self._object.end)
 
     def abandon(self) -> None:
         """Close the file and write nothing more; payloads that are there stay."""
+        if self not in _LIVE:
+            return
         self._thread.submit(self.close_at_exit).result()
         self._thread.shutdown()
         _LIVE.discard(self)
-        os.close(self._descriptor)
-        if self._log is not None:
-            self._log.close()
+        self._close_descriptor()
 
     def close_at_exit(self) -> None:
         """Close the file for libhdf5, and write nothing."""
@@ -264,6 +329,10 @@ class LayoutEngine:
         """Raise what has gone wrong below libhdf5, if anything has."""
         if self._object.failed is not None:
             raise self._object.failed
+
+
+def _ignore(_: int) -> None:
+    """Take no note of a place: nobody makes the same calls again."""
 
 
 @functools.cache

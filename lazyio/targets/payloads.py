@@ -38,6 +38,9 @@ class Payloads(Protocol):
     def is_whole(self, record: Record) -> bool:
         """Return whether a payload is there as its record says."""
 
+    def read(self, record: Record) -> bytes:
+        """Return a payload that is there."""
+
     def waiting(self, keeping: Keeping) -> Iterator[tuple[Record, bytes]]:
         """Yield what has not been put into its place, to be put there now."""
 
@@ -70,8 +73,11 @@ class InPlace:
 
     def is_whole(self, record: Record) -> bool:
         """Return whether a payload is there as its record says."""
-        payload = self._engine.read(record.offset, record.nbytes)
-        return _is_as_noted(payload, record)
+        return _is_as_noted(self.read(record), record)
+
+    def read(self, record: Record) -> bytes:
+        """Return a payload that is there."""
+        return self._engine.read(record.offset, record.nbytes)
 
     def waiting(self, _: Keeping) -> Iterator[tuple[Record, bytes]]:
         """Yield nothing: all is in its place."""
@@ -97,6 +103,10 @@ class Nowhere:
     def is_whole(self, _: Record) -> bool:
         """Return that it is."""
         return True
+
+    def read(self, _: Record) -> bytes:
+        """Return nothing: none is wanted of an array that is done."""
+        return b""
 
     def waiting(self, _: Keeping) -> Iterator[tuple[Record, bytes]]:
         """Yield nothing."""
@@ -131,8 +141,11 @@ class Spool:
 
     def is_whole(self, record: Record) -> bool:
         """Return whether a payload is there as its record says."""
-        payload = os.pread(self.descriptor, record.nbytes, record.offset)
-        return _is_as_noted(payload, record)
+        return _is_as_noted(self.read(record), record)
+
+    def read(self, record: Record) -> bytes:
+        """Return a payload that is there."""
+        return os.pread(self.descriptor, record.nbytes, record.offset)
 
     def waiting(self, keeping: Keeping) -> Iterator[tuple[Record, bytes]]:
         """Yield the payloads of one array."""
@@ -140,7 +153,7 @@ class Spool:
             chunk: place for (array, chunk), place in self.places.items() if array == keeping.array
         }
         for record in ({**keeping.kept, **own}).values():
-            yield record, os.pread(self.descriptor, record.nbytes, record.offset)
+            yield record, self.read(record)
 
     def close(self) -> None:
         """Close the file, which stays."""

@@ -21,34 +21,37 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.core.sync import sync
 from zarr.storage import LocalStore, ZipStore
 
 from lazyio.codecs.fill import Fill
 from lazyio.codecs.workspace import Bytes, Workspace
-from lazyio.codecs.zarr_chain import Chain, chain_of
+from lazyio.codecs.zarr_chain import Chain, chain_of, is_exact
 from lazyio.elements import is_text
 from lazyio.errors import OptionError, TargetError, TargetExistsError, UnsupportedDtypeError
 from lazyio.grid import (
     Bounds,
     Region,
     box,
+    box_shape,
     check_numbered,
     flat_index,
     grid_shape,
     index_at,
     open_grid,
 )
-from lazyio.safety.digests import Hash, Noted, Rows, renumbered
+from lazyio.safety.digests import Hash, Noted, Rows, digest_of, digest_of_elements, renumbered
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
 from lazyio.safety.seen import Seen
 from lazyio.safety.zarr_digests import NAME, digest_of_file
 from lazyio.sources.zarr import store_name
+from lazyio.sources.zarr_store import METADATA_NAMES
 from lazyio.spec import Shape
 from lazyio.targets.base import padded
 from lazyio.targets.disk import disk_errors, store_errors
 
-METADATA_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", NAME)
+METADATA_FILES = (*METADATA_NAMES, NAME)
 """Files of a local store that hold no elements."""
 
 PARTIAL = ".partial"
@@ -105,7 +108,7 @@ class ZarrTarget:
         Whether there may be objects, which readers have open or links lead to:
         they are replaced as a whole, and never changed.
     noted : Noted, optional
-        Takes the digests of objects in a local folder.
+        Takes the digests of objects in a local folder, or in a zip file.
     bounds : tuple of int or None, optional
         How far it may become longer than it is, ``None`` without bound.
     over : Overlaid, optional
@@ -141,6 +144,7 @@ class ZarrTarget:
         else:
             self._fill = Fill(metadata.fill_value, self.dtype)
             self.fill_value = self._fill.value
+        self._is_exact = is_text(self.dtype) or is_exact(metadata.to_dict())
         if self._folder is not None and not is_text(self.dtype):
             described = metadata.to_dict()
             self._chain = chain_of(described, self.dtype, self._fill, keep_empty=keeps_empty)
@@ -177,7 +181,7 @@ class ZarrTarget:
                 if self._over is not None:
                     self._look_under(self._name(index))
                 self._array[self._region(index) or ()] = kept
-                self._look_at(index)
+                self._look_at(index, chunk)
             return
         whole = padded(chunk, self.chunk_shape, self.fill_value, workspace)
         # A shard is cut into its inner chunks from any strides.
@@ -199,7 +203,8 @@ class ZarrTarget:
                 self._add(nbytes)
                 if self.written is not None:
                     self.written.append(name)
-                self._note(index, hash_.value if hash_ is not None else None, nbytes)
+                digest = hash_.value if hash_ is not None else None
+                self._note(index, digest, nbytes, self._rim_of(index, chunk))
             elif self._replaces:
                 Path(name).unlink(missing_ok=True)
                 self._mark_removed(name)
@@ -254,6 +259,16 @@ class ZarrTarget:
     def rows(self, noted: Noted) -> Rows:
         """Return the digests that were noted, chunks numbered as the array is now."""
         return renumbered(noted.rows(), self.grid, grid_shape(self.shape, self.chunk_shape))
+
+    def rims(self, noted: Noted) -> Rows:
+        """Return the same of the elements of chunks that were cut."""
+        kept = {} if self.keeping is None else self.keeping.kept
+        for chunk, record in kept.items():
+            index = index_at(chunk, self.grid)
+            if record.nbytes and box_shape(self._region(index)) != self.chunk_shape:
+                # Written before the kill, and only compared or left alone since.
+                noted.note_rim(chunk, digest_of_elements(self.read_chunk(index)))
+        return renumbered(noted.rims(), self.grid, grid_shape(self.shape, self.chunk_shape))
 
     @property
     def is_read_back(self) -> bool:
@@ -311,18 +326,33 @@ class ZarrTarget:
         nbytes = sum(_counted(piece, hash_) for piece in pieces)
         return self.keeping.has(self.keeping.number(index), hash_.value if nbytes else 0)
 
-    def _note(self, index: Sequence[int], digest: int | None, nbytes: int = 0) -> None:
+    def _note(
+        self, index: Sequence[int], digest: int | None, nbytes: int = 0, rim: int | None = None
+    ) -> None:
         chunk = flat_index(index, self.grid)
         if self._noted is not None:
-            self._noted.note(chunk, digest)
+            self._noted.note(chunk, digest, rim)
         if self.keeping is not None:
             self.keeping.note(self.keeping.record(chunk, nbytes=nbytes, digest=digest or 0))
 
-    def _look_at(self, index: Sequence[int]) -> None:
-        """Count and note what zarr-python has written, in a local folder."""
+    def _rim_of(self, index: Sequence[int], chunk: npt.NDArray[Any]) -> int | None:
+        """Return the digest of the elements of a chunk that the end of the array cuts."""
+        if self._noted is None or chunk.shape == self.chunk_shape:
+            return None
+        # What a reader gets of them, where codecs leave out a part.
+        elements = np.asarray(chunk, self.dtype) if self._is_exact else self.read_chunk(index)
+        return digest_of_elements(elements)
+
+    def _look_at(self, index: Sequence[int], chunk: npt.NDArray[Any]) -> None:
+        """Count and note what zarr-python has written, in a local folder or a zip file."""
         if self._folder is None:
             with self._lock:
                 self.n_written += 1
+            if self._noted is not None:
+                key = self._array.metadata.encode_chunk_key(tuple(index))
+                found: Any = sync((self._array.store_path / key).get())
+                digest = None if found is None else digest_of(found.to_bytes())
+                self._note(index, digest, rim=self._rim_of(index, chunk))
             return
         name = self._name(index)
         if not os.path.exists(name):  # It held the fill value only.
@@ -334,7 +364,7 @@ class ZarrTarget:
         if self.written is not None:
             self.written.append(name)
         if self._noted is not None:
-            self._note(index, digest_of_file(name), nbytes)
+            self._note(index, digest_of_file(name), nbytes, self._rim_of(index, chunk))
 
     def _errors(self, index: Sequence[int]) -> AbstractContextManager[None]:
         """Return what turns errors of the disk, or of a store behind a URL, into ours."""

@@ -48,14 +48,21 @@ class Apart:
         ``arrays`` are those that were created, as they have become.
         """
         for array in arrays:
-            described: Any = array.metadata
             inside = f"{array.path}/" if array.path else ""
-            for name, data in described.to_buffer_dict(default_buffer_prototype()).items():
+            for name, data in _described(array).items():
                 self._held[f"{inside}{name}"] = data
         inner_first = sorted(self._held, key=lambda key: (-key.count("/"), key))
         for key in inner_first:
             if key in self._arrays or not sync(self._store.exists(key)):
                 sync(self._store.set(key, self._held[key]))
+
+    def described(self, array: "zarr.Array[Any]") -> dict[str, bytes]:
+        """Return the metadata files of an array, as they will be."""
+        return {name: data.to_bytes() for name, data in _described(array).items()}
+
+    def put(self, key: str, data: bytes) -> None:
+        """Put a file of ours where it will be."""
+        sync(self._store.set(key, default_buffer_prototype().buffer.from_bytes(data)))
 
     def forget(self) -> None:
         """Remove the objects of arrays that are not to be, where the store can."""
@@ -63,3 +70,9 @@ class Apart:
             return
         for path in {key.rpartition("/")[0] for key in self._arrays}:
             sync(self._store.delete_dir(path))
+
+
+def _described(array: "zarr.Array[Any]") -> dict[str, Any]:
+    metadata: Any = array.metadata
+    held: dict[str, Any] = metadata.to_buffer_dict(default_buffer_prototype())
+    return held

@@ -1,7 +1,9 @@
 """Checks of an HDF5 file, lazyio's or another's."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +12,47 @@ import numpy as np
 
 from lazyio.codecs.dataset_filters import filters_of
 from lazyio.codecs.filters import FLETCHER32
-from lazyio.errors import LazyioError, SourceError, UnsupportedDtypeError
+from lazyio.errors import (
+    DamagedDataError,
+    LazyioError,
+    SourceError,
+    TruncatedSourceError,
+    UnsafeFileError,
+    UnsupportedDtypeError,
+)
 from lazyio.grid import Region, box, boxes, flat_index, grid_shape, index_at
-from lazyio.safety.digests import ELEMENTS, Table, digest_of
+from lazyio.safety.digests import ELEMENTS, LaterFormat, Table, digest_of, digest_of_elements
 from lazyio.safety.hdf5_digests import (
-    digest_of_piece,
+    GROUP,
     facts_of,
+    group_of,
     keys_with_digests,
     load,
     piece_shape,
 )
-from lazyio.sources.hdf5 import dataset_keys, describe_dataset
-from lazyio.spec import Shape
+from lazyio.sources.confine import allowed_folders, refuse_links
+from lazyio.sources.hdf5 import Hdf5Source, dataset_keys, describe_dataset
+from lazyio.spec import Shape, nbytes_of
 from lazyio.targets.dimensions import has_no_values
-from lazyio.verifying.findings import SINCE, Findings, Read, read_all
+from lazyio.verifying.findings import (
+    GONE,
+    SINCE,
+    TOO_LARGE,
+    Findings,
+    Read,
+    is_of_the_machine,
+    not_read,
+    read_all,
+    threads_for,
+)
+from lazyio.verifying.growth import Extents, OpenChunks, grown_line
 
 _ANY = Exception
 """h5py raises errors of every kind of a damaged file."""
 
-_SHAPES = {"shape", "chunks"}
-"""Facts without which the position of a chunk says nothing."""
+_ANEW = {"maxshape"}
+"""Facts that change without any element."""
+_NO_CHECKSUM = "it decodes, and has neither digests nor checksums"
 
 
 def check_file(path: Path, key: str | None, findings: Findings, *, deep: bool) -> None:
@@ -38,11 +61,16 @@ def check_file(path: Path, key: str | None, findings: Findings, *, deep: bool) -
     Raises
     ------
     SourceError
-        When there is no such dataset.
+        When there is no such dataset, or the file may not be read.
     """
+    folders = allowed_folders(str(path), None)
     try:
+        os.close(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)))
         file = h5py.File(path, "r")
     except OSError as error:
+        if is_of_the_machine(error):
+            msg = f"{path} cannot be read: {os.strerror(error.errno or errno.EIO)}"
+            raise SourceError(error.errno, msg) from error
         findings.damage(None, f"it cannot be opened as HDF5: {error}")
         return
     with file:
@@ -52,75 +80,172 @@ def check_file(path: Path, key: str | None, findings: Findings, *, deep: bool) -
             findings.damage(None, f"its groups cannot be read: {error}")
             found = []
         try:
+            refuse_links(file, GROUP, folders)
             known = keys_with_digests(file)
+        except UnsafeFileError:
+            raise
         except _ANY as error:
             findings.damage(None, f"its digests cannot be listed: {error}")
             known = []
-        wanted = sorted({*found, *known}) if key is None else [key.strip("/")]
-        if key is not None and wanted[0] not in {*found, *known}:
-            msg = f"{path} has no dataset {key!r}; its datasets are {', '.join(found) or 'none'}"
-            raise SourceError(msg)
+        wanted = sorted({*found, *known})
+        if key is not None:
+            wanted = ["/".join(filter(None, key.split("/")))]
+            if wanted[0] not in {*found, *known}:
+                listed = ", ".join(found) or "none"
+                msg = f"{path} has no dataset {key!r}; its datasets are {listed}"
+                raise SourceError(msg)
         for name in wanted:
             findings.n_arrays += 1
-            _check(file, path, name, findings, deep=deep)
+            if _leads_nowhere_else(file, name, folders, findings):
+                _check(file, path, name, findings, deep=deep)
+
+
+def _leads_nowhere_else(
+    file: h5py.File, key: str, folders: Sequence[Path], findings: Findings
+) -> bool:
+    """Return whether a dataset and its digests are all inside; note it where they are not."""
+    name = f"/{key}"
+    try:
+        refuse_links(file, name, folders)
+        for part in ("head", "rows"):
+            refuse_links(file, f"{group_of(key)}/{part}", folders)
+    except UnsafeFileError as error:
+        findings.cannot_tell(name, f"it is not read: {error}")
+    except _ANY as error:
+        findings.damage(name, f"it cannot be opened: {error}")
+    else:
+        return True
+    return False
 
 
 def _check(file: h5py.File, path: Path, key: str, findings: Findings, *, deep: bool) -> None:
     name = f"/{key}"
     try:
-        dataset = file[key]
         table = load(file, key)
+        later = None
+    except LaterFormat as error:
+        table, later = None, str(error)
     except ValueError as error:
         findings.damage(name, str(error))
         return
+    try:
+        is_there = file.get(key, getlink=True) is not None
+        dataset = file[key] if is_there else None
     except _ANY as error:
-        findings.damage(name, f"it is gone, or cannot be opened: {error}")
+        findings.damage(name, f"it cannot be opened: {error}")
+        return
+    if dataset is None:
+        findings.damage(name, GONE.replace("removed", "moved or removed"))
         return
     if not isinstance(dataset, h5py.Dataset):
         findings.damage(name, "it was a dataset when it was written, and is none now")
         return
     try:
-        if table is None and has_no_values(dataset):
+        if later is not None:
+            findings.cannot_tell(name, later)
+        elif table is not None:
+            _check_known(dataset, path, name, table, findings, deep=deep)
+        elif has_no_values(dataset):
             findings.n_arrays -= 1  # Only the name and the extent of an axis.
-            return
-        if table is None:
-            _check_unknown(dataset, path, name, findings, deep=deep)
         else:
-            _check_known(dataset, name, table, findings, deep=deep)
+            _check_unknown(dataset, path, name, findings, deep=deep)
+    except MemoryError:
+        findings.cannot_tell(name, TOO_LARGE)
     except _ANY as error:
-        findings.damage(name, f"it cannot be read: {error}")
+        one = not_read(error, None)
+        note = findings.damage if one.wrong else findings.not_read
+        note(name, one.wrong or one.hindered or "")
 
 
 def _check_known(
-    dataset: h5py.Dataset, key: str, table: Table, findings: Findings, *, deep: bool
+    dataset: h5py.Dataset, path: Path, key: str, table: Table, findings: Findings, *, deep: bool
 ) -> None:
     """Check a dataset against its digests."""
-    if findings.compare(key, dict(table.facts), facts_of(dataset)) & _SHAPES:
+    extents = Extents.of(table, dataset.shape, piece_shape(dataset))
+    has_grown = extents.is_growth and extents.old != extents.new
+    facts = facts_of(dataset)
+    if has_grown:
+        facts["shape"] = table.facts.get("shape", "")
+    differing = findings.compare(key, table.facts, facts, _ANEW)
+    if differing & {"shape", "chunks"}:
         return
-    grid = grid_shape(dataset.shape, piece_shape(dataset))
-    numbers = table.rows[:, 0].tolist()
+    if has_grown:
+        findings.change(key, grown_line(extents))
     if table.of == ELEMENTS:
         if deep:
-            read_all(findings, key, numbers, _ElementReader(dataset=dataset, table=table))
+            reader = _ElementReader(dataset=dataset, table=table, extents=extents)
+            read_all(findings, key, table.rows[:, 0].tolist(), reader)
         return
-    stored = dict(_stored(dataset, grid))
-    for number in sorted(set(numbers) - stored.keys()):
-        findings.damage(key, "it is lost: the file has no such chunk", _region_of(dataset, number))
-    for number in sorted(stored.keys() - set(numbers)):
-        findings.damage(key, "it was not there when it was written", _region_of(dataset, number))
-    if deep:
-        there = sorted((number for number in numbers if number in stored), key=stored.__getitem__)
-        read_all(findings, key, there, _PayloadReader(dataset=dataset, table=table))
+    _check_payloads(dataset, path, key, table, extents, findings, deep=deep)
 
 
-def _stored(dataset: h5py.Dataset, grid: Shape) -> Iterator[tuple[int, int]]:
-    """Yield number and address of every chunk that is stored."""
+def _check_payloads(
+    dataset: h5py.Dataset,
+    path: Path,
+    key: str,
+    table: Table,
+    extents: Extents,
+    findings: Findings,
+    *,
+    deep: bool,
+) -> None:
+    """Check which chunks are there, and what they hold."""
+    stored: dict[int, int] = {}
+    new: list[Region] = []
+    for index, address in _stored(dataset):
+        number = extents.number_of(index)
+        if number is None:
+            new.append(box(extents.new, extents.step, index))
+        else:
+            stored[number] = address
+    numbers = table.rows[:, 0].tolist()
+    reader = _PayloadReader(
+        dataset=dataset,
+        table=table,
+        extents=extents,
+        open_chunks=_open_chunks(dataset, path, table, extents),
+    )
+    known = set(numbers)
+    # To a chunk that was cut others may have added, and then stored it, or nothing of it.
+    may_be = {one for one in known ^ stored.keys() if extents.is_open(one)}
+    for number in sorted(known - stored.keys() - may_be):
+        what = "it is lost: the file has no such chunk"
+        findings.damage(key, what, extents.region_of(number))
+    for number in sorted(stored.keys() - known - may_be):
+        what = "it was not there when it was written"
+        findings.damage(key, what, extents.region_of(number))
+    if not deep:
+        return
+    there = sorted((one for one in known if one in stored), key=stored.__getitem__)
+    n_threads = _threads(dataset)
+    read_all(findings, key, [*there, *sorted(may_be)], reader, n_threads=n_threads)
+    if new:
+        # Nothing is known of these, but that they are to decode.
+        read = _region_reader(_source_of(dataset, path).read)
+        read_all(findings, key, new, read, n_threads=n_threads)
+
+
+def _open_chunks(dataset: h5py.Dataset, path: Path, table: Table, extents: Extents) -> OpenChunks:
+    def read(region: Region) -> Any:
+        return _source_of(dataset, path).read(region)
+
+    return OpenChunks(table=table, extents=extents, read=read, fill_value=dataset.fillvalue)
+
+
+def _source_of(dataset: h5py.Dataset, path: Path) -> Hdf5Source:
+    """Return what reads a dataset, and nothing outside the folder of its file."""
+    folders = allowed_folders(str(path), None)
+    return replace(describe_dataset(dataset, str(path)), folders=folders)
+
+
+def _stored(dataset: h5py.Dataset) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Yield position and address of every chunk that is stored."""
     found: list[Any] = []
-    if 0 not in grid:
+    if 0 not in dataset.shape:
         dataset.id.chunk_iter(found.append)
     for info in found:
         index = [at // extent for at, extent in zip(info.chunk_offset, dataset.chunks, strict=True)]
-        yield flat_index(index, grid), info.byte_offset
+        yield tuple(index), info.byte_offset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,20 +258,24 @@ class _PayloadReader:
 
     dataset: h5py.Dataset
     table: Table
+    extents: Extents
+    open_chunks: OpenChunks
 
     def __call__(self, number: int) -> Read:
-        region = _region_of(self.dataset, number)
+        region = self.extents.region_of(number)
+        corner = tuple(part.start for part in region)
         try:
-            mask, payload = self.dataset.id.read_direct_chunk(tuple(part.start for part in region))
+            is_there = self.dataset.id.get_chunk_info_by_coord(corner).byte_offset is not None
+            mask, payload = self.dataset.id.read_direct_chunk(corner) if is_there else (0, b"")
         except (OSError, RuntimeError, ValueError) as error:
-            return Read(region=region, wrong=f"it cannot be read: {error}")
-        is_same = digest_of(payload, seed=mask) == self.table.find(number)
-        return Read(region=region, nbytes=len(payload), wrong=None if is_same else f"it {SINCE}")
+            return not_read(error, region)
+        if is_there and digest_of(payload, seed=mask) == self.table.find(number):
+            return Read(region=region, nbytes=len(payload))
+        return self.open_chunks.check(number, len(payload))
 
 
-def _region_of(dataset: h5py.Dataset, number: int) -> Region:
-    step = piece_shape(dataset)
-    return box(dataset.shape, step, index_at(number, grid_shape(dataset.shape, step)))
+def _threads(dataset: h5py.Dataset) -> int:
+    return threads_for(nbytes_of(piece_shape(dataset), dataset.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,16 +284,33 @@ class _ElementReader:
 
     dataset: h5py.Dataset
     table: Table
+    extents: Extents
 
     def __call__(self, number: int) -> Read:
-        region = _region_of(self.dataset, number)
+        region = self.extents.region_of(number)
         try:
-            is_same = digest_of_piece(self.dataset, number) == self.table.find(number)
+            elements = np.asarray(self.dataset[region])
         except (OSError, RuntimeError, UnicodeDecodeError) as error:
-            return Read(region=region, wrong=f"it cannot be read: {error}")
-        shape = [part.stop - part.start for part in region]
-        nbytes = int(np.prod(shape)) * self.dataset.dtype.itemsize
-        return Read(region=region, nbytes=nbytes, wrong=None if is_same else f"it {SINCE}")
+            return not_read(error, region)
+        is_same = digest_of_elements(elements) == self.table.find(number)
+        return Read(region=region, nbytes=elements.nbytes, wrong=None if is_same else f"it {SINCE}")
+
+
+def _region_reader(read: Callable[[Region], Any]) -> Callable[[Region], Read]:
+    """Return what reads a region for no other end than to see whether it decodes."""
+
+    def attempt(region: Region) -> Read:
+        try:
+            return Read(region=region, nbytes=np.asarray(read(region)).nbytes)
+        except (DamagedDataError, TruncatedSourceError) as error:
+            return Read(region=region, wrong=f"it does not decode: {error}")
+        except SourceError as error:
+            # Another file that it leads to, or a filter that is not to be had.
+            return Read(region=region, hindered=str(error))
+        except (LazyioError, OSError, ValueError, RuntimeError) as error:
+            return Read(region=region, wrong=f"it does not decode: {error}")
+
+    return attempt
 
 
 def _check_unknown(
@@ -176,24 +322,30 @@ def _check_unknown(
         findings.cannot_tell(key, "no digests; a deep check would decode it")
         return
     try:
-        source = describe_dataset(dataset, str(path))
-    except (UnsupportedDtypeError, SourceError) as error:
+        dtype = dataset.dtype
+        read = _source_of(dataset, path).read
+        if h5py.check_string_dtype(dtype) is not None and dtype.hasobject:
+            # As bytes: in which encoding they are is nothing that could be damaged.
+            read = dataset.__getitem__
+    except (TypeError, UnsupportedDtypeError, SourceError) as error:
         findings.cannot_tell(key, f"no digests, and it cannot be decoded here: {error}")
         return
-    step = piece_shape(dataset)
-
-    def read(region: Any) -> Read:
-        try:
-            return Read(region=region, nbytes=source.read(region).nbytes)
-        except (LazyioError, OSError, ValueError, RuntimeError) as error:
-            return Read(region=region, wrong=f"it does not decode: {error}")
-
     before = len(findings.damaged)
-    regions = iter(boxes(dataset.shape, step)) if 0 not in dataset.shape else iter(())
-    if dataset.chunks is not None:
-        # Only what is there: of all that may be there can be billions.
-        numbers = sorted(dict(_stored(dataset, grid_shape(dataset.shape, step))))
-        regions = (_region_of(dataset, number) for number in numbers)
-    read_all(findings, key, regions, read)
+    regions = _regions_of(dataset)
+    read_all(findings, key, regions, _region_reader(read), n_threads=_threads(dataset))
     if len(findings.damaged) == before and not has_checksums:
-        findings.cannot_tell(key, "it decodes, and has neither digests nor checksums")
+        findings.cannot_tell(key, _NO_CHECKSUM)
+
+
+def _regions_of(dataset: h5py.Dataset) -> Iterable[Region]:
+    """Return the parts of a dataset that are stored: of all that may be there can be billions."""
+    step: Shape = piece_shape(dataset)
+    # Of what was never written nothing is there, however large it is to be.
+    is_there = dataset.is_virtual or dataset.external or dataset.id.get_storage_size()
+    if 0 in dataset.shape or not is_there:
+        return ()
+    if dataset.chunks is None:
+        return boxes(dataset.shape, step)
+    grid = grid_shape(dataset.shape, step)
+    numbers = sorted(flat_index(index, grid) for index, _ in _stored(dataset))
+    return (box(dataset.shape, step, index_at(number, grid)) for number in numbers)

@@ -5,24 +5,31 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lazyio.errors import OptionError, SourceError, UnknownFormatError
+from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsafeFileError
 from lazyio.options import check_flags
-from lazyio.safety.leftovers import finish_change, leftovers
+from lazyio.os_errors import system_errors
+from lazyio.safety.leftovers import leftovers, refuse_half_applied
 from lazyio.safety.names import check_finished
-from lazyio.sources.files import existing
+from lazyio.sources.files import absolute, existing
+from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.lookup import format_of
 from lazyio.sources.npy import npy_source
-from lazyio.verifying.findings import INCOMPLETE, Findings, VerifyReport
+from lazyio.untrusted.helper import ask, is_available
+from lazyio.verifying.findings import DAMAGED, INCOMPLETE, Findings, VerifyReport
 from lazyio.verifying.hdf5 import check_file
 from lazyio.verifying.zarr import check_store
 from lazyio.verifying.zipped import check_zip
 
 
+@system_errors(SourceError)
 def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     """Check a file or store for damage, against the digests that lazyio stored in it.
 
     Without digests, as in files of other programs, it is checked that all
     chunks decode, and that checksums hold where there are any.
+
+    It is read by a child process with limits of memory and time, so that a
+    file that was damaged, or made to do harm, cannot end the caller.
 
     Parameters
     ----------
@@ -37,15 +44,19 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     Returns
     -------
     VerifyReport
-        ``status`` is ``"ok"``, ``"damaged"``, ``"incomplete"`` (a run that was
-        to make it has not finished) or ``"unverifiable"`` (it decodes, and
-        there is nothing to check it against). ``damaged`` lists key, region
-        and what is wrong.
+        ``status`` is ``"ok"``, ``"damaged"``, ``"modified"`` (another program
+        has appended to it, or described it anew, and what was written is all
+        there), ``"incomplete"`` (a run that was to make it has not finished)
+        or ``"unverifiable"`` (it decodes, and there is nothing to check it
+        against). ``damaged`` and ``modified`` list key, region and what it is.
+        An edited value cannot be told from damage.
 
     Raises
     ------
     SourceError
         When there is no such path or key.
+    UnsafeFileError
+        When reading it crashes, or takes too long or too much memory.
     UnknownFormatError
         When it is neither HDF5 nor Zarr.
 
@@ -56,7 +67,6 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     >>> lazyio.verify("ones.h5").status
     'ok'
     """
-    began = time.perf_counter()
     check_flags(deep=deep)
     if not isinstance(path, (str, os.PathLike)) or "://" in str(path):
         msg = f"path={path!r} is no local path; copy what is to be verified to a disk here"
@@ -64,14 +74,31 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     if key is not None and not isinstance(key, str):
         msg = f"key={key!r} is no path inside a file or store; give a string"
         raise OptionError(msg)
+    place, options = str(absolute(path)), {"deep": deep}
+    if not is_available():
+        return verify_here(place, key, **options)
+    answer, _ = ask(place, {"do": "verify", "key": key, "options": options})
+    with foreign_errors(place, UnsafeFileError):
+        return VerifyReport.from_dict(answer, str(path))
+
+
+def verify_here(path: str, key: str | None, *, deep: bool) -> VerifyReport:
+    """Do it in this process, which a damaged file may crash; see :func:`verify`."""
+    began = time.perf_counter()
     target = Path(os.path.realpath(path))
+    with foreign_errors(str(target)):
+        left = [
+            str(one)
+            for one in leftovers(target)
+            if not one.target.exists() or (one.is_interrupted and not one.is_locked)
+        ]
+        is_there = target.exists()
     try:
-        finish_change(target)
+        refuse_half_applied(target)
         check_finished(target, below=True)
     except SourceError as error:
         return VerifyReport(path=str(path), status=INCOMPLETE, note=str(error))
-    left = [str(one) for one in leftovers(target) if not one.target.exists()]
-    if not target.exists() and left:
+    if not is_there and left:
         return VerifyReport(path=str(path), status=INCOMPLETE, note=left[0])
     existing(path)
     findings = Findings()
@@ -88,12 +115,15 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
         msg = f"{path} is neither HDF5, nor Zarr in a folder or zip, nor .npy; those are verified"
         raise UnknownFormatError(msg)
     note = "; ".join(left)
-    status = INCOMPLETE if left and not findings.damaged else findings.status
+    status = findings.status
+    if left and status != DAMAGED:
+        status = INCOMPLETE
     return VerifyReport(
         path=str(path),
         status=status,
         note=note,
         damaged=tuple(findings.damaged),
+        modified=tuple(findings.modified),
         unverifiable=tuple(findings.unverifiable),
         n_arrays=findings.n_arrays,
         n_chunks=findings.n_chunks,

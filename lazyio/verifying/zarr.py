@@ -1,10 +1,12 @@
 """Checks of a Zarr store in a local folder, lazyio's or another's."""
 
 import contextlib
+import errno
 import json
 import os
+import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,23 +14,30 @@ from typing import Any
 import zarr
 from zarr.core.metadata.v3 import ArrayV3Metadata
 
-from lazyio.errors import LazyioError, SourceError
-from lazyio.grid import Region, box, index_at
-from lazyio.safety.digests import Table
-from lazyio.safety.zarr_digests import NAME, digest_of_file, facts_of, grid_of, load
-from lazyio.sources.zarr import array_paths, zarr_kind, zarr_source
-from lazyio.sources.zarr_objects import index_named
+from lazyio.errors import SourceError, UnsupportedDtypeError
+from lazyio.safety.digests import LaterFormat, Table
+from lazyio.safety.zarr_digests import NAME, digest_of_file, facts_of, load
+from lazyio.safety.zarr_places import FOLDER, Place, told
+from lazyio.sources.confine import allowed_folders, require_inside
+from lazyio.sources.files import read_json
+from lazyio.sources.zarr import array_paths, zarr_kind
+from lazyio.sources.zarr_store import confined_store
+from lazyio.spec import nbytes_of
 from lazyio.targets.zarr import METADATA_FILES
-from lazyio.verifying.findings import SINCE, Findings, Read, read_all
+from lazyio.verifying.findings import (
+    TOO_LARGE,
+    Findings,
+    is_of_the_machine,
+    not_read,
+    read_all,
+    threads_for,
+)
+from lazyio.verifying.zarr_array import check_known, decoder, region_named
+from lazyio.verifying.zarr_places import check_places
 
 _ANY = Exception
 """zarr-python raises errors of every kind of damaged metadata."""
 
-_SHAPES = {
-    *("shape", "chunk_grid", "chunks", "codecs", "zarr_format"),
-    *("chunk_key_encoding", "dimension_separator"),
-}
-"""Facts without which the name of an object says nothing."""
 _CHECKSUMS = ("crc32c", "fletcher32", "adler32", "crc32", "jenkins_lookup3")
 
 
@@ -38,20 +47,39 @@ def check_store(root: Path, key: str | None, findings: Findings, *, deep: bool) 
     Raises
     ------
     SourceError
-        When there is no such array.
+        When there is no such array, or the store may not be read.
     """
+    try:
+        os.close(os.open(root, os.O_RDONLY))
+        os.listdir(root)
+    except OSError as error:
+        msg = f"{root} cannot be read: {error.strerror}"
+        raise SourceError(error.errno, msg) from error
     found = _paths(root, findings)
-    wanted = found if key is None else [key.strip("/")]
+    closed = _closed_folders(root, found)
+    for path in closed if key is None else ():
+        findings.not_read(shown(path), f"its folder cannot be read: {os.strerror(errno.EACCES)}")
+    wanted = found if key is None else ["/".join(filter(None, key.split("/")))]
     if key is not None and wanted[0] not in found:
         msg = f"{root} has no array {key!r}; its arrays are {', '.join(found) or 'none'}"
         raise SourceError(msg)
     _check_consolidated(root, findings)
+    places: dict[str, Place] = {}
     for name in wanted:
         findings.n_arrays += 1
         try:
-            _check(root, name, findings, deep=deep)
+            place = _check(root, name, findings, deep=deep)
+        except MemoryError:
+            findings.cannot_tell(shown(name), TOO_LARGE)
         except _ANY as error:
-            findings.damage(_shown(name), f"it cannot be read: {error}")
+            one = not_read(error, None)
+            note = findings.damage if one.wrong else findings.not_read
+            note(shown(name), one.wrong or one.hindered or "")
+        else:
+            if place.path:
+                places[name] = place
+    if key is None:
+        check_places(findings, places, {*found, *closed})
 
 
 def _paths(root: Path, findings: Findings) -> list[str]:
@@ -63,126 +91,135 @@ def _paths(root: Path, findings: Findings) -> list[str]:
         if NAME in names:
             inside = os.path.relpath(folder, root)
             marked.add("" if inside == os.curdir else inside)
+            below.clear()
     try:
         with warnings.catch_warnings():
             # Of what is no array, or none any more: that is for us to say.
             warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
-            item = zarr.open(root, mode="r")
+            item = zarr.open(confined_store(root), mode="r", use_consolidated=False)
             paths = array_paths(item) if isinstance(item, zarr.Group) else [""]
     except _ANY as error:
-        findings.damage(None, f"it cannot be opened as Zarr: {error}")
         paths = []
+        if is_of_the_machine(error):
+            findings.not_read(None, f"not all of its arrays can be listed: {error}")
+        else:
+            findings.damage(None, f"it cannot be opened as Zarr: {error}")
     else:
         for name in sorted(marked - set(paths)):
-            findings.damage(_shown(name), "it cannot be reached: its metadata or a group's are bad")
+            what = "it cannot be reached: its metadata or a group's are bad"
+            findings.damage(shown(name), what)
     return sorted({*paths, *marked})
 
 
-def _check(root: Path, name: str, findings: Findings, *, deep: bool) -> None:
-    folder, key = root / name, _shown(name)
-    table = load(folder)
-    if table is not None:
-        facts = _facts(folder, name, table)
-        if findings.compare(key, dict(table.facts), facts) & _SHAPES:
-            return
-    array: Any = zarr.open_array(root, path=name, mode="r")
+def _check(root: Path, name: str, findings: Findings, *, deep: bool) -> Place:
+    """Check an array, and return what it knows of its place."""
+    folder, key = root / name, shown(name)
+    neighbours = (folder / FOLDER).iterdir() if (folder / FOLDER).is_dir() else ()
+    for path in (*(folder / metadata for metadata in METADATA_FILES), *neighbours):
+        _require_inside(path, root)
+    try:
+        table = load(folder)
+        near = tuple(told(folder))
+    except LaterFormat as error:
+        findings.cannot_tell(key, str(error))
+        return Place()
+    except ValueError as error:
+        findings.damage(key, str(error))
+        return Place()
+    files = _Files(root=root, folder=str(folder))
+    facts = {} if table is None else named_facts(facts_of(folder, name), name, table)
+    array: Any = zarr.open_array(confined_store(root), path=name, mode="r")
     if table is None:
-        _check_unknown(root, name, array, findings, deep=deep)
-        return
-    grid = grid_of(array)
-    step = array.shards or array.chunks
-
-    def region_of(number: int) -> Region:
-        return box(array.shape, step, index_at(number, grid))
-
-    def path_of(number: int) -> str:
-        return str(folder / array.metadata.encode_chunk_key(index_at(number, grid)))
-
-    there = []
-    known = {}
-    for number in table.rows[:, 0].tolist():
-        known[path_of(number)] = number
-        if os.path.exists(path_of(number)):
-            there.append(number)
-        else:
-            findings.damage(key, "it is lost: its object is not there", region_of(number))
-    for path in _objects(folder):
-        if path not in known:
-            what = f"{os.path.relpath(path, folder)} was not there when the array was written"
-            findings.damage(key, what)
-    if deep:
-        read = _ObjectReader(table=table, path_of=path_of, region_of=region_of)
-        read_all(findings, key, there, read)
+        _check_unknown(name, array, files, findings, deep=deep)
+        return Place()
+    check_known(findings, key, table, facts, array, files, deep=deep)
+    return Place.of(table.place, near)
 
 
-def _facts(folder: Path, name: str, table: Table) -> dict[str, str]:
-    facts = facts_of(folder, name)
+def named_facts(facts: dict[str, str], name: str, table: Table) -> dict[str, str]:
+    """Return what describes an array, its name as it can be compared."""
     if not name:
         # Opened by itself, an array does not know what its group calls it.
-        facts |= {fact: digest for fact, digest in table.facts.items() if fact == "name"}
-    elif "name" not in table.facts:
-        # Written by itself, it did not know then.
-        facts.pop("name", None)
+        return facts | {fact: digest for fact, digest in table.facts.items() if fact == "name"}
+    if "name" not in table.facts or table.place:
+        # Written by itself, it did not know then; or its whole path tells more.
+        return {fact: digest for fact, digest in facts.items() if fact != "name"} | {
+            fact: digest for fact, digest in table.facts.items() if fact == "name"
+        }
     return facts
 
 
-def _objects(folder: Path) -> Iterator[str]:
-    """Yield the paths of all files that may hold elements."""
-    for below, _, names in os.walk(folder):
-        yield from (os.path.join(below, name) for name in names if name not in METADATA_FILES)
-
-
 @dataclass(frozen=True, kw_only=True)
-class _ObjectReader:
-    """Reads objects as they are stored."""
+class _Files:
+    """The objects of an array in a folder."""
 
-    table: Table
-    path_of: Any
-    region_of: Any
+    root: Path
+    folder: str
+    n_threads: int | None = None
 
-    def __call__(self, number: int) -> Read:
-        path, region = self.path_of(number), self.region_of(number)
+    def names(self) -> Iterator[str]:
+        """Yield the names of all files that may hold elements, of folders that may be read."""
+        for below, folders, names in os.walk(self.folder):
+            inside = os.path.relpath(below, self.folder)
+            if FOLDER in folders:
+                folders.remove(FOLDER)
+            for name in names:
+                if name not in METADATA_FILES:
+                    yield (name if inside == os.curdir else f"{inside}/{name}").replace(os.sep, "/")
+
+    def is_there(self, name: str) -> bool:
+        """Return whether there is an object of a name."""
         try:
-            is_same = digest_of_file(path) == self.table.find(number)
-            nbytes = os.path.getsize(path)
-        except OSError as error:
-            return Read(region=region, wrong=f"it cannot be read: {error}")
-        return Read(region=region, nbytes=nbytes, wrong=None if is_same else f"it {SINCE}")
+            mode = os.stat(f"{self.folder}/{name}").st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if not stat.S_ISREG(mode):
+            msg = f"{name} is no file"
+            raise OSError(errno.EINVAL, msg)
+        return True
+
+    def digest(self, name: str) -> tuple[int, int]:
+        """Return the digest of an object, and its bytes."""
+        path = f"{self.folder}/{name}"
+        _require_inside(Path(path), self.root)
+        return digest_of_file(path), os.path.getsize(path)
 
 
-def _check_unknown(root: Path, name: str, array: Any, findings: Findings, *, deep: bool) -> None:
+def _check_unknown(name: str, array: Any, files: _Files, findings: Findings, *, deep: bool) -> None:
     """Check an array without digests: whether it decodes, and by checksums where it has them."""
-    key = _shown(name)
+    key = shown(name)
     if not deep:
         findings.cannot_tell(key, "no digests; a deep check would decode it")
         return
-    source = zarr_source(str(root), name or None)
-
-    def read(region: Region) -> Read:
-        try:
-            return Read(region=region, nbytes=source.read(region).nbytes)
-        except (LazyioError, OSError, ValueError, RuntimeError) as error:
-            return Read(region=region, wrong=f"it does not decode: {error}")
-
+    try:
+        read = decoder(array, allowed_folders(str(files.root), None))
+    except UnsupportedDtypeError as error:
+        findings.cannot_tell(key, f"no digests, and it cannot be decoded here: {error}")
+        return
     before = len(findings.damaged)
     # Only what is there: of all that may be there can be billions.
-    names = (os.path.relpath(path, root / name) for path in _objects(root / name))
-    stored = (region_named(array, one.replace(os.sep, "/")) for one in names)
-    read_all(findings, key, (region for region in stored if region is not None), read)
+    stored = (region_named(array, one) for one in files.names())
+    regions = (region for region in stored if region is not None)
+    n_threads = threads_for(nbytes_of(array.shards or array.chunks, array.dtype))
+    read_all(findings, key, regions, read, n_threads=n_threads)
+    for folder in _closed_folders(Path(files.folder), ()):
+        findings.not_read(key, f"{folder} cannot be read: {os.strerror(errno.EACCES)}")
     has_checksums = any(map(_is_checksum, (*array.filters, *array.compressors)))
     if len(findings.damaged) == before and not has_checksums:
         findings.cannot_tell(key, "it decodes, and has neither digests nor checksums")
 
 
-def region_named(array: Any, name: str) -> Region | None:
-    """Return the part of an array that an object of a name holds, ``None`` where it is none.
+def _closed_folders(root: Path, arrays: Container[str]) -> list[str]:
+    """Return the folders that may not be read, by their paths; not those inside of arrays."""
+    closed: list[str] = []
 
-    What lies beyond its end is none: an array that grows leaves it when it is killed.
-    """
-    index = index_named(array.metadata, len(array.shape), name)
-    if index is None or any(at >= count for at, count in zip(index, grid_of(array), strict=True)):
-        return None
-    return box(array.shape, array.shards or array.chunks, index)
+    def note(error: OSError) -> None:
+        closed.append(os.path.relpath(error.filename, root).replace(os.sep, "/"))
+
+    for folder, below, _ in os.walk(root, onerror=note):
+        if os.path.relpath(folder, root).replace(os.sep, "/") in arrays:
+            below.clear()
+    return closed
 
 
 def _is_checksum(codec: Any) -> bool:
@@ -198,22 +235,36 @@ def _check_consolidated(root: Path, findings: Findings) -> None:
     if kind != "group" or not (root / name).exists():
         return
     try:
-        held = json.loads((root / name).read_bytes())
+        _require_inside(root / name, root)
+        held = read_json(root / name)
         if version == 3:
             held = held.get("consolidated_metadata") or {"metadata": {}}
         end = "/zarr.json" if version == 3 else ""
         entries = {f"{path}{end}": entry for path, entry in held["metadata"].items()}
-        own = {path: json.loads((root / path).read_bytes()) for path in entries}
+        own = {path: _own(root, path) for path in entries}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         findings.damage(None, f"consolidated metadata in {name} do not fit the store: {error}")
         return
     for path, entry in entries.items():
         if entry != own[path] and _normal(entry) != _normal(own[path]):
-            findings.damage(_shown(os.path.dirname(path)), f"{name} differs from {path}")
+            findings.damage(shown(os.path.dirname(path)), f"{name} differs from {path}")
 
 
-def _normal(entry: dict[str, Any]) -> Any:
+def _own(root: Path, path: str) -> Any:
+    """Return metadata of a store; what consolidated ones name may lie anywhere."""
+    _require_inside(root / path, root)
+    return read_json(root / path)
+
+
+def _require_inside(path: Path, root: Path) -> None:
+    if os.path.exists(path):
+        require_inside(str(path), str(root), repr(path.name), allowed_folders(str(root), None))
+
+
+def _normal(entry: Any) -> Any:
     """Return metadata with what may be left out, or is kept elsewhere, in one form."""
+    if not isinstance(entry, dict):
+        return entry
     entry = {"attributes": {}, **entry}
     entry.pop("consolidated_metadata", None)
     if entry.get("node_type") != "array":
@@ -223,5 +274,6 @@ def _normal(entry: dict[str, Any]) -> Any:
     return entry
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
+    """Return what a report calls an array."""
     return f"/{name}" if name else "/"

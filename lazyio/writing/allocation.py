@@ -6,8 +6,9 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 
-from lazyio.errors import OptionError
+from lazyio.errors import OptionError, TargetError
 from lazyio.inputs import Input
+from lazyio.os_errors import system_errors
 from lazyio.run.report import WriteReport
 from lazyio.sources.lookup import format_of
 from lazyio.spec import as_dtype, as_shape
@@ -18,6 +19,7 @@ from lazyio.writing.places import is_local
 _FORMATS = ("hdf5", "zarr")
 
 
+@system_errors(TargetError)
 def allocate(
     path: Any,
     key: str = DEFAULT_KEY,

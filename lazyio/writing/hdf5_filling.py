@@ -12,13 +12,10 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 
-from lazyio.codecs.encode import encoder_for
-from lazyio.elements import is_text
 from lazyio.errors import TargetError
 from lazyio.grid import Region
 from lazyio.planning.plan import Advice
 from lazyio.run.part import Job
-from lazyio.safety import redo
 from lazyio.safety.digests import Noted
 from lazyio.safety.hdf5_digests import forget, store, table_of
 from lazyio.safety.space import require_space
@@ -27,7 +24,6 @@ from lazyio.spec import Shape
 from lazyio.targets.building import (
     Building,
     building,
-    guarded,
     in_place,
     is_added_in_place,
     resumable,
@@ -99,7 +95,8 @@ class Made:
             forget(group.file, key)
         else:
             rows = self.noted.rows() if self.target is None else self.target.rows(self.noted)
-            store(group.file, key, table_of(self.dataset, rows, job))
+            rims = self.noted.rims() if self.target is None else self.target.rims(self.noted)
+            store(group.file, key, table_of(self.dataset, rows, rims, job))
 
     def finish(self) -> Outcome:
         """Return what has become of it, once the job is done."""
@@ -117,8 +114,6 @@ def opened_for(
     libver: Any,
     running: Running,
     nbytes: int,
-    *,
-    is_plain: bool,
 ) -> contextlib.AbstractContextManager[Building]:
     """Return the file that is built: a new one, a copy of the old one, or that itself."""
     is_in_place = work.is_in_place
@@ -127,22 +122,14 @@ def opened_for(
         is_in_place = old is not None and is_added_in_place(old, work.built)
     n_good_bytes = work.n_good_bytes
     if is_in_place and not work.is_in_place:
-        redo.begin(work.path, work.target)
+        with disk_errors(work.target.parent):
+            work.begin_in_place()
     work.save_job()
     if is_in_place:
-        return in_place(work.target, work.path, nbytes=n_good_bytes)
+        return in_place(work)
     if running.resume:
         return resumable(work.built, libver, old=old)
-    if is_plain:
-        return building(work.built, libver)
-    return guarded(work.built, libver, nbytes=0 if old is None else n_good_bytes)
-
-
-def needs_libhdf5(item: Hdf5Item) -> bool:
-    """Return whether libhdf5 has to encode elements, or to write them where there are no chunks."""
-    plan, options = item.arranged.plan, item.options
-    has_chunks = bool(plan.shape) and not options.is_contiguous and not is_text(plan.dtype)
-    return not has_chunks or encoder_for(options.filters, plan.dtype.itemsize) is None
+    return building(work.built, libver, nbytes=0 if old is None else n_good_bytes)
 
 
 def publish(work: WorkDirectory) -> Advice:
@@ -150,7 +137,7 @@ def publish(work: WorkDirectory) -> Advice:
     if not work.is_in_place:
         work.publish()
         return ()
-    work.change()
+    work.has_name()
     return (("changed-in-place", "a large file was changed itself, by a log of the change"),)
 
 

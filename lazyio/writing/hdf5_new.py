@@ -25,7 +25,6 @@ from lazyio.writing.hdf5_filling import (
     keep,
     least_nbytes,
     make,
-    needs_libhdf5,
     opened_for,
     path_of,
     publish,
@@ -33,6 +32,7 @@ from lazyio.writing.hdf5_filling import (
 from lazyio.writing.jobs import facts_of_job, in_head, kept_of
 from lazyio.writing.places import (
     check_hdf5_place,
+    check_key,
     check_key_is_free,
     check_open_file,
     refuse_own_source,
@@ -85,8 +85,7 @@ class NewDatasets:
             # Again, now that no other writer can publish between the check and the copy.
             old = self.path if self.check() else None
             nbytes = 0 if work.is_resumed else sum(map(least_nbytes, self.items))
-            is_plain = not any(map(needs_libhdf5, self.items))
-            opened = opened_for(work, old, self.libver, self.running, nbytes, is_plain=is_plain)
+            opened = opened_for(work, old, self.libver, self.running, nbytes)
             with opened as built, contextlib.ExitStack() as inner:
                 made = built.call(
                     lambda: make(
@@ -96,10 +95,9 @@ class NewDatasets:
                 advice = keep(work, made, built, inner)
                 jobs = [one.to_job() for one in made if one.target is not None]
                 ran = self.running.write(jobs, work.scratch, work.unsure, own=self.path)
-                built.finishing()
                 outcomes = built.call(lambda: self._finish(built.file, made))
             advice += publish(work)
-        return outcomes, ran, advice
+        return outcomes, ran, (*advice, *work.advice)
 
     def _finish(self, file: h5py.File, made: Sequence[Made]) -> list[Outcome]:
         outcomes = [one.finish() for one in made]
@@ -173,6 +171,7 @@ class DatasetsInGroup:
             key = item.arranged.key
             check_key_is_free(self.group, key, replace=self.overwrite)
             whole = posixpath.join(self.group.name, key)
+            check_key(whole)
             refuse_own_source(item.arranged.given, path_of(self.group), whole)
 
     def write(self) -> WriteReport:

@@ -74,15 +74,14 @@ class PartOfFile:
         with contextlib.ExitStack() as stack:
             work = stack.enter_context(WorkDirectory(self.path, facts=facts))
             refuse_unusable(self.path, self.arranged.key)
-            opened = opened_for(work, self.path, None, self.running, 0, is_plain=False)
+            opened = opened_for(work, self.path, None, self.running, 0)
             with opened as built, contextlib.ExitStack() as inner:
                 part, known = built.call(lambda: self._begin(built))
                 advice = keep(work, [part], built, inner)
                 ran = self.running.write([part.to_job()], work.scratch, work.unsure, own=self.path)
-                built.finishing()
                 outcome = built.call(lambda: _finish_part(part, known, head))
             advice += publish(work)
-        advice += self.running.advice
+        advice += self.running.advice + tuple(work.advice)
         return report_on(str(self.path), [outcome], ran=ran, began=began, advice=advice)
 
     def _begin(self, built: Building) -> tuple[Made, Known]:

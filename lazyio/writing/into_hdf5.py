@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lazyio.errors import OptionError, TargetError
 from lazyio.options import check_flags, refuse_unready
+from lazyio.os_errors import system_errors
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
@@ -27,6 +28,7 @@ from lazyio.writing.places import (
     check_key,
     check_mode,
     check_open_file,
+    check_writable,
     refuse_own_source,
     target_path,
 )
@@ -47,6 +49,7 @@ DEFAULT_KEY = "/data"
 """Of one array for which none is given."""
 
 
+@system_errors(TargetError)
 def to_hdf5(
     data: Any,
     path: Any,
@@ -298,12 +301,14 @@ class _Call:
         if isinstance(self.path, (h5py.Dataset, h5py.Group)):
             dataset = self._open_dataset()
             again = partial(part_of, dataset, dataset.name, given, self.settings, **where)
+            # First: if another thread moves the end in between, it is found to have moved.
+            seen = dataset.shape
             arranged, window = again()
             inside = PartOfDataset(
                 dataset=dataset,
                 arranged=arranged,
                 window=window,
-                seen=dataset.shape,
+                seen=seen,
                 appends=append_dim is not None,
                 again=again if is_now and append_dim is not None else None,
                 running=self.running,
@@ -312,6 +317,7 @@ class _Call:
             return inside
         check_key(self.key)
         path = target_path(self.path)
+        check_writable(path)
         refuse_unusable(path, self.key)
         refuse_own_source(given, path, self.key)
         with open_hdf5(str(path)) as file:

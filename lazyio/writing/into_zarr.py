@@ -10,8 +10,9 @@ import numpy.typing as npt
 import zarr
 from zarr.storage import LocalStore
 
-from lazyio.errors import OptionError
+from lazyio.errors import OptionError, TargetError
 from lazyio.options import check_flags
+from lazyio.os_errors import system_errors
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
 from lazyio.run.schedulers import scheduler_for
@@ -19,6 +20,7 @@ from lazyio.safety.names import finish
 from lazyio.writing.later import now_or_later
 from lazyio.writing.places import (
     array_path,
+    check_array_writable,
     check_mode,
     check_store,
     check_zip_place,
@@ -50,6 +52,7 @@ from lazyio.writing.zarr_stores import node_name, store_behind
 ZarrOrder = NewArrays | NewZip | ArraysInStore | PartOfStore | PartOfArray
 
 
+@system_errors(TargetError)
 def to_zarr(
     data: Any,
     store: Any,
@@ -188,6 +191,9 @@ def to_zarr(
         workers=workers,
         scheduler=scheduler,
     )
+    if path == "":
+        msg = "path='' names no array; leave it out, for the store itself to be the array"
+        raise OptionError(msg)
     call = _Call(
         store=without_scheme(store),
         path=array_path(path),
@@ -257,11 +263,13 @@ class _Call:
         array = self._existing()
         where = {"region": region, "append_dim": append_dim}
         again = partial(part_of_array, array, self.path, given, self.settings, **where)
+        # First: if another thread moves the end in between, it is found to have moved.
+        seen = array.shape
         arranged, window = again()
         facts = {
             "arranged": arranged,
             "window": window,
-            "seen": array.shape,
+            "seen": seen,
             "keeps_empty": self.settings.write_empty_chunks,
             "running": self.running,
         }
@@ -299,6 +307,7 @@ class _Call:
         if is_local(self.store):
             root = store_path(self.store)
             refuse_zip(root)
+            check_array_writable(root, self.path)
             finish(root / self.path)
             # For reading: zarr-python makes the folder of any other store that is not there.
             return existing_array(LocalStore(root, read_only=True), self.path)
@@ -308,6 +317,9 @@ class _Call:
 
     def _items(self, data: Any) -> tuple[ZarrItem, ...]:
         """Return the arrays, each with its plan and settings."""
+        if holds_several(data) and any(isinstance(key, str) and not key.strip("/") for key in data):
+            msg = f"a mapping with the keys {list(data)}; give every array a path in the store"
+            raise OptionError(msg)
         given = [(array_path(path), one) for path, one in items_of(data, self.path)]
         refuse_for_streams([one for _, one in given], resume=self.running.resume)
         paths = [path for path, _ in given]

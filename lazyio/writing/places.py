@@ -18,13 +18,17 @@ from zarr.storage import StorePath
 
 from lazyio.errors import OptionError, TargetError, TargetExistsError
 from lazyio.inputs import Input
-from lazyio.safety.leftovers import finish_change
-from lazyio.safety.names import finish, is_hidden_name
+from lazyio.safety.hdf5_digests import GROUP
+from lazyio.safety.leftovers import tidy
+from lazyio.safety.names import is_hidden_name
 from lazyio.sources.zarr import zarr_kind
 from lazyio.targets.zarr import METADATA_FILES
 
 _MODES = ("a", "w", "w-", "x", "r+")
 _METADATA_FILES = frozenset(METADATA_FILES)
+_NO_NAMES = frozenset((".", ".."))
+_OF_ARRAYS = ("zarr.json", ".zarray")
+_IS_EFFECTIVE = os.access in os.supports_effective_ids
 
 
 def check_mode(mode: str) -> None:
@@ -35,11 +39,19 @@ def check_mode(mode: str) -> None:
 
 
 def check_key(key: Any) -> None:
-    """Refuse a key that names no dataset."""
+    """Refuse a key that names no dataset, or one in lazyio's own group."""
     is_path = isinstance(key, str) and "\0" not in key
-    if not is_path or not key.strip("/") or "." in key.split("/"):
+    if not is_path or not key.strip("/") or key.endswith("/"):
         given = reprlib.repr(key)
         msg = f"key={given} does not name a dataset; give a path inside the file, such as '/data'"
+        raise OptionError(msg)
+    parts = [part for part in key.split("/") if part]
+    if not _NO_NAMES.isdisjoint(parts):
+        # HDF5 has no way up: '..' would be the name of a group, and '.' of none.
+        msg = f"key={key!r} has '.' or '..' as a name; give the path from the root of the file"
+        raise OptionError(msg)
+    if parts[0] == GROUP:
+        msg = f"key={key!r} lies in the group {GROUP!r}, which is for digests; choose another key"
         raise OptionError(msg)
 
 
@@ -53,7 +65,7 @@ def target_path(path: Any) -> Path:
         msg = f"{path} is a URL, and HDF5 is written to files only; write here, then copy it"
         raise OptionError(msg)
     resolved = _resolved(path)
-    finish_change(resolved)
+    tidy(resolved)
     return resolved
 
 
@@ -62,6 +74,9 @@ def _resolved(path: str | os.PathLike[str]) -> Path:
     if "\0" in os.fsdecode(path):
         msg = f"path={path!r} holds a null byte, which no file name may"
         raise OptionError(msg)
+    if not os.fsdecode(path):
+        msg = f"path={path!r} is empty, and stands for the working directory; give a name"
+        raise TargetError(errno.EINVAL, msg)
     resolved = Path(os.path.realpath(path))
     try:
         resolved.stat()
@@ -113,7 +128,7 @@ def store_path(store: Any) -> Path:
     What a killed run has begun to publish in it is finished first.
     """
     resolved = _resolved(store)
-    finish(resolved)
+    tidy(resolved)
     return resolved
 
 
@@ -160,13 +175,14 @@ def array_path(path: str | None) -> str:
     if (
         not is_text
         or "\0" in name
-        or any(part in ("", ".", "..") or part.startswith("__") for part in parts)
+        or any(not part or part in _NO_NAMES or part.startswith("__") for part in parts)
         or any(map(is_hidden_name, parts))
+        or parts[:1] == [GROUP]
         or not _METADATA_FILES.isdisjoint(parts)
     ):
         msg = (
             f"path={path!r} is not a path inside a Zarr store; give names joined by '/', none of "
-            "them that of a metadata file, or of lazyio's own folders"
+            "them '.', '..', that of a metadata file, or one of lazyio's own"
         )
         raise OptionError(msg)
     return name
@@ -189,6 +205,27 @@ def check_file(path: Path, mode: str, *, is_file: bool) -> None:
     if not path.exists() and mode == "r+":
         msg = f"{path} does not exist, and mode='r+' adds to existing ones only; pass mode='a'"
         raise TargetError(errno.ENOENT, msg)
+    check_writable(path)
+
+
+def check_writable(*paths: Path) -> None:
+    """Refuse what is there and may not be written, though its folder would let it be replaced.
+
+    Raises
+    ------
+    TargetError
+        As h5py refuses it.
+    """
+    for path in paths:
+        if path.exists() and not os.access(path, os.W_OK, effective_ids=_IS_EFFECTIVE):
+            msg = f"{path} cannot be written: its permissions forbid it; choose another path"
+            raise TargetError(errno.EACCES, msg)
+
+
+def check_array_writable(root: Path, name: str) -> None:
+    """Refuse an array that may not be written, and a store that may not be added to."""
+    array = root / name
+    check_writable(root, array, *(array / one for one in _OF_ARRAYS))
 
 
 def check_open_file(item: h5py.Group | h5py.Dataset) -> None:
@@ -344,9 +381,26 @@ def check_zarr_place(
         Naming what is there and what to do.
     """
     check_file(root, mode, is_file=False)
+    if not name:
+        _refuse_folder_of_process(root)
+    check_array_writable(root, name)
     refuse_own_source(given, root, name)
     check_place(root, name, zarr_format, replace=replace)
     return bool(name) and root.exists()
+
+
+def _refuse_folder_of_process(root: Path) -> None:
+    """Refuse to replace the folder that this process works in, or one above it."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return
+    if root == here or root in here.parents:
+        msg = (
+            f"{root} is the working directory or a folder above it, and would be replaced; give "
+            "path= for an array in it, or another store"
+        )
+        raise TargetError(errno.EBUSY, msg)
 
 
 def refuse_own_source(given: Input, target: Path, key: str | None) -> None:

@@ -11,12 +11,10 @@ from zarr.storage import LocalStore
 from lazyio.grid import Region
 from lazyio.planning.plan import Advice
 from lazyio.run.part import Job
-from lazyio.safety.digests import PAYLOADS, Noted, Table
+from lazyio.safety.digests import Noted, Table
 from lazyio.safety.workdir import WorkDirectory
-from lazyio.safety.zarr_digests import (
-    facts_of,
-    store,
-)
+from lazyio.safety.zarr_digests import facts_of, store, table_of
+from lazyio.safety.zarr_places import Place, make_room
 from lazyio.targets.in_process import Shared
 from lazyio.targets.window import WindowTarget
 from lazyio.targets.zarr import (
@@ -60,13 +58,22 @@ class Made:
         target = WindowTarget(self.target, self.window, self.shared)
         return self.arranged.job(target, self.window, keeping)
 
-    def keep_digests(self, job: Mapping[str, str]) -> None:
+    def keep_digests(self, job: Mapping[str, str], place: Place) -> None:
         """Store the digests of what was written beside it, where there are any."""
         folder = local_folder(self.array)
         if self.noted is not None and folder is not None:
             facts = facts_of(folder, self.arranged.key)
-            rows = self.target.rows(self.noted)
-            store(folder, Table(facts=facts, rows=rows, of=PAYLOADS, job=job))
+            store(folder, self.table(facts, place, job))
+            make_room(folder)
+
+    def table(
+        self, facts: Mapping[str, str], place: Place, job: Mapping[str, str] | None = None
+    ) -> Table:
+        """Return the digests of what was written, which were noted."""
+        noted = self.noted or Noted()
+        rows, rims = self.target.rows(noted), self.target.rims(noted)
+        array = self.target.array
+        return table_of(array, facts, rows, rims, job=job, place=place.to_dict())
 
     def tell_shape(self) -> None:
         """Let readers see how long it has become, where it has grown."""

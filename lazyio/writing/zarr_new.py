@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +15,15 @@ import zarr
 from lazyio.errors import BlockError, TargetError
 from lazyio.planning.plan import Advice
 from lazyio.run.report import WriteReport
-from lazyio.safety.digests import Table
+from lazyio.safety.digests import Noted, Table
 from lazyio.safety.job import Facts
 from lazyio.safety.names import Identity, identity_of
 from lazyio.safety.space import require_space
 from lazyio.safety.workdir import WorkDirectory
-from lazyio.safety.zarr_digests import (
-    load,
-)
+from lazyio.safety.zarr_digests import NAME as DIGESTS
+from lazyio.safety.zarr_digests import facts_in, load, pieces_of
+from lazyio.safety.zarr_places import Place, beside, introduce, ring
+from lazyio.safety.zarr_places import keep as keep_neighbours
 from lazyio.targets.disk import disk_errors, store_errors
 from lazyio.targets.zarr_apart import Apart
 from lazyio.writing.jobs import facts_of_job, in_head, kept_of
@@ -45,6 +47,8 @@ from lazyio.writing.zarr_stores import (
     renew_consolidated,
     resolved_name,
 )
+
+logger = logging.getLogger("lazyio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,16 +118,22 @@ class NewArrays:
             unsure = {key for work in works for key in work.unsure}
             ran = self.running.write([one.to_job() for one in made], works[0].scratch, unsure)
             outcomes = [one.finish() for one in made]
+            paths = [item.arranged.key for item in self.items]
+            places = beside(self.root, paths) if is_kept or paths == [""] else ring(paths)
             for one, item in zip(made, self.items, strict=True):
                 one.tell_shape()
-                one.keep_digests(self._head(item))
-            paths = [item.arranged.key for item in self.items]
-            if not is_kept:
+                one.keep_digests(self._head(item), places[item.arranged.key])
+            if is_kept:
+                for work in works:
+                    keep_neighbours(work.target, work.built)
+            else:
                 _consolidate_new(works[0].built)
                 paths = [""]
             version = self.items[0].options.zarr_format
             check = partial(_check_unchanged, there)
             advice += publish_arrays(works, self.root, paths, version, check)
+            if is_kept:
+                _tell_neighbours(self.root, places)
         return outcomes, ran, advice
 
     def _make(self, work: WorkDirectory, item: ZarrItem, is_kept: bool) -> Made:
@@ -200,13 +210,31 @@ class NewZip:
             self.check_place()
             with contextlib.closing(zarr.storage.ZipStore(work.built, mode="w")) as store:
                 apart = Apart(store)
-                made = [_made_apart(apart, item, overwrite=False) for item in self.items]
+                made = [self._made(apart, item) for item in self.items]
                 ran = self.running.write([one.to_job() for one in made], work.scratch)
                 outcomes = [one.finish() for one in made]
+                places = ring([item.arranged.key for item in self.items])
+                for one in made:
+                    if one.noted is not None:
+                        self._keep_digests(apart, one, places[one.arranged.key])
                 apart.tell([one.target.array for one in made])
             work.publish()
         advice = self.running.advice
         return report_on(str(self.path), outcomes, ran=ran, began=began, advice=advice)
+
+    def _made(self, apart: Apart, item: ZarrItem) -> Made:
+        plan = item.arranged.plan
+        noted = self.running.noted(plan.shape, plan.shard_shape or plan.chunk_shape)
+        return _made_apart(apart, item, overwrite=False, noted=noted)
+
+    def _keep_digests(self, apart: Apart, one: Made, place: Place) -> None:
+        """Store the digests of an array beside its chunks."""
+        array = one.target.array
+        described = apart.described(array)
+        facts = facts_in(described.get, one.arranged.key)
+        table = one.table(facts, place)
+        inside = f"{array.path}/" if array.path else ""
+        apart.put(f"{inside}{DIGESTS}", b"".join(pieces_of(table)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,10 +291,20 @@ class ArraysInStore:
         return report_on(self.name, outcomes, ran=ran, began=began, advice=advice)
 
 
-def _made_apart(apart: Apart, item: ZarrItem, *, overwrite: bool) -> Made:
+def _made_apart(
+    apart: Apart, item: ZarrItem, *, overwrite: bool, noted: Noted | None = None
+) -> Made:
     """Make an array that its store is not told of yet, and what fills it."""
     array = apart.create(item.arranged.key, overwrite=overwrite, **settings_of(item))
-    return filled(array, item, None)
+    return filled(array, item, noted)
+
+
+def _tell_neighbours(root: Path, places: Mapping[str, Place]) -> None:
+    """Tell arrays of a store of those that have come; these are there, told or not."""
+    try:
+        introduce(root, places)
+    except OSError as error:
+        logger.warning("%s: arrays could not be told of each other: %s", root, error)
 
 
 def _one_a_group(items: Sequence[ZarrItem]) -> list[str]:

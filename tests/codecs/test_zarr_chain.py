@@ -1,5 +1,6 @@
 """Zarr's codecs: what lazyio encodes zarr-python reads, and the other way round."""
 
+import tracemalloc
 import warnings
 
 import numcodecs
@@ -23,7 +24,7 @@ from zarr.core.sync import sync
 
 from lazyio.codecs.fill import Fill
 from lazyio.codecs.workspace import Workspace
-from lazyio.codecs.zarr_bytes import as_bytes
+from lazyio.codecs.zarr_bytes import as_bytes, decode_at_most, numcodec
 from lazyio.codecs.zarr_chain import Chain, chain_of
 
 pytestmark = [
@@ -440,3 +441,22 @@ def test_checksums_without_their_library(monkeypatch):
         monkeypatch.setattr(f"lazyio.codecs.{module}.optional", lambda _: None)
     assert chain_for(checked) is None
     assert chain_for(shard) is None
+
+
+@pytest.mark.parametrize("name", ["gzip", "zlib", "bz2", "lzma", "lz4", "zstd", "blosc"])
+def test_a_bomb_is_not_unpacked(name):
+    """However a payload unpacks, no more is taken than the chunk may have."""
+    codec = numcodec(name, {})
+    payload = np.frombuffer(numcodecs.get_codec({"id": name}).encode(bytes(10**7)), np.uint8)
+    assert decode_at_most(codec, payload, 10**7).size == 10**7
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="more than 100000 bytes"):
+            decode_at_most(codec, payload, 100_000)
+        # lzma has a dictionary of 8 MiB.
+        assert tracemalloc.get_traced_memory()[1] < 9 * 10**6
+    finally:
+        tracemalloc.stop()
+    if name in ("gzip", "bz2"):
+        twice = np.concatenate([payload, payload])
+        assert decode_at_most(codec, twice, 2 * 10**7).size == 2 * 10**7

@@ -1,5 +1,7 @@
 """Digests and their tables: every change shows, and a table that is damaged says so."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,7 +39,7 @@ def test_a_flipped_bit_shows(data, bit):
     assert digest_of(data, seed=1) != digest_of(data)
 
 
-@given(st.lists(st.tuples(st.integers(0, 20), st.none() | st.integers(0, 2**128 - 1))))
+@given(st.lists(st.tuples(st.integers(0, 20), st.none() | st.integers(0, 2**128 - 2))))
 def test_what_was_noted_last_counts(notes):
     """As in a dict; what is dropped comes back only when it is noted again."""
     noted = Noted()
@@ -56,6 +58,29 @@ def test_what_is_dropped_is_no_longer_known():
     noted.note(2, None)
     noted.note(3, 9)
     assert noted.rows(old).tolist() == [[1, 0, 5], [3, 0, 9]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.none() | st.integers(0, 2**128 - 2))))
+def test_digests_that_are_merged_as_they_come(notes):
+    """As a dict has them, whenever they are put in order, and never more than there are chunks."""
+    with mock.patch("lazyio.safety.digests._LEAST_MERGED", 9):
+        noted, oracle = Noted(), {}
+        for chunk, digest in notes:
+            noted.note(chunk, digest)
+            oracle[chunk] = digest
+            assert len(noted._merged) + len(noted._new) // 3 <= 2 * max(3, len(oracle)) + 1
+    found = {chunk: high << 64 | low for chunk, high, low in noted.rows().tolist()}
+    assert found == {chunk: digest for chunk, digest in oracle.items() if digest is not None}
+
+
+def test_a_long_session_keeps_no_more_than_there_is():
+    """Every flush notes the last row of chunks anew."""
+    noted = Noted()
+    for turn in range(3000):
+        for chunk in range(turn // 100, turn // 100 + 100):
+            noted.note(chunk, turn + chunk)
+    assert noted._merged.nbytes + len(noted._new) * 8 < 24 * 4096 * 2
+    assert len(noted.rows()) == 129
 
 
 @given(st.data(), shapes)

@@ -1,5 +1,6 @@
 """The journal: what is torn or damaged is never believed, what came before it always."""
 
+import errno
 import os
 
 import pytest
@@ -69,26 +70,44 @@ def test_a_bit_that_is_flipped_anywhere(tmp_path):
         assert n_lost == len(SEVERAL) - at // size
 
 
-def test_a_short_write_is_taken_back(tmp_path, monkeypatch):
-    """A record is whole or not there: the next one does not land behind half of it."""
+def test_a_short_write_is_gone_on_with(tmp_path, monkeypatch):
     journal = Journal(tmp_path / "journal")
     write = os.write
-
-    def short(descriptor, data):
-        monkeypatch.setattr(os, "write", write)
-        return write(descriptor, data[:10])
-
-    monkeypatch.setattr(os, "write", short)
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:10]))
     for record in SEVERAL:
         journal.append(record)
     journal.close()
     assert records_in(tmp_path / "journal") == (SEVERAL, 0)
 
 
-def test_a_full_disk(tmp_path, monkeypatch):
+@pytest.mark.parametrize("cuts", [True, False])
+def test_nothing_follows_a_record_that_failed(tmp_path, monkeypatch, cuts):
+    """Not even once there is room again; what is left of it is taken back, or not believed."""
     journal = Journal(tmp_path / "journal")
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:10]))
-    with pytest.raises(OSError, match="takes no more"):
+    journal.append(SEVERAL[0])
+    write, writes = os.write, []
+
+    def full(descriptor, data):
+        writes.append(data)
+        if len(writes) > 1:
+            raise OSError(errno.ENOSPC, "full")
+        return write(descriptor, data[:10])
+
+    monkeypatch.setattr(os, "write", full)
+    if not cuts:
+        monkeypatch.setattr(os, "ftruncate", full)
+    with pytest.raises(OSError, match="full"):
+        journal.append(SEVERAL[1])
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="full"):
+        journal.append(SEVERAL[2])
+    journal.close()
+    assert records_in(tmp_path / "journal") == (SEVERAL[:1], 0)
+
+
+def test_a_disk_that_takes_nothing(tmp_path, monkeypatch):
+    journal = Journal(tmp_path / "journal")
+    monkeypatch.setattr(os, "write", lambda *_: 0)
+    with pytest.raises(OSError, match="No space left"):
         journal.append(SEVERAL[0])
     journal.close()

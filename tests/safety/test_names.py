@@ -10,7 +10,7 @@ import pytest
 
 from lazyio.errors import SourceError, TargetError, TargetLockedError
 from lazyio.safety import job, lock, names
-from lazyio.safety.leftovers import clean, finish_change, leftovers, recover
+from lazyio.safety.leftovers import clean, leftovers, recover
 from lazyio.safety.publishing import publish_in
 from lazyio.safety.workdir import WorkDirectory
 
@@ -261,7 +261,7 @@ def test_a_store_from_a_stranger(home: Path, path: str, monkeypatch) -> None:
         with pytest.raises(TargetError, match=r"not in .*store"):
             recover(home)
         with pytest.raises(SourceError, match="lazyio recover"):
-            finish_change(home / "a")
+            names.check_finished(home / "a")
         (home / names.FOLDER / "steps.json").unlink()
         assert (home.parent / "out").read_text() == "mine"
         assert not (home.parent / "stolen").exists()
@@ -305,7 +305,7 @@ def test_steps_in_a_folder_of_all_users(home: Path) -> None:
     above = home.parent
     (above / names.FOLDER).mkdir()
     job.save(above / names.FOLDER / "steps.json", {"moves": [], "files": {"store/all": "00"}})
-    finish_change(home / "a")
+    names.check_finished(home / "a")
     assert content(home) == OLD
 
 

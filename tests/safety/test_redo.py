@@ -1,18 +1,32 @@
-"""The log of a change: finished once it is complete, taken back before, whatever is cut off."""
+"""The write-ahead log: applied whole or not at all, and only to the bytes that it was made for."""
 
 import os
+import shutil
+from array import array
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import lazyio
-from lazyio.errors import BlockError, OptionError
+from lazyio.errors import BlockError, OptionError, SourceError, TargetError
 from lazyio.safety import redo, workdir
-from lazyio.safety.leftovers import leftovers, recover
+from lazyio.safety.leftovers import leftovers
+from lazyio.safety.lock import FileLock
 from lazyio.safety.sync import write_whole
 from lazyio.safety.workdir import JOB, hidden_path
 from lazyio.targets import building
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+@pytest.fixture
+def in_place(monkeypatch):
+    """Have small files changed in place, as large ones are."""
+    for module in (workdir, building):
+        monkeypatch.setattr(module, "COPIED_NBYTES", 0)
 
 
 @pytest.fixture
@@ -22,29 +36,191 @@ def folder(tmp_path):
     return folder
 
 
-def test_a_log_that_is_cut_anywhere(tmp_path, folder):
-    """Only a whole one is believed; its change may be made twice."""
-    target = tmp_path / "file"
-    target.write_bytes(b"0123456789")
+def committed(folder, target, changes, tail=b"", nbytes=None):
+    """Commit a change of a file: ``(place, bytes)`` pairs, and what comes behind the end."""
+    descriptor = os.open(target, os.O_RDWR)
+    redo.begin(folder, descriptor)
     log = redo.RedoLog(folder)
-    log.add(2, memoryview(b"abc"), is_payload=True)
-    log.add(4, memoryview(b"XY"), is_payload=False)
-    log.commit(8)
+    for place, data in changes:
+        log.add(place, memoryview(data), is_payload=False)
+    end = os.fstat(descriptor).st_size
+    os.pwrite(descriptor, tail, end)
+    log.commit(descriptor, end + len(tail) if nbytes is None else nbytes)
     log.close()
+    os.close(descriptor)
+
+
+def changed(old, changes, tail=b""):
+    """Return what a file holds after a change."""
+    new = bytearray(old + tail)
+    for place, data in changes:
+        new[place : place + len(data)] = data
+    return bytes(new)
+
+
+OLD = SIGNATURE + bytes(range(200))
+CHANGES = [(10, b"abc"), (100, b"x" * 50), (0, SIGNATURE + b"end"), (120, b"yz")]
+TAIL = b"tail" * 10
+
+
+def test_a_log_that_is_cut_or_damaged_anywhere(tmp_path, folder):
+    """Only a whole one is believed."""
+    target = tmp_path / "file"
+    target.write_bytes(OLD)
+    committed(folder, target, CHANGES, TAIL)
     whole = (folder / redo.LOG).read_bytes()
+    idle = idle_bytes()
     for at in range(len(whole)):
         (folder / redo.LOG).write_bytes(whole[:at])
         assert not redo.is_committed(folder)
         (folder / redo.LOG).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        assert not redo.is_committed(folder)
+        assert redo.is_committed(folder) == (at in idle)
     (folder / redo.LOG).write_bytes(whole)
     for _ in range(2):
-        redo.apply(folder, target)
-        assert target.read_bytes() == b"01abXY67"
+        descriptor = os.open(target, os.O_RDWR)
+        assert redo.misfit(folder, descriptor) is None
+        redo.apply(folder, descriptor)
+        os.close(descriptor)
+        assert target.read_bytes() == changed(OLD, CHANGES, TAIL)
 
 
-def test_payloads_are_taken_up(folder):
+def idle_bytes():
+    """Return which bytes of the log change nothing of what is to be copied.
+
+    Heads of entries are read only by who resumes a job, and later entries go over earlier ones.
+    """
+    found, begin = set(), redo._HEADER.size + redo._DIGEST_NBYTES
+    for number, (place, data) in enumerate(CHANGES):
+        found.update(range(begin, begin + redo._ENTRY.size))
+        begin += redo._ENTRY.size
+        over = {
+            at for later, more in CHANGES[number + 1 :] for at in range(later, later + len(more))
+        }
+        found.update(begin + at for at in range(len(data)) if place + at in over)
+        begin += len(data)
+    return found
+
+
+def test_a_kill_at_every_write(tmp_path, folder, monkeypatch):
+    """Half applied, the file cannot be opened; recovered, it is new."""
+    target, real, n_kills = tmp_path / "file", redo.write_at, 0
+    for at in range(100):
+        target.write_bytes(OLD)
+        committed(folder, target, CHANGES, TAIL)
+        n_left = at
+
+        def write_at(descriptor, view, place):
+            nonlocal n_left
+            if n_left == 0:
+                # A part of it, as a kill leaves it.
+                real(descriptor, view[: len(view) // 2], place)
+                raise KeyboardInterrupt
+            n_left -= 1
+            real(descriptor, view, place)
+
+        monkeypatch.setattr(redo, "write_at", write_at)
+        descriptor = os.open(target, os.O_RDWR)
+        try:
+            redo.apply(folder, descriptor)
+        except KeyboardInterrupt:
+            n_kills += 1
+        os.close(descriptor)
+        monkeypatch.setattr(redo, "write_at", real)
+        if n_left:
+            break
+        redo.recover(folder, target)
+        assert target.read_bytes() == changed(OLD, CHANGES, TAIL)
+        assert not redo.is_committed(folder)
+    assert n_kills > len(CHANGES)
+
+
+PLACES = st.lists(
+    st.tuples(st.integers(8, 180), st.binary(min_size=1, max_size=20)), min_size=1, max_size=6
+)
+
+
+@settings(max_examples=150)
+@given(changes=PLACES, edit=st.none() | st.tuples(st.integers(0, 239), st.integers(1, 255)))
+def test_only_over_the_bytes_it_was_made_for(tmp_path_factory, changes, edit):
+    """An edit in any range is refused and stays; elsewhere it stays beside the change."""
+    folder = tmp_path_factory.mktemp("hidden")
+    target = folder / "file"
+    old = OLD[:180] + bytes(60)
+    target.write_bytes(old)
+    committed(folder, target, changes, TAIL)
+    # A restored copy has another inode, and is the same file all the same.
+    shutil.copy(target, folder / "copy")
+    os.replace(folder / "copy", target)
+    theirs = bytearray(target.read_bytes())
+    if edit is not None:
+        at, flip = edit
+        theirs[at] ^= flip
+        target.write_bytes(theirs)
+    new = changed(bytes(theirs), changes)
+    spans = [range(place, place + len(data)) for place, data in changes]
+    is_hit = edit is not None and (edit[0] < 8 or any(edit[0] in span for span in spans))
+    # What makes a range what it will be is no other state of it.
+    is_hit = is_hit and bytes(theirs[edit[0] : edit[0] + 1]) != new[edit[0] : edit[0] + 1]
+    if is_hit or (edit is not None and edit[0] < 8):
+        with pytest.raises(TargetError, match="Both are left as they are"):
+            redo.recover(folder, target)
+        assert target.read_bytes() == bytes(theirs)
+        assert redo.is_committed(folder)
+        return
+    try:
+        redo.recover(folder, target)
+    except TargetError:
+        # A range that is partly new and partly old by an edit is neither.
+        assert edit is not None
+        assert target.read_bytes() == bytes(theirs)
+        return
+    assert target.read_bytes() == new
+
+
+@pytest.mark.parametrize("what", ["shorter", "longer", "tail", "gone"])
+def test_another_file_is_left_alone(tmp_path, folder, what):
+    target = tmp_path / "file"
+    target.write_bytes(OLD)
+    committed(folder, target, CHANGES, TAIL)
+    now = target.read_bytes()
+    if what == "gone":
+        target.unlink()
+    else:
+        theirs = {"shorter": OLD, "longer": now + b"more", "tail": now[:-1] + b"?"}[what]
+        target.write_bytes(theirs)
+    log = (folder / redo.LOG).read_bytes()
+    with pytest.raises(TargetError, match=r"cannot be finished.*remove .*hidden.*lazyio recover"):
+        redo.recover(folder, target)
+    assert (folder / redo.LOG).read_bytes() == log
+    assert what == "gone" or target.read_bytes() == theirs
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12)), max_size=8))
+def test_what_is_written_in_the_end(writes):
+    """As if each had been written over the others in turn."""
+    entries, log, expected = array("Q"), bytearray(), {}
+    for number, (place, nbytes) in enumerate(writes):
+        entries.extend((place, len(log), nbytes))
+        log += bytes([number]) * nbytes
+        expected |= dict.fromkeys(range(place, place + nbytes), number)
+    found = redo._final(entries)
+    assert [*map(range, *zip(*[(p, p + n) for p, _, n in found], strict=True))] if found else True
+    got = {}
+    for place, begin, nbytes in found:
+        for at in range(nbytes):
+            assert place + at not in got
+            got[place + at] = log[begin + at]
+    assert got == expected
+
+
+def test_payloads_are_taken_up(tmp_path, folder):
     """Those that are whole, and no metadata: they are written anew."""
+    target = tmp_path / "file"
+    target.write_bytes(OLD)
+    descriptor = os.open(target, os.O_RDWR)
+    redo.begin(folder, descriptor)
+    os.close(descriptor)
     log = redo.RedoLog(folder)
     log.add(2, memoryview(b"abc"), is_payload=True)
     log.add(9, memoryview(b"de"), is_payload=True)
@@ -63,18 +239,38 @@ def test_what_another_program_wrote_is_not_cut_off(tmp_path, folder, userblock):
     with h5py.File(target, "w", userblock_size=userblock) as file:
         file["a"] = np.arange(10)
     size = target.stat().st_size
-    redo.begin(folder, target)
-    with target.open("ab") as file:
-        file.write(b"ours" * 1000)
-    redo.undo(folder, target)
+
+    def undo(write):
+        lock = FileLock(target)
+        redo.begin(folder, lock.descriptor)
+        lock.close()
+        write()
+        lock = FileLock(target)
+        redo.undo(folder, lock)
+        lock.close()
+        assert not redo.is_begun(folder)
+
+    def ours():
+        with target.open("ab") as file:
+            file.write(b"ours" * 1000)
+
+    def theirs():
+        with h5py.File(target, "a") as file:
+            file["b"] = np.arange(10_000)
+
+    def another():
+        shutil.copy(target, tmp_path / "copy")
+        os.replace(tmp_path / "copy", target)
+        ours()
+
+    undo(ours)
     assert target.stat().st_size == size
-    redo.begin(folder, target)
-    with h5py.File(target, "a") as file:
-        file["b"] = np.arange(10_000)
-    redo.undo(folder, target)
+    undo(theirs)
     with h5py.File(target) as file:
         assert file["b"][-1] == 9999
-    assert not redo.is_begun(folder)
+    size = target.stat().st_size
+    undo(another)
+    assert target.stat().st_size == size + 4000
 
 
 def test_small_files_are_whole_or_not_there(folder, monkeypatch):
@@ -89,30 +285,90 @@ def test_small_files_are_whole_or_not_there(folder, monkeypatch):
     assert (folder / "x").read_bytes() == b"old"
 
 
+@pytest.mark.usefixtures("in_place")
 def test_a_change_that_is_made_leaves_no_job(tmp_path, monkeypatch):
-    """A kill between the change and the removal of its log is not taken for a job to go on with."""
-    for module in (workdir, building):
-        monkeypatch.setattr(module, "COPIED_NBYTES", 0)
+    """A kill between the change and the end of its log is not taken for a job to be resumed."""
     path = tmp_path / "x.h5"
     lazyio.to_hdf5(np.arange(5), path, "a")
-    forget = redo.forget
+    restart = redo.RedoLog.restart
 
-    def killed(folder):
+    def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(redo, "forget", killed)
+    monkeypatch.setattr(redo.RedoLog, "restart", killed)
     with pytest.raises(KeyboardInterrupt):
         lazyio.to_hdf5(np.arange(500), path, "b", resume=True)
-    monkeypatch.setattr(redo, "forget", forget)
+    monkeypatch.setattr(redo.RedoLog, "restart", restart)
     assert not (hidden_path(path) / JOB).exists()
-    assert recover(path) == [f"{path}: an interrupted change was finished"]
+    assert lazyio.recover(path) == [f"{path}: an interrupted change was finished"]
     assert leftovers(path) == []
     lazyio.to_hdf5(np.arange(3), path, "c")
     assert lazyio.verify(path).status == "ok"
 
 
+@pytest.mark.usefixtures("in_place")
+def test_a_read_changes_nothing(tmp_path, monkeypatch):
+    """What was committed and not applied is left to writers, and to recover; clean refuses."""
+    path = tmp_path / "x.h5"
+    lazyio.to_hdf5(np.arange(5), path, "a")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(redo, "apply", killed)
+        with pytest.raises(KeyboardInterrupt):
+            lazyio.to_hdf5(np.arange(500), path, "b")
+    before = path.read_bytes(), (hidden_path(path) / redo.LOG).read_bytes()
+    assert lazyio.open(path, "a").compute().tolist() == [*range(5)]
+    assert "an interrupted change" not in str(lazyio.plan(path, memory_limit="1 MiB"))
+    report = lazyio.verify(path)
+    assert (report.status, "lazyio recover" in report.note) == ("incomplete", True)
+    with pytest.raises(TargetError, match="finish it with: lazyio recover"):
+        lazyio.clean(path)
+    assert (path.read_bytes(), (hidden_path(path) / redo.LOG).read_bytes()) == before
+    assert lazyio.recover(path) == [f"{path}: an interrupted change was finished"]
+    assert lazyio.open(path, "b").compute().tolist() == [*range(500)]
+
+
+@pytest.mark.usefixtures("in_place")
+def test_half_applied_it_is_no_file_to_be_read(tmp_path, monkeypatch):
+    """No program opens it; lazyio says what to do, and the next write does that."""
+    path = tmp_path / "x.h5"
+    lazyio.to_hdf5(np.arange(5), path, "a")
+    real, n_left = redo.write_at, 10**9
+
+    def write_at(*arguments):
+        nonlocal n_left
+        n_left -= 1
+        if n_left < 0:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    def apply(*arguments):
+        nonlocal n_left
+        n_left = 2
+        applied(*arguments)
+
+    applied = redo.apply
+    with monkeypatch.context() as patch:
+        patch.setattr(redo, "write_at", write_at)
+        patch.setattr(redo, "apply", apply)
+        with pytest.raises(KeyboardInterrupt):
+            lazyio.to_hdf5(np.arange(500), path, "b")
+    monkeypatch.setattr("lazyio.safety.leftovers._PATIENCE", 0.1)
+    with pytest.raises(OSError, match="signature"):
+        h5py.File(path)
+    with pytest.raises(SourceError, match="lazyio recover"):
+        lazyio.open(path, "a")
+    assert lazyio.verify(path).status == "incomplete"
+    lazyio.to_hdf5(np.arange(7), path, "c")
+    with h5py.File(path) as file:
+        assert [len(file[key]) for key in "abc"] == [5, 500, 7]
+
+
 def test_more_chunks_than_can_be_numbered(tmp_path):
-    """They are written without digests, and not gone on with."""
+    """They are written without digests, and not resumed."""
     path, to = tmp_path / "x.zarr", lazyio.to_zarr
     lazyio.allocate(path, shape=(10**11, 10**11), dtype="u1", chunks=(10, 10), format="zarr")
     place = np.s_[10**11 - 5 : 10**11, 7:9]
@@ -122,10 +378,9 @@ def test_more_chunks_than_can_be_numbered(tmp_path):
         to(np.ones((5, 2), "u1"), path, region=place, resume=True)
 
 
-def test_blocks_fail_and_nothing_is_left(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("in_place")
+def test_blocks_fail_and_nothing_is_left(tmp_path):
     """A change in place that fails takes back what it wrote behind the end."""
-    for module in (workdir, building):
-        monkeypatch.setattr(module, "COPIED_NBYTES", 0)
     path = tmp_path / "x.h5"
     lazyio.to_hdf5(np.arange(5), path, "a")
     before = path.read_bytes()

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyio.safety import redo
+from lazyio.safety.in_place import InPlaceFile
+from lazyio.safety.lock import FileLock
 from lazyio.targets import building
 from lazyio.targets.held_file import Held
 from lazyio.targets.layout_engine import EngineError, LayoutEngine
@@ -160,11 +162,9 @@ def test_it_is_off_where_it_does_not_hold(monkeypatch, caplog):
 def logged(path, folder):
     """Open a file by the engine, with a log of its changes."""
     folder.mkdir(exist_ok=True)
-    redo.begin(folder, path)
-    log = redo.RedoLog(folder)
-    engine = LayoutEngine(path, None, nbytes=path.stat().st_size, log=log)
-    engine.pass_all()
-    return engine
+    lock = FileLock(path)
+    in_place = InPlaceFile(path, folder, lock, lambda *_: None)
+    return LayoutEngine(path, None, in_place=in_place), lock
 
 
 @pytest.mark.parametrize("libver", LIBVERS, ids=str)
@@ -173,7 +173,7 @@ def test_a_file_that_is_committed_as_it_grows(tmp_path, libver):
     path, folder = tmp_path / "x.h5", tmp_path / "hidden"
     with h5py.File(path, "w", libver=libver) as file:
         file["old"] = np.arange(1000)
-    engine = logged(path, folder)
+    engine, lock = logged(path, folder)
     dataset = engine.call(
         lambda: engine.file.create_dataset(
             "x", (0, 5), "i4", chunks=(10, 5), maxshape=(None, 5), compression="gzip"
@@ -200,41 +200,44 @@ def test_a_file_that_is_committed_as_it_grows(tmp_path, libver):
         with h5py.File(path) as file:
             np.testing.assert_array_equal(file["x"][...], wanted)
     engine.abandon()
-    redo.undo(folder, path)
+    redo.undo(folder, lock)
+    lock.close()
     with h5py.File(path) as file:
         np.testing.assert_array_equal(file["x"][...], wanted)
         assert (file["old"][...] == np.arange(1000)).all()
 
 
-@pytest.mark.parametrize("step", ["commit", "apply", "begin"])
+@pytest.mark.parametrize("step", ["commit", "apply", "restart"])
 def test_a_commit_that_fails(tmp_path, monkeypatch, step):
     """Nothing is written after it; the file is old, or its log is complete."""
     path, folder = tmp_path / "x.h5", tmp_path / "hidden"
     with h5py.File(path, "w") as file:
         file["old"] = np.arange(10)
-    engine = logged(path, folder)
+    engine, lock = logged(path, folder)
     engine.call(lambda: engine.file.create_dataset("new", data=np.arange(20)))
 
     def fail(*_):
         raise OSError(28, "full")
 
-    monkeypatch.setattr(redo.RedoLog if step == "commit" else redo, step, fail)
-    with pytest.raises(OSError, match="full"):
-        engine.commit()
-    with pytest.raises(OSError, match="full"):
-        engine.commit()
+    monkeypatch.setattr(redo if step == "apply" else redo.RedoLog, step, fail)
+    # Once it is committed the change is made, and the error says so.
+    said = "full" if step == "commit" else "full; the change is complete in .*lazyio recover"
+    for _ in range(2):
+        with pytest.raises(OSError, match=said):
+            engine.commit()
     engine.abandon()
+    lock.close()
     monkeypatch.undo()
     assert redo.is_committed(folder) == (step != "commit")
     if redo.is_committed(folder):
-        redo.apply(folder, path)
+        redo.recover(folder, path)
     with h5py.File(path) as file:
         assert set(file) == ({"old"} if step == "commit" else {"old", "new"})
 
 
-def test_only_a_file_with_a_log_is_committed_before_its_end(tmp_path):
+def test_only_a_file_in_place_is_committed_before_its_end(tmp_path):
     engine = LayoutEngine(tmp_path / "x.h5", None)
-    with pytest.raises(EngineError, match="without a log"):
+    with pytest.raises(EngineError, match="changed in place"):
         engine.commit()
     engine.abandon()
 

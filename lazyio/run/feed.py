@@ -1,0 +1,203 @@
+"""Threads that are fed by the calling thread, from an iterator that only that one advances.
+
+Some iterators belong to the thread that made them, and what comes once is
+taken by the thread that called. So an error of another thread cannot be
+raised while the iterator waits for its next item; it is logged at once, and
+raised before another item is asked for.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from lazyio.codecs.workspace import Workspace
+
+logger = logging.getLogger("lazyio")
+
+Item = TypeVar("Item")
+
+_LONG, _LONG_ENDING = 10.0, 2.0
+"""Seconds without anything done, after which it is said what is waited for."""
+
+
+class Trouble:
+    """The first error of any thread, for whoever is about to ask for more.
+
+    Examples
+    --------
+    >>> trouble = Trouble()
+    >>> trouble.check()
+    >>> trouble.note(ValueError("full"))
+    >>> list(trouble.checked(iter([1, 2])))
+    Traceback (most recent call last):
+    ...
+    ValueError: full
+    """
+
+    def __init__(self) -> None:
+        self._first: BaseException | None = None
+        self._lock = threading.Lock()
+
+    def note(self, error: BaseException) -> bool:
+        """Keep an error, and return whether it is the first."""
+        with self._lock:
+            is_first = self._first is None
+            self._first = self._first or error
+            return is_first
+
+    def check(self) -> None:
+        """Raise the error, if there is one."""
+        if self._first is not None:
+            raise self._first
+
+    def checked(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield items, and ask for none once there is an error."""
+        iterator = iter(items)
+        while True:
+            self.check()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            yield item
+
+
+def feed(
+    items: Callable[[Trouble], Iterator[Item]],
+    work: Callable[[Item, Workspace], object],
+    *,
+    n_threads: int,
+    on_done: Callable[[Item], object],
+    on_wait: Callable[[], object],
+) -> None:
+    """Do work on every item, in threads, and return when all is done.
+
+    Parameters
+    ----------
+    items : callable
+        Given what is to be checked before anything is asked for that takes
+        long; returns an iterator, which the calling thread advances.
+    work : callable
+        Given an item and the thread's own workspace.
+    n_threads : int
+        How many items there are at once, worked on or about to be.
+    on_done : callable
+        Given each item after its work, on the calling thread.
+    on_wait : callable
+        Called, on another thread, when the next item has not come for long.
+
+    Raises
+    ------
+    BaseException
+        The first that ``work``, ``items`` or ``on_done`` raised, or that
+        interrupted; by then no thread is at work any more.
+    """
+    crew = _Crew(work, n_threads, on_wait)
+    try:
+        for item in crew.paced(items(crew.trouble), on_done):
+            crew.put(item)
+        crew.collect(on_done, most=0)
+    finally:
+        crew.end()
+
+
+class _Crew(Generic[Item]):
+    """Threads, each of which takes what has been put and works on it."""
+
+    def __init__(
+        self,
+        work: Callable[[Item, Workspace], object],
+        n_threads: int,
+        on_wait: Callable[[], object],
+    ) -> None:
+        self.trouble = Trouble()
+        self._work = work
+        self._n_threads = n_threads
+        self._on_wait = on_wait
+        self._asks_for_item = False
+        self._n_out = 0
+        # In tuples, so that None can say that there will be no more.
+        self._todo: queue.SimpleQueue[tuple[Item] | None] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[tuple[Item] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._start_one()
+
+    def paced(self, items: Iterator[Item], on_done: Callable[[Item], object]) -> Iterator[Item]:
+        """Yield items, each once there is room for it."""
+        while True:
+            self.collect(on_done, most=self._n_threads - 1)
+            self._asks_for_item = True
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            finally:
+                self._asks_for_item = False
+            yield item
+
+    def put(self, item: Item) -> None:
+        """Have an item worked on."""
+        if self._n_out >= len(self._threads):
+            self._start_one()
+        self._n_out += 1
+        self._todo.put((item,))
+
+    def collect(self, on_done: Callable[[Item], object], *, most: int) -> None:
+        """Tell what is done, and wait until no more items than that are not."""
+        while True:
+            self.trouble.check()
+            try:
+                done = self._finished.get(self._n_out > most)
+            except queue.Empty:
+                return
+            if done is not None:
+                self._n_out -= 1
+                on_done(*done)
+
+    def end(self) -> None:
+        """Let every thread end after what it is at."""
+        self.trouble.note(_Over())
+        for _ in self._threads:
+            self._todo.put(None)
+        for thread in self._threads:
+            thread.join(_LONG_ENDING)
+            while thread.is_alive():
+                logger.warning("waiting for what is being written; Ctrl-C leaves at once")
+                thread.join(_LONG)
+
+    def _start_one(self) -> None:
+        name = f"lazyio-{len(self._threads)}"
+        thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _loop(self) -> None:
+        workspace = Workspace()
+        while True:
+            try:
+                todo = self._todo.get(timeout=_LONG)
+            except queue.Empty:
+                if self._asks_for_item:
+                    self._on_wait()
+                continue
+            if todo is None:
+                return
+            self._do(*todo, workspace)
+
+    def _do(self, item: Item, workspace: Workspace) -> None:
+        """Work on an item, unless there has been an error."""
+        try:
+            self.trouble.check()
+            self._work(item, workspace)
+        except BaseException as error:  # noqa: BLE001 - handed to the calling thread
+            if self.trouble.note(error):
+                logger.error("%s; raised before the next item is asked for", error)
+            self._finished.put(None)
+        else:
+            self._finished.put((item,))
+
+
+class _Over(Exception):
+    """Keeps threads from what has been put and not begun when a run ends."""

@@ -1,0 +1,203 @@
+"""A file that is changed itself, while nobody else writes to it."""
+
+import errno
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from lazyio.errors import TargetError, TargetLockedError
+from lazyio.safety import redo
+from lazyio.safety.job import NAME as JOB
+from lazyio.safety.lock import FileLock
+from lazyio.safety.redo import RedoLog, write_at
+
+logger = logging.getLogger("lazyio")
+
+
+class InPlaceFile:
+    """A file whose old bytes stay as they are until all of a change is on the disk.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    folder : Path
+        The hidden folder, where the log of the change lies.
+    lock : FileLock
+        Keeps other programs from writing to the file meanwhile.
+    advise : callable
+        Takes what goes wrong once the change is made.
+    """
+
+    def __init__(
+        self, path: Path, folder: Path, lock: FileLock, advise: Callable[[str, str], object]
+    ) -> None:
+        self.path = path
+        self._folder = folder
+        self._lock = lock
+        self._advise = advise
+        self.descriptor = lock.descriptor
+        begun = redo.base_of(folder)
+        if begun is None:
+            redo.begin(folder, self.descriptor)
+            begun = redo.base_now(self.descriptor)
+        self._base = begun
+        self._log = RedoLog(folder)
+        self._facts = os.fstat(self.descriptor)
+        # Behind the old end a killed run may have written already.
+        self._end = self._facts.st_size
+        self._end_lock = threading.Lock()
+        self.stuck = ""
+        """Why a change that is made is in the log only, where the disk failed; no other can follow.
+        """
+
+    @property
+    def base_nbytes(self) -> int:
+        """Length of the file before the change."""
+        return self._base.nbytes
+
+    def write(self, view: memoryview, at: int, *, is_payload: bool) -> None:
+        """Write behind the old end, or note what belongs over old bytes in the log."""
+        if at < self._base.nbytes:
+            self._log.add(at, view, is_payload=is_payload)
+            return
+        with self._end_lock:
+            if self._end == self._base.nbytes:
+                # From here on our own writes change size and time.
+                self._check_unchanged()
+            self._end = max(self._end, at + len(view))
+        write_at(self.descriptor, view, at)
+
+    def read(self, at: int, nbytes: int) -> bytes:
+        """Return a payload that an earlier run has written, or what else is there."""
+        if at < self._base.nbytes:
+            return self._log.payload(at, nbytes)
+        return os.pread(self.descriptor, nbytes, at)
+
+    def commit(
+        self,
+        hand_over: Callable[[], Iterable[tuple[int, bytes]]],
+        nbytes: int,
+        *,
+        patience: float,
+        may_be_later: bool = False,
+    ) -> None:
+        """Make the change, once programs that read the file have closed it.
+
+        Parameters
+        ----------
+        hand_over : callable
+            Returns what is still to be written, as places and bytes.
+        nbytes : int
+            Length that the file then has.
+        patience : float
+            Seconds to wait for readers.
+        may_be_later : bool
+            Whether the change may stay complete in its log where they do not close it.
+
+        Raises
+        ------
+        TargetLockedError
+            When they do not; the change is not made.
+        TargetError
+            When another program has changed the file; it is as that program left it.
+        OSError
+            When the disk fails before the change is committed; it is not made then.
+        """
+        try:
+            with self._lock.exclusive(patience):
+                self._write_log(hand_over(), nbytes)
+                self._apply()
+        except TargetLockedError:
+            if not (may_be_later and self._lock.is_shared):
+                raise
+            self._write_log(hand_over(), nbytes)
+            logger.warning(
+                "%s is open in another program. What was written last is complete in %s, and is in "
+                "the file after: lazyio recover %s",
+                self.path,
+                self._folder,
+                self.path,
+            )
+
+    def _write_log(self, left: Iterable[tuple[int, bytes]], nbytes: int) -> None:
+        """Have all of the change on the disk, behind the old end and in the log."""
+        self._check_unchanged()
+        if os.fstat(self.descriptor).st_nlink > 1:
+            redo.take_own_copy(self.path, self._folder, self._lock, self._base.nbytes)
+            facts = os.fstat(self.descriptor)
+            self._base = replace(self._base, device=facts.st_dev, inode=facts.st_ino)
+            self._log.rebase(self._base)
+        for at, data in left:
+            # What begins in the old bytes and ends behind them goes to both.
+            old = max(0, self._base.nbytes - at)
+            view = memoryview(data)
+            if old:
+                self._log.add(at, view[:old], is_payload=False)
+            if view[old:]:
+                write_at(self.descriptor, view[old:], at + old)
+        os.fsync(self.descriptor)
+        self._log.commit(self.descriptor, nbytes)
+
+    def _apply(self) -> None:
+        """Make the change that is in the log, which is dead before others may open the file.
+
+        The change is made from here on: a disk that fails is told, and raises nothing.
+        """
+        try:
+            redo.apply(self._folder, self.descriptor)
+            # Before the log: a job that is done is not one to be resumed.
+            (self._folder / JOB).unlink(missing_ok=True)
+            self._base = redo.base_now(self.descriptor)
+            self._log.restart(self._base)
+        except OSError as error:
+            self.stuck = (
+                f"{self.path} could not be changed: {error.strerror}; the change is complete in "
+                f"{self._folder}, and is made by: lazyio recover {self.path}"
+            )
+            self._advise("not-applied", self.stuck)
+            return
+        self._facts = os.fstat(self.descriptor)
+        self._end = self._base.nbytes
+
+    def close(self) -> None:
+        """Close the log, which stays."""
+        self._log.close()
+
+    def _check_unchanged(self) -> None:
+        """Refuse to go on when another program has changed, moved or replaced the file.
+
+        Raises
+        ------
+        TargetError
+            Saying which; the file is as that program left it.
+        """
+        now = os.fstat(self.descriptor)
+        try:
+            is_here = os.path.samestat(self.path.stat(), now)
+        except FileNotFoundError:
+            is_here = False
+        if not is_here:
+            msg = "was moved, removed or replaced"
+            raise self._changed(msg)
+        if self._end == self._base.nbytes:
+            # Programs that do not lock the file are told by its size and time.
+            seen = self._facts.st_size, self._facts.st_mtime_ns
+            is_same = (now.st_size, now.st_mtime_ns) == seen
+        else:
+            # They cut off what lies behind the end that they know of, or write another end.
+            is_same = now.st_size == self._end
+            is_same = is_same and redo.base_now(self.descriptor).head == self._base.head
+        if not is_same:
+            msg = "was changed"
+            raise self._changed(msg)
+
+    def _changed(self, what: str) -> TargetError:
+        msg = (
+            f"{self.path} {what} by another program while it was being written; it is as that "
+            "program left it. What was to be written since the last flush is not in it"
+        )
+        return TargetError(errno.EBUSY, msg)

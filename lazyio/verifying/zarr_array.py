@@ -1,0 +1,210 @@
+"""Checks of one Zarr array against its digests, wherever its objects lie."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from lazyio.errors import LazyioError
+from lazyio.grid import Region, box
+from lazyio.safety.digests import Table
+from lazyio.sources.zarr import describe_array
+from lazyio.sources.zarr_objects import index_named
+from lazyio.verifying.findings import (
+    Findings,
+    Read,
+    is_of_the_machine,
+    not_read,
+    read_all,
+)
+from lazyio.verifying.growth import Extents, OpenChunks, grown_line
+
+_SHAPES = {
+    *("shape", "chunk_grid", "chunks", "codecs", "zarr_format"),
+    *("chunk_key_encoding", "dimension_separator"),
+}
+"""Facts without which the name of an object says nothing."""
+_ANEW = {"dimension_names", "storage_transformers"}
+"""Facts that change without any element."""
+
+
+class Objects(Protocol):
+    """The objects of one array."""
+
+    @property
+    def n_threads(self) -> int | None:
+        """By how many threads they are read at once; ``None`` is as many as there are workers."""
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of what may be objects, from the array on; not those of metadata."""
+
+    def is_there(self, name: str) -> bool:
+        """Return whether there is an object of a name.
+
+        Raises
+        ------
+        OSError
+            When that cannot be told.
+        """
+
+    def digest(self, name: str) -> tuple[int, int]:
+        """Return the digest of an object, and its bytes; raises what its reading raises."""
+
+
+def check_known(
+    findings: Findings,
+    key: str,
+    table: Table,
+    facts: dict[str, str],
+    array: Any,
+    objects: Objects,
+    *,
+    deep: bool,
+) -> None:
+    """Check an array against its digests.
+
+    Parameters
+    ----------
+    findings : Findings
+        Takes what is found.
+    key : str
+        What the array is called there.
+    table : Table
+        Its digests.
+    facts : dict
+        What describes it now.
+    array : zarr.Array
+        Itself.
+    objects : Objects
+        What is stored of it.
+    deep : bool
+        Whether to read it.
+    """
+    step = tuple(map(int, array.shards or array.chunks))
+    extents = Extents.of(table, array.shape, step)
+    has_grown = extents.is_growth and extents.old != extents.new
+    if has_grown:
+        facts = {**facts, "shape": table.facts.get("shape", "")}
+    if findings.compare(key, table.facts, facts, _ANEW) & _SHAPES:
+        return
+    if has_grown:
+        findings.change(key, grown_line(extents))
+    known = {_name(array, extents, number): number for number in table.rows[:, 0].tolist()}
+    reader = _ObjectReader(
+        table=table, objects=objects, extents=extents, array=array, numbers=known
+    )
+    new: list[Region] = []
+    wanted: set[str] = set()
+    for name in objects.names():
+        index = index_named(array.metadata, len(step), name)
+        number = None if index is None else extents.number_of(index)
+        if name in known:
+            continue
+        if index is not None and number is not None and extents.is_open(number):
+            reader.numbers[name] = number
+            wanted.add(name)
+        elif index is not None and number is None and _is_inside(index, extents):
+            new.append(box(extents.new, step, index))
+        else:
+            findings.damage(key, f"{name} was not there when the array was written")
+    n_hindered = 0
+    for name, number in known.items():
+        try:
+            is_there = objects.is_there(name)
+        except OSError as error:
+            n_hindered += 1
+            if n_hindered == 1:
+                one = not_read(error, None)
+                note = findings.damage if one.wrong else findings.not_read
+                note(key, f"its objects cannot be read: {error.strerror or error}")
+            continue
+        if is_there or extents.is_open(number):
+            wanted.add(name)
+        else:
+            region = extents.region_of(number)
+            findings.damage(key, "it is lost: its object is not there", region)
+    if deep:
+        read_all(findings, key, sorted(wanted), reader, n_threads=objects.n_threads)
+        read_all(findings, key, new, decoder(array), n_threads=objects.n_threads)
+
+
+def region_named(array: Any, name: str) -> Region | None:
+    """Return the part of an array that an object of a name holds, ``None`` where it is none.
+
+    What lies beyond its end is none: an array that grows leaves it when it is killed.
+    """
+    step = tuple(map(int, array.shards or array.chunks))
+    index = index_named(array.metadata, len(step), name)
+    extents = Extents(old=array.shape, new=array.shape, step=step)
+    if index is None or not _is_inside(index, extents):
+        return None
+    return box(array.shape, step, index)
+
+
+def _name(array: Any, extents: Extents, number: int) -> str:
+    region = extents.region_of(number)
+    index = tuple(part.start // size for part, size in zip(region, extents.step, strict=True))
+    return str(array.metadata.encode_chunk_key(index))
+
+
+def _is_inside(index: tuple[int, ...], extents: Extents) -> bool:
+    return all(
+        at * size < extent
+        for at, size, extent in zip(index, extents.step, extents.new, strict=True)
+    )
+
+
+def decoder(array: Any, folders: tuple[Path, ...] = ()) -> Callable[[Region], Read]:
+    """Return what reads a part of an array that nothing is known of, but that it is to decode.
+
+    ``folders`` are those that its objects may lie in, where it lies in one.
+
+    Raises
+    ------
+    UnsupportedDtypeError
+        When it holds what is not read here.
+    """
+    source = replace(describe_array(array), folders=folders)
+
+    def read(region: Region) -> Read:
+        try:
+            return Read(region=region, nbytes=source.read(region).nbytes)
+        except (LazyioError, OSError, ValueError, RuntimeError) as error:
+            if is_of_the_machine(error):
+                return not_read(error, region)
+            return Read(region=region, wrong=f"it does not decode: {error}")
+
+    return read
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ObjectReader:
+    """Reads objects as they are stored."""
+
+    table: Table
+    objects: Objects
+    extents: Extents
+    array: Any
+    numbers: dict[str, int]
+    """Of all objects that are read, by their names."""
+
+    def __call__(self, name: str) -> Read:
+        number = self.numbers[name]
+        region = self.extents.region_of(number)
+        try:
+            there = self.objects.is_there(name)
+            digest, nbytes = self.objects.digest(name) if there else (None, 0)
+        except Exception as error:  # noqa: BLE001 - zipfile has exceptions of its own
+            return not_read(error, region)
+        if digest is not None and digest == self.table.find(number):
+            return Read(region=region, nbytes=nbytes)
+        source = describe_array(self.array)
+        open_chunks = OpenChunks(
+            table=self.table,
+            extents=self.extents,
+            read=lambda part: np.asarray(source.read(part)),
+            fill_value=self.array.metadata.fill_value,
+        )
+        return open_chunks.check(number, nbytes)
