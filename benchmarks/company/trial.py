@@ -41,7 +41,7 @@ from lazyio.errors import LazyioError
 from lazyio.safety import leftovers
 
 _LENGTHS = (20, 48, 61)
-_MAKERS = {"hdf5": ("lazyio", "stock"), "zarr": ("lazyio", "stock", "consolidated")}
+_MAKERS = {"hdf5": ("lazyio", "stock", "swmr"), "zarr": ("lazyio", "stock", "consolidated")}
 _OBSERVED = (TARGET, BACKUP, MOVED, COPIED, SNAPSHOT)
 _RACE = 0.05
 """Seconds before the end of a call in which it publishes: zarr-python has no lock to wait for."""
@@ -119,7 +119,7 @@ def spec_of(
     return Spec(
         seed=seed,
         kind=kind,
-        maker=rng.choice(_MAKERS[kind]),
+        maker="swmr" if operation.name == "writer-swmr" else rng.choice(_MAKERS[kind]),
         n_rows=rng.choice(_LENGTHS),
         operation=operation,
         program=program,
@@ -389,7 +389,9 @@ def _make(path: Path, spec: Spec) -> None:
             how = {"chunks": chunks, "maxshape": maxshape, "compression": "gzip"}
             lazyio.to_hdf5(array, path, key, **how)
         elif spec.kind == "hdf5":
-            with h5py.File(path, "a", track_order=True) as file:
+            # Readers can follow in newer formats only.
+            libver = ("v110", "v114") if spec.maker == "swmr" else ("earliest", "v114")
+            with h5py.File(path, "a", track_order=True, libver=libver) as file:
                 file.create_dataset(
                     key, data=array, chunks=chunks, maxshape=maxshape, track_order=True
                 )

@@ -310,12 +310,14 @@ class _Call:
         if isinstance(self.path, (h5py.Dataset, h5py.Group)):
             dataset = self._open_dataset()
             again = partial(part_of, dataset, dataset.name, given, self.settings, **where)
+            # First: if another thread moves the end in between, it is found to have moved.
+            seen = dataset.shape
             arranged, window = again()
             inside = PartOfDataset(
                 dataset=dataset,
                 arranged=arranged,
                 window=window,
-                seen=dataset.shape,
+                seen=seen,
                 appends=append_dim is not None,
                 again=again if is_now and append_dim is not None else None,
                 running=self.running,

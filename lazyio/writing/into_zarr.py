@@ -272,11 +272,13 @@ class _Call:
         array = self._existing()
         where = {"region": region, "append_dim": append_dim}
         again = partial(part_of_array, array, self.path, given, self.settings, **where)
+        # First: if another thread moves the end in between, it is found to have moved.
+        seen = array.shape
         arranged, window = again()
         facts = {
             "arranged": arranged,
             "window": window,
-            "seen": array.shape,
+            "seen": seen,
             "keeps_empty": self.settings.write_empty_chunks,
             "running": self.running,
         }
