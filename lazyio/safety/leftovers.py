@@ -195,7 +195,8 @@ def refuse_half_applied(path: Path) -> None:
     """
     until = time.monotonic() + _PATIENCE
     while redo.is_half_applied(path):
-        if time.monotonic() > until:
+        is_dead = not lock.is_held(hidden_path(path) / lock.NAME) and redo.is_half_applied(path)
+        if is_dead or time.monotonic() > until:
             msg = (
                 f"{path} cannot be read: a change of it was interrupted, and is complete in "
                 f"{hidden_path(path)}; finish it with: lazyio recover {path}"

@@ -314,12 +314,12 @@ def is_held(path: Path) -> bool:
     """
     if _pids_with_lock(path):
         return True
-    if Path("/proc/locks").exists():
-        return False
     try:
         facts = json.loads(path.read_bytes())
         if facts["host"] != socket.gethostname():
             return True  # Nothing tells whether it still runs.
+        if Path("/proc/locks").exists():
+            return False
         os.kill(facts["pid"], 0)
     except PermissionError:
         return True

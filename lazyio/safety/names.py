@@ -525,8 +525,11 @@ def check_finished(*paths: Path, below: bool = False) -> None:
         homes |= {home for path in paths for home in _homes_below(path)}
     until = time.monotonic() + _READERS_PATIENCE
     while begun := sorted(filter(is_begun, homes)):
-        if time.monotonic() > until:
-            home = begun[0]
+        home = begun[0]
+        # Looked at twice: one may have finished, and another begun, between the two.
+        is_dead = not any(lock.is_held(home / FOLDER / lock.NAME) for _ in range(2))
+        is_dead = is_dead and is_begun(home)
+        if is_dead or time.monotonic() > until:
             msg = (
                 f"{home} holds a change that was interrupted, and is neither old nor new; finish "
                 f"it with: lazyio recover {home}"

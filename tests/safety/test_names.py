@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -173,11 +174,34 @@ def test_a_read_waits_for_who_is_publishing(home: Path, monkeypatch) -> None:
     """Milliseconds are no error."""
     begin(home, monkeypatch)
     monkeypatch.setattr(names, "_READERS_PATIENCE", 10)
-    thread = threading.Timer(0.2, recover, [home])
+    descriptor = lock.acquire(home / names.FOLDER / lock.NAME, home)
+
+    def publish() -> None:
+        time.sleep(0.2)
+        lock.release(descriptor)
+        recover(home)
+
+    thread = threading.Thread(target=publish)
     thread.start()
-    names.check_finished(home / "a")
+    while True:
+        try:
+            names.check_finished(home / "a")
+            break
+        except SourceError:
+            # Between our lock and the one of recover nobody holds it.
+            assert not thread.is_alive() or not lock.is_held(home / names.FOLDER / lock.NAME)
     thread.join()
     assert content(home) == NEW
+
+
+def test_a_read_does_not_wait_for_who_is_dead(home: Path, monkeypatch) -> None:
+    """It is told at once."""
+    begin(home, monkeypatch)
+    monkeypatch.setattr(names, "_READERS_PATIENCE", 60)
+    began = time.monotonic()
+    with pytest.raises(SourceError, match="lazyio recover"):
+        names.check_finished(home / "a")
+    assert time.monotonic() - began < 10
 
 
 def test_cleaning_discards_nothing_that_is_complete(home: Path, monkeypatch) -> None:
