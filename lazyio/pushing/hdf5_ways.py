@@ -17,6 +17,7 @@ from lazyio.safety.redo import PATIENCE
 from lazyio.safety.sync import sync_file, sync_folder
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.spec import Shape
+from lazyio.targets.building import building
 from lazyio.targets.disk import disk_errors, target_error
 from lazyio.targets.hdf5 import Hdf5Target
 from lazyio.targets.layout_engine import LayoutEngine
@@ -74,7 +75,8 @@ def make_file(work: WorkDirectory, libver: Any, *, keeps_old: bool) -> None:
     """Give a new and empty file its name; what has it goes aside, or is replaced."""
     target = work.target
     with disk_errors(target.parent):
-        h5py.File(work.built, "w", libver=libver).close()
+        with building(work.built, libver):
+            pass
         sync_file(work.built)
         if keeps_old and target.exists():
             # Whoever clears the hidden folder puts it back, unless there is another by then.

@@ -40,9 +40,10 @@ def _held(descriptor: int) -> int:
 
 
 def release(descriptor: int) -> None:
-    """Let go of a lock."""
+    """Let go of a lock; nothing was written by it that closing it could tell of."""
     _HELD.pop(descriptor, None)
-    os.close(descriptor)
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
 
 
 def _let_go_in_child() -> None:
@@ -90,6 +91,8 @@ def enter(folder: Path, target: Path) -> int:
                 folder.rmdir()
             raise
         except OSError as error:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
             msg = f"{folder.parent} cannot be written: {error.strerror}"
             raise TargetError(error.errno, msg) from error
         if _is_same_file(descriptor, folder / NAME):
@@ -161,6 +164,9 @@ def acquire(path: Path, target: Path) -> int:
     try:
         _write_holder(descriptor)
     except BaseException:
+        # Nobody else has it, so that the place is left as it was.
+        with contextlib.suppress(OSError):
+            path.unlink()
         release(descriptor)
         raise
     return descriptor
@@ -229,7 +235,9 @@ class FileLock:
         try:
             yield
         finally:
-            self.is_shared = self._try("LOCK_SH")
+            # What was done under it is done, whether the other can be had or not.
+            with contextlib.suppress(OSError):
+                self.is_shared = self._try("LOCK_SH")
 
     def try_exclusive(self) -> bool:
         """Keep all others from the file, if nobody has it open; else no lock is left."""

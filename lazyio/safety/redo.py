@@ -133,19 +133,19 @@ class RedoLog:
     def payload(self, at: int, nbytes: int) -> bytes:
         """Return a payload that is noted for a place, or nothing."""
         begin, length = self._payloads.get(at, (0, 0))
-        return os.pread(self._descriptor, nbytes, begin) if length == nbytes else b""
+        return _read_at(self._descriptor, nbytes, begin) if length == nbytes else b""
 
     def _take_up(self) -> None:
         """Find the payloads that are whole; what comes behind is written again."""
         size = os.fstat(self._descriptor).st_size
         at = self._end
         while at + _ENTRY.size <= size:
-            raw = os.pread(self._descriptor, _ENTRY.size, at)
+            raw = _read_at(self._descriptor, _ENTRY.size, at)
             place, nbytes, digest, is_payload = _ENTRY.unpack(raw)
             begin = at + _ENTRY.size
             if not is_payload or begin + nbytes > size:
                 break
-            if _seeded(os.pread(self._descriptor, nbytes, begin), place, is_payload) != digest:
+            if _seeded(_read_at(self._descriptor, nbytes, begin), place, is_payload) != digest:
                 break
             self._payloads[place] = begin, nbytes
             self._entries.extend((place, begin, nbytes))
@@ -239,8 +239,9 @@ class RedoLog:
         os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Close the log, which stays."""
-        os.close(self._descriptor)
+        """Close the log, which stays; what matters of it has been forced to the disk."""
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
 
 
 def begin(folder: Path, target: int) -> None:
@@ -281,10 +282,16 @@ def is_begun(folder: Path) -> bool:
 
 
 def base_of(folder: Path) -> Base | None:
-    """Return what a file was before it was changed, ``None`` where it was not."""
+    """Return what a file was before it was changed, ``None`` where it was not.
+
+    Raises
+    ------
+    OSError
+        When that cannot be read.
+    """
     try:
         log = os.open(folder / LOG, os.O_RDONLY)
-    except OSError:
+    except FileNotFoundError:
         return None
     try:
         return _base_in(log)
@@ -308,7 +315,7 @@ def superblock_in(descriptor: int, signature: bytes = SIGNATURE) -> int | None:
     """
     size, at = os.fstat(descriptor).st_size, 0
     while at < size:
-        if os.pread(descriptor, len(signature), at) == signature:
+        if _read_at(descriptor, len(signature), at) == signature:
             return at
         at = max(512, 2 * at)
     return None
@@ -379,7 +386,7 @@ def apply(folder: Path, target: int) -> None:
                 continue
             for done in range(0, one.nbytes, _COPY_NBYTES):
                 nbytes = min(_COPY_NBYTES, one.nbytes - done)
-                part = memoryview(os.pread(log, nbytes, one.logged_at + done))
+                part = memoryview(_read_at(log, nbytes, one.logged_at + done))
                 at = one.place + done
                 skipped = 0
                 if at < signature_ends and at + nbytes > change.superblock_at:
@@ -416,7 +423,7 @@ def misfit(folder: Path, target: int) -> str | None:
         change = _committed_in(log)
     finally:
         os.close(log)
-    stands = os.pread(target, len(SIGNATURE), change.superblock_at)
+    stands = _read_at(target, len(SIGNATURE), change.superblock_at)
     if stands != SIGNATURE:
         both = zip(stands, SIGNATURE, change.marker, strict=False)
         if len(stands) == len(SIGNATURE) and all(at in (old, new) for at, old, new in both):
@@ -548,11 +555,28 @@ def write_at(descriptor: int, view: memoryview, at: int) -> None:
         done += os.pwrite(descriptor, view[done:], at + done)
 
 
+def _read_at(descriptor: int, nbytes: int, at: int) -> bytes:
+    """Read bytes at a place, however many calls it takes; fewer where the file ends."""
+    data = os.pread(descriptor, nbytes, at)
+    while len(data) < nbytes:
+        more = os.pread(descriptor, nbytes - len(data), at + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
 def is_committed(folder: Path) -> bool:
-    """Return whether a log is complete: its foot, and all that it speaks of."""
+    """Return whether a log is complete: its foot, and all that it speaks of.
+
+    Raises
+    ------
+    OSError
+        When that cannot be read: then nobody may take it for incomplete.
+    """
     try:
         log = os.open(folder / LOG, os.O_RDONLY)
-    except OSError:
+    except FileNotFoundError:
         return False
     try:
         change = _committed_in(log)
@@ -561,7 +585,7 @@ def is_committed(folder: Path) -> bool:
             for one in change.ranges
             if one.logged_at is not None
         )
-    except (OSError, ValueError):
+    except ValueError:
         return False
     finally:
         os.close(log)
@@ -576,7 +600,7 @@ def _committed_in(log: int) -> Committed:
         When it is not complete.
     """
     size = os.fstat(log).st_size
-    raw = os.pread(log, _FOOT.size + _DIGEST_NBYTES, max(0, size - _FOOT.size - _DIGEST_NBYTES))
+    raw = _read_at(log, _FOOT.size + _DIGEST_NBYTES, max(0, size - _FOOT.size - _DIGEST_NBYTES))
     foot, digest = raw[: _FOOT.size], raw[_FOOT.size :]
     base = _base_in(log)
     if len(foot) < _FOOT.size or base is None or foot[-len(_MAGIC) :] != _MAGIC:
@@ -585,7 +609,7 @@ def _committed_in(log: int) -> Committed:
     table_nbytes = size - _FOOT.size - _DIGEST_NBYTES - table_at
     if table_nbytes != n_ranges * _RANGE.size:
         raise ValueError(_INCOMPLETE)
-    table = os.pread(log, table_nbytes, table_at)
+    table = _read_at(log, table_nbytes, table_at)
     if _foot_digest(log, table, foot) != digest:
         raise ValueError(_INCOMPLETE)
     ranges = (
@@ -617,7 +641,7 @@ def _packed(base: Base) -> bytes:
 
 
 def _base_in(log: int) -> Base | None:
-    raw = os.pread(log, _HEADER.size + _DIGEST_NBYTES, 0)
+    raw = _read_at(log, _HEADER.size + _DIGEST_NBYTES, 0)
     header, digest = raw[: _HEADER.size], raw[_HEADER.size :]
     if len(header) < _HEADER.size or _as_bytes(digest_of(header)) != digest:
         return None
@@ -629,14 +653,14 @@ def _base_in(log: int) -> Base | None:
 
 def _head_in(descriptor: int) -> bytes:
     at = superblock_in(descriptor)
-    head = b"" if at is None else os.pread(descriptor, _HEAD_NBYTES, at + len(SIGNATURE))
+    head = b"" if at is None else _read_at(descriptor, _HEAD_NBYTES, at + len(SIGNATURE))
     return _as_bytes(digest_of(head))
 
 
 def _foot_digest(log: int, table: bytes, foot: bytes) -> bytes:
     """Return the digest by which a log is known to be complete: of all but what it is to copy."""
     hash_ = Hash()
-    for part in (os.pread(log, _HEADER.size + _DIGEST_NBYTES, 0), table, foot):
+    for part in (_read_at(log, _HEADER.size + _DIGEST_NBYTES, 0), table, foot):
         hash_.update(part)
     return _as_bytes(hash_.value)
 
@@ -646,7 +670,7 @@ def _digest_in(descriptor: int, at: int, nbytes: int) -> bytes:
     hash_ = Hash()
     done = 0
     while done < nbytes:
-        piece = os.pread(descriptor, min(_COPY_NBYTES, nbytes - done), at + done)
+        piece = _read_at(descriptor, min(_COPY_NBYTES, nbytes - done), at + done)
         if not piece:
             break
         hash_.update(piece)

@@ -303,7 +303,7 @@ class WorkDirectory:
     def _leave(self, error: BaseException | None) -> None:
         """Clear up, unless there is something to be kept; let go of the target."""
         is_kept = self.is_kept or (self.path / JOB).exists()
-        if redo.is_committed(self.path) or (not self._is_published and is_kept):
+        if self._holds_a_change() or (not self._is_published and is_kept):
             shutil.rmtree(self.scratch, ignore_errors=True)
             self._unlock()
             logger.info("kept %s, to be resumed", self.path)
@@ -325,6 +325,13 @@ class WorkDirectory:
                 error.add_note(text)
         self._unlock()
         logger.info("left %s", self.path)
+
+    def _holds_a_change(self) -> bool:
+        """Return whether there is a change that is complete, or that cannot be told."""
+        try:
+            return redo.is_committed(self.path)
+        except OSError:
+            return True
 
     def _unlock(self) -> None:
         """Let go of the target, once."""

@@ -5,6 +5,7 @@ being built. Without it, and for what only libhdf5 can encode, they wait in a
 file of their own and are put in at the end.
 """
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -126,8 +127,9 @@ class Spool:
             yield record, self.read(record)
 
     def close(self) -> None:
-        """Close the file, which stays."""
-        os.close(self.descriptor)
+        """Close the file, which stays; all of it is read back, and known by digests."""
+        with contextlib.suppress(OSError):
+            os.close(self.descriptor)
 
 
 def as_bytes(elements: npt.NDArray[Any]) -> Bytes:
