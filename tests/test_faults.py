@@ -246,7 +246,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
 
 
 REFUSED = {
-    "threads": (errno.EAGAIN, "writing failed: .*; raise the limit of this process"),
+    "threads": (errno.EAGAIN, "writing (under .* )?failed: .*; raise the limit of this process"),
     "folder": (errno.ENOENT, "does not exist|No such file"),
     "name": (errno.ENAMETOOLONG, "too long"),
     "descriptors": (errno.EMFILE, "Too many open files"),
