@@ -230,10 +230,12 @@ def _state(operation: Operation, here: Path, n_sure: int) -> str:
         state = operation.state(here, n_sure)
     except (OSError, LazyioError, ValueError) as error:
         state = f"{type(error).__name__}: {error}"
-    if state in ("old", "new", "old new"):
+    if state in ("new", "old new"):
         return state
+    # A change may be complete in its log, and said to be made.
     recover(here / operation.target)
-    return f"{_PENDING}{operation.state(here, n_sure)}"
+    recovered = operation.state(here, n_sure)
+    return state if recovered == state else f"{_PENDING}{recovered}"
 
 
 def _judge(fault: Fault, found: dict[str, Any]) -> tuple[str | None, str]:

@@ -30,6 +30,7 @@ class Trouble:
     >>> trouble = Trouble()
     >>> trouble.check()
     >>> trouble.note(ValueError("full"))
+    True
     >>> list(trouble.checked(iter([1, 2])))
     Traceback (most recent call last):
     ...
