@@ -142,8 +142,8 @@ class TestPublicNames:
         interface = (
             "plan Plan open from_array from_raw from_npy from_hdf5 from_zarr from_function "
             "from_source Source concatenate stack Stream Blocks Ragged open_ragged window to_hdf5 "
-            "to_zarr allocate writer WriteReport link virtual consolidate repack recover clean verify "
-            "VerifyReport LazyioError"
+            "to_zarr allocate writer WriteReport link virtual consolidate repack recover clean "
+            "verify VerifyReport LazyioError"
         )
         assert set(lazyio.__all__) <= set(interface.split())
 
