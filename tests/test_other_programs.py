@@ -295,6 +295,18 @@ def test_another_name_keeps_the_old_content(path, write):
     assert clean(path)
 
 
+def test_a_followed_file_has_no_other_name(tmp_path):
+    """A snapshot by a hard link stays what it is."""
+    path, snapshot = tmp_path / "x.h5", tmp_path / "snapshot.h5"
+    with lazyio.writer(path, swmr=True) as w:
+        w.create("x", dtype="i8", item_shape=()).append([1, 2])
+    os.link(path, snapshot)
+    with lazyio.writer(path, swmr=True) as w:
+        w.create("x").append([3])
+    assert (read(snapshot), read(path)) == ([1, 2], [1, 2, 3])
+    assert clean(path)
+
+
 @pytest.mark.usefixtures("in_place")
 @pytest.mark.parametrize(
     "how", ["restored", "edited", "replaced", "removed", "moved away and back"]

@@ -172,6 +172,7 @@ class Followed:
                     "h5repack --low=3 --high=4, write a new file, or leave swmr out"
                 )
                 raise OptionError(msg)
+            work.unshare()
             superblock.note_followed(work.path, path)
             # libhdf5 locks the file itself, until readers are let in.
             work.unlock_file()

@@ -168,6 +168,22 @@ class WorkDirectory:
         """
         return self._locked_file().exclusive(patience=0)
 
+    def unshare(self) -> None:
+        """Give the target a file of its own, where another name leads to the same one.
+
+        Raises
+        ------
+        TargetLockedError
+            When another program has it open.
+        OSError
+            When the disk is full or fails.
+        """
+        lock_of_file = self._locked_file()
+        facts = os.fstat(lock_of_file.descriptor)
+        if facts.st_nlink > 1:
+            with self.alone():
+                redo.take_own_copy(self.target, self.path, lock_of_file, facts.st_size)
+
     def in_place(self) -> InPlaceFile:
         """Return the file that is there, to be changed itself.
 
