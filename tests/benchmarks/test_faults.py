@@ -26,7 +26,8 @@ def test_a_fault_is_parsed_as_it_is_printed():
 
 def test_faults(tmp_path):
     """No process ends by a signal, nothing old is lost, and the same call ends what failed."""
-    seed = random.randrange(10**6)
+    # The same each time: long runs take others.
+    seed = 1
     names = random.Random(seed).sample(sorted({*fault_cases.NAMES} - {*_UNSAFE}), 10)
     trials = list(faults.run(tmp_path, names, 100, seed))
     wrong = [one for one in trials if one.violation and one.violation.startswith(_SERIOUS)]
