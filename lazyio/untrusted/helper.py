@@ -228,7 +228,8 @@ class _Helper:
         # Messages stay whole, also where forked processes send on the same socket.
         ours, theirs = socket.socketpair(socket.AF_UNIX, _KIND)
         places = [os.path.abspath(place) for place in sys.path]
-        command = [sys.executable, "-W", "ignore", "-c", _START, str(theirs.fileno())]
+        # -P: without it Python 3.13 looks up its working directory, which is gone, for some errors.
+        command = [sys.executable, "-P", "-W", "ignore", "-c", _START, str(theirs.fileno())]
         with theirs:
             try:
                 self.process = subprocess.Popen(
