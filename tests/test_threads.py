@@ -5,6 +5,7 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -28,6 +29,24 @@ ZARR = {
     "shards": {"chunks": (7, 9), "shards": (14, 18)},
     "v2": {"chunks": (7, 9), "zarr_format": 2},
 }
+
+
+class Rows:
+    """An iterator as HDMF has them, of the first rows of an array, one by one."""
+
+    dtype, maxshape = np.dtype("i4"), (None, 4)
+    recommended_chunk_shape = recommended_data_shape = None
+
+    def __init__(self, n_rows: int, value: int) -> None:
+        self._rest, self._value = iter(range(n_rows)), value
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        at = next(self._rest)
+        data = np.full((1, 4), self._value, "i4")
+        return SimpleNamespace(data=data, selection=np.s_[at : at + 1, :])
 
 
 class Open:
@@ -176,6 +195,45 @@ def test_a_stream_and_appends(tmp_path: Path, kind: str) -> None:
     assert sorted(found) == [*range(20), 100, 100, 100]
 
 
+@pytest.mark.parametrize("kind", ["hdf5", "zarr"])
+@pytest.mark.parametrize("limit", [None, 2**20])
+def test_data_that_come_once_among_others(tmp_path: Path, kind: str, limit) -> None:
+    """A chunk is merged with what is there when it is written, and not when its first part came."""
+    for trial in range(15):
+        folder = tmp_path / str(trial)
+        folder.mkdir()
+        opened = Open(kind, (40, 4), {"chunks": (7, 4)}, folder)
+        write_in_threads(opened, random.Random(trial), limit)
+        found = opened.read()
+        opened.close()
+        assert (found == found[:, :1]).all()
+        assert found[:40, 0].tolist() == [2] * 11 + [3] * 20 + [1] * 9, trial
+        rest = found[40:, 0].tolist()
+        assert sorted(rest) == [7] * 3 + [8] * 2 + [*range(1000, 1040)], trial
+        assert [row for row in rest if row >= 1000] == [*range(1000, 1040)], trial
+
+
+def write_in_threads(opened: Open, rng: random.Random, limit: int | None) -> None:
+    """Write rows 0 to 40, and append a stream and two arrays, in any order."""
+    stream = lazyio.Stream((np.full(4, at, "i4") for at in range(1000, 1040)), dtype="i4")
+    calls = [
+        (stream, {"append_dim": 0, "memory_limit": limit}),
+        (np.full((3, 4), 7, "i4"), {"append_dim": 0}),
+        (np.full((2, 4), 8, "i4"), {"append_dim": 0}),
+        (Rows(11, 2), {"region": ...}),
+        (np.full((20, 4), 3, "i4"), {"region": np.s_[11:31]}),
+        (np.full((9, 4), 1, "i4"), {"region": np.s_[31:40]}),
+    ]
+    rng.shuffle(calls)
+    with ThreadPoolExecutor(len(calls)) as pool:
+        done = [
+            pool.submit(opened.write, data, rng.choice(opened.handles), **options)
+            for data, options in calls
+        ]
+        for one in done:
+            one.result()
+
+
 def test_a_stream_that_never_ends(tmp_path: Path, monkeypatch) -> None:
     """Who waits for its end is told."""
     monkeypatch.setattr(in_process, "_PATIENCE", 0.05)
@@ -211,3 +269,33 @@ def test_locks_do_not_pile_up() -> None:
     for at in range(100):
         with in_process.growing(at, "x"):
             assert len(in_process._LOCKS.growing) <= 2
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "zarr"])
+def test_parts_in_scratch_over_what_is_there(tmp_path: Path, kind: str) -> None:
+    """What has come of a chunk is known again when it is read back."""
+    opened = Open(kind, (400, 300), {"chunks": (64, 50)}, tmp_path)
+    expected = np.arange(400 * 300, dtype="i4").reshape(400, 300)
+    opened.handles[0][...] = expected
+    corners = [(row, at) for row in range(0, 400, 10) for at in range(0, 300, 100) if row % 30]
+    random.Random(0).shuffle(corners)
+
+    class Corners(Rows):
+        maxshape = (400, 300)
+
+        def __init__(self) -> None:
+            self._rest = iter(corners)
+
+        def __next__(self):
+            row, at = next(self._rest)
+            return SimpleNamespace(
+                data=np.full((10, 100), -row - at, "i4"),
+                selection=np.s_[row : row + 10, at : at + 100],
+            )
+
+    for row, at in corners:
+        expected[row : row + 10, at : at + 100] = -row - at
+    opened.write(Corners(), opened.handles[1], region=..., memory_limit="400 KiB")
+    found = opened.read()
+    opened.close()
+    assert (found == expected).all()

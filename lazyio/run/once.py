@@ -56,6 +56,7 @@ def _from_pieces(part: Part, trouble: Trouble) -> Iterator[_Due]:
         scratch=part.scratch,
         hands_over_early=pieces.is_in_order,
         old_shape=pieces.old_shape,
+        shared=part.job.shared,
     )
 
     def write(ready: Ready, workspace: Workspace) -> None:

@@ -24,6 +24,7 @@ from lazyio.safety.keeping import Keeping
 from lazyio.sources.base import Source
 from lazyio.spec import nbytes_of
 from lazyio.targets.base import Target
+from lazyio.targets.in_process import Shared
 
 logger = logging.getLogger("lazyio")
 
@@ -54,7 +55,8 @@ class Job:
     """From a block to elements as they are stored."""
     keeping: Keeping | None = None
     """What is there already, from a run that was killed."""
-
+    shared: Shared | None = None
+    """What other threads may write to as well."""
     only: int | None = None
     """The one chunk to compute, and to compare with what is kept of it."""
 

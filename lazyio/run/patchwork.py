@@ -23,6 +23,7 @@ from lazyio.run.covered import Covered, Ranges
 from lazyio.run.scratch import Scratch
 from lazyio.spec import Shape
 from lazyio.targets.base import Growing, Rewritable
+from lazyio.targets.in_process import Shared
 
 Index = tuple[int, ...]
 
@@ -35,21 +36,29 @@ _BATCH_NBYTES = 2**20
 
 
 @dataclass(slots=True)
+class _Held:
+    """A chunk in memory."""
+
+    chunk: npt.NDArray[Any]
+    """Its elements."""
+    is_laid: npt.NDArray[np.bool_] | None
+    """For each whether it has come; ``None`` where the others are those that are stored."""
+    data: npt.NDArray[np.uint8]
+    """The bytes of both; none of text, which lies elsewhere."""
+    covered: Covered | None = None
+    """What has come of it, where it may be written before all has come."""
+
+
+@dataclass(slots=True)
 class Ready:
     """A chunk that is to be written."""
 
     index: Index
     """Its position in the grid of chunks."""
-    chunk: npt.NDArray[Any] | None
-    """Its elements, let go of once they are written; ``None`` where they lie in scratch."""
+    held: _Held | None
+    """It, let go of once it is written; ``None`` where it lies in scratch."""
     place: int = 0
     """Where in scratch."""
-
-
-@dataclass(slots=True)
-class _Held:
-    chunk: npt.NDArray[Any]
-    covered: Covered | None
 
 
 class Patchwork:
@@ -72,6 +81,9 @@ class Patchwork:
         Whether a chunk that is complete goes at once.
     old_shape : tuple of int, optional
         Extents in which there may be something already, which is kept.
+    shared : Shared, optional
+        An array that other threads may write to meanwhile: what is there of a
+        chunk is looked at when it is written, and not before.
     """
 
     def __init__(
@@ -83,11 +95,14 @@ class Patchwork:
         scratch: Scratch,
         hands_over_early: bool,
         old_shape: Shape | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self._target = target
         self._bounds = bounds
         self._shape = target.chunk_shape
-        self._nbytes = math.prod(self._shape) * target.dtype.itemsize
+        self._shared = shared
+        self._n_elements = math.prod(self._shape)
+        self._nbytes = self._n_elements * (target.dtype.itemsize + (shared is not None))
         self._memory_nbytes = memory_nbytes
         self._batch_nbytes = min(_BATCH_NBYTES, memory_nbytes // 2)
         self._scratch = scratch
@@ -107,12 +122,16 @@ class Patchwork:
         )
         if grown != self._target.shape and isinstance(self._target, Growing):
             self._target.grow(grown)
+            if self._shared is not None:
+                self._shared.reach(grown)
 
     def lay(self, region: Region, elements: npt.NDArray[Any]) -> Iterator[Ready]:
         """Lay a part over what is there, and yield the chunks that it completes."""
         for index, in_chunk, in_region in touched(region, self._shape):
             held = self._at(index)
             held.chunk[in_chunk] = elements[view_of(in_region)]
+            if held.is_laid is not None:
+                held.is_laid[in_chunk] = True
             if held.covered is not None:
                 held.covered.add(in_chunk)
                 if held.covered.is_complete:
@@ -128,40 +147,52 @@ class Patchwork:
         batch = sorted(self._complete)
         self._complete.clear()
         for index in batch:
-            yield self._hand_over(index, self._held.pop(index).chunk)
+            yield self._hand_over(index, self._held.pop(index))
 
     def rest(self) -> Iterator[Ready]:
         """Yield all chunks that wait, in the order of the grid, once nothing more comes."""
         for index in sorted(self._held.keys() | self._places.keys()):
             held = self._held.pop(index, None)
             if held is not None:
-                yield self._hand_over(index, held.chunk)
+                yield self._hand_over(index, held)
             else:
                 yield Ready(index, None, self._places[index])
 
     def write(self, ready: Ready, workspace: Workspace) -> None:
         """Write a chunk, cut at the end of the array; from any thread."""
         try:
-            chunk, ready.chunk = ready.chunk, None
-            if chunk is None:
-                chunk = workspace.array("patched", self._shape, self._target.dtype)
-                self._scratch.read(ready.place, chunk.reshape(-1).view(np.uint8))
-            place = box(self._target.shape, self._shape, ready.index)
-            self._target.write_chunk(ready.index, chunk[view_of(_from_corner(place))], workspace)
+            held, ready.held = ready.held, None
+            if held is None:
+                held = self._room(workspace.buffer("patched", self._nbytes))
+                self._scratch.read(ready.place, held.data)
+            if self._shared is None:
+                self._write(self._target, ready.index, held, workspace)
+                return
+            with self._shared.alone_at(ready.index, self._target) as target:
+                self._write(target, ready.index, held, workspace)
         finally:
             with self._landed:
                 self._under_way.discard(ready.index)
                 self._landed.notify_all()
 
+    def _write(self, target: Rewritable, index: Index, held: _Held, workspace: Workspace) -> None:
+        """Write a chunk as far as the array reaches, with what is stored where nothing has come."""
+        inside = view_of(_from_corner(box(target.shape, self._shape, index)))
+        chunk = held.chunk[inside]
+        if held.is_laid is not None and not held.is_laid[inside].all():
+            new, chunk = chunk, target.read_chunk(index)
+            chunk[held.is_laid[inside]] = new[held.is_laid[inside]]
+        target.write_chunk(index, chunk, workspace)
+
     def region_of(self, ready: Ready) -> Region:
         """Return where a chunk lies."""
         return box(self._target.shape, self._shape, ready.index)
 
-    def _hand_over(self, index: Index, chunk: npt.NDArray[Any]) -> Ready:
+    def _hand_over(self, index: Index, held: _Held) -> Ready:
         if self._is_early:
             self._under_way.add(index)
             self._handed_over.add(self._number(index))
-        return Ready(index, chunk)
+        return Ready(index, held)
 
     def _at(self, index: Index) -> _Held:
         """Return a chunk in memory, wherever it was."""
@@ -175,22 +206,37 @@ class Patchwork:
 
     def _taken_up(self, index: Index) -> _Held:
         """Return a chunk with what is there of it: in scratch, written before, or old."""
-        chunk = np.empty(self._shape, self._target.dtype)
+        held = self._room()
         if index in self._places:
-            self._scratch.read(self._places[index], chunk.reshape(-1).view(np.uint8))
-            return _Held(chunk, None)
-        chunk[...] = self._target.fill_value
+            self._scratch.read(self._places[index], held.data)
+            return held
+        held.chunk[...] = self._target.fill_value
+        if held.is_laid is not None:
+            held.is_laid[...] = False
         if self._is_early and self._number(index) in self._handed_over:
             self._wait_for(index)
-            self._lay_stored(chunk, index, self._target.shape)
-            return _Held(chunk, None)
-        covered = Covered(self._n_elements_of(index)) if self._is_early else None
-        old = self._lay_stored(chunk, index, self._old_shape)
-        if covered is not None and old is not None:
-            covered.add(old)
-        return _Held(chunk, covered)
+            self._lay_stored(held, index, self._target.shape)
+            return held
+        held.covered = Covered(self._n_elements_of(index)) if self._is_early else None
+        old = self._lay_stored(held, index, self._old_shape)
+        if held.covered is not None and old is not None:
+            held.covered.add(old)
+        return held
 
-    def _lay_stored(self, chunk: npt.NDArray[Any], index: Index, shape: Shape) -> Region | None:
+    def _room(self, data: npt.NDArray[np.uint8] | None = None) -> _Held:
+        """Return memory for a chunk, of which the elements are not set."""
+        dtype, is_shared = self._target.dtype, self._shared is not None
+        if is_text(dtype):
+            is_laid = np.empty(self._shape, np.bool_) if is_shared else None
+            return _Held(np.empty(self._shape, dtype), is_laid, np.empty(0, np.uint8))
+        if data is None:
+            data = np.empty(self._nbytes, np.uint8)
+        split = self._n_elements * dtype.itemsize
+        chunk = data[:split].view(dtype).reshape(self._shape)
+        is_laid = data[split:].view(np.bool_).reshape(self._shape) if is_shared else None
+        return _Held(chunk, is_laid, data)
+
+    def _lay_stored(self, held: _Held, index: Index, shape: Shape) -> Region | None:
         """Lay what the target has of a chunk, as far as some extents, and return where that is."""
         inside = tuple(
             slice(0, max(0, min(step, extent - at * step)))
@@ -198,7 +244,8 @@ class Patchwork:
         )
         if not all(part.stop for part in inside):
             return None
-        chunk[inside] = self._target.read_chunk(index)[inside]
+        if held.is_laid is None:
+            held.chunk[inside] = self._target.read_chunk(index)[inside]
         return inside
 
     def _wait_for(self, index: Index) -> None:
@@ -240,11 +287,10 @@ class Patchwork:
             return
         index, held = self._held.popitem(last=False)
         self._complete.discard(index)
-        data = held.chunk.reshape(-1).view(np.uint8)
         if index in self._places:
-            self._scratch.replace(self._places[index], data)
+            self._scratch.replace(self._places[index], held.data)
         else:
-            self._places[index] = self._scratch.append(data)
+            self._places[index] = self._scratch.append(held.data)
 
 
 def _from_corner(place: Region) -> Region:

@@ -18,7 +18,9 @@ import h5py
 from zarr.storage import LocalStore
 
 from lazyio.errors import TargetLockedError
+from lazyio.grid import box, box_shape
 from lazyio.sources.zarr import store_name
+from lazyio.spec import Shape
 
 _N_STRIPES = 1009
 _PATIENCE = 60.0
@@ -42,6 +44,8 @@ class _Growth:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self.shape: Shape | None = None
+        """Extents that readers are told of later."""
 
 
 _LOCKS = _Locks()
@@ -63,9 +67,30 @@ class Shared:
         key = (self.identity, tuple(index) if self.has_chunks else None)
         return _LOCKS.chunks[hash(key) % _N_STRIPES]
 
-    def at_its_length(self, target: Any) -> Any:
-        """Return what takes chunks of an array as long as it is by now."""
-        shape = target.shape_now()
+    @contextlib.contextmanager
+    def alone_at(self, index: Sequence[int], target: Any) -> Iterator[Any]:
+        """Be the only thread at a chunk, and get the target as long as the array is by now."""
+        with self.chunk_lock(index):
+            now = target
+            if box_shape(box(target.shape, target.chunk_shape, index)) != target.chunk_shape:
+                # At the end of the array: another thread may have gone on in this chunk.
+                now = self._at_its_length(target)
+            yield now
+            if now is not target:
+                now.count_for(target)
+
+    def reach(self, shape: Shape) -> None:
+        """Let other threads know how far the array reaches before readers are told."""
+        growth = _LOCKS.growing.get(self.identity)
+        if growth is not None:
+            growth.shape = shape
+
+    def _at_its_length(self, target: Any) -> Any:
+        growth = _LOCKS.growing.get(self.identity)
+        shapes = [target.shape, target.shape_now()]
+        if growth is not None and growth.shape is not None:
+            shapes.append(growth.shape)
+        shape = tuple(map(max, *shapes))
         return target if shape == target.shape else target.at_shape(shape)
 
 
@@ -111,4 +136,5 @@ def growing(identity: Hashable, name: str) -> Iterator[None]:
     try:
         yield
     finally:
+        growth.shape = None
         growth.lock.release()

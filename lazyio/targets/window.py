@@ -72,14 +72,8 @@ class WindowTarget:
         if self._shared is None:
             _merge(self._target, self._window, index, chunk, workspace)
             return
-        with self._shared.chunk_lock(index):
-            target: Any = self._target
-            if box_shape(box(self.shape, self.chunk_shape, index)) != self.chunk_shape:
-                # At the end of the array: another thread may have gone on in this chunk.
-                target = self._shared.at_its_length(target)
+        with self._shared.alone_at(index, self._target) as target:
             _merge(target, self._window, index, chunk, workspace)
-            if target is not self._target:
-                target.count_for(self._target)
 
     def finish(self) -> int:
         """Finish the array and return the bytes of all payloads written."""

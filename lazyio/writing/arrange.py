@@ -29,6 +29,7 @@ from lazyio.run.part import Job
 from lazyio.safety.keeping import Keeping
 from lazyio.spec import Shape, as_dtype, nbytes_of
 from lazyio.targets.base import Target
+from lazyio.targets.in_process import Shared
 
 _UNKNOWN_LENGTH = (
     "chunks are made for a stream of some length; expected_length= suits them to a short one"
@@ -91,7 +92,11 @@ class Arranged:
         return tuple(extent or 0 for extent in self.given.stream.maxshape)
 
     def job(
-        self, target: Target, window: Region | None = None, keeping: Keeping | None = None
+        self,
+        target: Target,
+        window: Region | None = None,
+        keeping: Keeping | None = None,
+        shared: Shared | None = None,
     ) -> Job:
         """Return what runs it to a target, or to a part of one."""
         return Job(
@@ -104,6 +109,7 @@ class Arranged:
             key=self.key,
             window=window,
             keeping=keeping,
+            shared=shared,
             convert=self._to(target),
         )
 

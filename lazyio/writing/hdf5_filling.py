@@ -84,7 +84,7 @@ class Made:
             msg = f"{arranged.key!r} is a link, which nothing fills"
             raise TypeError(msg)
         if self.window is None:
-            return arranged.job(target, keeping=target.keeping)
+            return arranged.job(target, keeping=target.keeping, shared=self.shared)
         part = WindowTarget(target, self.window, self.shared)
         return arranged.job(part, self.window, target.keeping)
 

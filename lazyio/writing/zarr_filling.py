@@ -54,7 +54,7 @@ class Made:
         """Return the job."""
         keeping = self.target.keeping
         if self.window is None:
-            return self.arranged.job(self.target, keeping=keeping)
+            return self.arranged.job(self.target, keeping=keeping, shared=self.shared)
         target = WindowTarget(self.target, self.window, self.shared)
         return self.arranged.job(target, self.window, keeping)
 
