@@ -60,22 +60,32 @@ class InPlaceFile:
         return self._base.nbytes
 
     def write(self, view: memoryview, at: int, *, is_payload: bool) -> None:
-        """Write behind the old end, or note what belongs over old bytes in the log."""
-        if at < self._base.nbytes:
-            self._log.add(at, view, is_payload=is_payload)
-            return
-        with self._end_lock:
-            if self._end == self._base.nbytes:
-                # From here on our own writes change size and time.
-                self._check_unchanged()
-            self._end = max(self._end, at + len(view))
-        write_at(self.descriptor, view, at)
+        """Write what lies behind the old end, and note in the log what belongs over old bytes."""
+        n_old = self._n_old(at, len(view))
+        if n_old < len(view):
+            with self._end_lock:
+                if self._end == self._base.nbytes:
+                    # From here on our own writes change size and time.
+                    self._check_unchanged()
+                self._end = max(self._end, at + len(view))
+        self._put(view, at, n_old, is_payload=is_payload)
 
     def read(self, at: int, nbytes: int) -> bytes:
         """Return a payload that an earlier run has written, or what else is there."""
-        if at < self._base.nbytes:
-            return self._log.payload(at, nbytes)
-        return os.pread(self.descriptor, nbytes, at)
+        n_old = self._n_old(at, nbytes)
+        old = self._log.payload(at, n_old) if n_old else b""
+        return old + os.pread(self.descriptor, nbytes - n_old, at + n_old)
+
+    def _n_old(self, at: int, nbytes: int) -> int:
+        """Return how many of some bytes lie before the old end, the first ones."""
+        return min(nbytes, max(0, self._base.nbytes - at))
+
+    def _put(self, view: memoryview, at: int, n_old: int, *, is_payload: bool) -> None:
+        """Note the first bytes in the log, and write the others behind the old end."""
+        if n_old:
+            self._log.add(at, view[:n_old], is_payload=is_payload)
+        if n_old < len(view):
+            write_at(self.descriptor, view[n_old:], at + n_old)
 
     def commit(
         self,
@@ -132,13 +142,7 @@ class InPlaceFile:
             self._base = replace(self._base, device=facts.st_dev, inode=facts.st_ino)
             self._log.rebase(self._base)
         for at, data in left:
-            # What begins in the old bytes and ends behind them goes to both.
-            old = max(0, self._base.nbytes - at)
-            view = memoryview(data)
-            if old:
-                self._log.add(at, view[:old], is_payload=False)
-            if view[old:]:
-                write_at(self.descriptor, view[old:], at + old)
+            self._put(memoryview(data), at, self._n_old(at, len(data)), is_payload=False)
         os.fsync(self.descriptor)
         self._log.commit(self.descriptor, nbytes)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import lazyio
 from lazyio.errors import BlockError, OptionError, SourceError, TargetError
 from lazyio.safety import redo, workdir
+from lazyio.safety.in_place import InPlaceFile
 from lazyio.safety.leftovers import leftovers
 from lazyio.safety.lock import FileLock
 from lazyio.safety.sync import write_whole
@@ -193,6 +194,64 @@ def test_another_file_is_left_alone(tmp_path, folder, what):
         redo.recover(folder, target)
     assert (folder / redo.LOG).read_bytes() == log
     assert what == "gone" or target.read_bytes() == theirs
+
+
+def test_a_payload_over_the_old_end_is_taken_up(tmp_path, folder):
+    target = tmp_path / "file"
+    target.write_bytes(OLD)
+    lock = FileLock(target)
+    begun = InPlaceFile(target, folder, lock, lambda *_: None)
+    begun.write(memoryview(b"payload"), len(OLD) - 3, is_payload=True)
+    begun.close()
+    resumed = InPlaceFile(target, folder, lock, lambda *_: None)
+    assert resumed.read(len(OLD) - 3, 7) == b"payload"
+    resumed.close()
+    lock.close()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    writes=st.lists(st.tuples(st.integers(20, 260), st.integers(1, 60)), max_size=8),
+    left=st.lists(st.tuples(st.integers(0, 260), st.integers(1, 60)), max_size=4),
+)
+def test_writes_anywhere_and_a_kill_once_they_are_made(tmp_path_factory, writes, left):
+    """Also those over the old end: what is behind it is told by what is there before and after."""
+    folder = tmp_path_factory.mktemp("hidden")
+    target = folder / "file"
+    target.write_bytes(OLD)
+    expected = bytearray(OLD)
+    lock = FileLock(target)
+    in_place = InPlaceFile(target, folder, lock, lambda *_: None)
+    data = {}
+    for number, (at, nbytes) in enumerate([*writes, *left]):
+        data[at, nbytes, number] = bytes([number + 1]) * nbytes
+        expected.extend(bytes(max(0, at + nbytes - len(expected))))
+        expected[at : at + nbytes] = data[at, nbytes, number]
+    expected[: len(SIGNATURE)] = SIGNATURE
+    pairs = [(at, payload) for (at, _, _), payload in data.items()]
+    for at, payload in pairs[: len(writes)]:
+        in_place.write(memoryview(payload), at, is_payload=True)
+    log = folder / redo.LOG
+    committed = []
+
+    def apply(*arguments):
+        redo_apply(*arguments)
+        committed.append(log.read_bytes())
+
+    redo_apply, redo.apply = redo.apply, apply
+    try:
+        rest = [*pairs[len(writes) :], (0, SIGNATURE)]
+        in_place.commit(lambda: rest, len(expected), patience=0)
+    finally:
+        redo.apply = redo_apply
+    in_place.close()
+    assert target.read_bytes() == expected
+    # The kill comes before the log is emptied.
+    log.write_bytes(committed[0])
+    assert redo.misfit(folder, lock.descriptor) is None
+    redo.apply(folder, lock.descriptor)
+    assert target.read_bytes() == expected
+    lock.close()
 
 
 @settings(max_examples=300)
