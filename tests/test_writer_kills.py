@@ -118,6 +118,25 @@ def test_killed_at_any_time(tmp_path, kind, swmr, codec):
     assert check(path, least + 1) == len(found_in(path)[0])
 
 
+@pytest.mark.parametrize("kind", ["h5", "zarr"])
+def test_killed_once_an_array_was_made_and_flushed(tmp_path, kind):
+    """It is there, also with nothing in it."""
+    path = tmp_path / f"x.{kind}"
+    script = """
+import os, sys, lazyio
+w = lazyio.writer(sys.argv[1])
+w.create("t", dtype="i4", item_shape=())
+w.flush()
+w.create("x", dtype="i4", item_shape=(7,))
+w.flush()
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert [len(one) for one in found_in(path)] == [0, 0]
+    recover(path)
+    assert check(path, 0) == 0
+
+
 def test_a_kill_leaves_what_stock_readers_open_at_once(tmp_path):
     """Also without recover, if the kill does not come while the file is changed."""
     path = tmp_path / "x.h5"

@@ -142,7 +142,7 @@ class Hdf5Place:
         )
         noted = Noted()
         target = self._target(dataset, arranged.plan.chunk_shape, noted, axis)
-        opened = Opened(target=target, form=arranged.form, axis=axis, length=0)
+        opened = Opened(target=target, form=arranged.form, axis=axis, length=0, is_untold=True)
         return GrownDataset(
             name=dataset.name,
             dataset=dataset,

@@ -114,6 +114,8 @@ class Opened:
     """Elements, as stored, of the last row of chunks; ``None`` where that is all there."""
     most: int | None = None
     """Elements that it may have, ``None`` without bound."""
+    is_untold: bool = False
+    """Whether it was made just now, and readers do not see it before a flush."""
 
     @property
     def item_shape(self) -> Shape:

@@ -54,7 +54,8 @@ class Writer:
         self._lock = threading.Lock()
         self._begin_lock = threading.Lock()
         self._arrays: dict[str, tuple[GrowingArray, Opened]] = {}
-        self._is_closed = self._is_closing = self._is_begun = self._is_delayed = False
+        self._is_closed = self._is_closing = self._is_begun = False
+        self._is_delayed = self._is_untold = False
         self._pool = Pool(self._stop)
         self._flusher = Flusher(self._flush)
 
@@ -136,7 +137,7 @@ class Writer:
 
     @system_errors(TargetError)
     def flush(self) -> None:
-        """Have all that was appended on the disk, where readers see it.
+        """Have all that was created and appended on the disk, where readers see it.
 
         Raises
         ------
@@ -222,6 +223,7 @@ class Writer:
             begin=self._begin,
         )
         self._arrays[wish.key] = array, opened
+        self._is_untold |= opened.is_untold
         lengths = slab_lengths(several, self._limit, self._n_workers)
         counts = slab_counts(several, lengths, self._limit, self._n_workers)
         for (one, _), length, count in zip(self._arrays.values(), lengths, counts, strict=True):
@@ -296,8 +298,9 @@ class Writer:
                 self._pool.check()
                 new = [array for array, _ in self._arrays.values() if array.hand_over()]
                 self._pool.drain()
-                if new and not self._is_closing:
+                if (new or self._is_untold) and not self._is_closing:
                     self._place.commit()
+                    self._is_untold = False
                     for array in new:
                         array.has_told()
             except TargetLockedError:
