@@ -23,7 +23,6 @@ from lazyio.safety.digests import Noted
 from lazyio.safety.hdf5_digests import Known, has_payloads
 from lazyio.sources.base import Source
 from lazyio.sources.hdf5 import describe_dataset
-from lazyio.sources.hdf5_handle import OpenDatasetSource
 from lazyio.spec import Shape
 from lazyio.targets.dimensions import grow_dimensions
 from lazyio.targets.hdf5 import Hdf5Target, create_dataset
@@ -187,15 +186,7 @@ class Hdf5Place:
 
     def _source(self, dataset: h5py.Dataset) -> Source:
         """Return what reads a dataset of which nothing has changed yet."""
-        source = describe_dataset(dataset, str(self._path))
-        if not self._way.reads_by_handle:
-            return source
-        return OpenDatasetSource(
-            array=dataset,
-            shape=source.shape,
-            dtype=source.dtype,
-            chunk_shape=source.chunk_shape,
-        )
+        return describe_dataset(dataset, str(self._path))
 
     def _form(self, wish: Wish, dataset: h5py.Dataset, name: str, axis: int) -> Any:
         """Return the form of a dataset's elements, once nothing differs from the wish."""

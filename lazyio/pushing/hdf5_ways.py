@@ -1,24 +1,23 @@
 """How an HDF5 file changes while it grows: by a log of each change, or under SWMR."""
 
 import contextlib
-import errno
 import logging
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import h5py
 
 from lazyio.codecs.encode import Payload
-from lazyio.errors import OptionError, TargetLockedError
-from lazyio.os_errors import errno_of
+from lazyio.errors import OptionError, TargetError, TargetLockedError
 from lazyio.safety import superblock
 from lazyio.safety.redo import PATIENCE
 from lazyio.safety.sync import sync_file, sync_folder
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.spec import Shape
 from lazyio.targets.building import building
-from lazyio.targets.disk import disk_errors, target_error
+from lazyio.targets.disk import disk_errors
 from lazyio.targets.hdf5 import Hdf5Target
 from lazyio.targets.layout_engine import LayoutEngine
 
@@ -39,8 +38,6 @@ class Way(Protocol):
     """A file that is open for writing, and who may call h5py for it."""
 
     file: h5py.File
-    reads_by_handle: bool
-    """Whether the file cannot be opened once more in this process, to be read."""
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Call something that uses the file."""
@@ -94,18 +91,21 @@ class Logged:
     ----------
     work : WorkDirectory
         Its hidden folder, which is locked.
+    libver : optional
+        File format bounds, as in h5py.
+    version : int, optional
+        The only one that its superblock may have.
     """
 
-    def __init__(self, work: WorkDirectory) -> None:
+    def __init__(self, work: WorkDirectory, libver: Any = None, version: int | None = None) -> None:
         self._work = work
-        self.reads_by_handle = False
-        path = work.target
-        self._folder = path.parent
+        self._path = work.target
+        self._folder = self._path.parent
         with disk_errors(self._folder), contextlib.ExitStack() as stack:
             stack.enter_context(work)
-            in_place = work.in_place()
-            stack.callback(in_place.close)
-            self._engine = LayoutEngine(path, None, in_place=in_place)
+            if version is not None:
+                _refuse_other_version(self._path, version)
+            self._engine = _engine(work, stack, libver)
             self.file = self._engine.file
             self._stack = stack.pop_all()
 
@@ -114,7 +114,7 @@ class Logged:
         with disk_errors(self._folder):
             return self._engine.call(function)
 
-    def put_into(self, dataset: h5py.Dataset) -> Put:
+    def put_into(self, dataset: h5py.Dataset) -> Put | None:
         """Return what writes payloads of a dataset to their places."""
         return self._engine.putter(dataset)
 
@@ -133,14 +133,20 @@ class Logged:
     def close(self, change: Callable[[h5py.File], object]) -> None:
         """Make a last change, and close the file."""
         with self._stack:
-            try:
-                self.call(lambda: change(self.file))
-            except BaseException:
-                self._engine.abandon()
-                raise
-            with disk_errors(self._folder):
-                self._engine.close(patience=PATIENCE, may_be_later=True)
+            self._change(self._engine, change, patience=PATIENCE, may_be_later=True)
             self._work.has_name()
+
+    def _change(
+        self, engine: LayoutEngine, change: Callable[[h5py.File], object], **how: Any
+    ) -> None:
+        """Change the file and close it, or leave it as it was."""
+        with disk_errors(self._folder):
+            try:
+                engine.call(lambda: change(engine.file))
+            except BaseException:
+                engine.abandon()
+                raise
+            engine.close(**how)
 
     def abandon(self) -> None:
         """Close the file as it was committed last."""
@@ -148,8 +154,12 @@ class Logged:
             self._engine.abandon()
 
 
-class Followed:
+class Followed(Logged):
     """A file that other processes follow while it grows.
+
+    What is created goes through the log, like any change. From then on libhdf5 writes each part
+    at once, in the order that followers rely on; should the disk fail, nothing goes behind
+    what is there, and the file is as if the writer had been killed.
 
     Parameters
     ----------
@@ -158,98 +168,57 @@ class Followed:
     """
 
     def __init__(self, work: WorkDirectory) -> None:
-        path = work.target
-        self._work = work
-        self._path = path
-        self._folder = path.parent
-        self._is_begun = False
-        self.reads_by_handle = False
-        with disk_errors(self._folder), contextlib.ExitStack() as stack:
-            stack.enter_context(work)
-            if superblock.version_of(path) != _SWMR_VERSION:
-                msg = (
-                    f"swmr=True: {path} is of a format that SWMR does not know; copy it with "
-                    "h5repack --low=3 --high=4, write a new file, or leave swmr out"
-                )
-                raise OptionError(msg)
-            work.unshare()
-            superblock.note_followed(work.path, path)
-            # libhdf5 locks the file itself, until readers are let in.
-            work.unlock_file()
-            self.file = self._opened()
-            self._stack = stack.pop_all()
-
-    def _opened(self) -> h5py.File:
-        try:
-            return h5py.File(self._path, "r+", libver=FOLLOWED_LIBVER)
-        except BlockingIOError:
-            # Followers of the writer before us, who expect another; its lock keeps out only them.
-            self.reads_by_handle = True
-            return h5py.File(self._path, "r+", libver=FOLLOWED_LIBVER, locking=False)
-
-    def _opened_alone(self) -> h5py.File:
-        """Open the file once more under our own lock, which no follower shares.
-
-        Raises
-        ------
-        TargetLockedError
-            When it cannot be, such as when a follower in this process has it open.
-        """
-        try:
-            return h5py.File(self._path, "r+", libver=FOLLOWED_LIBVER, locking=False)
-        except OSError as error:
-            raise TargetLockedError(errno.EAGAIN, str(error)) from error
-
-    def call(self, function: Callable[[], Result]) -> Result:
-        """Call something that uses the file."""
-        with disk_errors(self._folder):
-            return function()
+        super().__init__(work, FOLLOWED_LIBVER, _SWMR_VERSION)
 
     def put_into(self, _dataset: h5py.Dataset) -> None:
         """Return nothing: libhdf5 writes payloads itself, in the order that readers need."""
-
-    def check(self) -> None:
-        """Do nothing: libhdf5 raises what goes wrong."""
 
     def begin(self) -> None:
         """Let readers in.
 
         Raises
         ------
+        TargetLockedError
+            When other programs than followers have the file open.
         OptionError
             When something in the file is of a format that they cannot follow.
         """
+        with disk_errors(self._folder):
+            # Followers of the writer before us expect another; what they look at stays valid.
+            self._engine.commit(is_followed=True)
+            superblock.note_followed(self._work.path, self._path)
+            self._engine.follow()
+        try:
+            self.call(self._let_in)
+        except TargetError:
+            raise
+        except (OSError, RuntimeError, ValueError) as error:
+            msg = f"swmr=True: {self._path} cannot be followed: {error}; leave swmr out"
+            raise OptionError(msg) from error
+
+    def _let_in(self) -> None:
         # Extents must not be written before the chunks within them, for want of room.
         cache = self.file.id.get_mdc_config()
         cache.evictions_enabled = False
         cache.incr_mode = cache.decr_mode = cache.flash_incr_mode = _OFF
-        try:
-            self.file.id.set_mdc_config(cache)
-            self.file.flush()
-            self.file.swmr_mode = True
-        except (OSError, RuntimeError, ValueError) as error:
-            if errno_of(error) is not None:
-                raise target_error(error, self._folder) from error
-            msg = f"swmr=True: {self._path} cannot be followed: {error}; leave swmr out"
-            raise OptionError(msg) from error
-        self._is_begun = True
+        self.file.id.set_mdc_config(cache)
+        self.file.flush()
+        self.file.swmr_mode = True
 
     def commit(self, datasets: Iterable[h5py.Dataset]) -> None:
         """Have what was written on the disk, and readers see it; none is in the way."""
+        for dataset in datasets:
+            self.call(dataset.flush)
         with disk_errors(self._folder):
-            for dataset in datasets:
-                dataset.flush()
             sync_file(self._path)
 
     def close(self, change: Callable[[h5py.File], object]) -> None:
         """Make a last change, which readers do not follow, and close the file."""
-        with self._stack, disk_errors(self._folder):
-            self.file.close()
+        with self._stack as stack, disk_errors(self._folder):
+            self._engine.close()
             sync_file(self._path)
             try:
-                self._work.lock_file()
-                with self._work.alone(), self._opened_alone() as file:
-                    change(file)
+                self._change(_engine(self._work, stack, FOLLOWED_LIBVER), change)
             except TargetLockedError as error:
                 # Followers would read what is changed outside of SWMR's rules.
                 logger.warning(
@@ -257,12 +226,22 @@ class Followed:
                     self._path,
                     error,
                 )
-            sync_file(self._path)
 
-    def abandon(self) -> None:
-        """Close the file; what libhdf5 has written by then is there."""
-        with self._stack, contextlib.suppress(OSError, RuntimeError, ValueError):
-            self.file.close()
+
+def _engine(work: WorkDirectory, stack: contextlib.ExitStack, libver: Any) -> LayoutEngine:
+    """Return the target of a hidden folder, to be changed by a log."""
+    in_place = work.in_place()
+    stack.callback(in_place.close)
+    return LayoutEngine(work.target, libver, in_place=in_place)
+
+
+def _refuse_other_version(path: Path, version: int) -> None:
+    if superblock.version_of(path) != version:
+        msg = (
+            f"swmr=True: {path} is of a format that SWMR does not know; copy it with h5repack "
+            "--low=3 --high=4, write a new file, or leave swmr out"
+        )
+        raise OptionError(msg)
 
 
 def prepared(way: Way, dataset: h5py.Dataset, chunk_shape: Shape, **options: Any) -> Hdf5Target:

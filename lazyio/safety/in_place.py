@@ -94,6 +94,7 @@ class InPlaceFile:
         *,
         patience: float,
         may_be_later: bool = False,
+        is_followed: bool = False,
     ) -> None:
         """Make the change, once programs that read the file have closed it.
 
@@ -107,6 +108,8 @@ class InPlaceFile:
             Seconds to wait for readers.
         may_be_later : bool
             Whether the change may stay complete in its log where they do not close it.
+        is_followed : bool
+            Whether they follow a file that grows, so that they need not close it.
 
         Raises
         ------
@@ -122,9 +125,12 @@ class InPlaceFile:
                 self._write_log(hand_over(), nbytes)
                 self._apply()
         except TargetLockedError:
-            if not (may_be_later and self._lock.is_shared):
+            if not (self._lock.is_shared and (may_be_later or is_followed)):
                 raise
             self._write_log(hand_over(), nbytes)
+            if is_followed:
+                self._apply()
+                return
             logger.warning(
                 "%s is open in another program. What was written last is complete in %s, and is in "
                 "the file after: lazyio recover %s",
@@ -166,6 +172,16 @@ class InPlaceFile:
             return
         self._facts = os.fstat(self.descriptor)
         self._end = self._base.nbytes
+
+    def end_log(self) -> None:
+        """Have no log any more: what is written from now on is not taken back.
+
+        Raises
+        ------
+        OSError
+            When the disk fails.
+        """
+        redo.forget(self._folder)
 
     def close(self) -> None:
         """Close the log, which stays."""

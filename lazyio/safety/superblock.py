@@ -20,6 +20,7 @@ FOLLOWED = "followed"
 """In a hidden folder: the file is open for a writer that others follow."""
 
 _NBYTES = 48
+_WRITTEN, _FOLLOWED = 1, 4
 _MARKS, _END, _CHECKSUM = 11, 28, 44
 _ADDRESS_NBYTES = 8
 _WORD = 0xFFFFFFFF
@@ -103,6 +104,28 @@ def unmark(path: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
+
+
+def marked(view: memoryview, at: int) -> memoryview:
+    """Return bytes of a file in which it says that it is followed, as other programs need it.
+
+    libhdf5 leaves the mark of a writer out where the file is an object of ours, and then followers
+    do not open it.
+
+    Parameters
+    ----------
+    view : memoryview
+        What is to be written.
+    at : int
+        Where the superblock begins in it, if it does.
+    """
+    if not 0 <= at <= len(view) - _NBYTES or view[at + _MARKS] != _FOLLOWED:
+        return view
+    data = bytearray(view)
+    data[at + _MARKS] |= _WRITTEN
+    end = at + _CHECKSUM
+    struct.pack_into("<I", data, end, checksum(bytes(data[at:end])))
+    return memoryview(data)
 
 
 def checksum(data: bytes) -> int:

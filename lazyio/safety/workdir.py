@@ -148,41 +148,14 @@ class WorkDirectory:
         TargetLockedError
             When one has it open for writing; names it where that is known.
         """
-        self.unlock_file()
+        self._unlock_file()
         if self.target.is_file():
             self.file_lock = lock.FileLock(self.target)
 
-    def unlock_file(self) -> None:
-        """Let other programs open the file for writing: libhdf5 locks it itself."""
+    def _unlock_file(self) -> None:
         if self.file_lock is not None:
             self.file_lock.close()
             self.file_lock = None
-
-    def alone(self) -> contextlib.AbstractContextManager[None]:
-        """Keep other programs from the file altogether, if nobody has it open.
-
-        Raises
-        ------
-        TargetLockedError
-            When another program has.
-        """
-        return self._locked_file().exclusive(patience=0)
-
-    def unshare(self) -> None:
-        """Give the target a file of its own, where another name leads to the same one.
-
-        Raises
-        ------
-        TargetLockedError
-            When another program has it open.
-        OSError
-            When the disk is full or fails.
-        """
-        lock_of_file = self._locked_file()
-        facts = os.fstat(lock_of_file.descriptor)
-        if facts.st_nlink > 1:
-            with self.alone():
-                redo.take_own_copy(self.target, self.path, lock_of_file, facts.st_size)
 
     def in_place(self) -> InPlaceFile:
         """Return the file that is there, to be changed itself.
@@ -351,7 +324,7 @@ class WorkDirectory:
 
     def _unlock(self) -> None:
         """Let go of the target, once."""
-        self.unlock_file()
+        self._unlock_file()
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             lock.release(descriptor)

@@ -9,6 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lazyio.safety.redo import superblock_in, write_at
+from lazyio.safety.superblock import marked
+
 _LEAST_REGION = 1 << 24
 
 
@@ -176,6 +179,11 @@ class HeldFile:
         self._region_nbytes = 0
         self._is_catching = False
         self._caught: tuple[int, int, int] | None = None
+        self._marked_at: int | None = None
+
+    def follow(self) -> None:
+        """Write at once from now on; nothing is held."""
+        self._marked_at = superblock_in(self._descriptor)
 
     def catch(self, nbytes: int) -> memoryview:
         """Return memory of that size whose next write is a payload's place."""
@@ -252,6 +260,9 @@ class HeldFile:
     def _write(self, view: memoryview, nbytes: int) -> None:
         at = self._at
         self.end = max(self.end, at + nbytes)
+        if self._marked_at is not None:
+            write_at(self._descriptor, marked(view, self._marked_at - at), at)
+            return
         if self._is_catching:
             offset = _address_of(view) - self._region_at
             if 0 <= offset < self._region_nbytes:

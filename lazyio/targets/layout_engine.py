@@ -75,6 +75,7 @@ class LayoutEngine:
         self.path = path
         self._in_place = in_place
         self._on_overwrite = on_overwrite
+        self._is_followed = False
         if in_place is None:
             self._base = nbytes
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -236,7 +237,7 @@ class LayoutEngine:
             return self._in_place.read(address, nbytes)
         return os.pread(self._descriptor, nbytes, address)
 
-    def commit(self, *, patience: float = 0.0) -> None:
+    def commit(self, *, patience: float = 0.0, is_followed: bool = False) -> None:
         """Bring the file to where its metadata stand now, and go on.
 
         All payloads whose places were given have been written, and no other
@@ -247,6 +248,8 @@ class LayoutEngine:
         ----------
         patience : float
             Seconds to wait for programs that read the file.
+        is_followed : bool
+            Whether they follow it, so that it is changed before their eyes.
 
         Raises
         ------
@@ -256,16 +259,38 @@ class LayoutEngine:
             When that fails; nothing more is written then.
         """
         # On the engine's thread to the end, whatever interrupts the one that waits for it.
-        self.call(lambda: self._commit(patience))
+        self.call(lambda: self._commit(patience, is_followed))
 
-    def _commit(self, patience: float) -> None:
+    def follow(self) -> None:
+        """From now on write at once whatever libhdf5 writes, in its order, and without a log.
+
+        All has been committed.
+
+        Raises
+        ------
+        OSError
+            When the disk fails.
+        """
+        if self._in_place is None:
+            msg = "only a file that others read is followed"
+            raise EngineError(msg)
+        self._in_place.end_log()
+        self._object.follow()
+        self._is_followed = True
+
+    def _commit(self, patience: float, is_followed: bool) -> None:
         if self._in_place is None:
             msg = "only a file that is changed in place has a state to be brought to before its end"
             raise EngineError(msg)
         try:
             self.file.flush()
             self.check()
-            self._in_place.commit(self._object.held.ranges, self._object.end, patience=patience)
+            self._in_place.commit(
+                self._object.held.ranges,
+                self._object.end,
+                patience=patience,
+                is_followed=is_followed,
+            )
             if self._in_place.stuck:
                 raise TargetError(errno.EIO, self._in_place.stuck)
         except TargetLockedError:
@@ -278,10 +303,16 @@ class LayoutEngine:
 
     def close(self, *, patience: float = 0.0, may_be_later: bool = False) -> None:
         """Close the file and write its metadata; see :meth:`InPlaceFile.commit`."""
-        self.call(self.file.close)
+        try:
+            self.call(self.file.close)
+        except BaseException:
+            self.abandon()
+            raise
         _LIVE.discard(self)
         try:
-            if self._in_place is not None:
+            if self._is_followed:
+                os.ftruncate(self._descriptor, self._object.end)
+            elif self._in_place is not None:
                 in_place, held = self._in_place, self._object.held
                 # Not on the caller's thread, which may be interrupted.
                 self._thread.submit(
