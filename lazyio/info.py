@@ -14,6 +14,7 @@ import zarr
 from lazyio.codecs.filters import NAMES
 from lazyio.errors import UnknownFormatError, UnsafeFileError
 from lazyio.opening.reading import open as open_lazily
+from lazyio.os_errors import walk
 from lazyio.safety.names import check_finished
 from lazyio.sizes import format_size
 from lazyio.sources.files import existing
@@ -193,7 +194,7 @@ def _objects(array: Any) -> tuple[int, int]:
         return int(array.nchunks_initialized), int(array.nbytes_stored())
     sizes = [
         os.path.getsize(os.path.join(below, name))
-        for below, _, names in os.walk(folder)
+        for below, _, names in walk(folder)
         for name in names
         if name not in METADATA_FILES
     ]

@@ -4,7 +4,7 @@ import errno
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 from lazyio.errors import LazyioError, SourceError, TargetError
@@ -64,6 +64,31 @@ def system_errors(
         return told
 
     return decorate
+
+
+def walk(
+    folder: str | os.PathLike[str], *left_out: int
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what :func:`os.walk` yields, which leaves out what cannot be read.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where to begin.
+    left_out : int
+        Each the ``errno`` of folders that may be left out, besides those that are not there.
+
+    Raises
+    ------
+    OSError
+        When another folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, *left_out):
+            raise error
+
+    return os.walk(os.fspath(folder), onerror=refuse)
 
 
 def errno_of(error: BaseException) -> int | None:

@@ -22,7 +22,10 @@ import zarr
 
 import lazyio
 from lazyio.errors import SourceChangedError, TargetError, TargetLockedError
+from lazyio.safety import sync
 from lazyio.safety.leftovers import leftovers
+from lazyio.verifying import hdf5 as hdf5_checks
+from lazyio.verifying.verify import verify_here
 
 VALUES = np.arange(40_000, dtype="i4").reshape(400, 100)
 OLD = np.ones(5)
@@ -601,3 +604,57 @@ lazyio.to_hdf5(lazyio.from_function(slow, (10,), "f8"), sys.argv[1])
     first.communicate("\n" * 10)
     assert first.returncode == 0
     np.testing.assert_array_equal(read(path), np.ones(10))
+
+
+@pytest.mark.parametrize("place", ["fsync", "replace"])
+def test_a_small_file_that_fails_leaves_nothing(tmp_path, monkeypatch, place):
+    """Neither under its name nor under that which it has until it is whole."""
+    monkeypatch.setattr(sync.os if place == "fsync" else sync.Path, place, failing(errno.ENOSPC))
+    with pytest.raises(OSError, match="No space"):
+        sync.write_whole(tmp_path / "x", b"some")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path, monkeypatch):
+    """os.walk leaves it out, and what was built in it would not be published."""
+    path = tmp_path / "x.zarr"
+    lazyio.to_zarr(np.zeros((8, 8)), path, chunks=(2, 2))
+    scandir = os.scandir
+
+    def fails(folder="."):
+        if str(folder).endswith("/c"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", fails)
+    with pytest.raises(TargetError) as caught:
+        lazyio.to_zarr(np.ones((4, 8)), path, region=np.s_[:4])
+    monkeypatch.undo()
+    assert caught.value.errno == errno.EIO
+    assert (zarr.open_array(path)[...] == 0).all()
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EMFILE, errno.EIO])
+@pytest.mark.parametrize("words", [True, False])
+def test_verify_accuses_no_file_of_what_the_machine_lacks(tmp_path, monkeypatch, number, words):
+    """A disk that cannot be read is damage."""
+    path = tmp_path / "x.h5"
+    lazyio.to_hdf5(np.ones((8, 8)), path, "x", chunks=(4, 4))
+    told = f"file read failed: errno = {number}, error message = 'x'"
+    error = RuntimeError(told) if words else OSError(number, told)
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(hdf5_checks, "_check_payloads", fails)
+    status = verify_here(str(path), None, deep=True).status
+    assert status == ("damaged" if number == errno.EIO else "unverifiable")
+
+
+def failing(number):
+    """Return a function that raises an error of the system."""
+
+    def fails(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return fails

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.soak.fault_cases import Interrupted, Operation, operations
+from benchmarks.soak.fault_cases import Failed, Interrupted, Operation, operations
 from benchmarks.soak.faults import Trial
 from lazyio.errors import LazyioError
 from lazyio.safety.leftovers import recover
@@ -173,7 +173,7 @@ def _try(operation: Operation, fault: Fault, here: Path, seed: int) -> Trial | N
                 "class": type(error).__name__,
                 "errno": getattr(error, "errno", None),
                 "is_ours": isinstance(error, LazyioError),
-                "text": str(error),
+                "text": "; ".join([str(error), *getattr(error, "__notes__", ())]),
                 "trace": "".join(traceback.format_exception(error)),
             }
         undo()
@@ -243,6 +243,10 @@ def _judge(fault: Fault, found: dict[str, Any]) -> tuple[str | None, str]:
     if found["class"] is None:
         return None, "returned"
     detail = f"{found['class']}(errno {found['errno']}): {found['text']}"
+    if found["class"] == Failed.__name__:
+        # A disk that cannot be read is damage; what the machine lacks says nothing of the file.
+        is_so = found["text"] == "unverifiable" or fault.how == "EIO"
+        return None if is_so else "accuses the file", detail
     if not found["is_ours"]:
         return f"foreign {found['class']}", detail
     if fault.kind in ("read", "write") and fault.how in (*_HARMLESS, "short"):
@@ -267,7 +271,9 @@ def _compare(
     state = state.removeprefix(_PENDING)
     if state not in ("old", "new", "old new"):
         return "neither old nor new", seen["state"]
-    if failed and "old" not in state and not operation.grows:
+    # Whose call it is to clear up is told that this failed; what was to be changed is.
+    is_told = operation.name == "recover" and "cannot be cleared" in found["text"]
+    if failed and "old" not in state and not (operation.grows or is_told):
         return "made, though it failed", seen["state"]
     if not failed and "new" not in state:
         return "not made, and no error", state
@@ -276,12 +282,15 @@ def _compare(
     if seen["after"].removeprefix(_PENDING) not in ("new", "old new"):
         return "done again, and not there", seen["after"]
     # Nobody can remove a folder as long as it cannot be opened, or nothing be removed.
-    is_bound = fault.kind in ("unlink", "files") or (fault.kind == "open" and fault.lasts)
+    is_bound = fault.kind in ("unlink", "files") or (
+        fault.lasts and fault.kind in ("open", "read", "close")
+    )
     # What is made stays made where clearing up fails.
-    may_stay = not failed or operation.resumes or operation.grows
+    may_stay = not failed or operation.resumes or operation.grows or is_told
+    may_stay |= operation.name == "clean"
     if seen["left"] and not (may_stay or is_bound):
         return "left behind", ", ".join(seen["left"])
-    if seen["left_after"] and fault.kind != "unlink":
+    if seen["left_after"] and fault.kind != "unlink" and operation.name != "clean":
         return "left behind by the next call", ", ".join(seen["left_after"])
     return None, ""
 

@@ -1,12 +1,12 @@
 """Objects of a Zarr array in a local folder: those that count, those beyond its end."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lazyio.grid import Region, grid_shape, touched
+from lazyio.os_errors import walk
 from lazyio.safety.sync import sync_folder, write_whole
 from lazyio.sources.zarr_objects import index_named
 from lazyio.spec import Shape
@@ -57,7 +57,7 @@ def remove_beyond(array: Any, folder: Path) -> None:
     grows by other means.
     """
     grid = grid_shape(array.shape, array.shards or array.chunks)
-    for parent, _, names in os.walk(folder):
+    for parent, _, names in walk(folder):
         for name in names:
             path = Path(parent, name)
             if name.endswith(PARTIAL) or _is_beyond(array, folder, path, grid):

@@ -50,7 +50,7 @@ class InPlaceFile:
         # Behind the old end a killed run may have written already.
         self._end = self._facts.st_size
         self._end_lock = threading.Lock()
-        self.stuck = ""
+        self.stuck: TargetError | None = None
         """Why a change that is made is in the log only, where the disk failed; no other can follow.
         """
 
@@ -164,11 +164,12 @@ class InPlaceFile:
             self._base = redo.base_now(self.descriptor)
             self._log.restart(self._base)
         except OSError as error:
-            self.stuck = (
+            msg = (
                 f"{self.path} could not be changed: {error.strerror}; the change is complete in "
                 f"{self._folder}, and is made by: lazyio recover {self.path}"
             )
-            self._advise("not-applied", self.stuck)
+            self.stuck = TargetError(error.errno, msg)
+            self._advise("not-applied", msg)
             return
         self._facts = os.fstat(self.descriptor)
         self._end = self._base.nbytes

@@ -100,7 +100,9 @@ class Journal:
 
     def close(self) -> None:
         """Close the file, which stays."""
-        os.close(self._descriptor)
+        # What could not be written is done again by whoever resumes the job.
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
 
 
 def records_in(path: Path) -> tuple[list[Record], int]:

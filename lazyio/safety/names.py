@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lazyio.errors import SourceError, TargetError, TargetLockedError
+from lazyio.os_errors import walk
 from lazyio.safety import job, lock
 from lazyio.safety.digests import Hash, digest_of
 from lazyio.safety.sync import sync_folder, write_whole
@@ -304,7 +305,7 @@ def _files_in(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
 
     What an array was told of others changes when those come, and says nothing of it.
     """
-    for below, folders, files in os.walk(folder):
+    for below, folders, files in walk(folder):
         folders[:] = sorted(
             name for name in folders if not is_hidden_name(name) and name != NEIGHBOURS
         )

@@ -357,7 +357,8 @@ def undo(folder: Path, lock: FileLock | None) -> None:
             is_same = (now.device, now.inode, now.head) == (base.device, base.inode, base.head)
             if is_same and now.nbytes > base.nbytes:
                 os.ftruncate(lock.descriptor, base.nbytes)
-    forget(folder)
+    # It is not complete, so that nobody could take it for a change that is to be made.
+    (folder / LOG).unlink(missing_ok=True)
 
 
 def apply(folder: Path, target: int) -> None:
@@ -443,8 +444,13 @@ def misfit(folder: Path, target: int) -> str | None:
     return None
 
 
-def recover(folder: Path, target: Path) -> None:
+def recover(folder: Path, target: Path) -> str | None:
     """Make the change that a committed log describes, and then forget it.
+
+    Returns
+    -------
+    str or None
+        What went wrong once the change was made: the log could not be removed.
 
     Raises
     ------
@@ -467,9 +473,7 @@ def recover(folder: Path, target: Path) -> None:
                 base = base_of(folder)
                 take_own_copy(target, folder, lock, base.nbytes if base else 0)
             apply(folder, lock.descriptor)
-            # Before the log: a job that is done is not one to be resumed.
-            (folder / JOB).unlink(missing_ok=True)
-            forget(folder)
+            return _forgotten(folder, target)
     except LazyioError:
         raise
     except OSError as error:
@@ -480,6 +484,17 @@ def recover(folder: Path, target: Path) -> None:
         raise TargetError(error.errno, msg) from error
     finally:
         lock.close()
+
+
+def _forgotten(folder: Path, target: Path) -> str | None:
+    """Forget the log of a change that is made; return what goes wrong with that."""
+    try:
+        # Before the log: a job that is done is not one to be resumed.
+        (folder / JOB).unlink(missing_ok=True)
+        forget(folder)
+    except OSError as error:
+        return f"{target} has been changed, but {folder} could not be cleared: {error.strerror}"
+    return None
 
 
 def take_own_copy(path: Path, folder: Path, lock: FileLock, old_nbytes: int) -> None:

@@ -47,15 +47,17 @@ def write_whole(path: Path, data: bytes) -> None:
         When the disk is full or fails.
     """
     built = path.with_name(f"{path.name}.partial")
-    descriptor = os.open(built, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
-        done = 0
-        while done < len(data):
-            done += os.write(descriptor, data[done:])
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(built, path)
+        with built.open("wb", buffering=0) as file:
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+            os.fsync(file.fileno())
+        built.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            built.unlink()
+        raise
 
 
 def sync_tree(root: Path) -> None:

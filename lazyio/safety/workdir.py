@@ -15,6 +15,7 @@ import os
 import shutil
 import stat
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,6 +38,8 @@ COPIED_NBYTES = 64 << 20
 
 _NAME_MAX = 255
 _MOST_INTERRUPTS = 10
+_MOST_REMOVALS = 10
+_PAUSE = 0.02
 """Of Ctrl-C while a run clears up, which takes a moment."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -79,7 +82,7 @@ class WorkDirectory:
             msg = f"the folder {self._folder} does not exist; create it first"
             raise TargetError(errno.ENOENT, msg)
         self._facts = facts
-        self._is_published = False
+        self._is_published = self._is_in_place = False
         self.is_kept = False
         """Whether leaving the context is to keep what is not published."""
         self.is_resumed = False
@@ -130,7 +133,7 @@ class WorkDirectory:
     @property
     def is_in_place(self) -> bool:
         """Whether what is there is changed itself, and no copy of it."""
-        return redo.is_begun(self.path)
+        return self._is_in_place or redo.is_begun(self.path)
 
     @property
     def n_good_bytes(self) -> int:
@@ -165,6 +168,7 @@ class WorkDirectory:
         OSError
             When the disk fails.
         """
+        self._is_in_place = True  # Not to be looked up again, once it is changed.
         return InPlaceFile(self.target, self.path, self._locked_file(), self._advise)
 
     def begin_in_place(self) -> None:
@@ -353,8 +357,10 @@ class WorkDirectory:
     def _mend(self) -> None:
         """Finish the change of a file that a run had begun to make."""
         if redo.is_committed(self.path):
-            redo.recover(self.path, self.target)
+            trouble = redo.recover(self.path, self.target)
             logger.warning("%s: a change that was interrupted has been finished", self.target)
+            if trouble is not None:
+                self._advise("not-cleared", trouble)
 
     def _size_and_place(self) -> list[int | str] | None:
         """Return what the target is known by, also with something behind its end."""
@@ -392,9 +398,25 @@ def remove_all_of(path: Path, target: Path, file_lock: lock.FileLock | None) -> 
         if name == lock.NAME:
             continue
         if item.is_dir() and not item.is_symlink():
-            shutil.rmtree(item, ignore_errors=True)
+            _remove_tree(item)
         else:
             item.unlink(missing_ok=True)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder, to which a thread of zarr-python may still add for a moment after an error.
+
+    Raises
+    ------
+    OSError
+        When the disk fails.
+    """
+    for n_left in reversed(range(_MOST_REMOVALS)):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder, ignore_errors=n_left > 0)
+        if not folder.exists():
+            return
+        time.sleep(_PAUSE)
 
 
 def _signature(target: Path) -> tuple[int, ...] | None:

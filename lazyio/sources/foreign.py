@@ -5,10 +5,12 @@ them: ``RuntimeError`` of a B-tree, ``KeyError`` of metadata, ``MemoryError``
 of an extent. A caller is told the file and the reason, as ``SourceError``.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lazyio.errors import LazyioError, SourceError
+from lazyio.os_errors import errno_of
 
 
 @contextmanager
@@ -34,8 +36,9 @@ def foreign_errors(name: str, kind: type[OSError] = SourceError) -> Iterator[Non
     except LazyioError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise kind(error.errno, f"{name} cannot be read: {error.strerror}") from error
+        number = errno_of(error)
+        if number:
+            raise kind(number, f"{name} cannot be read: {os.strerror(number)}") from error
         msg = f"{name} is damaged: {described(error)}; restore it from a copy"
         raise kind(msg) from error
 

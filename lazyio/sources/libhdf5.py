@@ -13,6 +13,7 @@ from lazyio.codecs.dataset_filters import filters_of, labels_of, libhdf5_has, re
 from lazyio.elements import is_text
 from lazyio.errors import DamagedDataError, SourceError
 from lazyio.grid import Region, format_region
+from lazyio.os_errors import errno_of
 from lazyio.safety.leftovers import interruption_of
 from lazyio.sources.base import Array
 from lazyio.sources.files import require_regular
@@ -107,6 +108,9 @@ def read_dataset(dataset: h5py.Dataset, region: Region, out: Array, name: str) -
         else:
             dataset.read_direct(out, source_sel=region)
     except (OSError, UnicodeDecodeError) as error:
+        if number := errno_of(error):
+            msg = f"{name} cannot be read at {format_region(region)}: {os.strerror(number)}"
+            raise SourceError(number, msg) from error
         msg = f"{name} cannot be decoded at {format_region(region)}: {error}"
         raise DamagedDataError(msg) from error
 

@@ -10,7 +10,6 @@ killed job is gone on with by making them again.
 
 import atexit
 import contextlib
-import errno
 import functools
 import os
 import threading
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 
 import h5py
 
-from lazyio.errors import LazyioError, TargetError, TargetLockedError
+from lazyio.errors import LazyioError, TargetLockedError
 from lazyio.safety.in_place import InPlaceFile
 from lazyio.safety.redo import write_at
 from lazyio.targets.held_file import HeldFile, bound_metadata
@@ -211,9 +210,11 @@ class LayoutEngine:
         if threading.current_thread() is threading.main_thread():
             self.call(lambda: dataset.id.write_direct_chunk(tuple(corner), payload, mask))
             return
-        dataset.id.write_direct_chunk(corner, payload, mask)
-        if self._object.failed is not None:
-            raise self._object.failed
+        try:
+            dataset.id.write_direct_chunk(corner, payload, mask)
+        finally:
+            # What went wrong below libhdf5 says more than what that made of it.
+            self.check()
 
     def write(self, payload: Any, address: int) -> None:
         """Write a payload to its place, or into the log where old bytes are there."""
@@ -291,8 +292,8 @@ class LayoutEngine:
                 patience=patience,
                 is_followed=is_followed,
             )
-            if self._in_place.stuck:
-                raise TargetError(errno.EIO, self._in_place.stuck)
+            if self._in_place.stuck is not None:
+                raise self._in_place.stuck
         except TargetLockedError:
             raise
         except BaseException as error:

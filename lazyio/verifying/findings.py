@@ -1,15 +1,17 @@
 """What a check finds, array by array, and the report that it comes to."""
 
 import errno
+import os
 import threading
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from lazyio.codecs.workspace import Workspace
-from lazyio.errors import UnsafeFileError
+from lazyio.errors import LazyioError, UnsafeFileError
 from lazyio.grid import Region, format_region
 from lazyio.options import default_workers
+from lazyio.os_errors import errno_of
 from lazyio.run.pull import pull
 from lazyio.safety.digests import ATTRIBUTE, UNREADABLE
 from lazyio.sizes import format_size
@@ -25,16 +27,23 @@ TOO_LARGE = "its chunks take more memory to read than a check has"
 SINCE = "is damaged, or was modified since"
 GONE = "it is lost, or was removed since"
 
+_NOT_READ = "it cannot be read"
 _MOST_NAMED = 20
-_OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_OF_THE_MACHINE = {
+    *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
+    *(errno.ENOLCK, errno.EINTR, errno.ENOSPC, errno.EDQUOT),
+}
 """Reasons not to read something that are none of the file."""
+_NO_LOCK = "unable to lock file"
+"""In the words of libhdf5, whatever the reason."""
 
 
 def is_of_the_machine(error: BaseException) -> bool:
     """Return whether an error is one of permissions or of what a process may use."""
     if isinstance(error, (UnsafeFileError, MemoryError)):
         return True  # It leads to where nothing is read; or is larger than the child may read.
-    return isinstance(error, OSError) and error.errno in _OF_THE_MACHINE
+    causes = (error, error.__cause__ or error)
+    return any(errno_of(one) in _OF_THE_MACHINE or _NO_LOCK in str(one) for one in causes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,9 +154,9 @@ class Findings:
         self.damaged.append((key, region, what))
         self.n_not_read += 1
 
-    def failed(self, key: str | None, error: Exception) -> None:
-        """Note what an error says of an array: damage, or nothing."""
-        one = not_read(error, None)
+    def failed(self, key: str | None, error: Exception, what: str = _NOT_READ) -> None:
+        """Note what an error says of an array, or of all: damage, or nothing."""
+        one = not_read(error, None, what)
         note = self.damage if one.wrong else self.not_read
         note(key, one.wrong or one.hindered or "")
 
@@ -240,13 +249,21 @@ def read_all(
     pull(pieces, work, n_threads=n_threads or default_workers(), on_done=_ignore)
 
 
-def not_read(error: Exception, region: Region | None) -> Read:
+def not_read(error: Exception, region: Region | None, what: str = _NOT_READ) -> Read:
     """Return what an error says of a piece: damage, or nothing."""
     if isinstance(error, MemoryError):
         return Read(region=region, hindered=TOO_LARGE)
-    if is_of_the_machine(error):
-        return Read(region=region, hindered=f"it cannot be read: {error}")
-    return Read(region=region, wrong=f"it cannot be read: {error}")
+    number = errno_of(error)
+    # libhdf5 tells of the file and the time as well.
+    is_foreign = isinstance(error, (OSError, RuntimeError)) and not isinstance(error, LazyioError)
+    reason = os.strerror(number) if number and is_foreign else str(error)
+    text = f"{what}: {reason}" if what else reason
+    is_hindered = is_of_the_machine(error)
+    return Read(
+        region=region,
+        wrong=None if is_hindered else text,
+        hindered=text if is_hindered else None,
+    )
 
 
 def _ignore(_: Any) -> None:

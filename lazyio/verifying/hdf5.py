@@ -51,6 +51,7 @@ _ANY = Exception
 
 _ANEW = {"maxshape"}
 """Facts that change without any element."""
+_NOT_DECODED = "it does not decode"
 _NO_CHECKSUM = "it decodes, and has neither digests nor checksums"
 
 
@@ -70,13 +71,13 @@ def check_file(path: Path, key: str | None, findings: Findings, *, deep: bool) -
         if is_of_the_machine(error):
             msg = f"{path} cannot be read: {os.strerror(error.errno or errno.EIO)}"
             raise SourceError(error.errno, msg) from error
-        findings.damage(None, f"it cannot be opened as HDF5: {error}")
+        findings.failed(None, error, "it cannot be opened as HDF5")
         return
     with file:
         try:
             found = dataset_keys(file)
         except _ANY as error:
-            findings.damage(None, f"its groups cannot be read: {error}")
+            findings.failed(None, error, "its groups cannot be read")
             found = []
         try:
             refuse_links(file, GROUP, folders)
@@ -84,7 +85,7 @@ def check_file(path: Path, key: str | None, findings: Findings, *, deep: bool) -
         except UnsafeFileError:
             raise
         except _ANY as error:
-            findings.damage(None, f"its digests cannot be listed: {error}")
+            findings.failed(None, error, "its digests cannot be listed")
             known = []
         wanted = sorted({*found, *known})
         if key is not None:
@@ -111,7 +112,7 @@ def _leads_nowhere_else(
     except UnsafeFileError as error:
         findings.cannot_tell(name, f"it is not read: {error}")
     except _ANY as error:
-        findings.damage(name, f"it cannot be opened: {error}")
+        findings.failed(name, error, "it cannot be opened")
     else:
         return True
     return False
@@ -125,13 +126,13 @@ def _check(file: h5py.File, path: Path, key: str, findings: Findings, *, deep: b
     except LaterFormat as error:
         table, later = None, str(error)
     except ValueError as error:
-        findings.damage(name, str(error))
+        findings.failed(name, error, "")
         return
     try:
         is_there = file.get(key, getlink=True) is not None
         dataset = file[key] if is_there else None
     except _ANY as error:
-        findings.damage(name, f"it cannot be opened: {error}")
+        findings.failed(name, error, "it cannot be opened")
         return
     if dataset is None:
         findings.damage(name, GONE.replace("removed", "moved or removed"))
@@ -297,13 +298,13 @@ def _region_reader(read: Callable[[Region], Any]) -> Callable[[Region], Read]:
     def attempt(region: Region) -> Read:
         try:
             return Read(region=region, nbytes=np.asarray(read(region)).nbytes)
-        except (DamagedDataError, TruncatedSourceError) as error:
-            return Read(region=region, wrong=f"it does not decode: {error}")
         except SourceError as error:
+            if isinstance(error, (DamagedDataError, TruncatedSourceError)):
+                return not_read(error, region, _NOT_DECODED)
             # Another file that it leads to, or a filter that is not to be had.
             return Read(region=region, hindered=str(error))
         except (LazyioError, OSError, ValueError, RuntimeError) as error:
-            return Read(region=region, wrong=f"it does not decode: {error}")
+            return not_read(error, region, _NOT_DECODED)
 
     return attempt
 

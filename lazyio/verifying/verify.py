@@ -90,6 +90,7 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
         return VerifyReport.from_dict(answer, str(path))
 
 
+@system_errors(SourceError)
 def verify_here(path: str, key: str | None, *, deep: bool) -> VerifyReport:
     """Do it in this process, which a damaged file may crash; see :func:`verify`."""
     began = time.perf_counter()

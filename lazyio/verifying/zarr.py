@@ -15,6 +15,7 @@ import zarr
 from zarr.core.metadata.v3 import ArrayV3Metadata
 
 from lazyio.errors import SourceError, UnsupportedDtypeError
+from lazyio.os_errors import errno_of, walk
 from lazyio.safety.digests import LaterFormat, Table
 from lazyio.safety.zarr_digests import NAME, digest_of_file, facts_of, load
 from lazyio.safety.zarr_places import FOLDER, Place, told
@@ -23,7 +24,7 @@ from lazyio.sources.files import read_json
 from lazyio.sources.zarr import array_paths, zarr_kind
 from lazyio.sources.zarr_store import confined_store
 from lazyio.targets.zarr import METADATA_FILES
-from lazyio.verifying.findings import Findings, is_of_the_machine, read_all
+from lazyio.verifying.findings import Findings, read_all
 from lazyio.verifying.zarr_array import check_known, decoder, region_named, threads_of
 from lazyio.verifying.zarr_places import check_places
 
@@ -73,7 +74,7 @@ def check_store(root: Path, key: str | None, findings: Findings, *, deep: bool) 
 def _paths(root: Path, findings: Findings) -> list[str]:
     """Return the paths of all arrays, also of those whose metadata are damaged."""
     marked = set()
-    for folder, below, names in os.walk(root):
+    for folder, below, names in walk(root, errno.EACCES):
         # What is being written has no place in the store yet.
         below[:] = [name for name in below if not name.endswith(".lazyio")]
         if NAME in names:
@@ -87,11 +88,10 @@ def _paths(root: Path, findings: Findings) -> list[str]:
             item = zarr.open(confined_store(root), mode="r", use_consolidated=False)
             paths = array_paths(item) if isinstance(item, zarr.Group) else [""]
     except _ANY as error:
+        if errno_of(error) == errno.EAGAIN:
+            raise  # zarr-python, whose thread did not start, waits for it from now on.
         paths = []
-        if is_of_the_machine(error):
-            findings.not_read(None, f"not all of its arrays can be listed: {error}")
-        else:
-            findings.damage(None, f"it cannot be opened as Zarr: {error}")
+        findings.failed(None, error, "its arrays cannot be listed")
     else:
         for name in sorted(marked - set(paths)):
             what = "it cannot be reached: its metadata or a group's are bad"
@@ -112,7 +112,7 @@ def _check(root: Path, name: str, findings: Findings, *, deep: bool) -> Place:
         findings.cannot_tell(key, str(error))
         return Place()
     except ValueError as error:
-        findings.damage(key, str(error))
+        findings.failed(key, error, "")
         return Place()
     files = _Files(root=root, folder=str(folder))
     facts = {} if table is None else named_facts(facts_of(folder, name), name, table)
@@ -152,7 +152,7 @@ class _Files:
 
     def names(self) -> Iterator[str]:
         """Yield the names of all files that may hold elements, of folders that may be read."""
-        for below, folders, names in os.walk(self.folder):
+        for below, folders, names in walk(self.folder, errno.EACCES):
             inside = os.path.relpath(below, self.folder)
             if FOLDER in folders:
                 folders.remove(FOLDER)
@@ -235,7 +235,8 @@ def _check_consolidated(root: Path, findings: Findings) -> None:
         entries = {f"{path}{end}": entry for path, entry in held["metadata"].items()}
         own = {path: _own(root, path) for path in entries}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        findings.damage(None, f"consolidated metadata in {name} do not fit the store: {error}")
+        what = f"consolidated metadata in {name} do not fit the store"
+        findings.failed(None, error, what)
         return
     for path, entry in entries.items():
         if entry != own[path] and _normal(entry) != _normal(own[path]):

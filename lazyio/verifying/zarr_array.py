@@ -16,7 +16,6 @@ from lazyio.spec import nbytes_of
 from lazyio.verifying.findings import (
     Findings,
     Read,
-    is_of_the_machine,
     not_read,
     read_all,
     threads_for,
@@ -183,9 +182,7 @@ def decoder(array: Any, folders: tuple[Path, ...] = ()) -> Callable[[Region], Re
         try:
             return Read(region=region, nbytes=source.read(region).nbytes)
         except (LazyioError, OSError, ValueError, RuntimeError) as error:
-            if is_of_the_machine(error):
-                return not_read(error, region)
-            return Read(region=region, wrong=f"it does not decode: {error}")
+            return not_read(error, region, "it does not decode")
 
     return read
 

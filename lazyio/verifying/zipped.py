@@ -45,7 +45,7 @@ def check_zip(path: Path, key: str | None, findings: Findings, *, deep: bool) ->
     except SourceError:
         raise
     except _ANY as error:
-        findings.damage(None, f"it cannot be opened as Zarr in a zip file: {error}")
+        findings.failed(None, error, "it cannot be opened as Zarr in a zip file")
 
 
 def _check(
@@ -103,7 +103,7 @@ def _check_array(
         findings.cannot_tell(key, str(error))
         return Place()
     except ValueError as error:
-        findings.damage(key, str(error))
+        findings.failed(key, error, "")
         return Place()
     if table is None:
         # By the checksums that a zip file has.
@@ -127,7 +127,7 @@ def _check_others(file: zipfile.ZipFile, found: list[str], findings: Findings) -
         try:
             file.open(entry).close()  # Compares the two places that a name is kept in.
         except _ANY as error:
-            findings.damage(None, f"{entry} is damaged: {error}")
+            findings.failed(None, error, f"{entry} is damaged")
 
 
 def _n_said(path: Path) -> int:

@@ -16,6 +16,7 @@ from zarr.storage import LocalStore
 
 from lazyio.errors import TargetError
 from lazyio.grid import Region, n_touched, touched
+from lazyio.os_errors import walk
 from lazyio.planning.plan import Advice
 from lazyio.run.report import WriteReport
 from lazyio.safety.digests import Noted
@@ -343,7 +344,7 @@ def _stored_names(folder: Path, metadata: Any, region: Region, step: Shape) -> I
 def _built_in(built: Path) -> tuple[list[str], list[str]]:
     """Return the names of objects that were built, and of those that are to go."""
     objects, removals = [], []
-    for below, _, names in os.walk(built):
+    for below, _, names in walk(built):
         for name in names:
             path = os.path.relpath(os.path.join(below, name), built).replace(os.sep, "/")
             if path.endswith(REMOVED):
@@ -356,5 +357,7 @@ def _built_in(built: Path) -> tuple[list[str], list[str]]:
 
 def _remove_partial(built: Path) -> None:
     """Remove objects that were being written when a run was killed."""
-    for path in built.rglob(f"*{PARTIAL}"):
-        path.unlink()
+    for below, _, names in walk(built):
+        for name in names:
+            if name.endswith(PARTIAL):
+                os.unlink(os.path.join(below, name))
