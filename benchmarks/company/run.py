@@ -106,6 +106,7 @@ def _results(
     """Yield what becomes of trials, several at a time."""
     memory = Path("/dev/shm")
     data = given.data or (memory if memory.is_dir() else Path(tempfile.gettempdir()))
+    data.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="company-", dir=data) as folder:
         ways = selectors.DefaultSelector()
         children = []
