@@ -1,6 +1,5 @@
 """A dataset that grows: what it was before, and the way back to that."""
 
-import contextlib
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from lazyio.grid import touched
 from lazyio.pushing.place import Opened
 from lazyio.safety.digests import Noted
 from lazyio.safety.hdf5_digests import Known, forget, has_payloads, store, table_of
+from lazyio.sources.stored_chunks import stored_chunk
 from lazyio.spec import Shape
 from lazyio.targets.dimensions import grow_dimensions
 from lazyio.targets.hdf5 import Hdf5Target
@@ -93,8 +93,9 @@ def payloads_in(dataset: h5py.Dataset, region: tuple[slice, ...]) -> Payloads:
     found: Payloads = {}
     for index, _, _ in touched(region, dataset.chunks):
         corner = tuple(at * extent for at, extent in zip(index, dataset.chunks, strict=True))
-        with contextlib.suppress(OSError, RuntimeError, ValueError):
-            found[corner] = dataset.id.read_direct_chunk(corner)
+        payload = stored_chunk(dataset, corner)
+        if payload is not None:
+            found[corner] = payload
     return found
 
 

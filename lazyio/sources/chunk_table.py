@@ -23,9 +23,8 @@ from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.identity import Identity
 from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.raw_storage import Segment
+from lazyio.sources.stored_chunks import is_byte_for_byte, stored_chunks
 from lazyio.spec import Shape
-
-_OF_FIXED_SIZE = "iufbcSV"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,21 +169,15 @@ def _place(dataset: h5py.Dataset) -> Placement | None:
         if offset is None:
             return None
         return Placement(offset=offset, keys=empty, places=empty.reshape(0, 3), **found)
-    stored: list[tuple[tuple[int, ...], int, int, int]] = []
-
-    def note(info: Any) -> None:
-        stored.append((info.chunk_offset, info.byte_offset, info.size, info.filter_mask))
-
-    dataset.id.chunk_iter(note)
-    if not stored:
-        return Placement(offset=None, keys=empty, places=empty.reshape(0, 3), **found)
-    corners = np.array([chunk[0] for chunk in stored], np.int64) // np.array(dataset.chunks)
+    stored = stored_chunks(dataset)
+    if stored is None:
+        return None
     grid = grid_shape(dataset.shape, dataset.chunks)
-    steps = [int(np.prod(grid[axis + 1 :], dtype=object)) for axis in range(len(grid))]
-    keys = sum(corners[:, axis] * step for axis, step in enumerate(steps))
+    keys = np.zeros(len(stored.index), np.int64)
+    for axis, n_chunks in enumerate(grid):
+        keys = keys * n_chunks + stored.index[:, axis]
     order = np.argsort(keys)
-    places = np.array([chunk[1:] for chunk in stored], np.int64)[order]
-    return Placement(offset=None, keys=keys[order], places=places, **found)
+    return Placement(offset=None, keys=keys[order], places=stored.places[order], **found)
 
 
 def is_decoded_here(dataset: h5py.Dataset) -> bool:
@@ -193,14 +186,6 @@ def is_decoded_here(dataset: h5py.Dataset) -> bool:
 
 
 def _decoder_of(dataset: h5py.Dataset) -> Decoder | None:
-    if dataset.is_virtual or not _is_plain(dataset):
+    if dataset.is_virtual or not is_byte_for_byte(dataset):
         return None
     return decoder_for(filters_of(dataset), dataset.dtype.itemsize)
-
-
-def _is_plain(dataset: h5py.Dataset) -> bool:
-    """Return whether memory and file agree byte for byte, so nothing is converted."""
-    dtype = dataset.dtype
-    if dtype.kind not in _OF_FIXED_SIZE:
-        return False
-    return bool(h5py.h5t.py_create(dtype, logical=True).equal(dataset.id.get_type()))

@@ -51,6 +51,7 @@ from lazyio.safety.digests import Noted, Rows, digest_of, digest_of_elements, re
 from lazyio.safety.hdf5_digests import digest_of_piece, has_payloads, pieces_in
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
+from lazyio.sources.stored_chunks import is_byte_for_byte, stored_chunk
 from lazyio.spec import Shape
 from lazyio.targets.attributes import write_attributes
 from lazyio.targets.base import padded
@@ -366,8 +367,7 @@ class Hdf5Target:
         """Return a chunk's elements, for which libhdf5 need not have the filters."""
         corner = tuple(map(operator.mul, index, self.chunk_shape))
         with self._lock:
-            is_there = self._dataset.id.get_chunk_info_by_coord(corner).byte_offset is not None
-            found = self._dataset.id.read_direct_chunk(corner) if is_there else None
+            found = stored_chunk(self._dataset, corner)
         if found is None:
             return np.full(shape, self.fill_value, self.dtype)
         return self._unpacked(decoder, found[1], found[0])[tuple(map(slice, shape))]
@@ -409,8 +409,7 @@ class Hdf5Target:
         dataset = self._dataset
         if dataset.chunks != self.chunk_shape or not self.dtype.itemsize or is_text(self.dtype):
             return None
-        # Only where memory and file agree byte for byte may libhdf5 be left out.
-        if dataset.id.get_type().get_size() != self.dtype.itemsize:
+        if not is_byte_for_byte(dataset):
             return None
         return encoder_for(tuple(map(as_given, self._filters)), self.dtype.itemsize)
 

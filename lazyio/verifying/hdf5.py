@@ -32,6 +32,7 @@ from lazyio.safety.hdf5_digests import (
 )
 from lazyio.sources.confine import allowed_folders, refuse_links
 from lazyio.sources.hdf5 import Hdf5Source, dataset_keys, describe_dataset
+from lazyio.sources.stored_chunks import stored_chunk, stored_chunks
 from lazyio.spec import Shape, nbytes_of
 from lazyio.targets.dimensions import has_no_values
 from lazyio.verifying.findings import (
@@ -236,12 +237,15 @@ def _source_of(dataset: h5py.Dataset, path: Path) -> Hdf5Source:
 
 def _stored(dataset: h5py.Dataset) -> Iterator[tuple[tuple[int, ...], int]]:
     """Yield position and address of every chunk that is stored."""
-    found: list[Any] = []
-    if 0 not in dataset.shape:
-        dataset.id.chunk_iter(found.append)
-    for info in found:
-        index = [at // extent for at, extent in zip(info.chunk_offset, dataset.chunks, strict=True)]
-        yield tuple(index), info.byte_offset
+    found = stored_chunks(dataset)
+    if found is not None:
+        yield from zip(map(tuple, found.index.tolist()), found.places[:, 0].tolist(), strict=True)
+        return
+    # By name, where the list cannot be trusted.
+    for index in np.ndindex(grid_shape(dataset.shape, dataset.chunks)):
+        corner = tuple(at * step for at, step in zip(index, dataset.chunks, strict=True))
+        if stored_chunk(dataset, corner) is not None:
+            yield index, 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,11 +265,13 @@ class _PayloadReader:
         region = self.extents.region_of(number)
         corner = tuple(part.start for part in region)
         try:
-            is_there = self.dataset.id.get_chunk_info_by_coord(corner).byte_offset is not None
-            mask, payload = self.dataset.id.read_direct_chunk(corner) if is_there else (0, b"")
+            found = stored_chunk(self.dataset, corner)
         except (OSError, RuntimeError, ValueError) as error:
             return not_read(error, region)
-        if is_there and digest_of(payload, seed=mask) == self.table.find(number):
+        if found is None:
+            return self.open_chunks.check(number, 0)
+        mask, payload = found
+        if digest_of(payload, seed=mask) == self.table.find(number):
             return Read(region=region, nbytes=len(payload))
         return self.open_chunks.check(number, len(payload))
 

@@ -1,0 +1,167 @@
+"""How an HDF5 dataset keeps its chunks, where h5py does not tell or libhdf5 tells wrong."""
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.codecs.libraries import shared_functions
+
+_EXTENSIBLE_ARRAY = 4
+"""Index of chunks of a dataset with one unlimited axis, from HDF5 1.10 on."""
+_PLAIN_EDGES = 2
+"""H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS."""
+_NOT_THERE = "not allocated"
+"""In what libhdf5 says of a chunk that is not stored."""
+_OF_FIXED_SIZE = "iufbcSV"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredChunks:
+    """All chunks of a dataset that are stored, in the order of its index."""
+
+    index: npt.NDArray[np.int64]
+    """Positions in the grid of chunks, one in a row."""
+    places: npt.NDArray[np.int64]
+    """For each of them address, bytes and filter mask."""
+
+
+def stored_chunks(dataset: h5py.Dataset) -> StoredChunks | None:
+    """Return where the chunks of a dataset lie, ``None`` where libhdf5 does not say so rightly."""
+    n_axes = len(dataset.shape)
+    if 0 in dataset.shape:
+        return StoredChunks(index=np.empty((0, n_axes), np.int64), places=_places([]))
+    found: list[tuple[tuple[int, ...], int, int, int]] = []
+
+    def note(info: Any) -> None:
+        found.append((info.chunk_offset, info.byte_offset, info.size, info.filter_mask))
+
+    is_turned = _is_told_turned(dataset)
+    if is_turned is None:
+        return None
+    dataset.id.chunk_iter(note)
+    corners = np.array([one[0] for one in found], np.int64).reshape(len(found), n_axes)
+    index = corners // np.array(dataset.chunks)
+    if is_turned:
+        index = _turned_back(index, dataset)
+    return StoredChunks(index=index, places=_places([one[1:] for one in found]))
+
+
+def stored_chunk(dataset: h5py.Dataset, corner: Sequence[int]) -> tuple[int, bytes] | None:
+    """Return mask and payload of a chunk, looked up as libhdf5 does, ``None`` if not stored.
+
+    ``get_chunk_info_by_coord`` goes through all chunks, and by the wrong positions of
+    :func:`stored_chunks`.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        When it cannot be read.
+    """
+    try:
+        mask, payload = dataset.id.read_direct_chunk(tuple(corner))
+    except (OSError, RuntimeError) as error:
+        if _NOT_THERE in str(error):
+            return None
+        raise
+    return mask, payload
+
+
+def is_byte_for_byte(dataset: h5py.Dataset) -> bool:
+    """Return whether memory and file agree byte for byte once the filters are undone.
+
+    Only then may libhdf5 be left out: of integers of 12 bits, of text that is padded with
+    spaces, or of chunks that are stored otherwise at the edges, only it knows how.
+    """
+    dtype = dataset.dtype
+    if dtype.kind not in _OF_FIXED_SIZE:
+        return False
+    is_plain = h5py.h5t.py_create(dtype, logical=True).equal(dataset.id.get_type())
+    return bool(is_plain) and not has_plain_edges(dataset)
+
+
+def has_plain_edges(dataset: h5py.Dataset) -> bool:
+    """Return whether filters are not applied to chunks at the edge, or that cannot be told."""
+    properties = dataset.id.get_create_plist()
+    if dataset.chunks is None or not properties.get_nfilters():
+        return False
+    whole = all(n % step == 0 for n, step in zip(dataset.shape, dataset.chunks, strict=True))
+    if whole and dataset.maxshape == dataset.shape:
+        return False
+    library = _libhdf5()
+    if library is None:
+        return True
+    options = ctypes.c_uint()
+    failed = library.H5Pget_chunk_opts(properties.id, ctypes.byref(options)) < 0
+    return failed or bool(options.value & _PLAIN_EDGES)
+
+
+def _places(found: list[tuple[int, int, int]]) -> npt.NDArray[np.int64]:
+    return np.array(found, np.int64).reshape(len(found), 3)
+
+
+def _is_told_turned(dataset: h5py.Dataset) -> bool | None:
+    """Return whether libhdf5 tells positions with the axes turned, ``None`` if nobody knows.
+
+    So it does (HDFGroup/hdf5#1419) of an extensible array whose one unlimited axis is not
+    the first: its index has that axis first, and libhdf5 counts as if it had not.
+    """
+    grown = [axis for axis, bound in enumerate(dataset.maxshape) if bound is None]
+    if len(grown) != 1 or grown[0] == 0:
+        return False
+    library = _libhdf5()
+    if library is None:
+        return None
+    kind = ctypes.c_int()
+    if library.H5Dget_chunk_index_type(dataset.id.id, ctypes.byref(kind)) < 0:
+        return None
+    return kind.value == _EXTENSIBLE_ARRAY and _tells_turned()
+
+
+def _turned_back(index: npt.NDArray[np.int64], dataset: h5py.Dataset) -> npt.NDArray[np.int64]:
+    """Return positions as they are, from those that libhdf5 has counted.
+
+    It counts on along the unlimited axis, and before that along those behind it; what it
+    counts are places in an index with the unlimited axis first, then the others.
+    """
+    grid = [
+        0 if bound is None else -(-bound // step)
+        for bound, step in zip(dataset.maxshape, dataset.chunks, strict=True)
+    ]
+    unlimited = dataset.maxshape.index(None)
+    number = np.zeros(len(index), np.int64)
+    for axis in range(unlimited, len(grid)):
+        number = number * (grid[axis] or 1) + index[:, axis]
+    found = np.empty_like(index)
+    others = [axis for axis in range(len(grid)) if axis != unlimited]
+    for axis in reversed(others):
+        number, found[:, axis] = np.divmod(number, grid[axis])
+    found[:, unlimited] = number
+    return found
+
+
+@functools.cache
+def _tells_turned() -> bool:
+    """Return whether this libhdf5 tells positions turned: a later one may not."""
+    places: list[tuple[int, ...]] = []
+    name, libver = "turned", ("v110", "v110")
+    with h5py.File(name, "w", driver="core", backing_store=False, libver=libver) as file:
+        dataset = file.create_dataset("x", (2, 1), "i1", chunks=(1, 1), maxshape=(2, None))
+        dataset[...] = 1
+        dataset.id.chunk_iter(lambda info: places.append(tuple(info.chunk_offset)))
+    return (1, 0) not in places
+
+
+@functools.cache
+def _libhdf5() -> ctypes.CDLL | None:
+    """Return the library that h5py uses, ``None`` where it cannot be called."""
+    arguments = {
+        "H5Dget_chunk_index_type": [ctypes.c_int64, ctypes.POINTER(ctypes.c_int)],
+        "H5Pget_chunk_opts": [ctypes.c_int64, ctypes.POINTER(ctypes.c_uint)],
+    }
+    return shared_functions(h5py.h5d.__file__, arguments, returns=ctypes.c_int)
