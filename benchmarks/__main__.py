@@ -21,6 +21,13 @@ def _fuzz(arguments: list[str]) -> int:
     return run.main(arguments)
 
 
+def _layouts(arguments: list[str]) -> int:
+    """Import what makes datasets only for this."""
+    from benchmarks.layouts import run
+
+    return run.main(arguments)
+
+
 _COMMANDS = {
     "arrivals": arrivals.main,
     "planning": planning.main,
@@ -29,6 +36,7 @@ _COMMANDS = {
     "memory": memory.main,
     "company": _company,
     "cost": cost.main,
+    "layouts": _layouts,
     "kills": kills.main,
     "peers": peers.main,
     "flips": flips.main,

@@ -25,6 +25,7 @@ from lazyio.run.write import RESUMING
 from lazyio.safety.leftovers import clean, leftovers, recover
 from lazyio.sources.files import existing
 from lazyio.sources.hdf5 import dataset_keys
+from lazyio.sources.hdf5_layout import attributes_of
 from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.lookup import SUFFIXES, format_of
 from lazyio.sources.zarr import zarr_source
@@ -317,8 +318,10 @@ def _attributes(arguments: argparse.Namespace) -> dict[str, Any]:
         found = dict(zarr_source(path, key or None).array.attrs)
     elif kind == "hdf5":
         with open_hdf5(path) as file:
-            attrs = file[key or dataset_keys(file)[0]].attrs
-            found = {name: _plain(attrs[name]) for name in attrs if name not in _OF_THE_FILE}
+            attrs, left_out = attributes_of(file[key or dataset_keys(file)[0]])
+        for name in left_out:
+            print(f"attribute {name!r} is left out: numpy has no such type", file=sys.stderr)
+        found = {name: _plain(attrs[name]) for name in attrs if name not in _OF_THE_FILE}
     else:
         found = {}
     if DTYPE_ATTRIBUTE in found:

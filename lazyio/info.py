@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from lazyio.codecs.filters import NAMES
-from lazyio.errors import UnknownFormatError, UnsafeFileError
+from lazyio.errors import UnknownFormatError, UnsafeFileError, UnsupportedDtypeError
 from lazyio.opening.reading import open as open_lazily
 from lazyio.os_errors import walk
 from lazyio.safety.names import check_finished
@@ -20,6 +20,7 @@ from lazyio.sizes import format_size
 from lazyio.sources.files import existing
 from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.hdf5 import dataset_keys
+from lazyio.sources.hdf5_layout import dtype_of
 from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.lookup import format_of
 from lazyio.sources.zarr import array_paths, zarr_source
@@ -39,7 +40,7 @@ class ArrayInfo:
     shape: Shape
     """Extents, in elements."""
     dtype: np.dtype[Any]
-    """Type of an element."""
+    """Type of an element; bytes where numpy has none like it."""
     chunk_shape: Shape | None
     """Extents of a chunk; ``None`` where it has none."""
     codecs: str
@@ -144,22 +145,30 @@ def _in_hdf5(path: str) -> Iterator[ArrayInfo]:
             properties = dataset.id.get_create_plist()
             numbers = [properties.get_filter(at)[0] for at in range(properties.get_nfilters())]
             stored = int(dataset.id.get_storage_size())
-            nbytes = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
+            dtype = _dtype_in(dataset)
+            nbytes = math.prod(dataset.shape or ()) * dtype.itemsize
             occupied = nbytes if stored else 0
             if dataset.chunks is not None:
-                chunk_nbytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+                chunk_nbytes = math.prod(dataset.chunks) * dtype.itemsize
                 # Chunks at the end of the array reach beyond it.
                 occupied = min(occupied, dataset.id.get_num_chunks() * chunk_nbytes)
             yield ArrayInfo(
                 key=f"/{key}",
                 shape=dataset.shape,
-                dtype=dataset.dtype,
+                dtype=dtype,
                 chunk_shape=dataset.chunks,
                 codecs=" + ".join(NAMES.get(number, str(number)) for number in numbers) or "none",
                 nbytes=nbytes,
                 occupied_nbytes=occupied,
                 stored_nbytes=stored,
             )
+
+
+def _dtype_in(dataset: h5py.Dataset) -> np.dtype[Any]:
+    try:
+        return dtype_of(dataset)
+    except UnsupportedDtypeError:
+        return np.dtype((np.void, dataset.id.get_type().get_size()))
 
 
 def _in_zarr(path: Path) -> Iterator[ArrayInfo]:

@@ -12,7 +12,7 @@ from lazyio.grid import touched
 from lazyio.pushing.place import Opened
 from lazyio.safety.digests import Noted
 from lazyio.safety.hdf5_digests import Known, forget, has_payloads, store, table_of
-from lazyio.sources.stored_chunks import stored_chunk
+from lazyio.sources.hdf5_layout import stored_chunk
 from lazyio.spec import Shape
 from lazyio.targets.dimensions import grow_dimensions
 from lazyio.targets.hdf5 import Hdf5Target

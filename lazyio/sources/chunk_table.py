@@ -20,10 +20,10 @@ from lazyio.errors import SourceChangedError, SourceError, UnsafeFileError
 from lazyio.grid import Region, flat_index, grid_shape, n_touched
 from lazyio.sources.confine import raw_segments, refuse_links
 from lazyio.sources.foreign import foreign_errors
+from lazyio.sources.hdf5_layout import is_byte_for_byte, stored_chunks
 from lazyio.sources.identity import Identity
 from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.raw_storage import Segment
-from lazyio.sources.stored_chunks import is_byte_for_byte, stored_chunks
 from lazyio.spec import Shape
 
 

@@ -45,6 +45,7 @@ from lazyio.sources.files import (
 )
 from lazyio.sources.foreign import described, foreign_errors
 from lazyio.sources.hdf5_files import files_behind
+from lazyio.sources.hdf5_layout import dtype_of
 from lazyio.sources.identity import Identity, SeenFile, all_unchanged, identity_of, require_one_of
 from lazyio.sources.libhdf5 import identity_in, open_hdf5, read_dataset, require_filters
 from lazyio.sources.raw_storage import RawStorage
@@ -272,7 +273,7 @@ def describe_dataset(dataset: h5py.Dataset, path: str, key: str | None = None) -
     if dataset.shape is None:
         msg = f"{name} is empty (a null dataspace) and has no shape; there is nothing to read"
         raise SourceError(msg)
-    dtype = dataset.dtype
+    dtype = dtype_of(dataset)
     if dtype.subdtype is not None:
         msg = f"{name} has elements that are arrays, {dtype}, which have no place in a dask array"
         raise UnsupportedDtypeError(msg)

@@ -142,7 +142,10 @@ def _names(file: h5py.File, name: str) -> Iterator[tuple[str, bool]]:
 def _bounds(space: h5py.h5s.SpaceID) -> Region | None:
     """Return the box around a selection, ``None`` where it has no end."""
     try:
-        first, last = space.get_select_bounds()
+        found = space.get_select_bounds()
     except RuntimeError:
         return None
+    if found is None:
+        return (slice(0, 0),) * len(space.shape)  # Nothing is selected.
+    first, last = found
     return tuple(slice(int(low), int(high) + 1) for low, high in zip(first, last, strict=True))

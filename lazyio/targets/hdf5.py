@@ -51,7 +51,7 @@ from lazyio.safety.digests import Noted, Rows, digest_of, digest_of_elements, re
 from lazyio.safety.hdf5_digests import digest_of_piece, has_payloads, pieces_in
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
-from lazyio.sources.stored_chunks import is_byte_for_byte, stored_chunk
+from lazyio.sources.hdf5_layout import is_byte_for_byte, stored_chunk
 from lazyio.spec import Shape
 from lazyio.targets.attributes import write_attributes
 from lazyio.targets.base import padded

@@ -1,6 +1,7 @@
 """The file object through which libhdf5 writes: metadata held back, places of payloads caught."""
 
 import bisect
+import errno
 import mmap
 import os
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ _LEAST_REGION = 1 << 24
 
 _ZEROS = bytes(1 << 16)
 
+_MOST_ADDRESS = 2**63 - 1
 _LARGE_NBYTES = 1 << 16
 """Of data that are no metadata, and go to the file at once."""
 
@@ -233,6 +235,9 @@ class HeldFile:
         view = memoryview(buffer).cast("B")
         try:
             at, done = self._at, 0
+            if at > _MOST_ADDRESS:
+                # It goes on after an error with an address that it does not have.
+                raise OSError(errno.EIO, "libhdf5 reads where nothing can be")
             while done < len(view):
                 read = os.preadv(self._descriptor, [view[done:]], at + done)
                 if not read:

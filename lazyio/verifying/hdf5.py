@@ -32,7 +32,7 @@ from lazyio.safety.hdf5_digests import (
 )
 from lazyio.sources.confine import allowed_folders, refuse_links
 from lazyio.sources.hdf5 import Hdf5Source, dataset_keys, describe_dataset
-from lazyio.sources.stored_chunks import stored_chunk, stored_chunks
+from lazyio.sources.hdf5_layout import stored_chunk, stored_chunks
 from lazyio.spec import Shape, nbytes_of
 from lazyio.targets.dimensions import has_no_values
 from lazyio.verifying.findings import (

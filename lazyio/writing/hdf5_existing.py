@@ -13,6 +13,7 @@ from lazyio.codecs.dataset_filters import filters_of
 from lazyio.elements import Stored, original
 from lazyio.errors import TargetError
 from lazyio.inputs import Input
+from lazyio.sources.hdf5_layout import attributes_of
 from lazyio.spec import Shape
 from lazyio.targets.hdf5 import element_dtype, require_filters
 from lazyio.writing.existing import Asked, Existing, refuse_differences
@@ -68,7 +69,7 @@ def refuse_misfit(
         chunk_shape=dataset.chunks,
         codec=described(filters_of(dataset)),
         fill_value=np.asarray(dataset.fillvalue)[()],
-        attrs=dict(dataset.attrs),
+        attrs=attributes_of(dataset)[0],
         item_shape=item_shape,
     )
     refuse_differences(existing, asked, given)

@@ -1,4 +1,4 @@
-"""How an HDF5 dataset keeps its chunks, where h5py does not tell or libhdf5 tells wrong."""
+"""How an HDF5 dataset keeps its elements, where h5py does not tell or libhdf5 tells wrong."""
 
 import ctypes
 import functools
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyio.codecs.libraries import shared_functions
+from lazyio.errors import UnsupportedDtypeError
 
 _EXTENSIBLE_ARRAY = 4
 """Index of chunks of a dataset with one unlimited axis, from HDF5 1.10 on."""
@@ -29,6 +30,37 @@ class StoredChunks:
     """Positions in the grid of chunks, one in a row."""
     places: npt.NDArray[np.int64]
     """For each of them address, bytes and filter mask."""
+
+
+def dtype_of(dataset: h5py.Dataset) -> np.dtype[Any]:
+    """Return the type of a dataset's elements.
+
+    Raises
+    ------
+    UnsupportedDtypeError
+        When numpy has no such type.
+    """
+    try:
+        dtype: np.dtype[Any] = dataset.dtype
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = dataset.id.get_type()
+        msg = (
+            f"{dataset.file.filename}: dataset {dataset.name!r} holds elements of a type that numpy "
+            f"lacks, of {kind.get_size()} bytes ({error}); read it by h5py's low-level interface"
+        )
+        raise UnsupportedDtypeError(msg) from error
+    return dtype
+
+
+def attributes_of(item: h5py.Group | h5py.Dataset) -> tuple[dict[str, Any], list[str]]:
+    """Return attributes by name, and the names of those whose types numpy lacks."""
+    found, left_out = {}, []
+    for name in item.attrs:
+        try:
+            found[name] = item.attrs[name]
+        except (TypeError, ValueError, OverflowError):
+            left_out.append(name)
+    return found, left_out
 
 
 def stored_chunks(dataset: h5py.Dataset) -> StoredChunks | None:
@@ -65,8 +97,9 @@ def stored_chunk(dataset: h5py.Dataset, corner: Sequence[int]) -> tuple[int, byt
     """
     try:
         mask, payload = dataset.id.read_direct_chunk(tuple(corner))
-    except (OSError, RuntimeError) as error:
-        if _NOT_THERE in str(error):
+    except (OSError, RuntimeError, MemoryError) as error:
+        # Where nothing is stored at all, the size that libhdf5 gives is any number.
+        if _NOT_THERE in str(error) or not dataset.id.get_storage_size():
             return None
         raise
     return mask, payload
@@ -78,11 +111,12 @@ def is_byte_for_byte(dataset: h5py.Dataset) -> bool:
     Only then may libhdf5 be left out: of integers of 12 bits, of text that is padded with
     spaces, or of chunks that are stored otherwise at the edges, only it knows how.
     """
-    dtype = dataset.dtype
-    if dtype.kind not in _OF_FIXED_SIZE:
+    dtype, stored = dataset.dtype, dataset.id.get_type()
+    if dtype.kind not in _OF_FIXED_SIZE or has_plain_edges(dataset):
         return False
-    is_plain = h5py.h5t.py_create(dtype, logical=True).equal(dataset.id.get_type())
-    return bool(is_plain) and not has_plain_edges(dataset)
+    # Of opaque bytes there is nothing to convert, whatever their tag says.
+    is_opaque = stored.get_class() == h5py.h5t.OPAQUE
+    return is_opaque or bool(h5py.h5t.py_create(dtype, logical=True).equal(stored))
 
 
 def has_plain_edges(dataset: h5py.Dataset) -> bool:
