@@ -57,6 +57,10 @@ def as_shape(shape: Any, name: str = "shape") -> Shape:
     return extents
 
 
+_OF_ANOTHER_LIBRARY = 2
+"""As ``numpy.dtype.isbuiltin`` has it: registered by ml_dtypes, say."""
+
+
 def as_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     """Return a dtype whose elements can be stored.
 
@@ -90,6 +94,12 @@ def as_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     except (TypeError, ValueError) as error:
         msg = f"dtype={dtype!r} is not a numpy dtype: {error}"
         raise OptionError(msg) from error
+    if resolved.isbuiltin == _OF_ANOTHER_LIBRARY:
+        msg = (
+            f"dtype {resolved} is another library's own, and no other program reads it back; store "
+            f'.astype("float32"), or its bytes: .view("u{resolved.itemsize}")'
+        )
+        raise UnsupportedDtypeError(msg)
     if resolved.subdtype is not None:
         msg = f"dtype {resolved} has axes of its own; give them in the array's shape instead"
         raise UnsupportedDtypeError(msg)

@@ -50,6 +50,8 @@ class ArraySource:
         """Return a part; of an ndarray a view that cannot be written to."""
         # With an ellipsis a single element keeps its byte order and its length.
         part = self.array[region or ...]
+        if callable(switch := getattr(self.array, "set_auto_maskandscale", None)):
+            _require_plain(part, self.dtype, self.kind, switch.__name__)
         checked = checked_part(_as_ndarray(part), region, self.dtype, self.kind)
         if checked.flags.owndata:
             return checked
@@ -58,9 +60,28 @@ class ArraySource:
         return view
 
 
+def _require_plain(part: Any, dtype: np.dtype[Any], kind: str, switch: str) -> None:
+    """Refuse what netCDF4 has masked or scaled: it says that it holds something else.
+
+    Raises
+    ------
+    BlockError
+        Naming the setting that makes it plain.
+    """
+    if np.ma.is_masked(part) or np.asarray(part).dtype != dtype:
+        msg = (
+            f"{kind} masks or scales its elements, which are {dtype} in the file; call "
+            f".{switch}(False) on it to store them as they are, or open the file's path"
+        )
+        raise BlockError(msg)
+
+
 def _as_ndarray(part: Any) -> Any:
     """Return what an array-like gave as an ndarray; a mask is not to be lost on the way."""
-    return part if isinstance(part, np.ma.MaskedArray) else np.asarray(part)
+    if isinstance(part, np.ma.MaskedArray):
+        # netCDF4 gives one also where nothing is masked.
+        return part if np.ma.is_masked(part) else part.data
+    return np.asarray(part)
 
 
 def _element(part: Any, dtype: np.dtype[Any]) -> Any:

@@ -45,8 +45,8 @@ def dtype_of(dataset: h5py.Dataset) -> np.dtype[Any]:
     except (TypeError, ValueError, OverflowError) as error:
         kind = dataset.id.get_type()
         msg = (
-            f"{dataset.file.filename}: dataset {dataset.name!r} holds elements of a type that numpy "
-            f"lacks, of {kind.get_size()} bytes ({error}); read it by h5py's low-level interface"
+            f"{dataset.file.filename}: dataset {dataset.name!r} holds elements of {kind.get_size()}"
+            f" bytes of a type that numpy lacks ({error}); read it by h5py's low-level interface"
         )
         raise UnsupportedDtypeError(msg) from error
     return dtype

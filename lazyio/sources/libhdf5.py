@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from lazyio.codecs.dataset_filters import filters_of, labels_of, libhdf5_has, remedy_for
 from lazyio.elements import is_text
@@ -120,6 +121,28 @@ def _read_opaque(dataset: h5py.Dataset, region: Region, out: Array) -> None:
     there = dataset.id.get_space()
     there.select_hyperslab(tuple(part.start for part in region), out.shape)
     dataset.id.read(h5py.h5s.create_simple(out.shape), there, out, dataset.id.get_type())
+
+
+def write_dataset(dataset: h5py.Dataset, region: Region, elements: Array) -> None:
+    """Write a part of an open dataset, by libhdf5.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        When the disk fails, or a filter does.
+    """
+    if elements.dtype.kind == "V" and elements.dtype.fields is None:
+        there = space = h5py.h5s.ALL
+        if region:
+            there = dataset.id.get_space()
+            there.select_hyperslab(tuple(part.start for part in region), elements.shape)
+            space = h5py.h5s.create_simple(elements.shape)
+        dataset.id.write(space, there, np.ascontiguousarray(elements), dataset.id.get_type())
+        return
+    if is_text(elements.dtype) and h5py.check_string_dtype(dataset.dtype).encoding == "ascii":
+        # There is no way from numpy's text to text that is tagged ASCII.
+        elements = elements.astype(object)
+    dataset[region or ()] = elements
 
 
 def require_filters(dataset: h5py.Dataset, name: str) -> None:

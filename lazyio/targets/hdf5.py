@@ -52,6 +52,7 @@ from lazyio.safety.hdf5_digests import digest_of_piece, has_payloads, pieces_in
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
 from lazyio.sources.hdf5_layout import is_byte_for_byte, stored_chunk
+from lazyio.sources.libhdf5 import read_dataset, write_dataset
 from lazyio.spec import Shape
 from lazyio.targets.attributes import write_attributes
 from lazyio.targets.base import padded
@@ -246,7 +247,7 @@ class Hdf5Target:
             # Says what the bytes are: text in UTF-8, or an enumeration.
             chunk = chunk.view(self.dtype)
         with self._lock, disk_errors(self._folder):
-            self._dataset[region or ()] = chunk
+            write_dataset(self._dataset, region, chunk)
             self.n_written += 1
             if self.check is not None:
                 self.check()
@@ -346,22 +347,25 @@ class Hdf5Target:
             one = h5py.Dataset(identifier)
             part = tuple(map(slice, chunk.shape))
             one[part] = chunk.view(self.dtype) if self.dtype.metadata else chunk
-            return np.asarray((one.astype(TEXT) if is_text(self.dtype) else one)[part])
+            out = np.empty(chunk.shape, self.dtype)
+            read_dataset(one, part, out, f"dataset {self._dataset.name!r}")
+            return out
 
     def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return a chunk's elements, cut at the end of the dataset."""
         region = box(self.shape, self.chunk_shape, index)
         if self._old is not None:
             return self._old(region)
-        dataset = self._dataset.astype(TEXT) if is_text(self.dtype) else self._dataset
         try:
             if self._decoder is not None:
                 return self._decoded(self._decoder, index, box_shape(region))
-            with self._lock:
-                return np.asarray(dataset[region])
         except (OSError, ValueError) as error:
             msg = f"the chunk {format_region(region)} of {self._dataset.name!r} is damaged: {error}"
             raise DamagedDataError(msg) from error
+        out = np.empty(box_shape(region), self.dtype)
+        with self._lock:
+            read_dataset(self._dataset, region, out, f"dataset {self._dataset.name!r}")
+        return out
 
     def _decoded(self, decoder: Decoder, index: Sequence[int], shape: Shape) -> npt.NDArray[Any]:
         """Return a chunk's elements, for which libhdf5 need not have the filters."""

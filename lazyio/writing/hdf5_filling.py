@@ -76,6 +76,8 @@ class Made:
     noted: Noted | None = None
     shared: Shared | None = None
     """What other threads may write to as well."""
+    seen: Shape | None = None
+    """Extents that it had before it grew."""
 
     def to_job(self) -> Job:
         """Return the job that fills the dataset, or a part of it."""

@@ -4,7 +4,7 @@ import contextlib
 import operator
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +186,27 @@ class PartOfDataset:
         with contextlib.ExitStack() as stack:
             scratch = stack.enter_context(scratch_beside(path))
             part = self._begin(stack, path, without)
-            ran = without.write([part.to_job()], scratch)
-            outcome = part.finish()
+            try:
+                ran = without.write([part.to_job()], scratch)
+                outcome = part.finish()
+            except BaseException:
+                self._shrink(part)
+                raise
         advice = (*self.running.advice, OPEN_HANDLE)
         return report_on(str(path), [outcome], ran=ran, began=began, advice=advice)
+
+    def _shrink(self, part: Made) -> None:
+        """Take back that the dataset has grown for what could not be written, if all is as it was.
+
+        What comes once is kept as far as it was written.
+        """
+        dataset, target = self.dataset, part.target
+        if self.arranged.bounds is not None or target is None or not dataset.chunks:
+            return
+        with growing(dataset_identity(dataset), repr(dataset.name)):
+            is_ours = dataset.shape == target.shape and part.seen is not None
+            if is_ours and dataset.shape != part.seen:
+                dataset.resize(part.seen)
 
     def _begin(self, stack: contextlib.ExitStack, path: Path, running: Running) -> Made:
         """Return what writes the part, of a dataset that has grown for it; no two grow at once."""
@@ -204,7 +221,9 @@ class PartOfDataset:
             # Others may be at work on the file: its digests are not ours to renew.
             forget(dataset.file, dataset.name)
             shared = Shared(identity=identity, has_chunks=dataset.chunks is not None)
+            seen = dataset.shape
             part = in_part(dataset, arranged, window, path, running, shared=shared)
+            part = replace(part, seen=seen)
             if arranged.bounds is not None:
                 stack.push(held.pop_all())  # It grows as its parts come.
         return part
