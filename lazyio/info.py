@@ -58,7 +58,7 @@ class ArrayInfo:
         sizes = format_size(self.nbytes)
         if self.occupied_nbytes != self.nbytes:
             sizes += f", {format_size(self.occupied_nbytes)} occupied"
-        factor = f" ({_short(self.nbytes / self.stored_nbytes)}x)" if self.stored_nbytes else ""
+        factor = f" ({_ratio(self.nbytes, self.stored_nbytes)}x)" if self.stored_nbytes else ""
         sizes += f", stored as {format_size(self.stored_nbytes)}{factor}"
         return f"{self.key}: {self.shape} {self.dtype}, {cut}, {self.codecs}, {sizes}"
 
@@ -210,5 +210,6 @@ def _objects(array: Any) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def _short(factor: float) -> str:
-    return f"{factor:.2f}" if factor < 100 else f"{factor:,.0f}"
+def _ratio(nbytes: int, stored: int) -> str:
+    # What a damaged file says may be too large for a float.
+    return f"{nbytes / stored:.2f}" if nbytes < 100 * stored else f"{nbytes // stored:,}"

@@ -66,6 +66,9 @@ def parse_size(size: SupportsIndex | float | str, name: str) -> int:
     return nbytes
 
 
+_MOST_NBYTES = 2**80
+
+
 def format_size(nbytes: int) -> str:
     """Return bytes as a person reads them, with a binary unit.
 
@@ -84,6 +87,8 @@ def format_size(nbytes: int) -> str:
     >>> format_size(67108864), format_size(1500), format_size(12)
     ('64 MiB', '1.46 KiB', '12 B')
     """
+    if nbytes > _MOST_NBYTES:
+        return "more than 2^80 B"  # What a damaged file says may be too large for a float.
     value = float(nbytes)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if value < 1024 or unit == "PiB":

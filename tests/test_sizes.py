@@ -151,3 +151,8 @@ def test_shown_sizes_can_be_typed(nbytes):
     """What is shown parses again, within the digits that are shown."""
     again = parse_size(format_size(nbytes), "x")
     assert again == pytest.approx(nbytes, rel=0.006)
+
+
+def test_a_size_that_no_float_holds() -> None:
+    """What a damaged file says of itself is told as well."""
+    assert format_size(10**400) == "more than 2^80 B"

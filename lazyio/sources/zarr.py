@@ -292,6 +292,10 @@ def _zip_state(store: Any) -> SeenFile | None:
     return seen_files([SeenFile(path=path, identity=None)])[0]
 
 
+_MOST_ELEMENTS = 2**63 - 1
+"""Along an axis: no array can be indexed beyond."""
+
+
 def describe_array(
     array: zarr.Array[Any], state: FolderState | SeenFile | None = None
 ) -> ZarrSource:
@@ -303,6 +307,12 @@ def describe_array(
             "nothing; arrays of numbers, text and records are read"
         )
         raise UnsupportedDtypeError(msg)
+    if max(array.shape, default=0) > _MOST_ELEMENTS:
+        msg = (
+            f"{array.store_path} is damaged: it says that it is longer than 2^63 elements; restore "
+            "its metadata from a copy"
+        )
+        raise SourceError(msg)
     # A store in memory has no lasting name: zarr's is an address, which another may have next.
     is_named = bool(_root(array.store)) or hasattr(array.store, "fs")
     return ZarrSource(array=array, token="" if is_named else uuid.uuid4().hex, state=state)
