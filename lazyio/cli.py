@@ -29,6 +29,7 @@ from lazyio.sources.hdf5_layout import attributes_of
 from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.lookup import SUFFIXES, format_of
 from lazyio.sources.zarr import zarr_source
+from lazyio.targets.zarr_attributes import is_unicode
 from lazyio.verifying.findings import DAMAGED, INCOMPLETE, MODIFIED, OK, UNVERIFIABLE
 from lazyio.verifying.verify import verify
 from lazyio.writing.into_hdf5 import to_hdf5
@@ -338,6 +339,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.shape == (1,):
         # netCDF keeps single values as lists of one.
         value = value[0]
+    if isinstance(value, str) and not is_unicode(value):
+        # Bytes that are no UTF-8: h5py has a surrogate for each.
+        value = value.encode(errors="surrogateescape").decode("latin-1")
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 

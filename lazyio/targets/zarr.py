@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -77,12 +77,23 @@ class ZarrOptions:
     """What a reader gets where nothing was written; ``None`` is zarr's own."""
     zarr_format: Literal[2, 3] = 3
     """Version of the metadata."""
+    chunk_key_encoding: Mapping[str, str] | None = None
+    """How objects are named by the positions of chunks; ``None`` is zarr's own."""
     dimension_names: Sequence[str | None] | None = None
     """Names of the axes."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Attributes of the array."""
     write_empty_chunks: bool | None = None
     """Whether objects are stored that hold the fill value only; ``None`` is no."""
+
+
+def chunk_keys_of(array: "zarr.Array[Any]") -> Mapping[str, str]:
+    """Return how an array names its objects, as :class:`ZarrOptions` has it."""
+    metadata = array.metadata
+    if metadata.zarr_format == 2:
+        return {"name": "v2", "separator": metadata.dimension_separator}
+    encoding: Any = metadata.chunk_key_encoding
+    return {"name": encoding.name, "separator": encoding.separator}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -522,6 +533,7 @@ def create_array(
             filters=options.filters,
             fill_value=options.fill_value,
             zarr_format=options.zarr_format,
+            chunk_key_encoding=cast("Any", options.chunk_key_encoding),
             dimension_names=options.dimension_names,
             attributes=dict(options.attributes),
             config={"write_empty_chunks": bool(options.write_empty_chunks)},

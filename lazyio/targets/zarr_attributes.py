@@ -21,6 +21,24 @@ from lazyio.errors import OptionError
 _REMEDY = "give numbers, text, or arrays, lists and dicts of them"
 
 
+_NO_TEXT = "half a character of UTF-16, for which JSON has no form; decode its bytes anew"
+
+
+def is_unicode(text: str) -> bool:
+    r"""Return whether text can be written: lone surrogates stand for bytes that were none.
+
+    Examples
+    --------
+    >>> is_unicode("café"), is_unicode("caf\udce9")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def json_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return attributes as JSON knows them.
 
@@ -105,6 +123,9 @@ def _plain(name: str, value: Any) -> Any:
             f"attribute {name!r} holds {value}, which JSON has no form for; give None, or text "
             'such as "NaN"'
         )
+        raise OptionError(msg)
+    if isinstance(value, str) and not is_unicode(value):
+        msg = f"attribute {name!r} holds {value!r}, which is no text: {_NO_TEXT}"
         raise OptionError(msg)
     if value is None or isinstance(value, (str, bool, int, float)):
         return value

@@ -45,6 +45,7 @@ def allocate(
     compressors: Any = "auto",
     filters: Any = "auto",
     zarr_format: int = 3,
+    chunk_key_encoding: Mapping[str, str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
     compute: bool = True,
 ) -> WriteReport:
@@ -76,7 +77,7 @@ def allocate(
         As in :func:`to_hdf5` and :func:`to_zarr`.
     compression, compression_opts, shuffle, fletcher32, libver : optional
         As in :func:`to_hdf5`, for HDF5.
-    shards, compressors, filters, zarr_format, storage_options : optional
+    shards, compressors, filters, zarr_format, chunk_key_encoding, storage_options : optional
         As in :func:`to_zarr`, for Zarr.
 
     Returns
@@ -131,6 +132,7 @@ def allocate(
         "compressors": (compressors, "auto"),
         "filters": (filters, "auto"),
         "zarr_format": (zarr_format, 3),
+        "chunk_key_encoding": (chunk_key_encoding, None),
         "storage_options": (storage_options, None),
     }
     if format_of_target(path, format) == "hdf5":

@@ -69,6 +69,7 @@ def to_zarr(
     filters: Any = "auto",
     fill_value: Any = None,
     zarr_format: int = 3,
+    chunk_key_encoding: Mapping[str, str] | None = None,
     dimension_names: Sequence[str | None] | None = None,
     attributes: Mapping[str, Any] | None = None,
     region: Any = None,
@@ -115,6 +116,9 @@ def to_zarr(
         nothing else are not stored, as zarr does it.
     zarr_format : {3, 2}
         Version of the metadata.
+    chunk_key_encoding : mapping, optional
+        How objects are named, as in ``zarr.create_array``, such as ``{"name": "v2", "separator":
+        "/"}``, which OME-Zarr 0.4 asks for. An array that is replaced keeps its own.
     dimension_names : sequence of str, optional
         Names of the axes; in v2 as xarray keeps them there.
     attributes : mapping, optional
@@ -187,6 +191,7 @@ def to_zarr(
         filters=filters,
         fill_value=fill_value,
         zarr_format=zarr_format,
+        chunk_key_encoding=chunk_key_encoding,
         dimension_names=dimension_names,
         attributes=attributes,
         write_empty_chunks=write_empty_chunks,

@@ -25,6 +25,7 @@ from lazyio.safety.zarr_digests import facts_in, load, pieces_of
 from lazyio.safety.zarr_places import Place, beside, introduce, ring
 from lazyio.safety.zarr_places import keep as keep_neighbours
 from lazyio.targets.disk import disk_errors, store_errors
+from lazyio.targets.zarr import chunk_keys_of
 from lazyio.targets.zarr_apart import Apart
 from lazyio.writing.jobs import facts_of_job, in_head
 from lazyio.writing.places import check_zarr_place, refuse_own_source
@@ -142,6 +143,7 @@ class NewArrays:
         plan = item.arranged.plan
         noted = self.running.noted(plan.shape, plan.shard_shape or plan.chunk_shape)
         if not work.is_resumed:
+            item = _named_as_before(self.root, item)
             return make(work.built, path, item, noted=noted)
         array = zarr.open_array(work.built, path=path, mode="r+")
         return filled(array, item, noted)
@@ -273,7 +275,8 @@ class ArraysInStore:
         with store_errors(self.name), scratch_beside(folder_of(self.store)) as scratch:
             try:
                 replaces = self.overwrite or self.mode == "w"
-                made = [_made_apart(apart, item, overwrite=replaces) for item in self.items]
+                items = [_named_as_before(self.store, item) for item in self.items]
+                made = [_made_apart(apart, item, overwrite=replaces) for item in items]
                 ran = self.running.for_handle().write([one.to_job() for one in made], scratch)
             except BlockError:
                 apart.forget()
@@ -284,6 +287,20 @@ class ArraysInStore:
                 renew_consolidated(self.store, path)
         advice = (*self.running.advice, OPEN_HANDLE)
         return report_on(self.name, outcomes, ran=ran, began=began, advice=advice)
+
+
+def _named_as_before(store: Any, item: ZarrItem) -> ZarrItem:
+    """Return an array whose objects are named as those of the one that it replaces."""
+    options = item.options
+    if options.chunk_key_encoding is not None:
+        return item
+    try:
+        array = zarr.open_array(store, path=item.arranged.key, mode="r")
+    except (OSError, ValueError, KeyError, TypeError):
+        return item  # There is none, or none that says.
+    if array.metadata.zarr_format != options.zarr_format:
+        return item
+    return replace(item, options=replace(options, chunk_key_encoding=chunk_keys_of(array)))
 
 
 def _made_apart(

@@ -16,7 +16,7 @@ from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
 from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
 from lazyio.spec import as_dtype, is_integer
 from lazyio.targets.zarr import ZarrOptions, create_array
-from lazyio.targets.zarr_attributes import json_attributes, xarray_fill_value
+from lazyio.targets.zarr_attributes import is_unicode, json_attributes, xarray_fill_value
 from lazyio.writing.arrange import Arranged, Cutting, arrange
 from lazyio.writing.zarr_filling import ZarrItem
 
@@ -39,6 +39,7 @@ class ZarrSettings:
     filters: Any = "auto"
     fill_value: Any = None
     zarr_format: Any = 3
+    chunk_key_encoding: Any = None
     dimension_names: Any = None
     attributes: Any = None
     write_empty_chunks: Any = None
@@ -62,6 +63,7 @@ class ZarrSettings:
         if self.chunks is None:
             msg = "chunks=None: a Zarr array always has chunks; give -1 for a single one"
             raise OptionError(msg)
+        _check_chunk_keys(self.chunk_key_encoding, self.zarr_format)
         check_attributes("attributes", self.attributes)
         if isinstance(self.attributes, Mapping) and V2_DIMS in self.attributes:
             msg = (
@@ -132,6 +134,7 @@ def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
         filters=settings.filters,
         fill_value=arranged.fill_value,
         zarr_format=zarr_format,
+        chunk_key_encoding=settings.chunk_key_encoding,
         dimension_names=names if zarr_format == 3 else None,
         attributes=attributes,
         write_empty_chunks=settings.write_empty_chunks,
@@ -195,6 +198,25 @@ def _refuse_unstorable(plan: Plan, options: ZarrOptions) -> None:
     )
 
 
+def _check_chunk_keys(given: Any, zarr_format: int) -> None:
+    """Refuse names of objects that the format does not have."""
+    if given is None:
+        return
+    names = {2: ("v2",), 3: ("default", "v2")}[zarr_format]
+    is_known = (
+        isinstance(given, Mapping)
+        and given.keys() <= {"name", "separator"}
+        and given.get("name") in names
+        and given.get("separator", "/") in ("/", ".")
+    )
+    if not is_known:
+        msg = (
+            f"chunk_key_encoding={given!r}; give a mapping such as "
+            f'{{"name": "{names[0]}", "separator": "/"}}, with "/" or "." as separator'
+        )
+        raise OptionError(msg)
+
+
 def _dimension_names(given: Any, ndim: int) -> tuple[str | None, ...] | None:
     """Return names of axes, some of which may have none."""
     if given is None:
@@ -211,7 +233,7 @@ def _dimension_names(given: Any, ndim: int) -> tuple[str | None, ...] | None:
 
 
 def _is_name(name: Any) -> bool:
-    return name is None or (isinstance(name, str) and name != "")
+    return name is None or (isinstance(name, str) and name != "" and is_unicode(name))
 
 
 def compressors_of_version(compressors: Any, zarr_format: int) -> Any:
