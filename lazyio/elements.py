@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.errors import UnsupportedDtypeError
+from lazyio.errors import SourceError, UnsupportedDtypeError
 
 Array = npt.NDArray[Any]
 
@@ -96,11 +96,38 @@ def stored(dtype: np.dtype[Any], format: str) -> Stored:
             attrs={DTYPE_ATTRIBUTE: dtype.str},
             # In the machine's byte order first: numpy makes no text of any other.
             encode=lambda block: _for_hdf5(block.astype(native, copy=False).astype(TEXT)),
-            decode=lambda block: block.astype(native).astype(dtype, copy=False),
+            decode=lambda block: _of_length(block, native).astype(dtype, copy=False),
         )
     if is_text(dtype) and format == "hdf5":
         return Stored(original=dtype, dtype=dtype, encode=_for_hdf5)
     return Stored(original=dtype, dtype=dtype)
+
+
+def widened(form: Stored, dtype: np.dtype[Any]) -> Stored:
+    """Return the form of stored text to which longer text is added: that of any length."""
+    is_longer = dtype.kind == "T" or (dtype.kind == "U" and dtype.itemsize > form.original.itemsize)
+    if is_text(form.dtype) and form.original.kind == "U" and is_longer:
+        return stored(form.dtype, "hdf5")
+    return form
+
+
+def _of_length(block: Array, dtype: np.dtype[Any]) -> Array:
+    """Return text as numpy has it of a length, which all of it has to have.
+
+    Raises
+    ------
+    SourceError
+        When another program has written longer text.
+    """
+    found = block.astype(dtype)
+    if (found.astype(block.dtype) != block).any():
+        msg = (
+            f"it holds text longer than the {dtype.itemsize // 4} characters with which it was "
+            f"written, by another program; remove its attribute {DTYPE_ATTRIBUTE!r} to read it as "
+            "text of any length"
+        )
+        raise SourceError(msg)
+    return found
 
 
 def _for_hdf5(block: Array) -> Array:

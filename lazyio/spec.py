@@ -119,6 +119,21 @@ def as_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     return resolved
 
 
+def is_table(obj: object) -> bool:
+    """Return whether something is a table of named columns, as pandas and polars have it.
+
+    Going through one yields the names of its columns.
+    """
+    return hasattr(obj, "columns") and hasattr(obj, "to_numpy") and hasattr(obj, "__getitem__")
+
+
+OF_A_TABLE = (
+    "give its columns, each as an array of its own: {name: table[name].to_numpy() for name in "
+    "table.columns}"
+)
+"""What to do with one."""
+
+
 def is_integer(value: object) -> bool:
     """Return whether a value is a whole number, Python's or numpy's, and no bool.
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from lazyio.elements import TEXT
 from lazyio.errors import BlockError, OptionError
 from lazyio.grid import Bounds
 from lazyio.pieces.casting import dtype_of_elements, fitted
 from lazyio.pieces.selections import Part, parts_of
-from lazyio.spec import Shape, as_shape, is_integer
+from lazyio.spec import Shape, as_dtype, as_shape, is_integer
 
 _FACTS = ("dtype", "maxshape", "recommended_chunk_shape", "recommended_data_shape")
 _TAKEN: "weakref.WeakSet[Any]" = weakref.WeakSet()
@@ -144,7 +145,9 @@ def _facts(iterator: Any) -> tuple[np.dtype[Any], Shape, Bounds, Shape | None]:
         raise OptionError(msg)
     max_shape = tuple(None if bound is None else int(bound) for bound in bounds)
     first = as_shape(tuple(shape), "recommended_data_shape")
-    return dtype_of_elements(dtype), first, max_shape, recommended_chunks(iterator)
+    # Of text an iterator knows the length of the first; what comes later may be longer.
+    elements = TEXT if as_dtype(dtype).kind == "U" else dtype_of_elements(dtype)
+    return elements, first, max_shape, recommended_chunks(iterator)
 
 
 def _fact(iterator: Any, name: str) -> Any:

@@ -1,7 +1,7 @@
 """Data of unknown length: elements, or batches of them, that come one after another."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from lazyio.elements import TEXT
 from lazyio.errors import BlockError, OptionError
 from lazyio.pieces.casting import as_elements, dtype_of_elements, unmasked
-from lazyio.spec import Shape, as_dtype, is_integer
+from lazyio.spec import OF_A_TABLE, Shape, as_dtype, is_integer, is_table
 
 _ENDED = object()
 
@@ -64,6 +64,12 @@ class Stream:
     ) -> None:
         if isinstance(iterable, (str, bytes)) or not hasattr(iterable, "__iter__"):
             msg = f"iterable={type(iterable).__name__} is not iterable; give a generator, a list"
+            raise OptionError(msg)
+        if is_table(iterable):
+            msg = f"iterable={type(iterable).__name__} is a table; {OF_A_TABLE}"
+            raise OptionError(msg)
+        if isinstance(iterable, Mapping):
+            msg = "going through a mapping yields its keys; give its values, or write it by itself"
             raise OptionError(msg)
         if batched not in (True, False):
             msg = f"batched={batched!r}; give True or False"

@@ -11,7 +11,7 @@ from lazyio.sources.base import Source
 from lazyio.sources.files import describing, existing
 from lazyio.sources.function import ArraySource, FunctionSource
 from lazyio.sources.raw import RawSource
-from lazyio.spec import as_dtype, as_shape
+from lazyio.spec import OF_A_TABLE, as_dtype, as_shape, is_table
 
 _TO_NUMPY = {"sparse": ".todense()", "scipy": ".toarray()", "cupy": ".get()", "torch": ".numpy()"}
 _ITERATOR_METHODS = ("_get_data", "_get_maxshape", "_get_dtype")
@@ -86,6 +86,9 @@ def _require_indexing(obj: object) -> None:
     if all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__")):
         return
     name = type(obj).__name__
+    if is_table(obj):
+        msg = f"{name} is a table, whose columns may differ in type; {OF_A_TABLE}"
+        raise UnknownFormatError(msg)
     if hasattr(obj, "read") and hasattr(obj, "seek"):
         msg = (
             f"{name} is an open file, which says nothing of its format; give its path, or for "

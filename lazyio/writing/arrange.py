@@ -1,7 +1,7 @@
 """One array on its way to a target: under which key, how cut, and what is stored of it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dask.array as da
@@ -76,6 +76,8 @@ class Arranged:
     """How its elements are stored."""
     fill_value: Any = None
     """As it is stored; ``None`` leaves it to the format."""
+    masked: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Not empty once masked elements came, of whatever part of the array."""
 
     @property
     def bounds(self) -> Bounds | None:
@@ -119,6 +121,8 @@ class Arranged:
 
         def convert(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
             if isinstance(block, np.ma.MaskedArray) or self.given.mask_fill is not None:
+                if np.ma.is_masked(block):
+                    self.masked.add(self.key)
                 gap = form.decode(np.asarray(target.fill_value, form.dtype).reshape(1))[0]
                 block = _filled(block, gap)
             elements = form.encode(_cast(block, form.original))

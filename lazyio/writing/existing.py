@@ -70,6 +70,15 @@ def refuse_differences(existing: Existing, asked: Asked, given: Input) -> None:
 
 
 def _dtype_differences(existing: Existing, asked: Asked, given: Input) -> list[str]:
+    if given.dtype.kind in "mM" and existing.dtype.kind not in "mM":
+        units = existing.attrs.get("units")
+        told = f" {units!r}" if isinstance(units, str) else ""
+        text = (
+            f"its dtype is {existing.dtype}, and the data are times; numbers of them in its units"
+            f"{told} are what goes there: ((data - start) / unit).astype({str(existing.dtype)!r}), "
+            "or let xarray encode them"
+        )
+        return [text]
     if asked.dtype is not None:
         wanted = as_dtype(asked.dtype)
         if wanted != existing.dtype:
@@ -79,14 +88,16 @@ def _dtype_differences(existing: Existing, asked: Asked, given: Input) -> list[s
         if given.dtype.kind in "mM":
             text = (
                 f"its dtype is {existing.dtype}, in which not every {given.dtype} of the data has "
-                "a value; bring the times to the units of the dataset, then pass "
-                f"dtype={str(existing.dtype)!r} or use .astype"
+                f"a value; round them yourself with .astype({str(existing.dtype)!r})"
             )
             return [text]
-        text = (
-            f"its dtype is {existing.dtype}, which not every {given.dtype} of the data has a "
-            f"value in; pass dtype={str(existing.dtype)!r} or use .astype to cast all the same"
-        )
+        text = f"its dtype is {existing.dtype}, which not every {given.dtype} of the data has a "
+        if "SUT".count(given.dtype.kind) or "SUT".count(existing.dtype.kind):
+            text += "value in, and text that is cut is lost; write a new dataset for it"
+        else:
+            text += (
+                f"value in; pass dtype={str(existing.dtype)!r} or use .astype to cast all the same"
+            )
         return [text]
     return []
 

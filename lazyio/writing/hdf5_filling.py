@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 
+from lazyio.elements import DTYPE_ATTRIBUTE, is_text
 from lazyio.errors import TargetError
 from lazyio.grid import Region
 from lazyio.planning.plan import Advice
@@ -107,7 +108,13 @@ class Made:
             return Outcome(key=arranged.key, plan=arranged.plan, engine="link")
         if arranged.given.pieces is not None:
             grow_dimensions(self.dataset)
-        return outcome_of(arranged.key, self.to_job(), self.target.chunk_shape)
+        properties = self.dataset.id.get_create_plist()
+        has_mark = (
+            "_FillValue" in self.dataset.attrs
+            or properties.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
+        )
+        shape = self.target.chunk_shape
+        return outcome_of(arranged, self.to_job(), shape, has_mark=has_mark)
 
 
 def opened_for(
@@ -245,6 +252,9 @@ def in_part(
         with disk_errors(path.parent):
             dataset.resize(tuple(map(max, dataset.shape, window.shape)))
         grow_dimensions(dataset)
+    if is_text(arranged.form.original) and DTYPE_ATTRIBUTE in dataset.attrs:
+        # Longer text comes to it than it was made for.
+        del dataset.attrs[DTYPE_ATTRIBUTE]
     chunk_shape = dataset.chunks or arranged.plan.chunk_shape
     noted = running.noted(window.shape, chunk_shape)
     target = Hdf5Target(

@@ -10,7 +10,7 @@ import numpy as np
 
 from lazyio.blocks import location_of, source_of
 from lazyio.codecs.filters import Filter, advice_on_filters, parse_filters
-from lazyio.elements import Stored, is_text
+from lazyio.elements import Stored, is_text, widened
 from lazyio.errors import OptionError
 from lazyio.grid import Bounds, rows_of
 from lazyio.inputs import Input
@@ -231,6 +231,7 @@ def part_of(
     settings = settings.completed(given.settings)
     settings.check()
     dtype, form = form_of(dataset)
+    form = form if settings.dtype is not None else widened(form, given.dtype)
     refuse_misfit(dataset, name, form, asked_of(settings, dataset, form), given)
     given = expanded(given, window.new_axes)
     chunk_shape = dataset.chunks or rows_of(

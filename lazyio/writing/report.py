@@ -34,10 +34,14 @@ class Outcome:
     """Chunks that were written."""
     engine: str
     """How they got there."""
+    advice: Advice = ()
+    """What is to be said of its elements."""
 
 
-def outcome_of(key: str, job: Job, chunk_shape: Shape) -> Outcome:
+def outcome_of(arranged: Arranged, job: Job, chunk_shape: Shape, *, has_mark: bool) -> Outcome:
     """Return what has become of an array, once its job is done; finishes its target.
+
+    ``has_mark`` says whether readers can tell a masked element from others.
 
     A plan counts the chunks of its own array: of a part these are not the
     target's, which begin elsewhere.
@@ -52,9 +56,18 @@ def outcome_of(key: str, job: Job, chunk_shape: Shape) -> Outcome:
         # Of the rest nothing was there to be written.
         n_chunks = job.target.n_written
         nbytes = min(nbytes, n_chunks * plan.block_nbytes)
+    advice: Advice = ()
+    if arranged.masked and not has_mark:
+        what = (
+            f"masked elements of {arranged.key!r} were stored as {job.target.fill_value!r}, and "
+            "nothing in the array tells them from others; give fill_value= or fillvalue= when it "
+            "is made, with an attribute _FillValue"
+        )
+        advice = (("mask-lost", what),)
     return Outcome(
-        key=key,
+        key=arranged.key,
         plan=plan,
+        advice=advice,
         nbytes=nbytes,
         stored_nbytes=stored_nbytes,
         n_chunks=n_chunks,
@@ -96,7 +109,9 @@ def report_on(
     """Return the report of a write that is done."""
     plans = {outcome.key: outcome.plan for outcome in outcomes}
     engines = dict.fromkeys(outcome.engine for outcome in outcomes)
-    found = dict.fromkeys([*(pair for plan in plans.values() for pair in plan.advice), *advice])
+    of_plans = [pair for plan in plans.values() for pair in plan.advice]
+    of_elements = [pair for outcome in outcomes for pair in outcome.advice]
+    found = dict.fromkeys([*of_plans, *of_elements, *advice])
     report = WriteReport(
         path=path,
         keys=tuple(plans),

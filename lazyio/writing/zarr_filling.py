@@ -82,7 +82,10 @@ class Made:
 
     def finish(self) -> Outcome:
         """Return what has become of it, once the job is done."""
-        return outcome_of(self.arranged.key, self.to_job(), self.array.chunks)
+        # Every array of Zarr has a fill value, of which 0 is no mark.
+        has_mark = "_FillValue" in self.array.attrs or bool(self.array.fill_value)
+        chunk_shape = self.array.chunks
+        return outcome_of(self.arranged, self.to_job(), chunk_shape, has_mark=has_mark)
 
 
 def make(store: Any, path: str, item: ZarrItem, *, noted: Noted | None = None) -> Made:

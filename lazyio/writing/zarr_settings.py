@@ -84,6 +84,10 @@ class ZarrSettings:
             fill_value = wanted.get("fillvalue")
         if attributes is None:
             attributes = wanted.get("attrs")
+        if self.zarr_format == 2 and fill_value is None and isinstance(attributes, Mapping):
+            # Where xarray keeps it in v2: JSON has no form for NaN.
+            fill_value = attributes.get("_FillValue")
+            attributes = {name: one for name, one in attributes.items() if name != "_FillValue"}
         return replace(self, chunks=chunks, fill_value=fill_value, attributes=attributes)
 
     def cutting(self) -> Cutting:
