@@ -1,6 +1,7 @@
 """A Zarr store in a local folder that grows: objects first, then metadata that tell of them."""
 
 import contextlib
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from lazyio.writing.zarr_existing import fitted_to
 from lazyio.writing.zarr_filling import settings_of
 from lazyio.writing.zarr_settings import ZarrSettings, array_item
 from lazyio.writing.zarr_stores import renew_consolidated
+
+logger = logging.getLogger("lazyio")
 
 _OLD = "old"
 """In a hidden folder: the array that another has taken the place of."""
@@ -111,7 +114,15 @@ class ZarrPlace:
         with self._ended(), disk_errors(self._root):
             self.commit()
             for grown in self._grown:
-                grown.keep_digests(self._root)
+                try:
+                    grown.keep_digests(self._root)
+                except (OSError, ValueError, KeyError, TypeError) as error:
+                    # All that was appended is there, and is not to be appended again.
+                    logger.warning(
+                        "%s is complete without digests, so that verify cannot check it: %s",
+                        grown.folder,
+                        error,
+                    )
 
     def abandon(self) -> None:
         """Leave what was committed last."""

@@ -1,6 +1,7 @@
 """An array that grows: what it was before, and the way back to that."""
 
 import contextlib
+import logging
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from lazyio.safety.zarr_digests import NAME, Known, facts_of, store, table_of
 from lazyio.safety.zarr_places import beside, introduce, make_room
 from lazyio.targets.zarr import ZarrTarget
 from lazyio.writing.zarr_stores import renew_consolidated
+
+logger = logging.getLogger("lazyio")
 
 
 @dataclass(kw_only=True)
@@ -48,12 +51,20 @@ class GrownArray:
         names, self.target.written = self.target.written or [], []
         sync_names(self.folder, names)
         tell_shape(self.folder, self.target.shape)
-        renew_consolidated(LocalStore(root), self.key)
-        for group in self.folder.parents:
-            if group != root and root not in group.parents:
-                break
-            sync_names(group, [str(group / name) for name in GROUP_METADATA])
         self.told = self.length
+        # From here on readers see it: who is told of an error would append it once more.
+        try:
+            renew_consolidated(LocalStore(root), self.key)
+            for group in self.folder.parents:
+                if group != root and root not in group.parents:
+                    break
+                sync_names(group, [str(group / name) for name in GROUP_METADATA])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning(
+                "%s is as long as it is to be, but not all of its store tells of it: %s",
+                self.folder,
+                error,
+            )
 
     def keep_digests(self, root: Path) -> None:
         """Store the digests of what was written, with those that were there."""

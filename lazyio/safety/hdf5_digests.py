@@ -47,9 +47,12 @@ def group_of(key: str) -> str:
 def store(file: h5py.File, key: str, table: Table) -> None:
     """Put the digests of a dataset into its file, in place of those that are there."""
     forget(file, key)
-    group = file.require_group(GROUP)
+    group = file.get(GROUP)
+    if group is None:
+        # The netCDF library adds to no file with a group whose links are not numbered.
+        group = file.create_group(GROUP, track_order=True)
     group.attrs["about"] = _ABOUT
-    held = group.create_group(_escaped(key))
+    held = group.create_group(_escaped(key), track_order=True)
     held.create_dataset("head", data=np.frombuffer(table.head().encode(), np.uint8))
     held.create_dataset("rows", data=np.ascontiguousarray(table.all_rows, "<u8"))
 

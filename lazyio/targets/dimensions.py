@@ -155,6 +155,10 @@ def _scale(dataset: h5py.Dataset, axis: int, name: str) -> h5py.Dataset:
     group, extent = dataset.parent, dataset.shape[axis]
     is_growing = dataset.maxshape[axis] is None
     scale = group.get(name)
+    if scale is None:
+        scale = _scale_above(group, name, extent)
+        if scale is not None:
+            return scale
     if has_no_values(scale):
         _grow(scale, extent)
         if scale.shape[0] != extent and not _uses(scale):
@@ -181,6 +185,19 @@ def _scale(dataset: h5py.Dataset, axis: int, name: str) -> h5py.Dataset:
     if not scale.is_scale:
         scale.make_scale(name)
     return scale
+
+
+def _scale_above(group: h5py.Group, name: str, extent: int) -> h5py.Dataset | None:
+    """Return the dimension of that name and length of the nearest group above, if there is one.
+
+    As in netCDF-4, where a group sees the dimensions of those that it lies in.
+    """
+    while group.name != "/":
+        group = group.parent
+        scale = group.get(name)
+        if isinstance(scale, h5py.Dataset) and scale.is_scale and scale.shape == (extent,):
+            return scale
+    return None
 
 
 def has_no_values(scale: object) -> bool:

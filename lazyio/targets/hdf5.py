@@ -10,6 +10,7 @@ import copy
 import errno
 import operator
 import os
+import posixpath
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -508,8 +509,8 @@ def create_dataset(
     # A filter needs chunks, of which an array without axes or elements has none.
     properties = _properties(options.filters) if is_chunked else None
     try:
-        dataset = group.create_dataset(
-            key,
+        dataset = _group_for(group, key).create_dataset(
+            posixpath.basename(key),
             shape=shape,
             dtype=h5py.string_dtype() if is_text(dtype) else dtype,
             chunks=chunk_shape if is_chunked else None,
@@ -531,6 +532,18 @@ def create_dataset(
     # that it has measured without: the description goes out before anyone can load one.
     dataset.id.flush()
     return dataset
+
+
+def _group_for(group: h5py.Group, key: str) -> h5py.Group:
+    """Return the group of a dataset, made where it is not there yet.
+
+    Links are numbered as they are made: the netCDF library adds to no others.
+    """
+    above = posixpath.dirname(key.strip("/"))
+    for name in filter(None, above.split("/")):
+        there = group.get(name)
+        group = group.create_group(name, track_order=True) if there is None else there
+    return group
 
 
 def link_dataset(group: h5py.Group, key: str, path: str, name: str, final: Path) -> None:
@@ -597,7 +610,7 @@ def _open(path: Path, libver: Any) -> h5py.File:
     with opening_errors(path.parent.parent, libver):
         # The lock of a file that only we know keeps nobody out, and would stay with the
         # processes of a pool that were forked meanwhile, after the file is published.
-        return bound_metadata(h5py.File(path, "a", libver=libver, locking=False))
+        return bound_metadata(h5py.File(path, "a", libver=libver, locking=False, track_order=True))
 
 
 @contextlib.contextmanager

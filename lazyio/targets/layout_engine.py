@@ -100,6 +100,8 @@ class LayoutEngine:
                         mode,
                         libver=libver,
                         locking=False,
+                        # The netCDF library adds to no group whose links are not numbered.
+                        track_order=True,
                         rdcc_nbytes=_CACHE_NBYTES,
                     )
                 )

@@ -73,10 +73,14 @@ def test_what_was_read_was_there():
 
 
 def test_a_few_trials():
-    """None of them loses anything."""
+    """None of them loses anything; always the same, for others are tried by longer runs."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks", "company", "--short"]
     run = subprocess.run(
-        [*command, "--formats", "zarr"], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, "--formats", "zarr", "--seed", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "trials in" in run.stdout
