@@ -1,8 +1,13 @@
 """Several arrays of one call: under which keys, and what each may hold."""
 
+import queue
+import threading
+
 import dask.array as da
+import h5py
 import numpy as np
 import pytest
+from hdmf.data_utils import DataChunkIterator
 
 import lazyio
 from lazyio.inputs import recognise
@@ -34,3 +39,30 @@ def test_a_source_that_others_are_made_of_is_read_with_them():
     assert items["x"].array is x
     assert items["alone"].source is not None
     assert items["other"].source is not None
+
+
+@pytest.mark.parametrize("kind", ["streams", "iterators"])
+def test_what_one_device_feeds_is_taken_in_turn(tmp_path, kind) -> None:
+    """None runs ahead of the others by more than an item, so that no queue is full for ever."""
+    waiting = {key: queue.Queue(300) for key in "ab"}
+
+    def device() -> None:
+        for row in range(5000):
+            for one in waiting.values():
+                one.put(np.full(8, row, "f8"))
+        for one in waiting.values():
+            one.put(None)
+
+    def rows(key):
+        while (row := waiting[key].get(timeout=10)) is not None:
+            yield row
+
+    threading.Thread(target=device, daemon=True).start()
+    if kind == "streams":
+        data = {key: lazyio.Stream(rows(key), dtype="f8") for key in waiting}
+    else:
+        data = {key: DataChunkIterator(data=rows(key), buffer_size=100) for key in waiting}
+    lazyio.to_hdf5(data, tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5") as file:
+        for key in waiting:
+            assert (file[key][:, 0] == np.arange(5000)).all()

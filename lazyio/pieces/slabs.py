@@ -44,8 +44,10 @@ class Slab:
 
 def slabs(
     stream: Stream, items: Iterable[Any], n_elements: int, on_grown: Callable[[int], object]
-) -> Iterator[Slab]:
+) -> Iterator[Slab | int]:
     """Yield a stream in slabs of so many elements, the last one shorter.
+
+    After each item comes how many elements it had, so that several streams can be taken in turn.
 
     Parameters
     ----------
@@ -73,6 +75,7 @@ def slabs(
             if gathering.is_full:
                 on_grown(gathering.start + n_elements)
                 yield gathering.finished()
+        yield 1 if elements is None else len(elements)
     if gathering.n_filled:
         on_grown(gathering.start + gathering.n_filled)
         yield gathering.finished()

@@ -1,10 +1,10 @@
 """Data that come once: taken in turn by the calling thread, and written by others."""
 
 import functools
-import itertools
+import heapq
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from lazyio.codecs.workspace import Workspace
 from lazyio.grid import Region
@@ -13,8 +13,6 @@ from lazyio.run.feed import Trouble, feed
 from lazyio.run.part import Part
 from lazyio.run.patchwork import Patchwork, Ready
 from lazyio.targets.base import Growing, Rewritable
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,16 @@ class _Due:
     write: Callable[[Workspace], None]
 
 
-def _at_once(part: Part, trouble: Trouble) -> Iterator[_Due]:
+_Step = _Due | float
+"""Something to be written, or how many elements were taken just now."""
+
+
+def _at_once(part: Part, trouble: Trouble) -> Iterator[_Step]:
     """Yield what is to be written of a job whose data come once, as they come."""
     return (_from_stream if part.job.pieces is None else _from_pieces)(part, trouble)
 
 
-def _from_stream(part: Part, trouble: Trouble) -> Iterator[_Due]:
+def _from_stream(part: Part, trouble: Trouble) -> Iterator[_Step]:
     plan, stream, target = part.job.plan, part.job.stream, part.job.target
     if stream is None or not isinstance(target, Growing):
         return
@@ -42,10 +44,13 @@ def _from_stream(part: Part, trouble: Trouble) -> Iterator[_Due]:
             target.grow((*shape[:axis], length, *shape[axis + 1 :]))
 
     for slab in slabs(stream, trouble.checked(stream.take()), plan.block_shape[axis], grow):
-        yield _Due(part, slab.region_in(shape), functools.partial(part.take, slab))
+        if isinstance(slab, int):
+            yield slab
+        else:
+            yield _Due(part, slab.region_in(shape), functools.partial(part.take, slab))
 
 
-def _from_pieces(part: Part, trouble: Trouble) -> Iterator[_Due]:
+def _from_pieces(part: Part, trouble: Trouble) -> Iterator[_Step]:
     pieces, target = part.job.pieces, part.job.target
     if pieces is None or not isinstance(target, Rewritable):
         return
@@ -71,6 +76,7 @@ def _from_pieces(part: Part, trouble: Trouble) -> Iterator[_Due]:
         with part.gate:
             patchwork.grow(region)
         yield from map(due, patchwork.lay(region, converted))
+        yield elements.size / max(1, math.prod(target.shape[1:]))
     yield from map(due, patchwork.rest())
 
 
@@ -99,13 +105,17 @@ def coming_once(parts: Sequence[Part]) -> int:
     return n_written
 
 
-def _in_turn(several: Sequence[Iterator[Item]]) -> Iterator[Item]:
-    """Yield from several iterators, one from each, until all are at their ends."""
-    waiting = list(several)
-    while waiting:
-        for one in list(waiting):
-            found = list(itertools.islice(one, 1))
-            if found:
-                yield from found
+def _in_turn(several: Sequence[Iterator[_Step]]) -> Iterator[_Due]:
+    """Yield what is to be written, each time from the data of which fewest elements were taken.
+
+    One device may feed several of them through queues: none may run ahead of the others.
+    """
+    taken = [(0.0, at) for at in range(len(several))]
+    while taken:
+        n_taken, at = heapq.heappop(taken)
+        for step in several[at]:
+            if isinstance(step, _Due):
+                yield step
             else:
-                waiting.remove(one)
+                heapq.heappush(taken, (n_taken + step, at))
+                break

@@ -19,7 +19,7 @@ import numpy as np
 from lazyio.errors import OptionError
 from lazyio.sizes import format_size
 
-_RESERVED = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST")
+RESERVED = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST")
 _MOST_NBYTES = 64 * 2**10 - 512
 """HDF5 keeps a header message of 16 bits, of which the attribute's own facts take some."""
 
@@ -40,7 +40,7 @@ def write_attributes(item: Any, attrs: Mapping[str, Any]) -> None:
         Naming the attribute that has no form in HDF5.
     """
     for name, value in attrs.items():
-        if name in _RESERVED:
+        if name in RESERVED:
             msg = (
                 f"attribute {name!r} is how HDF5 keeps names of axes; leave it out, and give "
                 "dims= for such names"

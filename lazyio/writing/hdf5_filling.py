@@ -5,7 +5,7 @@ import errno
 import os
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from lazyio.safety.hdf5_digests import forget, store, table_of
 from lazyio.safety.space import require_space
 from lazyio.safety.workdir import WorkDirectory
 from lazyio.spec import Shape
+from lazyio.targets.attributes import RESERVED
 from lazyio.targets.building import (
     Building,
     building,
@@ -79,6 +80,8 @@ class Made:
     """What other threads may write to as well."""
     seen: Shape | None = None
     """Extents that it had before it grew."""
+    dropped: tuple[str, ...] = ()
+    """Attributes of what it replaces that it has not."""
 
     def to_job(self) -> Job:
         """Return the job that fills the dataset, or a part of it."""
@@ -114,7 +117,14 @@ class Made:
             or properties.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
         )
         shape = self.target.chunk_shape
-        return outcome_of(arranged, self.to_job(), shape, has_mark=has_mark)
+        found = outcome_of(arranged, self.to_job(), shape, has_mark=has_mark)
+        if self.dropped:
+            what = (
+                f"{arranged.key!r} has not the attributes of what it replaced: "
+                f"{', '.join(self.dropped)}; give attrs= with those that still hold"
+            )
+            found = replace(found, advice=(*found.advice, ("attributes-dropped", what)))
+        return found
 
 
 def opened_for(
@@ -199,9 +209,11 @@ def make(
     uses: list[tuple[str, ScaleUse]] = []
     for item in items:
         key = item.arranged.key
+        dropped: tuple[str, ...] = ()
         if replace_old:
+            dropped = _dropped(group, item)
             uses += [(key, use) for use in remove_dataset(group, key)]
-        made.append(_make_one(group, item, path, running))
+        made.append(replace(_make_one(group, item, path, running), dropped=dropped))
     # Coordinates first: other arrays have them as their scales.
     named = [one for one in made if one.item.dims and one.dataset is not None]
     for one in sorted(named, key=lambda one: one.dataset.ndim):
@@ -209,6 +221,17 @@ def make(
     for key, use in uses:
         attach_again(group[key], use)
     return made
+
+
+def _dropped(group: h5py.Group, item: Hdf5Item) -> tuple[str, ...]:
+    """Return the attributes of a dataset that the one which replaces it has not."""
+    old = group.get(item.arranged.key)
+    if not isinstance(old, h5py.Dataset):
+        return ()
+    own = set(item.options.attrs) | {*RESERVED, DTYPE_ATTRIBUTE}
+    if DTYPE_ATTRIBUTE in old.attrs:
+        own |= {"units", "calendar"}  # lazyio's own, of times.
+    return tuple(name for name in old.attrs if name not in own and not name.startswith("_Netcdf4"))
 
 
 def _make_one(group: h5py.Group, item: Hdf5Item, path: Path, running: Running) -> Made:
