@@ -186,7 +186,8 @@ def _chunk(
         properties.set_deflate(rng.randint(0, 9))
     elif codec == "lzf":
         properties.set_filter(h5py.h5z.FILTER_LZF, h5py.h5z.FLAG_OPTIONAL, (0, 0, 0))
-    elif codec == "szip" and is_number:
+    elif codec == "szip" and is_number and " bits at " not in kind.name:
+        # Of bits that are shuffled libhdf5 has it drop those beyond the precision.
         properties.set_szip(h5py.h5z.SZIP_NN_OPTION_MASK, rng.choice((2, 8)))
     elif codec == "scaleoffset" and kind.type_id.get_class() == h5py.h5t.INTEGER:
         properties.set_scaleoffset(h5py.h5z.SO_INT, 0)

@@ -89,7 +89,7 @@ def _faults_of(
     (here / "made").mkdir(parents=True)
     try:
         made = make(here / "made" / "x.h5", random.Random(seed))
-    except (ValueError, RuntimeError, OSError, TypeError):
+    except (ValueError, RuntimeError, OSError, TypeError, KeyError):
         tally["not made"] += 1
         return
     for name in operations:

@@ -12,9 +12,10 @@ from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from lazyio.codecs.dataset_filters import filters_of
-from lazyio.grid import Region, box, flat_index, grid_shape, index_at, rows_of, touched
+from lazyio.grid import Region, box, box_shape, flat_index, grid_shape, index_at, rows_of, touched
 from lazyio.safety.digests import (
     ATTRIBUTE,
     ELEMENTS,
@@ -192,7 +193,26 @@ def digest_of_piece(dataset: h5py.Dataset, number: int) -> int:
         corner = tuple(at * extent for at, extent in zip(index, step, strict=True))
         mask, payload = dataset.id.read_direct_chunk(corner)
         return digest_of(payload, seed=mask)
-    return digest_of_elements(np.asarray(dataset[box(dataset.shape, step, index)]))
+    return digest_of_elements(elements_in(dataset, box(dataset.shape, step, index)))
+
+
+def elements_in(dataset: h5py.Dataset, region: Region) -> npt.NDArray[Any]:
+    """Return elements as libhdf5 reads them."""
+    if dataset.dtype.kind == "V" and dataset.dtype.fields is None:
+        out = np.empty(box_shape(region), dataset.dtype)
+        read_opaque(dataset, region, out)
+        return out
+    return np.asarray(dataset[region])
+
+
+def read_opaque(dataset: h5py.Dataset, region: Region, out: npt.NDArray[Any]) -> None:
+    """Read bytes under the file's own tag; libhdf5 converts between equal tags only."""
+    there = space = h5py.h5s.ALL
+    if region:
+        there = dataset.id.get_space()
+        there.select_hyperslab(tuple(part.start for part in region), out.shape)
+        space = h5py.h5s.create_simple(out.shape)
+    dataset.id.read(space, there, out, dataset.id.get_type())
 
 
 def facts_of(dataset: h5py.Dataset) -> dict[str, str]:

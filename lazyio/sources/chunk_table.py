@@ -165,7 +165,8 @@ def _place(dataset: h5py.Dataset) -> Placement | None:
             offset=None, keys=empty, places=empty.reshape(0, 3), segments=segments, **found
         )
     if dataset.chunks is None:
-        offset = dataset.id.get_offset()
+        # Where nothing is stored, libhdf5 counts the user block from an address that is none.
+        offset = dataset.id.get_offset() if dataset.id.get_storage_size() else None
         if offset is None:
             return None
         return Placement(offset=offset, keys=empty, places=empty.reshape(0, 3), **found)

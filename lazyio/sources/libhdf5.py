@@ -15,6 +15,7 @@ from lazyio.elements import is_text
 from lazyio.errors import DamagedDataError, SourceError
 from lazyio.grid import Region, format_region
 from lazyio.os_errors import errno_of
+from lazyio.safety.hdf5_digests import read_opaque
 from lazyio.safety.leftovers import interruption_of
 from lazyio.sources.base import Array
 from lazyio.sources.files import require_regular
@@ -105,7 +106,7 @@ def read_dataset(dataset: h5py.Dataset, region: Region, out: Array, name: str) -
         elif not dataset.shape:
             out[()] = dataset[()]
         elif out.dtype.kind == "V" and out.dtype.fields is None:
-            _read_opaque(dataset, region, out)
+            read_opaque(dataset, region, out)
         else:
             dataset.read_direct(out, source_sel=region)
     except (OSError, UnicodeDecodeError) as error:
@@ -114,13 +115,6 @@ def read_dataset(dataset: h5py.Dataset, region: Region, out: Array, name: str) -
             raise SourceError(number, msg) from error
         msg = f"{name} cannot be decoded at {format_region(region)}: {error}"
         raise DamagedDataError(msg) from error
-
-
-def _read_opaque(dataset: h5py.Dataset, region: Region, out: Array) -> None:
-    """Read bytes under the file's own tag; libhdf5 converts between equal tags only."""
-    there = dataset.id.get_space()
-    there.select_hyperslab(tuple(part.start for part in region), out.shape)
-    dataset.id.read(h5py.h5s.create_simple(out.shape), there, out, dataset.id.get_type())
 
 
 def write_dataset(dataset: h5py.Dataset, region: Region, elements: Array) -> None:

@@ -24,6 +24,7 @@ from lazyio.grid import Region, box, boxes, flat_index, grid_shape, index_at
 from lazyio.safety.digests import ELEMENTS, LaterFormat, Table, digest_of, digest_of_elements
 from lazyio.safety.hdf5_digests import (
     GROUP,
+    elements_in,
     facts_of,
     group_of,
     keys_with_digests,
@@ -291,7 +292,7 @@ class _ElementReader:
     def __call__(self, number: int) -> Read:
         region = self.extents.region_of(number)
         try:
-            elements = np.asarray(self.dataset[region])
+            elements = elements_in(self.dataset, region)
         except (OSError, RuntimeError, UnicodeDecodeError) as error:
             return not_read(error, region)
         is_same = digest_of_elements(elements) == self.table.find(number)
