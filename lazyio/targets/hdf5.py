@@ -389,6 +389,9 @@ class Hdf5Target:
             self._put_waiting()
             if self._noted is not None:
                 grid = grid_shape(self.shape, self.chunk_shape)
+                if self._to_read_back:
+                    # What libhdf5 has in its cache has no place yet, and may get none it tells.
+                    self._dataset.id.flush()
                 for piece in sorted(self._to_read_back):
                     number = piece
                     if grid != self.grid:
