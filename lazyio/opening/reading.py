@@ -15,7 +15,7 @@ from lazyio.opening.lazily import lazily, lazy_array
 from lazyio.os_errors import system_errors
 from lazyio.planner import source_chunks_of
 from lazyio.sources.base import Array, Source
-from lazyio.sources.function import FunctionSource
+from lazyio.sources.function import FunctionSource, with_lock
 from lazyio.sources.hdf5 import hdf5_source
 from lazyio.sources.lookup import (
     array_source,
@@ -124,6 +124,7 @@ def from_array(
     chunks: Any = "auto",
     memory_limit: int | str | None = None,
     access: Any = None,
+    lock: Any = False,
 ) -> da.Array:
     """Return an array-like as a dask array, without a copy of the whole.
 
@@ -134,6 +135,9 @@ def from_array(
         datasets of files that are open for reading travel as their path.
     chunks, memory_limit, access : optional
         As in :func:`open`.
+    lock : bool or lock
+        As in :func:`dask.array.from_array`: held while a part is read, for what must not be
+        called by two threads at a time, such as a function that seeks in a file.
 
     Returns
     -------
@@ -147,6 +151,8 @@ def from_array(
     ((5, 5),)
     """
     given, _ = unwrapped(array_like)
+    if lock is not False:
+        return lazily(with_lock(array_source(given), lock), chunks, memory_limit, access)
     return lazy_array(given, chunks, memory_limit, access)
 
 
@@ -350,6 +356,7 @@ def from_function(
     chunks: Any = "auto",
     memory_limit: int | str | None = None,
     access: Any = None,
+    lock: Any = False,
 ) -> da.Array:
     """Return an array that a function reads as a dask array.
 
@@ -366,6 +373,9 @@ def from_function(
         What ``read`` fetches at once, so that nothing is fetched twice.
     chunks, memory_limit, access : optional
         As in :func:`open`.
+    lock : bool or lock
+        As in :func:`dask.array.from_array`: held while a part is read, for what must not be
+        called by two threads at a time, such as a function that seeks in a file.
 
     Returns
     -------
@@ -389,7 +399,7 @@ def from_function(
         dtype=as_dtype(dtype),
         chunk_shape=source_chunks_of(source_chunks, extents),
     )
-    return lazily(source, chunks, memory_limit, access)
+    return lazily(with_lock(source, lock), chunks, memory_limit, access)
 
 
 def from_source(
@@ -398,6 +408,7 @@ def from_source(
     chunks: Any = "auto",
     memory_limit: int | str | None = None,
     access: Any = None,
+    lock: Any = False,
 ) -> da.Array:
     """Return a source of your own as a dask array.
 
@@ -408,6 +419,9 @@ def from_source(
         GenericDataChunkIterator subclasses are taken as they are.
     chunks, memory_limit, access : optional
         As in :func:`open`.
+    lock : bool or lock
+        As in :func:`dask.array.from_array`: held while a part is read, for what must not be
+        called by two threads at a time, such as a function that seeks in a file.
 
     Returns
     -------
@@ -424,7 +438,7 @@ def from_source(
     >>> lazyio.from_source(Ramp()).sum().compute()
     np.int64(45)
     """
-    return lazily(array_source(source), chunks, memory_limit, access)
+    return lazily(with_lock(array_source(source), lock), chunks, memory_limit, access)
 
 
 def _check_callable(read: Any) -> None:

@@ -1,5 +1,6 @@
 """Writing arrays to their targets: blocks in, whole chunks out, then done."""
 
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from lazyio.blocks import read_block
 from lazyio.codecs.workspace import Workspace
 from lazyio.grid import Region, box_shape
 from lazyio.run.elsewhere import run_elsewhere
+from lazyio.run.feed import feed
 from lazyio.run.gate import Gate
 from lazyio.run.gather import Gatherer, Waiting
 from lazyio.run.graph import Delivery
@@ -24,6 +26,7 @@ from lazyio.run.pull import pull
 from lazyio.run.schedulers import Scheduler
 from lazyio.run.scratch import Scratch
 from lazyio.sources.base import Source, fills_memory, lies_in_rows
+from lazyio.sources.function import SerialSource
 from lazyio.spec import nbytes_of
 
 logger = logging.getLogger("lazyio")
@@ -92,8 +95,11 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
         if n_kept:
             logger.info("%s %d/%d blocks", RESUMING, n_kept, n_blocks)
         for part in parts:
-            if part.job.source is not None:
-                _from_source(part, part.job.source)
+            source = part.job.source
+            if isinstance(source, SerialSource) and source.has_one_thread:
+                _on_this_thread(part, source)
+            elif source is not None:
+                _from_source(part, source)
         # What comes straight from a source has an array as well, which is not computed.
         _from_graphs([part for part in parts if part.job.source is None], scheduler)
         n_blocks += coming_once([part for part in parts if part.job.comes_once])
@@ -155,6 +161,26 @@ def _from_source(part: Part, source: Source) -> None:
     n_threads = max(1, min(plan.workers, plan.n_tasks))
     wanted = (region for region in part.job.regions() if not part.job.is_kept(region))
     pull(wanted, work, n_threads=n_threads, on_done=part.advance, on_wait=part.wait)
+
+
+def _on_this_thread(part: Part, source: Source) -> None:
+    """Read blocks on the calling thread alone, and have others encode and write them."""
+    plan = part.job.plan
+    wanted = (region for region in part.job.regions() if not part.job.is_kept(region))
+
+    def work(item: tuple[Region, Any], workspace: Workspace) -> None:
+        part.accept(*item, workspace)
+
+    feed(
+        lambda trouble: (
+            (region, read_block(source, region)) for region in trouble.checked(wanted)
+        ),
+        work,
+        # One more block is being read, and copied.
+        n_threads=max(1, min(plan.workers - 1, plan.n_tasks)),
+        on_done=lambda item: part.advance(item[0]),
+        on_wait=functools.partial(part.progress.wait, f"the next block of {part.job.key}"),
+    )
 
 
 def _stripes(region: Region, source: Source, job: Job) -> Iterator[Region]:

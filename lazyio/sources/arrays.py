@@ -1,6 +1,7 @@
 """What is an array already, or reads like one: numpy's, HDMF's, a user's own."""
 
 import os
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsupportedDtypeError
 from lazyio.sources.base import Source
 from lazyio.sources.files import describing, existing
-from lazyio.sources.function import ArraySource, FunctionSource
+from lazyio.sources.function import ArraySource, FunctionSource, OwnLock, SerialSource
 from lazyio.sources.raw import RawSource
 from lazyio.spec import OF_A_TABLE, as_dtype, as_shape, is_table
 
@@ -35,11 +36,13 @@ def array_like_source(obj: Any) -> Source:
             return mapped
     refuse_elements(obj)
     if is_indexed(obj):
-        return FunctionSource(
+        source = FunctionSource(
             function=obj._get_data,
             shape=as_shape(obj._get_maxshape()),
             dtype=as_dtype(obj._get_dtype()),
         )
+        # HDMF never calls one twice at a time: it may seek in a file.
+        return SerialSource(part=source, lock=_lock_of(obj), has_one_thread=True)
     if isinstance(obj, (list, tuple, int, float, complex)):
         obj = _from_sequence(obj)
     if isinstance(obj, Source):
@@ -54,6 +57,17 @@ def array_like_source(obj: Any) -> Source:
         chunk_shape=chunks if regular and chunks else None,
         kind=f"the {type(obj).__name__}",
     )
+
+
+_LOCKS: "weakref.WeakKeyDictionary[Any, OwnLock]" = weakref.WeakKeyDictionary()
+"""Of objects of which several sources may be made."""
+
+
+def _lock_of(obj: Any) -> OwnLock:
+    try:
+        return _LOCKS.setdefault(obj, OwnLock())
+    except TypeError:
+        return OwnLock()  # It cannot be remembered.
 
 
 def is_indexed(obj: object) -> bool:

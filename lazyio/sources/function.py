@@ -1,14 +1,15 @@
 """Arrays that are read by a function, and arrays that are there already."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from lazyio.errors import BlockError
+from lazyio.errors import BlockError, OptionError
 from lazyio.grid import Region, box_shape, format_region
-from lazyio.sources.base import Array
+from lazyio.sources.base import Array, Source
 from lazyio.spec import Shape
 
 
@@ -58,6 +59,103 @@ class ArraySource:
         view = checked.view()
         view.flags.writeable = False
         return view
+
+
+class OwnLock:
+    """A lock of this process; in another, to which it is sent, it is another one.
+
+    Examples
+    --------
+    >>> with OwnLock():
+    ...     pass
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def acquire(self) -> bool:
+        """Take it."""
+        return self._lock.acquire()
+
+    def release(self) -> None:
+        """Let go of it."""
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        """Take it, and return itself."""
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def __reduce__(self) -> Any:
+        return OwnLock, ()
+
+    def __eq__(self, other: object) -> bool:
+        """Say that a lock adds nothing to what a source is."""
+        return isinstance(other, OwnLock)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SerialSource:
+    """An array of which one part is read at a time, by whatever reads it."""
+
+    part: Source
+    """The array."""
+    lock: Any
+    """Held while it is read."""
+    has_one_thread: bool = False
+    """Whether writing is to read it on the thread that was called, as HDMF does."""
+
+    @property
+    def shape(self) -> Shape:
+        """Extents, in elements."""
+        return self.part.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of an element."""
+        return self.part.dtype
+
+    @property
+    def chunk_shape(self) -> Shape | None:
+        """What is read at once, where it says so."""
+        return self.part.chunk_shape
+
+    def read(self, region: Region) -> Array:
+        """Return a part, while nobody else reads one."""
+        with self.lock:
+            found = self.part.read(region)
+            # An iterator may fill the same memory anew when it is asked for the next.
+            return np.array(found) if self.has_one_thread else found
+
+
+def with_lock(source: Source, lock: Any) -> Source:
+    """Return a source that is read under a lock, as ``dask.array.from_array`` takes it.
+
+    Parameters
+    ----------
+    source : Source
+        The source.
+    lock : bool or lock
+        ``True`` for a lock of its own, ``False`` for none.
+
+    Raises
+    ------
+    OptionError
+        When it is neither.
+    """
+    if lock is False:
+        return source
+    held = OwnLock() if lock is True else lock
+    if not (hasattr(held, "__enter__") and hasattr(held, "acquire")):
+        msg = f"lock={lock!r}; give True, False or a lock, such as threading.Lock()"
+        raise OptionError(msg)
+    return SerialSource(part=source, lock=held)
 
 
 def _require_plain(part: Any, dtype: np.dtype[Any], kind: str, switch: str) -> None:
