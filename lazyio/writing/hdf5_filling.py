@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 
-from lazyio.elements import DTYPE_ATTRIBUTE, is_text
+from lazyio.elements import DTYPE_ATTRIBUTE, is_text, original, widened
 from lazyio.errors import TargetError
 from lazyio.grid import Region
 from lazyio.planning.plan import Advice
@@ -275,9 +275,11 @@ def in_part(
         with disk_errors(path.parent):
             dataset.resize(tuple(map(max, dataset.shape, window.shape)))
         grow_dimensions(dataset)
-    if is_text(arranged.form.original) and DTYPE_ATTRIBUTE in dataset.attrs:
-        # Longer text comes to it than it was made for.
-        del dataset.attrs[DTYPE_ATTRIBUTE]
+    if is_text(arranged.form.dtype) and DTYPE_ATTRIBUTE in dataset.attrs:
+        form = original(arranged.form.dtype, dataset.attrs)
+        if form is not None and widened(form, arranged.form.original) is not form:
+            # Longer text comes to it than it was made for.
+            del dataset.attrs[DTYPE_ATTRIBUTE]
     chunk_shape = dataset.chunks or arranged.plan.chunk_shape
     noted = running.noted(window.shape, chunk_shape)
     target = Hdf5Target(

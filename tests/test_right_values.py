@@ -1,0 +1,256 @@
+"""Values that came out wrong once, or an error that said too little: one test a kind."""
+
+import threading
+
+import h5py
+import netCDF4
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from hdmf.data_utils import DataChunkIterator, GenericDataChunkIterator
+
+import lazyio
+from lazyio.errors import BlockError, OptionError, SourceError, UnsupportedDtypeError
+from lazyio.info import info_of
+from lazyio.sources.hdf5_layout import stored_chunks
+
+VALUES = np.arange(5 * 6 * 7, dtype="i4").reshape(5, 6, 7)
+
+
+@pytest.mark.parametrize("grown", [(0,), (1,), (2,), (0, 1), (1, 2)])
+@pytest.mark.parametrize("libver", ["earliest", "v110", "latest"])
+def test_positions_of_chunks(tmp_path, grown, libver) -> None:
+    """Each is where libhdf5 looks it up, whatever its list says."""
+    maxshape = tuple(
+        None if axis in grown else extent + axis for axis, extent in enumerate(VALUES.shape)
+    )
+    with h5py.File(tmp_path / "x.h5", "w", libver=libver) as file:
+        dataset = file.create_dataset("x", VALUES.shape, "i4", chunks=(2, 3, 2), maxshape=maxshape)
+        dataset[:3, 2:] = VALUES[:3, 2:]
+        file.flush()
+        found = stored_chunks(dataset)
+        for index, (_, nbytes, _) in zip(found.index, found.places, strict=True):
+            _, payload = dataset.id.read_direct_chunk(tuple(index * dataset.chunks))
+            assert len(payload) == nbytes
+        expected = dataset[...]
+        n_chunks = dataset.id.get_num_chunks()
+    assert len({tuple(one) for one in found.index.tolist()}) == n_chunks
+    assert (lazyio.open(tmp_path / "x.h5").compute() == expected).all()
+
+
+class Seeking(GenericDataChunkIterator):
+    """One that fills the same memory again, and must not be called twice at a time."""
+
+    def __init__(self) -> None:
+        self.threads: set[str] = set()
+        self._memory = np.empty((640, 8), "i4")
+        self._is_busy = False
+        super().__init__(buffer_shape=(64, 8), chunk_shape=(32, 8))  # Of lazyio's own blocks.
+
+    def _get_data(self, selection):
+        assert not self._is_busy
+        self._is_busy = True
+        self.threads.add(threading.current_thread().name)
+        rows = np.arange(selection[0].start, selection[0].stop, dtype="i4")
+        memory = self._memory[: len(rows)]
+        memory[...] = rows[:, None]
+        self._is_busy = False
+        return memory[:, selection[1]]
+
+    def _get_maxshape(self):
+        return (640, 8)
+
+    def _get_dtype(self):
+        return np.dtype("i4")
+
+
+@pytest.mark.parametrize("to", [lazyio.to_hdf5, lazyio.to_zarr])
+def test_an_iterator_is_called_on_one_thread(tmp_path, to) -> None:
+    iterator = Seeking()
+    to(iterator, tmp_path / "x", memory_limit="64 KiB")
+    assert iterator.threads == {threading.current_thread().name}
+    found = lazyio.open(tmp_path / "x").compute()
+    assert (found == np.arange(640)[:, None]).all()
+
+
+def test_a_function_under_a_lock() -> None:
+    """It is not called while it is at work."""
+    inside = threading.Lock()
+
+    def read(region):
+        assert inside.acquire(blocking=False)
+        try:
+            return np.ones([part.stop - part.start for part in region])
+        finally:
+            inside.release()
+
+    array = lazyio.from_function(read, (400, 40), "f8", chunks=(10, 40), lock=True)
+    assert array.sum().compute(scheduler="threads") == 16000
+    with pytest.raises(OptionError, match="give True, False or a lock"):
+        lazyio.from_function(read, (4,), "f8", lock="yes")
+
+
+def test_types_that_numpy_lacks(tmp_path) -> None:
+    """They keep nobody from the other datasets and attributes of a file."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("volts", data=np.arange(4.0), maxshape=(None,), chunks=(2,))
+        space = h5py.h5s.create_simple((3,))
+        h5py.h5d.create(file.id, b"when", h5py.h5t.UNIX_D32LE, space)
+        scalar = h5py.h5s.create(h5py.h5s.SCALAR)
+        h5py.h5a.create(file["volts"].id, b"made", h5py.h5t.UNIX_D32LE, scalar)
+    with pytest.raises(UnsupportedDtypeError, match="numpy lacks"):
+        lazyio.open(path, "when")
+    assert [one.key for one in info_of(path)] == ["/volts", "/when"]
+    assert lazyio.verify(path).status == "unverifiable"
+    lazyio.to_hdf5(np.ones(3), path, "volts", append_dim=0)
+    assert lazyio.open(path, "volts").compute().tolist() == [0, 1, 2, 3, 1, 1, 1]
+
+
+def test_variables_of_netcdf(tmp_path) -> None:
+    """Masked arrays without a mask are arrays; what is scaled says what to do."""
+    with netCDF4.Dataset(tmp_path / "n.nc", "w") as file:
+        file.createDimension("t", 3)
+        file.createVariable("v", "f4", ("t",))[:] = [1, 2, 3]
+        scaled = file.createVariable("w", "i2", ("t",), fill_value=-1)
+        scaled.scale_factor = 0.5
+        scaled[:] = np.ma.array([5.0, 5.5, 6.0], mask=[0, 0, 1])
+        lazyio.to_hdf5(file["v"], tmp_path / "o.h5", "v")
+        with pytest.raises(BlockError, match="set_auto_maskandscale"):
+            lazyio.to_hdf5(scaled, tmp_path / "o.h5", "w")
+        scaled.set_auto_maskandscale(False)
+        lazyio.to_hdf5(scaled, tmp_path / "o.h5", "w")
+    assert lazyio.open(tmp_path / "o.h5", "w").compute().tolist() == [10, 11, -1]
+
+
+def test_other_libraries_dtypes_are_refused_early(tmp_path) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    values = np.arange(4).astype(ml_dtypes.bfloat16)
+    for to in (lazyio.to_hdf5, lazyio.to_zarr):
+        with pytest.raises(UnsupportedDtypeError, match="another library"):
+            to(values, tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_that_comes_longer_later(tmp_path) -> None:
+    path = tmp_path / "x.h5"
+    words = ["a", "bbbbbbbb", "c"]
+    lazyio.to_hdf5(DataChunkIterator(data=iter(words), buffer_size=1), path, "x")
+    assert lazyio.open(path, "x").compute().tolist() == words
+    lazyio.to_hdf5(np.array(["a", "b"]), path, "y", maxshape=(None,))
+    lazyio.to_hdf5(np.array(["longer"]), path, "y", append_dim=0)
+    assert lazyio.open(path, "y").compute().tolist() == ["a", "b", "longer"]
+    assert lazyio.verify(path).status == "ok"
+
+
+def test_longer_text_of_another_program_is_not_cut(tmp_path) -> None:
+    path = tmp_path / "x.h5"
+    lazyio.to_hdf5(np.array(["a", "b"]), path, "x")
+    with h5py.File(path, "r+") as file:
+        file["x"][1] = "longer"
+    with pytest.raises(SourceError, match="longer than the 1 characters"):
+        lazyio.open(path, "x").compute()
+
+
+def test_text_tagged_ascii(tmp_path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        kind = h5py.string_dtype("ascii")
+        file.create_dataset("x", data=[b"a"], dtype=kind, maxshape=(None,), chunks=(4,))
+    text = np.array(["yy"], np.dtypes.StringDType())
+    lazyio.to_hdf5(text, path, "x", append_dim=0)
+    with h5py.File(path, "r+") as file:
+        lazyio.to_hdf5(text, file["x"], append_dim=0)
+    assert lazyio.open(path, "x").compute().tolist() == ["a", "yy", "yy"]
+
+
+def test_an_open_dataset_is_not_left_grown(tmp_path) -> None:
+    """An append that fails takes back the room that it made."""
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        dataset = file.create_dataset("x", data=np.arange(4), maxshape=(None,), chunks=(3,))
+
+        def fails(_):
+            raise RuntimeError
+
+        array = lazyio.from_function(fails, (5,), "i8")
+        with pytest.raises(BlockError):
+            lazyio.to_hdf5(array, dataset, append_dim=0)
+        assert dataset[...].tolist() == [0, 1, 2, 3]
+
+
+def test_masks_that_nothing_marks(tmp_path) -> None:
+    masked = np.ma.array([5.0, 6.0], mask=[1, 0])
+    lazyio.to_hdf5(np.arange(3.0), tmp_path / "x.h5", "x", maxshape=(None,))
+    report = lazyio.to_hdf5(masked, tmp_path / "x.h5", "x", append_dim=0)
+    assert "mask-lost" in dict(report.advice)
+    report = lazyio.to_hdf5(masked, tmp_path / "y.h5", "x")
+    assert "mask-lost" not in dict(report.advice)
+
+
+def test_attributes_of_what_is_replaced(tmp_path) -> None:
+    path = tmp_path / "x.h5"
+    lazyio.to_hdf5(np.arange(3), path, "x", attrs={"unit": "V", "gain": 2})
+    report = lazyio.to_hdf5(np.arange(4), path, "x", overwrite=True, attrs={"unit": "V"})
+    assert "gain" in dict(report.advice)["attributes-dropped"]
+    assert "unit" not in dict(report.advice)["attributes-dropped"]
+
+
+def test_times_are_no_bare_numbers(tmp_path) -> None:
+    times = np.array(["2000-01-01", "2000-01-02"], "M8[ns]")
+    xr.Dataset(coords={"time": times}).to_zarr(tmp_path / "x.zarr", consolidated=False)
+    for options in ({}, {"dtype": "int64"}):
+        with pytest.raises(OptionError, match="days since 2000-01-01"):
+            lazyio.to_zarr(times[:1], tmp_path / "x.zarr", "time", append_dim=0, **options)
+
+
+def test_tables(tmp_path) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"a": [1, 2], "b": [3, 4]})
+    with pytest.raises(lazyio.LazyioError, match="give its columns"):
+        lazyio.to_hdf5(table, tmp_path / "x.h5")
+    with pytest.raises(OptionError, match="give its columns"):
+        lazyio.Stream(table)
+    with pytest.raises(OptionError, match="yields its keys"):
+        lazyio.Stream({"a": 1})
+
+
+def test_names_of_zarr_objects(tmp_path) -> None:
+    keys = {"name": "v2", "separator": "/"}
+    store = tmp_path / "x.zarr"
+    lazyio.to_zarr(np.ones((4, 4)), store, "0", zarr_format=2, chunk_key_encoding=keys, chunks=2)
+    lazyio.to_zarr(np.ones((4, 4)) * 2, store, "0", zarr_format=2, overwrite=True, chunks=2)
+    assert (store / "0" / "1" / "1").is_file()
+    assert (zarr.open_array(store, path="0")[...] == 2).all()
+    with pytest.raises(OptionError, match="chunk_key_encoding"):
+        lazyio.to_zarr(np.ones(4), store, "1", chunk_key_encoding={"name": "other"})
+
+
+def test_text_that_is_none(tmp_path) -> None:
+    with pytest.raises(OptionError, match="no text"):
+        lazyio.to_zarr(np.ones(2), tmp_path / "x.zarr", attributes={"k": "\ud800"})
+    with pytest.raises(OptionError, match="dimension_names"):
+        lazyio.to_zarr(np.ones(2), tmp_path / "x.zarr", dimension_names=("\ud800",))
+
+
+def test_the_mark_of_gaps_in_version_2(tmp_path) -> None:
+    xr.Dataset({"w": ("x", np.array([1.0, np.nan], "f4"))}).to_zarr(
+        tmp_path / "s.zarr", zarr_format=2, consolidated=False
+    )
+    found = xr.open_zarr(tmp_path / "s.zarr", consolidated=False, mask_and_scale=False)
+    lazyio.to_zarr(found.w.variable, tmp_path / "t.zarr", "w", zarr_format=2)
+    assert np.isnan(zarr.open_array(tmp_path / "t.zarr", path="w").fill_value)
+
+
+def test_the_netcdf_library_adds_to_a_file(tmp_path) -> None:
+    path = tmp_path / "a.nc"
+    lazyio.to_hdf5(np.arange(6.0).reshape(3, 2), path, "v", dims=("t", "x"), maxshape=(None, 2))
+    lazyio.to_hdf5(np.arange(2.0), path, "g/w", dims=("x",))
+    with netCDF4.Dataset(path, "a") as file:
+        file["v"][3:4] = 7.0
+        file["g"].createVariable("z", "f4", ("x",))[:] = 1
+        assert list(file["g"].dimensions) == []
+    assert lazyio.open(path, "v").compute()[3].tolist() == [7, 7]
+    lazyio.to_hdf5(np.ones((1, 2)), path, "v", append_dim="t")
+    with netCDF4.Dataset(path) as file:
+        assert file["v"].shape == (5, 2)
