@@ -4,6 +4,7 @@ h5py makes them, by its low-level interface where its own has no name for a
 property. What h5py reads is what is right.
 """
 
+import contextlib
 import ctypes
 import random
 from collections.abc import Callable, Sequence
@@ -84,12 +85,20 @@ def make(path: Path, rng: random.Random) -> Made:
         properties.set_attr_creation_order(h5py.h5p.CRT_ORDER_TRACKED)
         told.append("attributes in order")
     values = kind.draw(numbers, shape)
-    with _file(path, rng, told) as file:
+    # libhdf5 looks for raw files of a relative name there.
+    with contextlib.chdir(path.parent), _file(path, rng, told) as file:
         if layout == "virtual":
             _map(properties, file, path, rng, kind, shape, values)
         _lay(file, properties, rng, kind, shape, maxshape, values, layout, told)
-    with h5py.File(path) as file:
-        file[KEY]  # libhdf5 does not open all that it makes.
+    with contextlib.chdir(path.parent), h5py.File(path) as file:
+        dataset = file[KEY]  # libhdf5 does not read all that it makes.
+        if not kind.is_refused:
+            dataset.id.read(
+                h5py.h5s.ALL,
+                h5py.h5s.ALL,
+                np.empty(shape, dataset.dtype),
+                None if dataset.dtype.hasobject else dataset.id.get_type(),
+            )
     return Made(
         path=path,
         kind=kind,

@@ -29,7 +29,7 @@ def is_unicode(text: str) -> bool:
 
     Examples
     --------
-    >>> is_unicode("café"), is_unicode("caf\udce9")
+    >>> is_unicode("grün"), is_unicode("gr\udcfcn")
     (True, False)
     """
     try:
