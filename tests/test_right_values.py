@@ -254,3 +254,17 @@ def test_the_netcdf_library_adds_to_a_file(tmp_path) -> None:
     lazyio.to_hdf5(np.ones((1, 2)), path, "v", append_dim="t")
     with netCDF4.Dataset(path) as file:
         assert file["v"].shape == (5, 2)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_zarr_array_that_was_shorter_shows_fill_values(tmp_path, is_open) -> None:
+    """What another program has cut off does not come back where nothing is written."""
+    array = zarr.create_array(tmp_path / "x.zarr", shape=(10, 4), chunks=(10, 2), dtype="i4")
+    array[...] = 7
+    array.resize((5, 4))
+    target = array if is_open else tmp_path / "x.zarr"
+    lazyio.to_zarr(np.ones((2, 2), "i4"), target, region=np.s_[8:10, 0:2])
+    expected = np.zeros((10, 4), "i4")
+    expected[:5] = 7
+    expected[8:, :2] = 1
+    assert (zarr.open_array(tmp_path / "x.zarr")[...] == expected).all()

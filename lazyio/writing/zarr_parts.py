@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
+from lazyio.codecs.workspace import Workspace
 from lazyio.errors import TargetError
-from lazyio.grid import Region, n_touched, touched
+from lazyio.grid import Region, box, grid_shape, n_touched, touched
 from lazyio.os_errors import walk
 from lazyio.planning.plan import Advice
 from lazyio.run.report import WriteReport
@@ -168,6 +170,9 @@ class PartOfStore:
         if not self.arranged.given.comes_once:
             step = tuple(map(int, array.shards or array.chunks))
             seen.look_at_all(_names_in(final, array.metadata, self.window.region, step))
+            if _leaves_a_gap(self.seen, self.window):
+                rim = _rim(self.seen, self.window.shape, step)
+                seen.look_at_all(map(array.metadata.encode_chunk_key, rim))
         return seen
 
     def _is_same(self, final: Path) -> bool:
@@ -295,7 +300,52 @@ def _in_part(
     region = None
     if arranged.bounds is None:
         arranged, region = in_window(arranged, window.region), window.region
+        if _leaves_a_gap(order.seen, window):
+            _clear_rim(target, order.seen, window.region)
     return Made(arranged=arranged, array=array, target=target, window=region, noted=noted)
+
+
+def _leaves_a_gap(seen: Shape, window: Window) -> bool:
+    """Return whether an array becomes longer by elements that are not written."""
+    grown = [axis for axis, n in enumerate(seen) if window.shape[axis] > n]
+    if not grown or len(grown) > 1:
+        return bool(grown)
+    others = [axis for axis in range(len(seen)) if axis != grown[0]]
+    is_full = all(window.region[axis] == slice(0, window.shape[axis]) for axis in others)
+    return not is_full or window.region[grown[0]].start > seen[grown[0]]
+
+
+def _rim(seen: Shape, shape: Shape, step: Shape) -> Iterator[Shape]:
+    """Yield the chunks that hold elements from before and after an array has grown."""
+    for index in np.ndindex(grid_shape(seen, step)):
+        place = box(shape, step, index)
+        if any(part.stop > extent for part, extent in zip(place, seen, strict=True)):
+            yield index
+
+
+def _clear_rim(target: ZarrTarget, seen: Shape, region: Region) -> None:
+    """Have the array show its fill value where it has grown by elements that are not written.
+
+    Who makes an array shorter leaves them in the chunks that it cuts.
+    """
+    workspace = Workspace()
+    for index in _rim(seen, target.shape, target.chunk_shape):
+        place = box(target.shape, target.chunk_shape, index)
+        chunk = target.read_chunk(index)
+        is_old = np.zeros(chunk.shape, bool)
+        for bounds in (tuple(map(slice, seen)), region):
+            is_old[_within(place, bounds)] = True
+        cleared = np.where(is_old, chunk, np.asarray(target.fill_value, chunk.dtype))
+        if cleared.tobytes() != chunk.tobytes():
+            target.write_chunk(index, cleared, workspace)
+
+
+def _within(place: Region, bounds: Region) -> Region:
+    """Return the part of a chunk that lies in a region, counted from the chunk's corner."""
+    return tuple(
+        slice(max(0, (one.start or 0) - part.start), max(0, min(part.stop, one.stop) - part.start))
+        for part, one in zip(place, bounds, strict=True)
+    )
 
 
 def _opened(folder: Path, mode: Any = "r") -> Any:
