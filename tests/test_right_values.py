@@ -268,3 +268,24 @@ def test_a_zarr_array_that_was_shorter_shows_fill_values(tmp_path, is_open) -> N
     expected[:5] = 7
     expected[8:, :2] = 1
     assert (zarr.open_array(tmp_path / "x.zarr")[...] == expected).all()
+
+
+def test_integers_of_fewer_bits_than_their_bytes(tmp_path) -> None:
+    """What has no room is refused, and not cut; in records, too."""
+    kind = h5py.h5t.STD_I16LE.copy()
+    kind.set_precision(12)
+    record = h5py.h5t.create(h5py.h5t.COMPOUND, 2)
+    record.insert(b"volts", 0, kind)
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        for name, one in ((b"x", kind), (b"y", record)):
+            h5py.h5d.create(file.id, name, one, h5py.h5s.create_simple((4,)))
+    rows = np.array([2047, -2048], "i2")
+    lazyio.to_hdf5(rows, path, "x", region=np.s_[1:3])
+    assert lazyio.open(path, "x").compute().tolist() == [0, 2047, -2048, 0]
+    with pytest.raises(BlockError, match="holds 2048, and its integers are from -2048 to 2047"):
+        lazyio.to_hdf5(rows + np.int16(1), path, "x", region=np.s_[1:3])
+    records = (rows - np.int16(1)).view([("volts", "<i2")])
+    with pytest.raises(BlockError, match="holds -2049"):
+        lazyio.to_hdf5(records, path, "y", region=np.s_[1:3])
+    assert lazyio.open(path, "x").compute().tolist() == [0, 2047, -2048, 0]

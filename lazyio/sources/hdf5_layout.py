@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,6 +118,43 @@ def is_byte_for_byte(dataset: h5py.Dataset) -> bool:
     # Of opaque bytes there is nothing to convert, whatever their tag says.
     is_opaque = stored.get_class() == h5py.h5t.OPAQUE
     return is_opaque or bool(h5py.h5t.py_create(dtype, logical=True).equal(stored))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What integers of a dataset can be, where they have fewer bits than their bytes."""
+
+    names: tuple[str, ...]
+    """Of the field, and of those that it lies in; none where elements are no records."""
+    low: int
+    high: int
+
+    def misfit(self, elements: npt.NDArray[Any]) -> int | None:
+        """Return a value that has no room, ``None`` where all have."""
+        for name in self.names:
+            elements = elements[name]
+        if not elements.size:
+            return None
+        least, most = int(elements.min()), int(elements.max())
+        if least < self.low:
+            return least
+        return most if most > self.high else None
+
+
+def limits_of(kind: h5py.h5t.TypeID, names: tuple[str, ...] = ()) -> tuple[Limits, ...]:
+    """Return the limits of integers of a type, which libhdf5 cuts off without a word."""
+    if kind.get_class() == h5py.h5t.COMPOUND:
+        found: list[Limits] = []
+        for at in range(kind.get_nmembers()):
+            name = os.fsdecode(kind.get_member_name(at))
+            found += limits_of(kind.get_member_type(at), (*names, name))
+        return tuple(found)
+    if kind.get_class() != h5py.h5t.INTEGER or kind.get_precision() == 8 * kind.get_size():
+        return ()
+    n_bits = kind.get_precision()
+    if kind.get_sign() == h5py.h5t.SGN_NONE:
+        return (Limits(names=names, low=0, high=2**n_bits - 1),)
+    return (Limits(names=names, low=-(2 ** (n_bits - 1)), high=2 ** (n_bits - 1) - 1),)
 
 
 def has_plain_edges(dataset: h5py.Dataset) -> bool:

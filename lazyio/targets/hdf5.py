@@ -28,6 +28,7 @@ from lazyio.codecs.filters import FLETCHER32, SHUFFLE, SZIP, Filter, as_given
 from lazyio.codecs.workspace import Workspace
 from lazyio.elements import TEXT, is_text
 from lazyio.errors import (
+    BlockError,
     DamagedDataError,
     LazyioError,
     OptionError,
@@ -52,7 +53,7 @@ from lazyio.safety.digests import Noted, Rows, digest_of, digest_of_elements, re
 from lazyio.safety.hdf5_digests import digest_of_piece, has_payloads, pieces_in
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
-from lazyio.sources.hdf5_layout import is_byte_for_byte, stored_chunk
+from lazyio.sources.hdf5_layout import is_byte_for_byte, limits_of, stored_chunk
 from lazyio.sources.libhdf5 import read_dataset, write_dataset
 from lazyio.spec import Shape
 from lazyio.targets.attributes import write_attributes
@@ -127,6 +128,7 @@ class Hdf5Target:
         """Chunks that were encoded and stored."""
         self._filters = filters_of(dataset)
         self._encoder = self._find_encoder()
+        self._limits = () if self._encoder else limits_of(dataset.id.get_type())
         self._decoder = decoder_for(self._filters, self.dtype.itemsize) if self._encoder else None
         self._rewrites = rewrites
         self.put_by(put or dataset.id.write_direct_chunk)
@@ -244,6 +246,13 @@ class Hdf5Target:
         """Let libhdf5 encode a chunk, or whatever part there is of one."""
         corner = tuple(map(operator.mul, index, self.chunk_shape))
         region = tuple(slice(at, at + n) for at, n in zip(corner, chunk.shape, strict=True))
+        for limits in self._limits:
+            if (value := limits.misfit(chunk)) is not None:
+                msg = (
+                    f"block {format_region(region)} of {self._dataset.name!r} holds {value}, and "
+                    f"its integers are from {limits.low} to {limits.high}; write a new dataset"
+                )
+                raise BlockError(msg)
         if self.dtype.metadata:
             # Says what the bytes are: text in UTF-8, or an enumeration.
             chunk = chunk.view(self.dtype)
