@@ -140,6 +140,10 @@ class Input:
         )
 
 
+RECOMMENDED = "recommended_chunks"
+"""Among the settings of an input: chunks that suit it, which yield to a limit or a target."""
+
+
 def recognise(data: Any) -> Input:
     """Return what an object is, for planning and for writing.
 
@@ -205,7 +209,7 @@ def recognise(data: Any) -> Input:
         return Input(shape=source.shape, dtype=source.dtype, source=source)
     source = array_source(data)
     chunks = recommended_chunks(data)
-    settings = {} if chunks is None else {"chunks": chunks}
+    settings = {} if chunks is None else {RECOMMENDED: chunks}
     dtype = as_dtype(source.dtype)
     return Input(shape=source.shape, dtype=dtype, source=source, settings=settings)
 
@@ -227,7 +231,7 @@ def from_pieces(pieces: Pieces) -> Input:
     if not (is_integer(fill_value) and fill_value == 0):
         settings["fillvalue"] = fill_value
     if pieces.chunk_shape is not None:
-        settings["chunks"] = pieces.chunk_shape
+        settings["chunks" if isinstance(pieces, Blocks) else RECOMMENDED] = pieces.chunk_shape
     shape = _expected_shape(pieces.shape, pieces.max_shape, pieces.dtype.itemsize)
     return Input(shape=shape, dtype=pieces.dtype, pieces=pieces, settings=settings)
 

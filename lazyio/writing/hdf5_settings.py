@@ -1,5 +1,6 @@
 """What a user says of a dataset, and what it comes down to: shapes, filters, names, a link."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -11,9 +12,9 @@ import numpy as np
 from lazyio.blocks import location_of, source_of
 from lazyio.codecs.filters import Filter, advice_on_filters, parse_filters
 from lazyio.elements import Stored, is_text, widened
-from lazyio.errors import OptionError
+from lazyio.errors import OptionError, PlanError
 from lazyio.grid import Bounds, rows_of
-from lazyio.inputs import Input
+from lazyio.inputs import RECOMMENDED, Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
 from lazyio.pieces.iterators import IteratorPieces
 from lazyio.planning import Facts
@@ -92,6 +93,12 @@ class Hdf5Settings:
             taken["chunks"] = "auto"
         return replace(self, **taken)
 
+    @property
+    def leaves_chunks_open(self) -> bool:
+        """Whether nobody has a wish for them."""
+        is_auto = isinstance(self.chunks, str) and self.chunks == "auto"
+        return is_auto and self.chunk_nbytes is None and self.access is None
+
     def cutting(self, given: Input, itemsize: int) -> Cutting:
         """Return how the array is to be cut."""
         chunks = self.chunks
@@ -154,6 +161,15 @@ def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
     """
     settings = settings.completed(given.settings)
     settings.check()
+    recommended = given.settings.get(RECOMMENDED)
+    if recommended is not None and settings.leaves_chunks_open:
+        with contextlib.suppress(PlanError):
+            return _dataset_item(key, given, replace(settings, chunks=recommended))
+    return _dataset_item(key, given, settings)
+
+
+def _dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
+    """Return a new dataset, of which all settings are known."""
     dims = check_dims(settings.dims or given.dims or None, len(given.shape))
     given = replace(given, dims=dims or ())
     if given.bounds is None:

@@ -1,5 +1,6 @@
 """What a user says of a Zarr array, and what it comes down to: shapes, codecs, names."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -8,8 +9,8 @@ import numcodecs.abc
 import numpy as np
 import zarr
 
-from lazyio.errors import OptionError
-from lazyio.inputs import Input
+from lazyio.errors import OptionError, PlanError
+from lazyio.inputs import RECOMMENDED, Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
 from lazyio.planning import Plan
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
@@ -90,6 +91,12 @@ class ZarrSettings:
             attributes = {name: one for name, one in attributes.items() if name != "_FillValue"}
         return replace(self, chunks=chunks, fill_value=fill_value, attributes=attributes)
 
+    @property
+    def leaves_chunks_open(self) -> bool:
+        """Whether nobody has a wish for them."""
+        is_auto = isinstance(self.chunks, str) and self.chunks == "auto"
+        return is_auto and self.chunk_nbytes is None and self.access is None
+
     def cutting(self) -> Cutting:
         """Return how the array is to be cut."""
         return Cutting(
@@ -114,6 +121,15 @@ def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
     """
     settings = settings.completed(given.settings)
     settings.check()
+    recommended = given.settings.get(RECOMMENDED)
+    if recommended is not None and settings.leaves_chunks_open:
+        with contextlib.suppress(PlanError):
+            return _array_item(path, given, replace(settings, chunks=recommended))
+    return _array_item(path, given, settings)
+
+
+def _array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
+    """Return a new array, of which all settings are known."""
     names = _dimension_names(settings.dimension_names or given.dims or None, len(given.shape))
     if names is not None:
         given = replace(given, dims=tuple(name or "" for name in names))
