@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from hdmf.data_utils import DataChunkIterator, GenericDataChunkIterator
+from hdmf.data_utils import DataChunk, DataChunkIterator, GenericDataChunkIterator
 
 import lazyio
 from lazyio.errors import BlockError, OptionError, SourceError, UnsupportedDtypeError
@@ -289,3 +289,33 @@ def test_integers_of_fewer_bits_than_their_bytes(tmp_path) -> None:
     with pytest.raises(BlockError, match="holds -2049"):
         lazyio.to_hdf5(records, path, "y", region=np.s_[1:3])
     assert lazyio.open(path, "x").compute().tolist() == [0, 2047, -2048, 0]
+
+
+def test_an_iterator_without_elements(tmp_path) -> None:
+    """Its dtype is known; one that was used up is told from it."""
+    empty = DataChunkIterator(data=iter([]), dtype=np.dtype("f4"))
+    lazyio.to_hdf5(empty, tmp_path / "x.h5", "x")
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert (file["x"].shape, file["x"].dtype) == ((0,), np.dtype("f4"))
+    used = DataChunkIterator(data=iter(np.ones((3, 2))))
+    list(used)
+    with pytest.raises(OptionError, match="used up"):
+        lazyio.to_hdf5(used, tmp_path / "y.h5", "x")
+
+
+def test_blocks_as_hdmf_has_them(tmp_path) -> None:
+    chunks = [DataChunk(data=np.full((2, 3), at), selection=np.s_[at : at + 2]) for at in (0, 2)]
+    lazyio.to_hdf5(lazyio.Blocks(chunks, shape=(4, 3), dtype="i8"), tmp_path / "x.h5", "x")
+    assert lazyio.open(tmp_path / "x.h5").compute()[:, 0].tolist() == [0, 0, 2, 2]
+
+
+def test_what_an_iterator_recommends_is_no_wish(tmp_path) -> None:
+    """It fills a dataset of other chunks, and fits a small limit."""
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        dataset = file.create_dataset("x", (640, 8), "i4", chunks=(100, 8))
+        lazyio.to_hdf5(Seeking(), dataset)
+        assert (dataset[...] == np.arange(640)[:, None]).all()
+    report = lazyio.to_hdf5(Seeking(), tmp_path / "y.h5", "x")
+    assert report.plan.chunk_shape == (32, 8)
+    report = lazyio.to_zarr(Seeking(), tmp_path / "y.zarr", memory_limit="3 KiB")
+    assert report.plan.chunk_shape != (32, 8)

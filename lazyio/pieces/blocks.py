@@ -141,7 +141,9 @@ class Blocks:
 
     def _parts(self, number: int, pair: Any) -> Iterator[Part]:
         try:
-            selection, data = pair
+            # HDMF's DataChunk names them.
+            is_chunk = hasattr(pair, "selection") and hasattr(pair, "data")
+            selection, data = (pair.selection, pair.data) if is_chunk else pair
         except (TypeError, ValueError) as error:
             msg = f"item {number} is no pair of a region and its elements: {error}"
             raise BlockError(msg) from error

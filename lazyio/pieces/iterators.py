@@ -52,6 +52,10 @@ class IteratorPieces:
         self._refuse_taken()
         try:
             self.dtype, self.shape, self.max_shape, self.chunk_shape = _facts(iterator)
+            # Had it had elements once, it would know how far it reached.
+            self._is_empty = not any(
+                _fact(iterator, name) for name in ("maxshape", "recommended_data_shape")
+            )
         except Exception as error:
             msg = f"{self._name} does not say what it yields: {error}"
             raise OptionError(msg) from error
@@ -76,7 +80,7 @@ class IteratorPieces:
             try:
                 chunk = next(self._iterator)
             except StopIteration:
-                if not number:
+                if not number and not self._is_empty:
                     msg = f"{self._name} yields nothing: it was used up before; make a new one"
                     raise OptionError(msg) from None
                 return
@@ -130,10 +134,9 @@ def _facts(iterator: Any) -> tuple[np.dtype[Any], Shape, Bounds, Shape | None]:
     """Return dtype, first and largest extents, and chunks, as an iterator says them."""
     found = _fact(iterator, "maxshape")
     shape = _fact(iterator, "recommended_data_shape")
-    if found is None and shape is None:
-        msg = "neither maxshape nor recommended_data_shape is known; is it used up?"
-        raise OptionError(msg)
-    bounds = (None,) * len(shape) if found is None else tuple(found)
+    # Of one without elements nothing tells how many axes there are.
+    axes = 1 if shape is None else len(shape)
+    bounds = (None,) * axes if found is None else tuple(found)
     if not all(bound is None or is_integer(bound) for bound in bounds):
         msg = f"maxshape={found!r}; give an integer or None for each axis"
         raise OptionError(msg)
