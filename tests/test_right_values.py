@@ -319,3 +319,25 @@ def test_what_an_iterator_recommends_is_no_wish(tmp_path) -> None:
     assert report.plan.chunk_shape == (32, 8)
     report = lazyio.to_zarr(Seeking(), tmp_path / "y.zarr", memory_limit="3 KiB")
     assert report.plan.chunk_shape != (32, 8)
+
+
+def test_a_long_iterator_under_a_small_limit(tmp_path) -> None:
+    """Chunks that are complete go at once, however small they are."""
+
+    class Rows:
+        dtype, maxshape = np.dtype("i4"), (None,)
+        recommended_chunk_shape = recommended_data_shape = None
+
+        def __init__(self) -> None:
+            self._rest = iter(range(0, 35_000, 7))
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            at = next(self._rest)
+            return DataChunk(data=np.full(7, at, "i4"), selection=np.s_[at : at + 7])
+
+    lazyio.to_hdf5(Rows(), tmp_path / "x.h5", "x", memory_limit="1 MiB", chunks=(10,))
+    found = lazyio.open(tmp_path / "x.h5").compute()
+    assert (found == np.arange(35_000) // 7 * 7).all()

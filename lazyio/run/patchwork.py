@@ -142,7 +142,7 @@ class Patchwork:
 
     def _batch(self) -> Iterator[Ready]:
         """Yield the chunks that are complete, once they are many enough."""
-        if len(self._complete) * self._nbytes < self._batch_nbytes:
+        if len(self._complete) * (self._nbytes + _HELD_NBYTES) < self._batch_nbytes:
             return
         batch = sorted(self._complete)
         self._complete.clear()
