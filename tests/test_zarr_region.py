@@ -457,9 +457,7 @@ def test_lossless_casts_happen(tmp_path, there, given_dtype):
     np.testing.assert_array_equal(found, np.arange(6))
 
 
-@pytest.mark.parametrize(
-    ("there", "given_dtype"), [("i4", "f8"), ("f4", "f8"), ("u4", "i4"), ("i8", "M8[s]")]
-)
+@pytest.mark.parametrize(("there", "given_dtype"), [("i4", "f8"), ("f4", "f8"), ("u4", "i4")])
 def test_lossy_casts_are_refused(tmp_path, there, given_dtype):
     """The message names both ways to insist."""
     make(tmp_path / "x.zarr", np.zeros(6, there), (4,))

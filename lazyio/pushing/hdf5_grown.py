@@ -12,7 +12,7 @@ from lazyio.grid import touched
 from lazyio.pushing.place import Opened
 from lazyio.safety.digests import Noted
 from lazyio.safety.hdf5_digests import Known, forget, has_payloads, store, table_of
-from lazyio.sources.hdf5_layout import stored_chunk
+from lazyio.sources.hdf5_layout import StoredPayloads
 from lazyio.spec import Shape
 from lazyio.targets.dimensions import grow_dimensions
 from lazyio.targets.hdf5 import Hdf5Target
@@ -91,9 +91,10 @@ class GrownDataset:
 def payloads_in(dataset: h5py.Dataset, region: tuple[slice, ...]) -> Payloads:
     """Return the chunks of a region as they are stored; not those that are not."""
     found: Payloads = {}
+    stored = StoredPayloads(dataset)
     for index, _, _ in touched(region, dataset.chunks):
         corner = tuple(at * extent for at, extent in zip(index, dataset.chunks, strict=True))
-        payload = stored_chunk(dataset, corner)
+        payload = stored.find(corner)
         if payload is not None:
             found[corner] = payload
     return found

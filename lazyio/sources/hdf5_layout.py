@@ -18,7 +18,7 @@ _EXTENSIBLE_ARRAY = 4
 """Index of chunks of a dataset with one unlimited axis, from HDF5 1.10 on."""
 _PLAIN_EDGES = 2
 """H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS."""
-_NOT_THERE = "not allocated"
+_NOT_THERE = ("not allocated", "not initialized")
 """In what libhdf5 says of a chunk that is not stored."""
 _OF_FIXED_SIZE = "iufbcSV"
 
@@ -85,25 +85,41 @@ def stored_chunks(dataset: h5py.Dataset) -> StoredChunks | None:
     return StoredChunks(index=index, places=_places([one[1:] for one in found]))
 
 
-def stored_chunk(dataset: h5py.Dataset, corner: Sequence[int]) -> tuple[int, bytes] | None:
-    """Return mask and payload of a chunk, looked up as libhdf5 does, ``None`` if not stored.
+class StoredPayloads:
+    """The chunks of a dataset as they are stored, looked up as libhdf5 does.
 
     ``get_chunk_info_by_coord`` goes through all chunks, and by the wrong positions of
     :func:`stored_chunks`.
 
-    Raises
-    ------
-    OSError, RuntimeError
-        When it cannot be read.
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        Open as long as this is used.
     """
-    try:
-        mask, payload = dataset.id.read_direct_chunk(tuple(corner))
-    except (OSError, RuntimeError, MemoryError) as error:
-        # Where nothing is stored at all, the size that libhdf5 gives is any number.
-        if _NOT_THERE in str(error) or not dataset.id.get_storage_size():
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._dataset = dataset
+        self._has_any = False
+
+    def find(self, corner: Sequence[int]) -> tuple[int, bytes] | None:
+        """Return mask and payload of a chunk, ``None`` if it is not stored.
+
+        Raises
+        ------
+        OSError, RuntimeError
+            When it cannot be read.
+        """
+        # Of a dataset of which nothing is stored libhdf5 gives any number as the size of a chunk.
+        self._has_any = self._has_any or self._dataset.id.get_storage_size() > 0
+        if not self._has_any:
             return None
-        raise
-    return mask, payload
+        try:
+            mask, payload = self._dataset.id.read_direct_chunk(tuple(corner))
+        except (OSError, RuntimeError) as error:
+            if any(words in str(error) for words in _NOT_THERE):
+                return None
+            raise
+        return mask, payload
 
 
 def is_byte_for_byte(dataset: h5py.Dataset) -> bool:

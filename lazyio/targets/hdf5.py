@@ -53,7 +53,7 @@ from lazyio.safety.digests import Noted, Rows, digest_of, digest_of_elements, re
 from lazyio.safety.hdf5_digests import digest_of_piece, has_payloads, pieces_in
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
-from lazyio.sources.hdf5_layout import is_byte_for_byte, limits_of, stored_chunk
+from lazyio.sources.hdf5_layout import StoredPayloads, is_byte_for_byte, limits_of
 from lazyio.sources.libhdf5 import read_dataset, write_dataset
 from lazyio.spec import Shape
 from lazyio.targets.attributes import write_attributes
@@ -120,6 +120,7 @@ class Hdf5Target:
         self.dtype = element_dtype(dataset)
         self.fill_value = "" if is_text(self.dtype) else dataset.fillvalue
         self._dataset = dataset
+        self._stored = StoredPayloads(dataset)
         self._bounds = dataset.maxshape
         self._folder = folder
         self._lock = threading.Lock()
@@ -381,7 +382,7 @@ class Hdf5Target:
         """Return a chunk's elements, for which libhdf5 need not have the filters."""
         corner = tuple(map(operator.mul, index, self.chunk_shape))
         with self._lock:
-            found = stored_chunk(self._dataset, corner)
+            found = self._stored.find(corner)
         if found is None:
             return np.full(shape, self.fill_value, self.dtype)
         return self._unpacked(decoder, found[1], found[0])[tuple(map(slice, shape))]

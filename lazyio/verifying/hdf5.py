@@ -33,7 +33,7 @@ from lazyio.safety.hdf5_digests import (
 )
 from lazyio.sources.confine import allowed_folders, refuse_links
 from lazyio.sources.hdf5 import Hdf5Source, dataset_keys, describe_dataset
-from lazyio.sources.hdf5_layout import stored_chunk, stored_chunks
+from lazyio.sources.hdf5_layout import StoredPayloads, stored_chunks
 from lazyio.spec import Shape, nbytes_of
 from lazyio.targets.dimensions import has_no_values
 from lazyio.verifying.findings import (
@@ -198,7 +198,7 @@ def _check_payloads(
             stored[number] = address
     numbers = table.rows[:, 0].tolist()
     reader = _PayloadReader(
-        dataset=dataset,
+        stored=StoredPayloads(dataset),
         table=table,
         extents=extents,
         open_chunks=_open_chunks(dataset, path, table, extents),
@@ -242,10 +242,11 @@ def _stored(dataset: h5py.Dataset) -> Iterator[tuple[tuple[int, ...], int]]:
     if found is not None:
         yield from zip(map(tuple, found.index.tolist()), found.places[:, 0].tolist(), strict=True)
         return
-    # By name, where the list cannot be trusted.
+    # One by one, where the list cannot be trusted.
+    stored = StoredPayloads(dataset)
     for index in np.ndindex(grid_shape(dataset.shape, dataset.chunks)):
         corner = tuple(at * step for at, step in zip(index, dataset.chunks, strict=True))
-        if stored_chunk(dataset, corner) is not None:
+        if stored.find(corner) is not None:
             yield index, 0
 
 
@@ -257,7 +258,7 @@ class _PayloadReader:
     leaves out a part of what it looks for them by.
     """
 
-    dataset: h5py.Dataset
+    stored: StoredPayloads
     table: Table
     extents: Extents
     open_chunks: OpenChunks
@@ -266,7 +267,7 @@ class _PayloadReader:
         region = self.extents.region_of(number)
         corner = tuple(part.start for part in region)
         try:
-            found = stored_chunk(self.dataset, corner)
+            found = self.stored.find(corner)
         except (OSError, RuntimeError, ValueError) as error:
             return not_read(error, region)
         if found is None:

@@ -70,8 +70,10 @@ def refuse_differences(existing: Existing, asked: Asked, given: Input) -> None:
 
 
 def _dtype_differences(existing: Existing, asked: Asked, given: Input) -> list[str]:
-    if given.dtype.kind in "mM" and existing.dtype.kind not in "mM":
-        units = existing.attrs.get("units")
+    units = existing.attrs.get("units")
+    is_bare = given.dtype.kind in "mM" and existing.dtype.kind not in "mM"
+    # Where nothing says what its numbers are, who gives a dtype knows.
+    if is_bare and (asked.dtype is None or units is not None):
         told = f" {units!r}" if isinstance(units, str) else ""
         text = (
             f"its dtype is {existing.dtype}, and the data are times; numbers of them in its units"

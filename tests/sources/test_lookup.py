@@ -15,7 +15,7 @@ from hdmf.data_utils import DataChunkIterator, GenericDataChunkIterator
 import lazyio
 from lazyio.elements import stored
 from lazyio.errors import OptionError, SourceError, UnknownFormatError
-from lazyio.sources.function import ArraySource, FunctionSource
+from lazyio.sources.function import ArraySource, SerialSource
 from lazyio.sources.hdf5 import Hdf5Source
 from lazyio.sources.lookup import array_source, format_of, source_for
 from lazyio.sources.raw import RawSource
@@ -361,7 +361,7 @@ def test_hdmf_iterator_is_taken_as_it_is(take):
     iterator = Iterator(chunk_shape=(3, 5), buffer_shape=(6, 5))
     before = Iterator.n_reads
     opened = take(iterator)
-    assert isinstance(array_source(iterator), FunctionSource)
+    assert isinstance(array_source(iterator), SerialSource)
     assert opened.dtype == MATRIX.dtype
     assert Iterator.n_reads == before
     assert (values(opened) == MATRIX).all()
