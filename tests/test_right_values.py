@@ -341,3 +341,11 @@ def test_a_long_iterator_under_a_small_limit(tmp_path) -> None:
     lazyio.to_hdf5(Rows(), tmp_path / "x.h5", "x", memory_limit="1 MiB", chunks=(10,))
     found = lazyio.open(tmp_path / "x.h5").compute()
     assert (found == np.arange(35_000) // 7 * 7).all()
+
+
+@pytest.mark.parametrize("dtype", ["f2", "longdouble", "V2"])
+def test_types_that_netcdf_lacks_are_told(tmp_path, dtype) -> None:
+    values = np.zeros(2, dtype)
+    report = lazyio.to_hdf5(values, tmp_path / "x.nc", "v", dims=("x",))
+    assert "not-netcdf" in dict(report.advice)
+    assert "not-netcdf" not in dict(lazyio.to_hdf5(values, tmp_path / "y.h5", "v").advice)

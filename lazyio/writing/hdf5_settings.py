@@ -271,7 +271,16 @@ def part_of(
 
 def advice_on(items: tuple[Hdf5Item, ...]) -> tuple[tuple[str, str], ...]:
     """Return hints on filters, which no plan knows of."""
-    found = (pair for item in items for pair in advice_on_filters(item.options.filters))
+    found = [pair for item in items for pair in advice_on_filters(item.options.filters)]
+    for item in items:
+        dtype = item.arranged.plan.dtype
+        is_float = dtype.kind == "f" and dtype.itemsize not in (4, 8)
+        if item.dims and (is_float or (dtype.kind == "V" and dtype.fields is None)):
+            what = (
+                f"netCDF has no type for {dtype}: its library fails on {item.arranged.key!r} or "
+                'on the whole file; cast with dtype="float32", say, or leave dims out'
+            )
+            found.append(("not-netcdf", what))
     return tuple(dict.fromkeys(found))
 
 
