@@ -136,7 +136,7 @@ def from_array(
     chunks, memory_limit, access : optional
         As in :func:`open`.
     lock : bool or lock
-        As in :func:`dask.array.from_array`: held while a part is read, for what must not be
+        As in ``dask.array.from_array``: held while a part is read, for what must not be
         called by two threads at a time, such as a function that seeks in a file.
 
     Returns
@@ -374,7 +374,7 @@ def from_function(
     chunks, memory_limit, access : optional
         As in :func:`open`.
     lock : bool or lock
-        As in :func:`dask.array.from_array`: held while a part is read, for what must not be
+        As in ``dask.array.from_array``: held while a part is read, for what must not be
         called by two threads at a time, such as a function that seeks in a file.
 
     Returns
@@ -420,7 +420,7 @@ def from_source(
     chunks, memory_limit, access : optional
         As in :func:`open`.
     lock : bool or lock
-        As in :func:`dask.array.from_array`: held while a part is read, for what must not be
+        As in ``dask.array.from_array``: held while a part is read, for what must not be
         called by two threads at a time, such as a function that seeks in a file.
 
     Returns

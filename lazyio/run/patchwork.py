@@ -142,7 +142,11 @@ class Patchwork:
 
     def _batch(self) -> Iterator[Ready]:
         """Yield the chunks that are complete, once they are many enough."""
-        if len(self._complete) * (self._nbytes + _HELD_NBYTES) < self._batch_nbytes:
+        n_complete = len(self._complete)
+        is_many = n_complete * self._nbytes >= self._batch_nbytes
+        # Else they would be put aside one by one, for want of room.
+        is_full = 2 * n_complete * (self._nbytes + _HELD_NBYTES) >= self._memory_nbytes
+        if not (is_many or is_full):
             return
         batch = sorted(self._complete)
         self._complete.clear()
