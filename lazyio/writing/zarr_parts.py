@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import operator
 import os
 import shutil
@@ -17,7 +18,7 @@ from zarr.storage import LocalStore
 
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import TargetError
-from lazyio.grid import Region, box, grid_shape, n_touched, touched
+from lazyio.grid import Region, box, n_touched, touched
 from lazyio.os_errors import walk
 from lazyio.planning.plan import Advice
 from lazyio.run.report import WriteReport
@@ -65,6 +66,8 @@ from lazyio.writing.zarr_stores import (
     renew_consolidated,
     resolved_name,
 )
+
+logger = logging.getLogger("lazyio")
 
 _MOST_ASKED = 1000
 """Objects that are asked for one by one, before a listing tells which ones are there."""
@@ -171,7 +174,7 @@ class PartOfStore:
             step = tuple(map(int, array.shards or array.chunks))
             seen.look_at_all(_names_in(final, array.metadata, self.window.region, step))
             if _leaves_a_gap(self.seen, self.window):
-                rim = _rim(self.seen, self.window.shape, step)
+                rim = _rim(final, array.metadata, self.seen, self.window.shape, step)
                 seen.look_at_all(map(array.metadata.encode_chunk_key, rim))
         return seen
 
@@ -301,7 +304,8 @@ def _in_part(
     if arranged.bounds is None:
         arranged, region = in_window(arranged, window.region), window.region
         if _leaves_a_gap(order.seen, window):
-            _clear_rim(target, order.seen, window.region)
+            folder = local_folder(array if over is None else over.array)
+            _clear_rim(target, folder, order.seen, window.region)
     return Made(arranged=arranged, array=array, target=target, window=region, noted=noted)
 
 
@@ -315,21 +319,40 @@ def _leaves_a_gap(seen: Shape, window: Window) -> bool:
     return not is_full or window.region[grown[0]].start > seen[grown[0]]
 
 
-def _rim(seen: Shape, shape: Shape, step: Shape) -> Iterator[Shape]:
-    """Yield the chunks that hold elements from before and after an array has grown."""
-    for index in np.ndindex(grid_shape(seen, step)):
-        place = box(shape, step, index)
-        if any(part.stop > extent for part, extent in zip(place, seen, strict=True)):
-            yield index
+def _rim(
+    folder: Path | None, metadata: Any, seen: Shape, shape: Shape, step: Shape
+) -> Iterator[Shape]:
+    """Yield the chunks that hold elements from before and after an array has grown.
+
+    Of very many only those that are stored, as a folder can tell.
+    """
+    told: set[Shape] = set()
+    for axis, extent in enumerate(seen):
+        if shape[axis] == extent or extent % step[axis] == 0:
+            continue
+        cut = [slice(0, n) for n in seen]
+        cut[axis] = slice(extent // step[axis] * step[axis], extent)
+        region = tuple(cut)
+        if n_touched(region, step) <= _MOST_ASKED:
+            found = {index for index, _, _ in touched(region, step)}
+        elif folder is not None:
+            with OpenFolder(str(folder), None) as opened:
+                found = set(stored_objects(opened, metadata, region, step))
+        else:
+            logger.warning("elements behind the old end of the array are as they were left")
+            continue
+        yield from sorted(found - told)
+        told |= found
 
 
-def _clear_rim(target: ZarrTarget, seen: Shape, region: Region) -> None:
+def _clear_rim(target: ZarrTarget, folder: Path | None, seen: Shape, region: Region) -> None:
     """Have the array show its fill value where it has grown by elements that are not written.
 
     Who makes an array shorter leaves them in the chunks that it cuts.
     """
     workspace = Workspace()
-    for index in _rim(seen, target.shape, target.chunk_shape):
+    metadata = target.array.metadata
+    for index in _rim(folder, metadata, seen, target.shape, target.chunk_shape):
         place = box(target.shape, target.chunk_shape, index)
         chunk = target.read_chunk(index)
         is_old = np.zeros(chunk.shape, bool)
