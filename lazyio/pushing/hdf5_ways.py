@@ -178,13 +178,12 @@ class Followed(Logged):
 
         Raises
         ------
-        TargetLockedError
-            When other programs than followers have the file open.
         OptionError
             When something in the file is of a format that they cannot follow.
         """
         with disk_errors(self._folder):
             # Followers of the writer before us expect another; what they look at stays valid.
+            # A reader without SWMR cannot be told from them, and may see a part of the change.
             self._engine.commit(is_followed=True)
             superblock.note_followed(self._work.path, self._path)
             self._engine.follow()

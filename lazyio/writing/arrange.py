@@ -1,8 +1,9 @@
 """One array on its way to a target: under which key, how cut, and what is stored of it."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import dask.array as da
 import numpy as np
@@ -12,7 +13,7 @@ from lazyio.blocks import as_blocks
 from lazyio.elements import Stored, stored
 from lazyio.errors import OptionError, PlanError
 from lazyio.grid import Bounds, Region
-from lazyio.inputs import Input
+from lazyio.inputs import RECOMMENDED, Input
 from lazyio.options import as_fill_value, wishes_for
 from lazyio.pieces.base import Pieces
 from lazyio.pieces.sparse import SparsePieces
@@ -34,6 +35,9 @@ from lazyio.targets.in_process import Shared
 _UNKNOWN_LENGTH = (
     "chunks are made for a stream of some length; expected_length= suits them to a short one"
 )
+
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,3 +359,17 @@ def expanded(given: Input, axes: Sequence[int]) -> Input:
     for axis in axes:
         grown = da.expand_dims(grown, axis)
     return replace(given, shape=tuple(map(int, grown.shape)), array=grown, source=None, dims=())
+
+
+def as_recommended(make: Callable[[Any], Made], settings: Any, given: Input) -> Made:
+    """Make something with the chunks that its data recommend, where nobody has a wish for them.
+
+    They yield to the memory limit.
+    """
+    recommended = given.settings.get(RECOMMENDED)
+    is_auto = isinstance(settings.chunks, str) and settings.chunks == "auto"
+    is_open = is_auto and settings.chunk_nbytes is None and settings.access is None
+    if recommended is not None and is_open:
+        with contextlib.suppress(PlanError):
+            return make(replace(settings, chunks=recommended))
+    return make(settings)

@@ -1,9 +1,9 @@
 """What a user says of a dataset, and what it comes down to: shapes, filters, names, a link."""
 
-import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import h5py
@@ -12,9 +12,9 @@ import numpy as np
 from lazyio.blocks import location_of, source_of
 from lazyio.codecs.filters import Filter, advice_on_filters, parse_filters
 from lazyio.elements import Stored, is_text, widened
-from lazyio.errors import OptionError, PlanError
+from lazyio.errors import OptionError
 from lazyio.grid import Bounds, rows_of
-from lazyio.inputs import RECOMMENDED, Input
+from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
 from lazyio.pieces.iterators import IteratorPieces
 from lazyio.planning import Facts
@@ -27,7 +27,14 @@ from lazyio.sources.hdf5 import Hdf5Source
 from lazyio.spec import Shape, as_dtype, is_integer
 from lazyio.targets.dimensions import check_dims
 from lazyio.targets.hdf5 import Hdf5Options
-from lazyio.writing.arrange import Arranged, Cutting, arrange, expanded, in_whole_chunks
+from lazyio.writing.arrange import (
+    Arranged,
+    Cutting,
+    arrange,
+    as_recommended,
+    expanded,
+    in_whole_chunks,
+)
 from lazyio.writing.existing import Asked
 from lazyio.writing.hdf5_existing import described, form_of, refuse_misfit, room_in
 from lazyio.writing.hdf5_filling import Hdf5Item
@@ -93,12 +100,6 @@ class Hdf5Settings:
             taken["chunks"] = "auto"
         return replace(self, **taken)
 
-    @property
-    def leaves_chunks_open(self) -> bool:
-        """Whether nobody has a wish for them."""
-        is_auto = isinstance(self.chunks, str) and self.chunks == "auto"
-        return is_auto and self.chunk_nbytes is None and self.access is None
-
     def cutting(self, given: Input, itemsize: int) -> Cutting:
         """Return how the array is to be cut."""
         chunks = self.chunks
@@ -161,11 +162,7 @@ def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
     """
     settings = settings.completed(given.settings)
     settings.check()
-    recommended = given.settings.get(RECOMMENDED)
-    if recommended is not None and settings.leaves_chunks_open:
-        with contextlib.suppress(PlanError):
-            return _dataset_item(key, given, replace(settings, chunks=recommended))
-    return _dataset_item(key, given, settings)
+    return as_recommended(partial(_dataset_item, key, given), settings, given)
 
 
 def _dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:

@@ -1,16 +1,16 @@
 """What a user says of a Zarr array, and what it comes down to: shapes, codecs, names."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numcodecs.abc
 import numpy as np
 import zarr
 
-from lazyio.errors import OptionError, PlanError
-from lazyio.inputs import RECOMMENDED, Input
+from lazyio.errors import OptionError
+from lazyio.inputs import Input
 from lazyio.options import as_fill_value, check_attributes, check_flags
 from lazyio.planning import Plan
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
@@ -18,7 +18,7 @@ from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chu
 from lazyio.spec import as_dtype, is_integer
 from lazyio.targets.zarr import ZarrOptions, create_array
 from lazyio.targets.zarr_attributes import is_unicode, json_attributes, xarray_fill_value
-from lazyio.writing.arrange import Arranged, Cutting, arrange
+from lazyio.writing.arrange import Arranged, Cutting, arrange, as_recommended
 from lazyio.writing.zarr_filling import ZarrItem
 
 _OF_HDF5 = ("compression", "compression_opts", "shuffle", "fletcher32", "maxshape", "links")
@@ -91,12 +91,6 @@ class ZarrSettings:
             attributes = {name: one for name, one in attributes.items() if name != "_FillValue"}
         return replace(self, chunks=chunks, fill_value=fill_value, attributes=attributes)
 
-    @property
-    def leaves_chunks_open(self) -> bool:
-        """Whether nobody has a wish for them."""
-        is_auto = isinstance(self.chunks, str) and self.chunks == "auto"
-        return is_auto and self.chunk_nbytes is None and self.access is None
-
     def cutting(self) -> Cutting:
         """Return how the array is to be cut."""
         return Cutting(
@@ -121,11 +115,7 @@ def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
     """
     settings = settings.completed(given.settings)
     settings.check()
-    recommended = given.settings.get(RECOMMENDED)
-    if recommended is not None and settings.leaves_chunks_open:
-        with contextlib.suppress(PlanError):
-            return _array_item(path, given, replace(settings, chunks=recommended))
-    return _array_item(path, given, settings)
+    return as_recommended(partial(_array_item, path, given), settings, given)
 
 
 def _array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
