@@ -334,3 +334,53 @@ def test_growth_stays_within_the_limit(tmp_path, kind, codec):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["growth"] <= 32 * 2**20
+
+
+def test_a_full_disk_under_followers(tmp_path):
+    """What was flushed is there, as after a kill; the process goes on."""
+    path = tmp_path / "x.h5"
+    script = """
+import resource, sys, numpy as np, lazyio
+w = lazyio.writer(sys.argv[1], swmr=True)
+x = w.create("x", dtype="i4", item_shape=(), chunks=100)
+x.append(np.arange(1000))
+w.flush()
+import os, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+size = os.path.getsize(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 500, size + 500))
+try:
+    x.append(np.arange(1000, 9000))
+    w.flush()
+except lazyio.LazyioError as error:
+    print("told", error.errno)
+try:
+    w.close()
+except lazyio.LazyioError:
+    pass
+"""
+    command = [sys.executable, "-c", script, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "told 27" in done.stdout
+    recover(path)
+    with h5py.File(path, "r") as file:
+        found = file["x"][...]
+    assert len(found) >= 1000
+    assert (found[:1000] == np.arange(1000)).all()
+
+
+@pytest.mark.parametrize("step", ["store", "renew_consolidated"])
+def test_what_fails_once_rows_are_told_is_a_warning(tmp_path, monkeypatch, caplog, step):
+    """Who is told of an error would append them once more."""
+    path = tmp_path / "x.zarr"
+
+    def fails(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    w = lazyio.writer(path)
+    w.create("t", dtype="i8", item_shape=()).append(np.arange(50))
+    monkeypatch.setattr(f"lazyio.pushing.zarr_grown.{step}", fails)
+    w.close()
+    assert zarr.open_array(path, path="t")[...].tolist() == [*range(50)]
+    assert "No space left" in caplog.text
