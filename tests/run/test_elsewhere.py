@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import signal
+import site
 import time
 import uuid
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import dask
 import dask.array as da
@@ -18,6 +20,7 @@ from dask.distributed import Client
 import lazyio
 from lazyio.errors import BlockError
 
+ROOT = Path(__file__).parents[2]
 VALUES = np.arange(200, dtype="i4").reshape(20, 10)
 
 
@@ -40,8 +43,9 @@ def fail(block, block_id=None):
 @pytest.fixture(scope="module")
 def processes():
     """Return two processes, which import what they need once."""
+    options = {"initializer": site.addsitedir, "initargs": (str(ROOT),)}  # they import `tests`
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=context) as pool:
+    with ProcessPoolExecutor(2, mp_context=context, **options) as pool:
         yield pool
 
 
