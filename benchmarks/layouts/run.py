@@ -287,7 +287,7 @@ def _require_kept(path: Path, made: Made, expected: Array, what: str) -> None:
 
 
 def _require_managed(made: Made, expected: Array) -> None:
-    """Raise when h5py cannot read what it writes itself: szip cannot some chunks of few elements."""
+    """Raise when h5py cannot read what it wrote itself, as of szip and chunks of few elements."""
     alone = made.path.with_name("alone.h5")
     shutil.copy(made.path, alone)
     try:
