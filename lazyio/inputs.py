@@ -67,6 +67,10 @@ class Input:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """How it wants to be stored, where it says so: keywords of ``create_dataset``."""
 
+    def wanted(self, dims: str) -> dict[str, Any]:
+        """Return its own settings, the names of its axes under that of their argument."""
+        return {dims: self.dims or None, **self.settings}
+
     @property
     def locations(self) -> set[tuple[str, str]]:
         """Path and key of every file or store that is read."""

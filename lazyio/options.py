@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import dask
@@ -16,6 +17,35 @@ from lazyio.planning.allotment import DEFAULT_LIMIT
 from lazyio.run.schedulers import scheduler_for
 from lazyio.sizes import parse_size
 from lazyio.spec import Shape, as_shape, is_integer
+
+
+@dataclass(frozen=True)
+class Default:
+    """What an argument is when nobody gives it, and the data do not say otherwise.
+
+    Examples
+    --------
+    >>> Default("auto"), value_of(Default("auto")), value_of("auto")
+    ('auto', 'auto', 'auto')
+    """
+
+    value: Any
+    """What holds then."""
+
+    def __repr__(self) -> str:
+        """Return what a signature is to show."""
+        return repr(self.value)
+
+
+AUTO: Any = Default("auto")
+NONE: Any = Default(None)
+FALSE: Any = Default(False)
+COPY: Any = Default("copy")
+
+
+def value_of(given: Any) -> Any:
+    """Return an argument, or what holds where it was not given."""
+    return given.value if isinstance(given, Default) else given
 
 
 def wishes_for(
@@ -57,14 +87,9 @@ def wishes_for(
     OptionError
         Naming the argument, what was given and what it takes.
     """
-    if format not in ("hdf5", "zarr"):
-        msg = f'format={format!r} is not a target format; give "hdf5" or "zarr"'
-        raise OptionError(msg)
+    refuse_no_target(format, shards)
     if strategy not in ("auto", "hdmf"):
         msg = f'strategy={strategy!r} is not a strategy; give "auto" or "hdmf"'
-        raise OptionError(msg)
-    if shards is not None and format == "hdf5":
-        msg = f'shards={shards!r}: HDF5 has no shards; give format="zarr", or larger chunks'
         raise OptionError(msg)
     target: Literal["hdf5", "zarr"] = "hdf5" if format == "hdf5" else "zarr"
     rules: Literal["auto", "hdmf"] = "auto" if strategy == "auto" else "hdmf"
@@ -90,6 +115,22 @@ def wishes_for(
         strategy=rules,
         dims=tuple(dims),
     )
+
+
+def refuse_no_target(format: str, shards: Any = None) -> None:
+    """Raise for a format that nothing is written in, or that has no shards.
+
+    Raises
+    ------
+    OptionError
+        Naming what there is.
+    """
+    if format not in ("hdf5", "zarr"):
+        msg = f'format={format!r} is not a target format; give "hdf5" or "zarr"'
+        raise OptionError(msg)
+    if shards is not None and format == "hdf5":
+        msg = f'shards={shards!r}: HDF5 has no shards; give format="zarr", or larger chunks'
+        raise OptionError(msg)
 
 
 def default_workers(scheduler: Any = None) -> int:
@@ -201,6 +242,24 @@ def refuse_unready(**options: tuple[Any, Any]) -> None:
         if given is not default and not (isinstance(given, str) and given == default):
             msg = f"{name}={given!r} does not work yet in this version; leave it out"
             raise OptionError(msg)
+
+
+def source_chunks_of(source_chunks: Any, shape: Shape) -> Shape | None:
+    """Return the chunks of a source as a user gave them, checked against its shape.
+
+    Raises
+    ------
+    OptionError
+        When they are not one positive extent for each axis.
+    """
+    if source_chunks is None:
+        return None
+    chunk_shape = as_shape(source_chunks, "source_chunks")
+    if len(chunk_shape) != len(shape) or 0 in chunk_shape:
+        msg = f"source_chunks={chunk_shape} does not fit shape {shape}; give one extent of at \
+least 1 per axis"
+        raise OptionError(msg)
+    return chunk_shape
 
 
 def limit_of(memory_limit: Any) -> int:

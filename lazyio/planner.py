@@ -7,14 +7,14 @@ import numpy.typing as npt
 
 from lazyio.errors import OptionError
 from lazyio.inputs import recognise
-from lazyio.options import wishes_for
-from lazyio.pieces.base import Pieces
+from lazyio.options import AUTO, refuse_no_target, source_chunks_of, value_of, wishes_for
 from lazyio.pieces.iterators import is_iterator
 from lazyio.planning import Facts, Plan, solve
-from lazyio.planning.scattered import in_units
 from lazyio.sources.arrays import is_indexed
 from lazyio.sources.lookup import array_source
 from lazyio.spec import as_dtype, as_shape
+from lazyio.writing.hdf5_settings import Hdf5Settings, plan_for_hdf5, run_shape
+from lazyio.writing.zarr_settings import ZarrSettings, plan_for_zarr, refuse_no_chunks
 
 
 def plan(
@@ -23,7 +23,7 @@ def plan(
     *,
     memory_limit: int | str | None = None,
     workers: int | None = None,
-    chunks: Any = "auto",
+    chunks: Any = AUTO,
     chunk_nbytes: int | str | tuple[int | str, int | str] | None = None,
     block_shape: Sequence[int] | None = None,
     shards: Any = None,
@@ -50,11 +50,14 @@ def plan(
     chunks : optional
         ``"auto"``; ``True`` for a dask array's own blocks; a :class:`Plan`; an
         integer; per axis an integer, ``None`` (solver's choice) or -1 (whole
-        axis); or a dict from axis to one of those.
+        axis); or a dict from axis to one of those. ``None`` stores one run, in
+        HDF5 only. Where nothing is given, what the data ask for holds, such as
+        the chunks of an ``H5DataIO``, or those that an iterator recommends.
     chunk_nbytes : int, str or pair, optional
         Upper bound of a chunk in bytes, or ``(lower, upper)``; by default
-        1 MiB for HDF5 and 4 MiB for Zarr, and a quarter of that as lower bound
-        where ``access`` is given.
+        1 MiB for HDF5 and 4 MiB for Zarr. The lower bound where ``access`` is
+        given is 64 KiB for HDF5, but at most a quarter of the upper one, and
+        that quarter for Zarr.
     block_shape : tuple of int, optional
         Elements per axis of a block; by default what the limit allows.
     shards : tuple of int, int or "auto", optional
@@ -75,8 +78,9 @@ def plan(
     Returns
     -------
     Plan
-        Shapes, counts and bytes; ``print`` shows what is on disk, in memory
-        and read twice, and why.
+        The same that :func:`to_hdf5` or :func:`to_zarr` makes of the same
+        arguments; windows are priced as of the codec that is named there.
+        ``print`` shows what is on disk, in memory and read twice, and why.
 
     Raises
     ------
@@ -92,60 +96,51 @@ def plan(
     >>> plan.n_blocks, plan.n_chunks
     (4, 400)
     """
-    facts, dims, pieces = _facts(what, dtype, chunks is True, source_chunks)
-    if pieces is not None and chunks == "auto" and access is None and chunk_nbytes is None:
-        chunks = pieces.chunk_shape or chunks
-    wishes = wishes_for(
-        memory_limit=memory_limit,
-        workers=workers,
-        chunks=chunks,
-        chunk_nbytes=chunk_nbytes,
-        block_shape=block_shape,
-        shards=shards,
-        access=access,
-        format=format,
-        strategy=strategy,
-        dims=dims,
-    )
-    plan = solve(facts, wishes)
-    if pieces is None:
-        return plan
-    return in_units(plan, facts.itemsize, workers_fixed=workers is not None)
-
-
-def _facts(
-    what: Any, dtype: npt.DTypeLike | None, own_blocks: bool, source_chunks: Any
-) -> tuple[Facts, tuple[str, ...], Pieces | None]:
-    if isinstance(what, int) or (
-        isinstance(what, (tuple, list)) and all(not isinstance(n, (tuple, list)) for n in what)
-    ):
+    if _is_shape(what):
         shape = as_shape(what)
         chunk_shape = source_chunks_of(source_chunks, shape)
-        return Facts(shape=shape, dtype=as_dtype(dtype), source_chunk_shape=chunk_shape), (), None
+        facts = Facts(shape=shape, dtype=as_dtype(dtype), source_chunk_shape=chunk_shape)
+        chunks = value_of(chunks)
+        if chunks is None:
+            refuse_no_chunks(format)
+            chunks = run_shape(shape, facts.dtype.itemsize)
+        wishes = wishes_for(
+            memory_limit=memory_limit,
+            workers=workers,
+            chunks=chunks,
+            chunk_nbytes=chunk_nbytes,
+            block_shape=block_shape,
+            shards=shards,
+            access=access,
+            format=format,
+            strategy=strategy,
+        )
+        return solve(facts, wishes)
     if source_chunks is not None:
         msg = "source_chunks goes with a shape; an array or a file says itself how it is chunked"
         raise OptionError(msg)
     if is_iterator(what) and not is_indexed(what):
         # To be planned it would have to be looked into; refuses, and says what takes it.
         array_source(what)
+    options: dict[str, Any] = {
+        "chunks": chunks,
+        "chunk_nbytes": chunk_nbytes,
+        "access": access,
+        "dtype": dtype,
+        "memory_limit": memory_limit,
+        "workers": workers,
+        "block_shape": block_shape,
+        "strategy": strategy,
+    }
     given = recognise(what)
-    element = given.dtype if dtype is None else as_dtype(dtype)
-    return given.facts(element, own_blocks=own_blocks), given.dims, given.pieces
+    if format == "zarr":
+        return plan_for_zarr(given, ZarrSettings(**options, shards=shards))
+    refuse_no_target(format, shards)
+    return plan_for_hdf5(given, Hdf5Settings(**options))
 
 
-def source_chunks_of(source_chunks: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the chunks of a source as a user gave them, checked against its shape.
-
-    Raises
-    ------
-    OptionError
-        When they are not one positive extent for each axis.
-    """
-    if source_chunks is None:
-        return None
-    chunk_shape = as_shape(source_chunks, "source_chunks")
-    if len(chunk_shape) != len(shape) or 0 in chunk_shape:
-        msg = f"source_chunks={chunk_shape} does not fit shape {shape}; give one extent of at \
-least 1 per axis"
-        raise OptionError(msg)
-    return chunk_shape
+def _is_shape(what: Any) -> bool:
+    """Return whether it is extents, and no array of values."""
+    return isinstance(what, int) or (
+        isinstance(what, (tuple, list)) and all(not isinstance(n, (tuple, list)) for n in what)
+    )

@@ -12,8 +12,8 @@ from lazyio.errors import OptionError, SourceError
 from lazyio.grid import Region
 from lazyio.opening.apart import apart, is_apart, refuse_for_untrusted
 from lazyio.opening.lazily import lazily, lazy_array
+from lazyio.options import source_chunks_of
 from lazyio.os_errors import system_errors
-from lazyio.planner import source_chunks_of
 from lazyio.sources.base import Array, Source
 from lazyio.sources.function import FunctionSource, with_lock
 from lazyio.sources.hdf5 import hdf5_source

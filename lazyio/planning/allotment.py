@@ -9,7 +9,7 @@ from lazyio.sizes import format_size
 
 DEFAULT_LIMIT = 2**30
 USEFUL_CHUNK_NBYTES = 64 * 2**10
-"""A chunk that is worth having, where smaller ones would divide given blocks."""
+"""A chunk that is worth having, where smaller ones would divide given blocks or suit windows."""
 
 
 def allot(given: Given) -> Budget:

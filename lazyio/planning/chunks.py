@@ -28,7 +28,10 @@ from lazyio.spec import Shape, nbytes_of
 
 DEFAULT_CHUNK_NBYTES = {"hdf5": 2**20, "zarr": 4 * 2**20}
 _LOWER_PART = 4
-"""Windows may shrink a chunk to this part of the upper bound: smaller ones cost too many."""
+"""Windows may shrink a chunk to this part of the upper bound: smaller ones cost too many.
+
+In HDF5 to one that is worth having: there a chunk is no file of its own.
+"""
 
 
 def choose_chunk(given: Given, budget: Budget) -> Shape:
@@ -137,7 +140,12 @@ def _suited(given: Given, known: Shape, upper_nbytes: int, steps: list[int | Non
         for extent, step, fixed in zip(shape, steps, given.chunk, strict=True)
     ]
     lower, _ = given.wishes.chunk_nbytes or (None, 0)
-    least = -(-upper // _LOWER_PART) if lower is None else -(-lower // itemsize)
+    if lower is None:
+        least = -(-upper // _LOWER_PART)
+        if given.wishes.format == "hdf5":
+            least = min(least, -(-USEFUL_CHUNK_NBYTES // itemsize))
+    else:
+        least = -(-lower // itemsize)
     least = min(least, upper, math.prod(choice.most for choice in choices))
     cost = AccessCost(
         shape=shape,

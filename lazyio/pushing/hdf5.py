@@ -199,8 +199,8 @@ class Hdf5Place:
         )
         shape: Shape = dataset.shape
         _, form = form_of(dataset)
-        asked = asked_of(settings, dataset, form, item_shape=wish.items)
         given = Input(shape=shape, dtype=form.original)
+        asked = asked_of(settings.completed(given), dataset, form, item_shape=wish.items)
         items = (*shape[:axis], *shape[axis + 1 :])
         refuse_misfit(dataset, name, form, asked, given, item_shape=items)
         return form

@@ -213,7 +213,8 @@ class ZarrPlace:
         open_shape = (*shape[:axis], _ANY_LENGTH, *shape[axis + 1 :])
         given = Input(shape=open_shape, dtype=dtype or array.dtype)
         name = f"array {folder}"
-        form = fitted_to(array, name, settings, given, item_shapes=(items, wish.items))
+        sizes = (items, wish.items)
+        form = fitted_to(array, name, settings.completed(given), given, item_shapes=sizes)
         remove_beyond(array, folder)
         target, noted = target_of(array, axis)
         region = last_row(shape, axis, target.chunk_shape[axis])

@@ -64,6 +64,10 @@ class Cutting:
     """Name of the codec, where it is known."""
     scheduler: Any = None
     """What computes graphs, whose workers are counted."""
+    block_shape: Any = None
+    """As in :func:`lazyio.plan`."""
+    strategy: str = "auto"
+    """As in :func:`lazyio.plan`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +227,8 @@ def arrange(
         format=cutting.format,
         reads_whole_chunks=cutting.reads_whole_chunks,
         codec=cutting.codec,
+        block_shape=cutting.block_shape,
+        strategy=cutting.strategy,
         dims=given.dims,
         scheduler=cutting.scheduler,
     )
@@ -361,15 +367,17 @@ def expanded(given: Input, axes: Sequence[int]) -> Input:
     return replace(given, shape=tuple(map(int, grown.shape)), array=grown, source=None, dims=())
 
 
-def as_recommended(make: Callable[[Any], Made], settings: Any, given: Input) -> Made:
+def as_recommended(
+    make: Callable[[Any], Made], settings: Any, given: Input, *, is_open: bool
+) -> Made:
     """Make something with the chunks that its data recommend, where nobody has a wish for them.
 
-    They yield to the memory limit.
+    They yield to the memory limit. ``is_open`` tells that the user gave no chunks.
     """
     recommended = given.settings.get(RECOMMENDED)
     is_auto = isinstance(settings.chunks, str) and settings.chunks == "auto"
-    is_open = is_auto and settings.chunk_nbytes is None and settings.access is None
-    if recommended is not None and is_open:
+    has_wishes = settings.chunk_nbytes is not None or settings.access is not None
+    if recommended is not None and is_open and is_auto and not has_wishes:
         with contextlib.suppress(PlanError):
             return make(replace(settings, chunks=recommended))
     return make(settings)

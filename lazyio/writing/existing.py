@@ -60,13 +60,18 @@ def refuse_differences(existing: Existing, asked: Asked, given: Input) -> None:
     OptionError
         Listing everything that differs.
     """
-    found = [*_dtype_differences(existing, asked, given), *_other_differences(existing, asked)]
+    found = differences(existing, asked, given)
     if found:
         msg = (
             f"{existing.name} differs from what was asked for: {'; '.join(found)}. Leave these "
             "out, or write a new dataset"
         )
         raise OptionError(msg)
+
+
+def differences(existing: Existing, asked: Asked, given: Input) -> list[str]:
+    """Return in what an existing dataset is not what was asked for, each as a clause."""
+    return [*_dtype_differences(existing, asked, given), *_other_differences(existing, asked)]
 
 
 def _dtype_differences(existing: Existing, asked: Asked, given: Input) -> list[str]:

@@ -63,7 +63,14 @@ def refuse_misfit(
 ) -> None:
     """Refuse a dataset that is not what was asked for, or that cannot be written here."""
     require_filters(filters_of(dataset))
-    existing = Existing(
+    refuse_differences(as_existing(dataset, name, form, item_shape), asked, given)
+
+
+def as_existing(
+    dataset: h5py.Dataset, name: str, form: Stored, item_shape: Shape | None = None
+) -> Existing:
+    """Return what a dataset is, to be compared with what is asked."""
+    return Existing(
         name=name,
         dtype=form.original,
         chunk_shape=dataset.chunks,
@@ -72,7 +79,6 @@ def refuse_misfit(
         attrs=attributes_of(dataset)[0],
         item_shape=item_shape,
     )
-    refuse_differences(existing, asked, given)
 
 
 def described(filters: Sequence[Any]) -> str:

@@ -65,6 +65,8 @@ class Hdf5Item:
     """Names of its axes."""
     link: tuple[str, str] | None = None
     """Path and key of the dataset that it is a link to, instead."""
+    contradicted: tuple[str, ...] = ()
+    """In what that dataset is not what was asked for, each as a clause."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """What a user says of a dataset, and what it comes down to: shapes, filters, names, a link."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -15,15 +14,25 @@ from lazyio.elements import Stored, is_text, widened
 from lazyio.errors import OptionError
 from lazyio.grid import Bounds, rows_of
 from lazyio.inputs import Input
-from lazyio.options import as_fill_value, check_attributes, check_flags
+from lazyio.options import (
+    AUTO,
+    COPY,
+    FALSE,
+    NONE,
+    Default,
+    as_fill_value,
+    check_attributes,
+    check_flags,
+)
 from lazyio.pieces.iterators import IteratorPieces
-from lazyio.planning import Facts
+from lazyio.planning import Facts, Plan
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
 from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
 from lazyio.planning.window import cuts_chunks
 from lazyio.planning.wishes import chunk_wishes
 from lazyio.sizes import parse_size
 from lazyio.sources.hdf5 import Hdf5Source
+from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.spec import Shape, as_dtype, is_integer
 from lazyio.targets.dimensions import check_dims
 from lazyio.targets.hdf5 import Hdf5Options
@@ -35,8 +44,8 @@ from lazyio.writing.arrange import (
     expanded,
     in_whole_chunks,
 )
-from lazyio.writing.existing import Asked
-from lazyio.writing.hdf5_existing import described, form_of, refuse_misfit, room_in
+from lazyio.writing.existing import Asked, differences
+from lazyio.writing.hdf5_existing import as_existing, described, form_of, refuse_misfit, room_in
 from lazyio.writing.hdf5_filling import Hdf5Item
 from lazyio.writing.onto import onto
 from lazyio.writing.windows import Window, window_for
@@ -49,22 +58,26 @@ _CACHE_NBYTES = 2**20
 class Hdf5Settings:
     """Arguments of ``to_hdf5`` that speak of a dataset, as they were given."""
 
-    chunks: Any = "auto"
+    chunks: Any = AUTO
     chunk_nbytes: Any = None
     access: Any = None
     dtype: Any = None
-    compression: Any = None
-    compression_opts: Any = None
-    shuffle: bool | None = None
-    fletcher32: bool = False
-    fillvalue: Any = None
-    maxshape: Any = None
-    attrs: Any = None
-    dims: Any = None
-    links: str = "copy"
+    compression: Any = NONE
+    compression_opts: Any = NONE
+    shuffle: bool | None = NONE
+    fletcher32: bool = FALSE
+    fillvalue: Any = NONE
+    maxshape: Any = NONE
+    attrs: Any = NONE
+    dims: Any = NONE
+    links: str = COPY
     memory_limit: Any = None
     workers: Any = None
     scheduler: Any = None
+    block_shape: Any = None
+    strategy: str = "auto"
+    names_codec: bool = True
+    """Whether anybody said how to compress: else windows are priced as for any codec."""
 
     def check(self) -> None:
         """Refuse what no dataset can have.
@@ -82,31 +95,28 @@ class Hdf5Settings:
             msg = f'links={self.links!r}; give "copy", or "link" to link to datasets of files'
             raise OptionError(msg)
 
-    def completed(self, wanted: Mapping[str, Any]) -> "Hdf5Settings":
+    def completed(self, given: Input) -> "Hdf5Settings":
         """Return the settings with what an array asks for itself, where nothing was given."""
-        taken = {}
-        for item in fields(self):
-            given = getattr(self, item.name)
-            # An array does not compare as a whole, but is no default either.
-            is_left_open = type(given) is type(item.default) and given == item.default
-            if item.name in wanted and is_left_open:
-                taken[item.name] = wanted[item.name]
-        if self.chunk_nbytes is not None or self.access is not None:
-            taken.pop("chunks", None)
-        if self.compression is not None:
+        wanted = given.wanted("dims")
+        if self.chunk_nbytes is not None or self.access is not None or wanted.get("chunks") is True:
+            wanted.pop("chunks", None)
+        if not isinstance(self.compression, Default):
             # Options of another codec have no meaning for this one.
-            taken.pop("compression_opts", None)
-        if taken.get("chunks") is True:
-            taken["chunks"] = "auto"
-        return replace(self, **taken)
+            wanted.pop("compression_opts", None)
+        taken = {
+            item.name: wanted.get(item.name, one.value)
+            for item in fields(self)
+            if isinstance(one := getattr(self, item.name), Default)
+        }
+        names_codec = "compression" not in taken or taken["compression"] is not None
+        return replace(self, **taken, names_codec=names_codec)
 
     def cutting(self, given: Input, itemsize: int) -> Cutting:
         """Return how the array is to be cut."""
         chunks = self.chunks
         if chunks is None:
-            # In one run there are no chunks: it is written in long runs of that.
-            chunks = rows_of(given.shape, itemsize, DEFAULT_CHUNK_NBYTES["hdf5"])
-        is_stored_plain = not self.compression and not self.shuffle and not self.fletcher32
+            chunks = run_shape(given.shape, itemsize)
+        is_plain = self.names_codec and not (self.compression or self.shuffle or self.fletcher32)
         return Cutting(
             format="hdf5",
             chunks=chunks,
@@ -115,9 +125,11 @@ class Hdf5Settings:
             memory_limit=self.memory_limit,
             workers=self.workers,
             # libhdf5 reads the wanted part of a plain chunk only if its cache cannot hold it.
-            reads_whole_chunks=not (is_stored_plain and self._exceeds_cache()),
-            codec="none" if is_stored_plain else self.codec_name,
+            reads_whole_chunks=not (is_plain and self._exceeds_cache()),
+            codec="none" if is_plain else self.codec_name,
             scheduler=self.scheduler,
+            block_shape=self.block_shape,
+            strategy=self.strategy,
         )
 
     def _exceeds_cache(self) -> bool:
@@ -143,6 +155,11 @@ class Hdf5Settings:
         )
 
 
+def run_shape(shape: Shape, itemsize: int) -> Shape:
+    """Return what is written at once where nothing is chunked: long runs of what is one."""
+    return rows_of(shape, itemsize, DEFAULT_CHUNK_NBYTES["hdf5"])
+
+
 def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
     """Return a new dataset with its plan and its filters.
 
@@ -160,15 +177,31 @@ def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
     PlanError, OptionError, UnsupportedDtypeError
         Before anything is read.
     """
-    settings = settings.completed(given.settings)
-    settings.check()
-    return as_recommended(partial(_dataset_item, key, given), settings, given)
+    full = settings.completed(given)
+    full.check()
+    return as_recommended(
+        partial(_dataset_item, key, given),
+        full,
+        given,
+        is_open=isinstance(settings.chunks, Default),
+    )
+
+
+def plan_for_hdf5(given: Input, settings: Hdf5Settings) -> Plan:
+    """Return the plan that :func:`dataset_item` makes.
+
+    Raises
+    ------
+    PlanError, OptionError, UnsupportedDtypeError
+        Before anything is read.
+    """
+    return dataset_item("", given, settings).arranged.plan
 
 
 def _dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
     """Return a new dataset, of which all settings are known."""
-    dims = check_dims(settings.dims or given.dims or None, len(given.shape))
-    given = replace(given, dims=dims or ())
+    dims = check_dims(settings.dims, len(given.shape))
+    given = replace(given, dims=dims or given.dims)
     if given.bounds is None:
         maxshape = _maxshape(settings.maxshape, given.shape)
     else:
@@ -198,11 +231,13 @@ def _dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
         attrs={**attrs, **(settings.attrs or {})},
         is_contiguous=is_contiguous,
     )
+    link = _linked(given) if settings.links == "link" else None
     return Hdf5Item(
         arranged=arranged,
         options=options,
         dims=dims,
-        link=_linked(given) if settings.links == "link" else None,
+        link=link,
+        contradicted=() if link is None else _contradicted(link, given, settings),
     )
 
 
@@ -241,15 +276,13 @@ def part_of(
         given, window = onto(given, room, region, append_dim)
     else:
         window = window_for(room, given.shape, region, append_dim)
-    settings = settings.completed(given.settings)
+    settings = settings.completed(given)
     settings.check()
     dtype, form = form_of(dataset)
     form = form if settings.dtype is not None else widened(form, given.dtype)
     refuse_misfit(dataset, name, form, asked_of(settings, dataset, form), given)
     given = expanded(given, window.new_axes)
-    chunk_shape = dataset.chunks or rows_of(
-        dataset.shape, dtype.itemsize, DEFAULT_CHUNK_NBYTES["hdf5"]
-    )
+    chunk_shape = dataset.chunks or run_shape(dataset.shape, dtype.itemsize)
 
     def make(memory_limit: int | None) -> Arranged:
         limited = settings if memory_limit is None else replace(settings, memory_limit=memory_limit)
@@ -268,8 +301,16 @@ def part_of(
 
 def advice_on(items: tuple[Hdf5Item, ...]) -> tuple[tuple[str, str], ...]:
     """Return hints on filters, which no plan knows of."""
-    found = [pair for item in items for pair in advice_on_filters(item.options.filters)]
+    copied = [item for item in items if item.link is None]
+    found = [pair for item in copied for pair in advice_on_filters(item.options.filters)]
     for item in items:
+        if item.link is not None and item.contradicted:
+            what = (
+                f"{item.arranged.key!r} is a link to {item.link[1]!r} of {item.link[0]}, which "
+                f'stays as it is: {"; ".join(item.contradicted)}; give links="copy" for a '
+                "dataset of its own"
+            )
+            found.append(("linked-as-it-is", what))
         dtype = item.arranged.plan.dtype
         is_float = dtype.kind == "f" and dtype.itemsize not in (4, 8)
         if item.dims and (is_float or (dtype.kind == "V" and dtype.fields is None)):
@@ -370,6 +411,23 @@ def _linked(given: Input) -> tuple[str, str] | None:
     location = location_of(held)
     # A file that lies in memory is none that a link could lead to.
     return location if location is not None and os.path.exists(location[0]) else None
+
+
+def _contradicted(link: tuple[str, str], given: Input, settings: Hdf5Settings) -> tuple[str, ...]:
+    """Return in what a dataset that is to be linked to is not what was asked for."""
+    path, key = link
+    with open_hdf5(path) as file:
+        dataset = file[key]
+        form = form_of(dataset)[1]
+        existing = as_existing(dataset, key, form)
+        found = differences(existing, asked_of(settings, dataset, form), given)
+        if settings.maxshape is not None:
+            maxshape = _maxshape(settings.maxshape, given.shape)
+            if maxshape != dataset.maxshape:
+                found.append(f"its maxshape is {dataset.maxshape}, not {maxshape}")
+        if settings.dims is not None:
+            found.append("a link gets no names of axes")
+    return tuple(found)
 
 
 def _refuse_contiguous(settings: Hdf5Settings, filters: tuple[Filter, ...]) -> None:

@@ -11,7 +11,17 @@ import h5py
 import numpy.typing as npt
 
 from lazyio.errors import OptionError, TargetError
-from lazyio.options import check_flags, check_resume, is_trust, refuse_unready
+from lazyio.options import (
+    AUTO,
+    COPY,
+    FALSE,
+    NONE,
+    check_flags,
+    check_resume,
+    is_trust,
+    refuse_unready,
+    value_of,
+)
 from lazyio.os_errors import system_errors
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
@@ -31,6 +41,7 @@ from lazyio.writing.places import (
     check_writable,
     refuse_own_source,
     target_path,
+    without_slash,
 )
 from lazyio.writing.running import Running
 from lazyio.writing.several import (
@@ -57,21 +68,21 @@ def to_hdf5(
     *,
     mode: str = "a",
     overwrite: bool = False,
-    chunks: Any = "auto",
+    chunks: Any = AUTO,
     chunk_nbytes: int | str | tuple[int | str, int | str] | None = None,
     access: Any = None,
     dtype: npt.DTypeLike | None = None,
-    compression: Any = None,
-    compression_opts: Any = None,
-    shuffle: bool | None = None,
-    fletcher32: bool = False,
-    fillvalue: Any = None,
-    maxshape: Any = None,
-    attrs: Mapping[str, Any] | None = None,
-    dims: Any = None,
+    compression: Any = NONE,
+    compression_opts: Any = NONE,
+    shuffle: bool | None = NONE,
+    fletcher32: bool = FALSE,
+    fillvalue: Any = NONE,
+    maxshape: Any = NONE,
+    attrs: Mapping[str, Any] | None = NONE,
+    dims: Any = NONE,
     region: Any = None,
     append_dim: Any = None,
-    links: str = "copy",
+    links: str = COPY,
     libver: Any = None,
     memory_limit: int | str | None = None,
     workers: int | None = None,
@@ -209,7 +220,7 @@ def to_hdf5(
     )
     call = _Call(
         path=path,
-        key=key,
+        key=without_slash(key),
         mode=mode,
         overwrite=overwrite,
         libver=libver,
@@ -299,8 +310,9 @@ class _Call:
 
     def part(self, data: Any, region: Any, append_dim: Any, *, is_now: bool) -> Hdf5Order:
         """Return the order for a part of a dataset that is there."""
-        if self.overwrite or self.settings.links != "copy":
-            what = "overwrite=True" if self.overwrite else f"links={self.settings.links!r}"
+        links = value_of(self.settings.links)
+        if self.overwrite or links != "copy":
+            what = "overwrite=True" if self.overwrite else f"links={links!r}"
             msg = f"{what} is for whole datasets, and this is a part of one; leave it out"
             raise OptionError(msg)
         given = only_item(data)

@@ -11,7 +11,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from lazyio.errors import OptionError, TargetError
-from lazyio.options import check_flags, check_resume, is_trust
+from lazyio.options import AUTO, NONE, check_flags, check_resume, is_trust
 from lazyio.os_errors import system_errors
 from lazyio.run.progress import check_progress
 from lazyio.run.report import WriteReport
@@ -60,18 +60,18 @@ def to_zarr(
     *,
     mode: str = "a",
     overwrite: bool = False,
-    chunks: Any = "auto",
+    chunks: Any = AUTO,
     chunk_nbytes: int | str | tuple[int | str, int | str] | None = None,
     access: Any = None,
     dtype: npt.DTypeLike | None = None,
     shards: Any = None,
     compressors: Any = "auto",
     filters: Any = "auto",
-    fill_value: Any = None,
+    fill_value: Any = NONE,
     zarr_format: int = 3,
     chunk_key_encoding: Mapping[str, str] | None = None,
-    dimension_names: Sequence[str | None] | None = None,
-    attributes: Mapping[str, Any] | None = None,
+    dimension_names: Sequence[str | None] | None = NONE,
+    attributes: Mapping[str, Any] | None = NONE,
     region: Any = None,
     append_dim: Any = None,
     write_empty_chunks: bool | None = None,

@@ -80,7 +80,7 @@ def part_of_array(
         given, window = onto(given, room, region, append_dim)
     else:
         window = window_for(room, given.shape, region, append_dim)
-    settings = settings.completed(given.settings)
+    settings = settings.completed(given)
     settings.check()
     form = fitted_to(array, name, settings, given)
     given = expanded(given, window.new_axes)

@@ -1,7 +1,7 @@
 """What a user says of a Zarr array, and what it comes down to: shapes, codecs, names."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import zarr
 
 from lazyio.errors import OptionError
 from lazyio.inputs import Input
-from lazyio.options import as_fill_value, check_attributes, check_flags
+from lazyio.options import AUTO, NONE, Default, as_fill_value, check_attributes, check_flags
 from lazyio.planning import Plan
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES
 from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
@@ -31,22 +31,24 @@ V2_DIMS = "_ARRAY_DIMENSIONS"
 class ZarrSettings:
     """Arguments of ``to_zarr`` that speak of an array, as they were given."""
 
-    chunks: Any = "auto"
+    chunks: Any = AUTO
     chunk_nbytes: Any = None
     access: Any = None
     shards: Any = None
     dtype: Any = None
     compressors: Any = "auto"
     filters: Any = "auto"
-    fill_value: Any = None
+    fill_value: Any = NONE
     zarr_format: Any = 3
     chunk_key_encoding: Any = None
-    dimension_names: Any = None
-    attributes: Any = None
+    dimension_names: Any = NONE
+    attributes: Any = NONE
     write_empty_chunks: Any = None
     memory_limit: Any = None
     workers: Any = None
     scheduler: Any = None
+    block_shape: Any = None
+    strategy: str = "auto"
 
     def check(self) -> None:
         """Refuse what no array can have.
@@ -62,8 +64,7 @@ class ZarrSettings:
         if self.write_empty_chunks is not None:
             check_flags(write_empty_chunks=self.write_empty_chunks)
         if self.chunks is None:
-            msg = "chunks=None: a Zarr array always has chunks; give -1 for a single one"
-            raise OptionError(msg)
+            refuse_no_chunks("zarr")
         _check_chunk_keys(self.chunk_key_encoding, self.zarr_format)
         check_attributes("attributes", self.attributes)
         if isinstance(self.attributes, Mapping) and V2_DIMS in self.attributes:
@@ -73,23 +74,24 @@ class ZarrSettings:
             )
             raise OptionError(msg)
 
-    def completed(self, wanted: Mapping[str, Any]) -> "ZarrSettings":
+    def completed(self, given: Input) -> "ZarrSettings":
         """Return the settings with what an array asks for itself, where nothing was given."""
-        chunks, fill_value, attributes = self.chunks, self.fill_value, self.attributes
-        is_open = (
-            self.chunk_nbytes is None and self.access is None and wanted.get("chunks") is not True
-        )
-        if isinstance(chunks, str) and chunks == "auto" and is_open:
-            chunks = wanted.get("chunks", chunks)
-        if fill_value is None:
-            fill_value = wanted.get("fillvalue")
-        if attributes is None:
-            attributes = wanted.get("attrs")
-        if self.zarr_format == 2 and fill_value is None and isinstance(attributes, Mapping):
+        wanted = given.wanted("dimension_names")
+        if self.chunk_nbytes is not None or self.access is not None or wanted.get("chunks") is True:
+            wanted.pop("chunks", None)
+        names = {"fill_value": "fillvalue", "attributes": "attrs"}
+        taken = {
+            item.name: wanted.get(names.get(item.name, item.name), one.value)
+            for item in fields(self)
+            if isinstance(one := getattr(self, item.name), Default)
+        }
+        found = replace(self, **taken)
+        attributes = found.attributes
+        if self.zarr_format == 2 and found.fill_value is None and isinstance(attributes, Mapping):
             # Where xarray keeps it in v2: JSON has no form for NaN.
-            fill_value = attributes.get("_FillValue")
-            attributes = {name: one for name, one in attributes.items() if name != "_FillValue"}
-        return replace(self, chunks=chunks, fill_value=fill_value, attributes=attributes)
+            others = {name: one for name, one in attributes.items() if name != "_FillValue"}
+            found = replace(found, fill_value=attributes.get("_FillValue"), attributes=others)
+        return found
 
     def cutting(self) -> Cutting:
         """Return how the array is to be cut."""
@@ -102,7 +104,22 @@ class ZarrSettings:
             memory_limit=self.memory_limit,
             workers=self.workers,
             scheduler=self.scheduler,
+            block_shape=self.block_shape,
+            strategy=self.strategy,
         )
+
+
+def refuse_no_chunks(format: str) -> None:
+    """Raise for a format in which everything is chunked.
+
+    Raises
+    ------
+    OptionError
+        Saying what to give.
+    """
+    if format == "zarr":
+        msg = "chunks=None: a Zarr array always has chunks; give -1 for a single one"
+        raise OptionError(msg)
 
 
 def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
@@ -113,24 +130,30 @@ def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
     PlanError, OptionError, UnsupportedDtypeError
         Before anything is read.
     """
-    settings = settings.completed(given.settings)
-    settings.check()
-    return as_recommended(partial(_array_item, path, given), settings, given)
+    full = settings.completed(given)
+    full.check()
+    is_open = isinstance(settings.chunks, Default)
+    return as_recommended(partial(_array_item, path, given), full, given, is_open=is_open)
+
+
+def plan_for_zarr(given: Input, settings: ZarrSettings) -> Plan:
+    """Return the plan that :func:`array_item` makes.
+
+    Raises
+    ------
+    PlanError, OptionError, UnsupportedDtypeError
+        Before anything is read.
+    """
+    full = settings.completed(given)
+    full.check()
+    is_open = isinstance(settings.chunks, Default)
+    return as_recommended(partial(_arranged, "", given), full, given, is_open=is_open).plan
 
 
 def _array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
     """Return a new array, of which all settings are known."""
-    names = _dimension_names(settings.dimension_names or given.dims or None, len(given.shape))
-    if names is not None:
-        given = replace(given, dims=tuple(name or "" for name in names))
-    arranged = arrange(
-        path,
-        given,
-        settings.cutting(),
-        dtype=_element(settings, given),
-        fill_value=settings.fill_value,
-    )
-    arranged = _with_room(arranged, settings)
+    arranged = _arranged(path, given, settings)
+    names = _dimension_names(settings.dimension_names, len(given.shape))
     zarr_format: Literal[2, 3] = 2 if settings.zarr_format == 2 else 3
     attributes = {
         **arranged.form.attrs,
@@ -164,6 +187,21 @@ def advice_on(items: Sequence[ZarrItem]) -> tuple[tuple[str, str], ...]:
         "not used; give compressors= and filters= for Zarr"
     )
     return (("hdf5-settings", text),)
+
+
+def _arranged(path: str, given: Input, settings: ZarrSettings) -> Arranged:
+    """Return an array with its plan, of which all settings are known."""
+    names = _dimension_names(settings.dimension_names, len(given.shape))
+    if names is not None:
+        given = replace(given, dims=tuple(name or "" for name in names))
+    arranged = arrange(
+        path,
+        given,
+        settings.cutting(),
+        dtype=_element(settings, given),
+        fill_value=settings.fill_value,
+    )
+    return _with_room(arranged, settings)
 
 
 def _gap_attribute(arranged: Arranged, zarr_format: int) -> dict[str, Any]:
