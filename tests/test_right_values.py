@@ -1,11 +1,14 @@
 """Values that came out wrong once, or an error that said too little: one test a kind."""
 
+import subprocess
+import sys
 import threading
 
 import h5py
 import netCDF4
 import numpy as np
 import pytest
+import tables
 import xarray as xr
 import zarr
 from hdmf.data_utils import DataChunk, DataChunkIterator, GenericDataChunkIterator
@@ -349,3 +352,99 @@ def test_types_that_netcdf_lacks_are_told(tmp_path, dtype) -> None:
     report = lazyio.to_hdf5(values, tmp_path / "x.nc", "v", dims=("x",))
     assert "not-netcdf" in dict(report.advice)
     assert "not-netcdf" not in dict(lazyio.to_hdf5(values, tmp_path / "y.h5", "v").advice)
+
+
+def test_an_iterator_moves_the_bar_that_it_draws(tmp_path) -> None:
+    """HDMF's own, once for each of its buffers."""
+    moved = []
+
+    class Bar:
+        n = 0
+
+        def __init__(self, total, **_) -> None:
+            self.total = total
+
+        def update(self, n) -> None:
+            self.n += n
+
+        def close(self) -> None:
+            moved.append((self.n, self.total))
+
+    options = {"buffer_shape": (10, 8), "chunk_shape": (5, 8)}
+    values = np.arange(400.0).reshape(50, 8)
+    drawn = {"display_progress": True, "progress_bar_class": Bar}
+    lazyio.to_hdf5(Shown(values, **options, **drawn), tmp_path / "x.h5", chunks=(7, 8))
+    assert moved == [(5, 5)]
+
+
+class Shown(GenericDataChunkIterator):
+    """Parts of an array, with whatever options."""
+
+    def __init__(self, values, **options) -> None:
+        self.values = values
+        super().__init__(**options)
+
+    def _get_data(self, selection):
+        return self.values[selection]
+
+    def _get_maxshape(self):
+        return self.values.shape
+
+    def _get_dtype(self):
+        return self.values.dtype
+
+
+@pytest.mark.parametrize("key", ["x/", "g/x//"])
+def test_keys_that_end_in_a_slash(tmp_path, key) -> None:
+    """As HDF5 takes them: written and read alike."""
+    path, values = tmp_path / "x.h5", np.arange(6)
+    lazyio.to_hdf5(values, path, key)
+    lazyio.to_hdf5({key: values}, tmp_path / "y.h5")
+    with lazyio.writer(tmp_path / "z.h5") as writer:
+        writer.create(key, dtype="i8", item_shape=()).append(values)
+    lazyio.allocate(tmp_path / "a.h5", key, shape=6, dtype="i8")
+    lazyio.to_hdf5(values, tmp_path / "a.h5", key, region=slice(0, 6))
+    for name in "xyza":
+        assert lazyio.open(tmp_path / f"{name}.h5", key).compute().tolist() == values.tolist()
+        with h5py.File(tmp_path / f"{name}.h5") as file:
+            assert file[key.rstrip("/")].shape == (6,)
+
+
+def test_rows_of_pytables_are_refused_at_once(tmp_path) -> None:
+    with tables.open_file(tmp_path / "x.h5", "w") as file:
+        rows = file.create_vlarray("/", "rows", tables.Int32Atom())
+        rows.append([1, 2, 3])
+        for take in (lazyio.open, lambda one: lazyio.to_hdf5(one, tmp_path / "y.h5")):
+            with pytest.raises(UnsupportedDtypeError, match="differing length"):
+                take(rows)
+
+
+@pytest.mark.parametrize("library", ["netCDF4", "tables"])
+def test_objects_of_libraries_that_stand_no_threads(tmp_path, library) -> None:
+    """Two threads in the netCDF library end the process, also in different variables."""
+    program = f"""
+import dask, netCDF4, numpy as np, tables, lazyio
+values = np.arange(200_000, dtype="i4").reshape(1000, 200)
+if {library == "netCDF4"}:
+    file = netCDF4.Dataset("x.nc", "w")
+    file.createDimension("t", 1000)
+    file.createDimension("c", 200)
+    arrays = [
+        file.createVariable(name, "i4", ("t", "c"), zlib=True, chunksizes=(50, 20)) for name in "ab"
+    ]
+else:
+    file = tables.open_file("x.h5", "w")
+    arrays = [
+        file.create_carray("/", name, obj=values, chunkshape=(50, 20), filters=tables.Filters(5))
+        for name in "ab"
+    ]
+for array in arrays:
+    array[:] = values
+for _ in range(8):
+    x, y = (lazyio.open(array, chunks=(50, 20)) for array in arrays)
+    assert (dask.compute(x + y, num_workers=8)[0] == 2 * values).all()
+file.close()
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()

@@ -20,7 +20,7 @@ from lazyio.pushing.place import DROP, Opened, Place, Wish
 from lazyio.pushing.pool import Pool
 from lazyio.pushing.sharing import refuse_overfull, slab_counts, slab_lengths, workers_within
 from lazyio.safety.redo import PATIENCE
-from lazyio.writing.places import check_key
+from lazyio.writing.places import check_key, without_slash
 
 logger = logging.getLogger("lazyio")
 
@@ -109,6 +109,7 @@ class Writer:
             When the array cannot be made, or cannot grow.
         """
         self._check_open()
+        key = without_slash(key)
         check_key(key)
         name = "/".join(filter(None, key.split("/")))
         if name in self._arrays:

@@ -1,5 +1,6 @@
 """What is an array already, or reads like one: numpy's, HDMF's, a user's own."""
 
+import math
 import os
 import weakref
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsupportedDtypeError
+from lazyio.grid import Region
 from lazyio.sources.base import Source
 from lazyio.sources.files import describing, existing
 from lazyio.sources.function import ArraySource, FunctionSource, OwnLock, SerialSource
@@ -35,9 +37,10 @@ def array_like_source(obj: Any) -> Source:
         if mapped is not None:
             return mapped
     refuse_elements(obj)
+    _refuse_rows(obj)
     if is_indexed(obj):
         source = FunctionSource(
-            function=obj._get_data,
+            function=_moving_bar(obj),
             shape=as_shape(obj._get_maxshape()),
             dtype=as_dtype(obj._get_dtype()),
         )
@@ -50,13 +53,67 @@ def array_like_source(obj: Any) -> Source:
     _require_indexing(obj)
     chunks = getattr(obj, "chunks", None)
     regular = isinstance(chunks, tuple) and all(isinstance(c, int) for c in chunks)
-    return ArraySource(
+    source = ArraySource(
         array=obj,
         shape=as_shape(obj.shape),
         dtype=as_dtype(obj.dtype),
         chunk_shape=chunks if regular and chunks else None,
         kind=f"the {type(obj).__name__}",
     )
+    lock = _lock_of_library(obj)
+    return source if lock is None else SerialSource(part=source, lock=lock)
+
+
+_PYTABLES_LOCK = OwnLock()
+
+
+def _lock_of_library(obj: Any) -> Any:
+    """Return the lock of a library that crashes when two threads read by it, ``None`` for others.
+
+    It is one for all files, and netCDF4's is the one that xarray takes.
+    """
+    library = _library_of(obj)
+    if library == "netCDF4":
+        from xarray.backends.locks import NETCDFC_LOCK
+
+        return NETCDFC_LOCK
+    return _PYTABLES_LOCK if library == "tables" else None
+
+
+def _library_of(obj: Any) -> str:
+    return type(obj).__module__.partition(".")[0]
+
+
+def _refuse_rows(obj: Any) -> None:
+    """Refuse PyTables' arrays of rows that differ in length, which say that they are others."""
+    if _library_of(obj) == "tables" and type(obj).__name__ == "VLArray":
+        msg = (
+            "a PyTables VLArray has rows of differing length, and no dask array holds those; read "
+            "the rows that are wanted, and give them joined: numpy.concatenate(array[:100])"
+        )
+        raise UnsupportedDtypeError(msg)
+
+
+def _moving_bar(iterator: Any) -> Any:
+    """Return what reads a part of HDMF's iterator, and moves the bar that it draws, if it does."""
+    bar = getattr(iterator, "progress_bar", None)
+    if not getattr(iterator, "display_progress", False) or bar is None:
+        return iterator._get_data
+    n_all = max(1, math.prod(map(int, iterator._get_maxshape())))
+    n_read = 0
+
+    def read(region: Region) -> Any:
+        nonlocal n_read
+        found = iterator._get_data(region)
+        n_read += math.prod(part.stop - part.start for part in region)
+        # Its steps are HDMF's own buffers, and what is read here are blocks.
+        steps = min(1.0, n_read / n_all) * (bar.total or 1)
+        bar.update(int(steps) - bar.n)
+        if n_read >= n_all:
+            bar.close()
+        return found
+
+    return read
 
 
 _LOCKS: "weakref.WeakKeyDictionary[Any, OwnLock]" = weakref.WeakKeyDictionary()

@@ -38,6 +38,17 @@ def check_mode(mode: str) -> None:
         raise OptionError(msg)
 
 
+def without_slash(key: Any) -> Any:
+    """Return a key as HDF5 takes it: slashes at its end say nothing.
+
+    Examples
+    --------
+    >>> without_slash("g/x/"), without_slash("/")
+    ('g/x', '/')
+    """
+    return (key.rstrip("/") or key) if isinstance(key, str) else key
+
+
 def check_key(key: Any) -> None:
     """Refuse a key that names no dataset, or one in lazyio's own group."""
     is_path = isinstance(key, str) and "\0" not in key

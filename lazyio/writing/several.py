@@ -6,11 +6,13 @@ from typing import Any, TypeVar
 
 from lazyio.errors import OptionError, PlanError
 from lazyio.inputs import Input, recognise
+from lazyio.options import NONE
 from lazyio.pieces.sparse import is_sparse
 from lazyio.planning.budget import COPIES
 from lazyio.sizes import format_size
 from lazyio.sources.wrapped import is_xarray
 from lazyio.writing.arrange import Arranged
+from lazyio.writing.places import without_slash
 
 Settings = TypeVar("Settings", bound=Any)
 
@@ -42,7 +44,7 @@ def items_of(data: Any, prefix: str) -> list[tuple[str, Input]]:
         raise OptionError(msg)
     group = prefix.strip("/")
     items = [
-        (f"{group}/{key.strip('/')}" if group else key, recognise(value))
+        (f"{group}/{key.strip('/')}" if group else without_slash(key), recognise(value))
         for key, value in data.items()
     ]
     return _sharing(items)
@@ -140,7 +142,7 @@ def for_each(settings: Settings, keys: Sequence[str], *, dims: str, attrs: str) 
             msg = f"{setting} has the keys {sorted(unknown)}; the arrays have {names}, give those"
             raise OptionError(msg)
         pairs = zip(each, names, strict=True)
-        each = [replace(one, **{setting: own.get(name)}) for one, name in pairs]
+        each = [replace(one, **{setting: own.get(name, NONE)}) for one, name in pairs]
     return each
 
 
