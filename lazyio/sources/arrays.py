@@ -39,13 +39,13 @@ def array_like_source(obj: Any) -> Source:
     refuse_elements(obj)
     _refuse_rows(obj)
     if is_indexed(obj):
-        source = FunctionSource(
+        reader = FunctionSource(
             function=_moving_bar(obj),
             shape=as_shape(obj._get_maxshape()),
             dtype=as_dtype(obj._get_dtype()),
         )
         # HDMF never calls one twice at a time: it may seek in a file.
-        return SerialSource(part=source, lock=_lock_of(obj), has_one_thread=True)
+        return SerialSource(part=reader, lock=_lock_of(obj), has_one_thread=True)
     if isinstance(obj, (list, tuple, int, float, complex)):
         obj = _from_sequence(obj)
     if isinstance(obj, Source):
