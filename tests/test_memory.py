@@ -45,6 +45,56 @@ print(json.dumps({"growth": resident() - before}))
 """
 
 
+TINY = """
+import json, os, sys
+import dask.array as da, h5py, numpy as np
+import lazyio
+
+def growth_of(work, limit):
+    # Peak since the last reset, so that what was freed before does not count.
+    open("/proc/self/clear_refs", "w").write("5")
+    before = resident()
+    work(limit)
+    return resident() - before
+
+def resident():
+    for line in open("/proc/self/status"):
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+
+def write(limit):
+    x = lazyio.from_raw("x.raw", (-1,), "int16", memory_limit=limit)
+    lazyio.to_hdf5(x, "x.h5", mode="w", chunks=(320,), memory_limit=limit, workers=2)
+
+def read(limit):
+    x = lazyio.open("x.h5", memory_limit=limit)
+    lazyio.to_hdf5(x, "y.h5", mode="w", chunks=(65536,), memory_limit=limit, workers=2)
+
+def by_graph(limit):
+    x = lazyio.open("x.h5", memory_limit=limit, chunks=(30_000,)) + np.int16(1)
+    lazyio.to_hdf5(x, "y.h5", mode="w", chunks=(320,), memory_limit=limit, workers=2)
+
+np.ones(3000, "int16").tofile("x.raw")
+works = write, read, by_graph
+for work in works:
+    work("24 MiB")
+rng = np.random.default_rng(0)
+with open("x.raw", "wb") as file:
+    for _ in range(8):
+        file.write(rng.integers(-99, 99, 8_000_000).astype("i2").tobytes())
+print(json.dumps({work.__name__: growth_of(work, "24 MiB") for work in works}))
+"""
+
+
+def test_what_is_known_of_many_chunks_counts(tmp_path) -> None:
+    """Places and digests of 200,000 chunks take no more than the limit, blocks included."""
+    command = [sys.executable, "-c", TINY]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    grown = json.loads(done.stdout)
+    assert {name: nbytes >> 20 for name, nbytes in grown.items() if nbytes > 24 * 2**20} == {}
+
+
 @pytest.mark.parametrize(
     "case", ["aligned", "misaligned", "channel-major", "resume", "tiny-resume"]
 )

@@ -109,7 +109,9 @@ def _faults_of(
         except Fault as fault:
             yield name, f"{fault} ({made.text})"
         except LazyioError as error:
-            if _may_be_refused(made, error):
+            if "cannot be read back as its filters wrote it" in str(error):
+                tally[f"{name}: libhdf5"] += 1
+            elif _may_be_refused(made, error):
                 tally[f"{name}: refused"] += 1
             else:
                 yield name, f"{type(error).__name__}: {error} ({made.text})"

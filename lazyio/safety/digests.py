@@ -9,9 +9,10 @@ memory. Digests detect accidental damage; they are not a security signature.
 """
 
 import json
+import mmap
 import threading
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from numpy.lib.recfunctions import repack_fields
 
 from lazyio.grid import n_along
 from lazyio.spec import Shape
+from lazyio.spill import Spill
 
 Rows = npt.NDArray[np.uint64]
 
@@ -43,8 +45,13 @@ _LOW = 2**_HALF - 1
 _NOT_STORED = 2**128 - 1
 """In place of a digest; one in 2^128 has it."""
 
-_LEAST_MERGED = 3 * 4096
-"""Numbers, three for each chunk, that are noted before they are merged with the others."""
+_MOST_HELD = 3 * 16384
+"""Numbers, three for each chunk, that are noted before they go to a file."""
+_LEAST_COMPACTED = 5 * _MOST_HELD
+"""Rows in the file before those that were noted anew are looked for."""
+_ROW = np.dtype((np.uint64, (3,)))
+_SLAB = 8192
+"""Rows that are looked at at once, where there may be very many."""
 
 
 class LaterFormat(ValueError):
@@ -101,39 +108,72 @@ UNREADABLE = digest_of_value("unreadable")
 
 
 class _Latest:
-    """The last number that was noted of each chunk, in little more room than that takes."""
+    """The last number that was noted of each chunk; in a file, but for the newest."""
 
     def __init__(self) -> None:
-        self._merged = NO_ROWS
         self._new = array("Q")
-        self._most_new = _LEAST_MERGED
+        self._most_held = _MOST_HELD
+        self._runs: list[Run] = []
+        """What was held before, each in the order of its chunks."""
+        self._spill: Spill | None = None
+        self._most_spilled = _LEAST_COMPACTED
 
     def add(self, chunk: int, value: int) -> None:
         """Note the number of a chunk."""
         self._new.extend((chunk, value >> _HALF, value & _LOW))
-        if len(self._new) > self._most_new:
-            self._merge()
+        if len(self._new) > self._most_held:
+            self._put_away()
 
     def rows(self, old: Rows | None) -> Rows:
-        """Return what is known of all chunks that are stored; what was noted counts."""
-        self._merge()
-        rows = self._merged if old is None else merged(old, self._merged)
-        is_stored = (rows[:, 1:] != np.uint64(_LOW)).any(axis=1)
-        return rows if is_stored.all() else rows[is_stored]
+        """Return what is known of all chunks that are stored; what was noted counts.
 
-    def _merge(self) -> None:
-        """Put in order what is new; so rarely that it costs each of them little."""
-        self._merged = merged(self._merged, np.asarray(self._new).reshape(-1, 3))
+        Where they are many it is mapped from a file.
+        """
+        new = merged(NO_ROWS, np.asarray(self._new).reshape(-1, 3))
+        if not self._runs:
+            return only_stored(new if old is None or not len(old) else merged(old, new))
+        known = [] if old is None else [of_array(old)]
+        runs = [*known, *self._runs, of_array(new)]
+        try:
+            out = Spill(_ROW)
+            for rows in merged_runs(runs):
+                out.append(only_stored(rows))
+            return out.mapped()
+        except OSError:
+            return np.concatenate([NO_ROWS, *map(only_stored, merged_runs(runs))])
+
+    def _put_away(self) -> None:
+        rows = merged(NO_ROWS, np.asarray(self._new).reshape(-1, 3))
+        try:
+            self._spill = self._spill or Spill(_ROW)
+            begin = len(self._spill)
+            self._spill.append(rows)
+        except OSError:
+            # No room for it: memory then has to do.
+            self._most_held *= 2
+            return
+        self._runs.append(of_spill(self._spill, begin, len(self._spill)))
         self._new = array("Q")
-        self._most_new = max(_LEAST_MERGED, self._merged.size)
+        if len(self._spill) > self._most_spilled:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Leave out what was noted anew since: a long session notes the same chunks for ever."""
+        try:
+            out = Spill(_ROW)
+            for rows in merged_runs(self._runs):
+                out.append(rows)
+        except OSError:
+            return
+        self._spill, self._runs = out, [of_spill(out, 0, len(out))]
+        self._most_spilled = 2 * len(out) + _LEAST_COMPACTED
 
 
 class Noted:
     """Digests of chunks, noted by any thread as they are written.
 
-    A chunk takes 24 bytes however often it is noted; up to 48 until those that
-    are noted anew are merged with the others, and about 150 for the moment that
-    this takes.
+    Some thousand of them are held; the others lie in a temporary file, of which a
+    chunk takes 24 bytes each time that it is noted.
 
     Examples
     --------
@@ -220,6 +260,68 @@ def merged(old: Rows, new: Rows) -> Rows:
     return found
 
 
+Run = Callable[[int, int], Rows]
+"""Rows in the order of their chunks: returns those from one to before another, by number."""
+
+
+def of_array(rows: Rows) -> Run:
+    """Return a run of rows in memory, or mapped there."""
+    return lambda begin, end: rows[begin:end]
+
+
+def of_spill(spill: Spill, begin: int, end: int) -> Run:
+    """Return a run of rows that lie together in a file."""
+    return lambda first, last: spill.read(begin + first, min(end, begin + last))
+
+
+def merged_runs(runs: Sequence[Run]) -> Iterator[Rows]:
+    """Yield rows in the order of their chunks, those of later runs instead of earlier ones.
+
+    Examples
+    --------
+    >>> old = np.array([[1, 0, 7], [4, 0, 8]], np.uint64)
+    >>> new = np.array([[0, 0, 5], [1, 0, 9]], np.uint64)
+    >>> [rows[:, [0, 2]].tolist() for rows in merged_runs([of_array(old), of_array(new)])]
+    [[[0, 5], [1, 9]], [[4, 8]]]
+    """
+    step = max(64, _SLAB // max(1, len(runs)))
+    at = [0] * len(runs)
+    held = [run(0, step) for run in runs]
+    while True:
+        # A page that is not full is the last of its run, and bounds nothing.
+        ends = [rows[-1, 0] for rows in held if len(rows) == step]
+        bound = min(ends, default=None)
+        taken = []
+        for number, rows in enumerate(held):
+            count = len(rows) if bound is None else int(np.searchsorted(rows[:, 0], bound, "right"))
+            taken.append(rows[:count])
+            at[number] += count
+            if bound is not None and len(rows) == step and count:
+                held[number] = runs[number](at[number], at[number] + step)
+            else:
+                held[number] = rows[count:]
+        found = merged(NO_ROWS, np.concatenate([NO_ROWS, *taken]))
+        if len(found):
+            yield found
+        if bound is None:
+            return
+
+
+def only_stored(rows: Rows) -> Rows:
+    """Return the rows of chunks that are stored."""
+    is_stored = (rows[:, 1:] != np.uint64(_LOW)).any(axis=1)
+    return rows if is_stored.all() else rows[is_stored]
+
+
+def slabs_of(rows: Rows) -> Iterator[Rows]:
+    """Yield rows some thousand at a time; of a mapped file they do not stay in memory."""
+    for begin in range(0, len(rows), _SLAB):
+        yield rows[begin : begin + _SLAB]
+        mapping = getattr(rows, "_mmap", None)
+        if isinstance(mapping, mmap.mmap):
+            mapping.madvise(mmap.MADV_DONTNEED)
+
+
 def only_cut(rims: Rows, rows: Rows, shape: Shape, step: Shape) -> Rows:
     """Return the rows of chunks that are stored, and that the end of the array cuts.
 
@@ -303,9 +405,15 @@ class Table:
         return replace(now, facts=facts, job=job, place=self.place)
 
     @property
-    def all_rows(self) -> Rows:
-        """What is to be stored beside the head."""
-        return np.concatenate([self.rows, self.rims]) if len(self.rims) else self.rows
+    def n_rows(self) -> int:
+        """How many rows are to be stored beside the head."""
+        return len(self.rows) + len(self.rims)
+
+    @property
+    def all_rows(self) -> Iterator[Rows]:
+        """Those rows, some thousand at a time."""
+        yield from slabs_of(self.rows)
+        yield from slabs_of(self.rims)
 
     def head(self) -> str:
         """Return everything but the rows as text, with a digest over both."""
@@ -324,7 +432,8 @@ class Table:
         hash_ = Hash()
         hash_.update(json.dumps(held, sort_keys=True).encode())
         for rows in (self.rows, self.rims):
-            hash_.update(np.ascontiguousarray(rows, "<u8"))
+            for slab in slabs_of(rows):
+                hash_.update(np.ascontiguousarray(slab, "<u8"))
         return f"{hash_.value:032x}"
 
     @classmethod

@@ -55,7 +55,11 @@ def store(file: h5py.File, key: str, table: Table) -> None:
     group.attrs["about"] = _ABOUT
     held = group.create_group(_escaped(key), track_order=True)
     held.create_dataset("head", data=np.frombuffer(table.head().encode(), np.uint8))
-    held.create_dataset("rows", data=np.ascontiguousarray(table.all_rows, "<u8"))
+    rows = held.create_dataset("rows", (table.n_rows, 3), "<u8")
+    at = 0
+    for slab in table.all_rows:
+        rows[at : at + len(slab)] = slab
+        at += len(slab)
 
 
 def forget(file: h5py.File, key: str) -> None:

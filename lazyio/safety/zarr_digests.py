@@ -45,8 +45,8 @@ def store(folder: Path, table: Table) -> None:
 def pieces_of(table: Table) -> Iterator[bytes | memoryview]:
     """Yield digests as they are stored."""
     yield table.head().encode() + b"\n"
-    for rows in (table.rows, table.rims):
-        yield memoryview(np.ascontiguousarray(rows, "<u8").reshape(-1).view(np.uint8))
+    for slab in table.all_rows:
+        yield memoryview(np.ascontiguousarray(slab, "<u8").reshape(-1).view(np.uint8))
 
 
 def load(folder: Path) -> Table | None:

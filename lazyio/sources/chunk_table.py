@@ -5,7 +5,9 @@ the number of chunks for every call.
 """
 
 import threading
-from collections.abc import Sequence
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,25 +20,32 @@ from lazyio.codecs.dataset_filters import filters_of
 from lazyio.codecs.decode import Decoder, decoder_for
 from lazyio.errors import SourceChangedError, SourceError, UnsafeFileError
 from lazyio.grid import Region, flat_index, grid_shape, n_touched
+from lazyio.memory import give_back
 from lazyio.sources.confine import raw_segments, refuse_links
 from lazyio.sources.foreign import foreign_errors
-from lazyio.sources.hdf5_layout import is_byte_for_byte, stored_chunks
+from lazyio.sources.hdf5_layout import each_stored_chunk, is_byte_for_byte
 from lazyio.sources.identity import Identity
 from lazyio.sources.libhdf5 import open_hdf5
+from lazyio.sources.manifest import NOTHING, Manifest, ManifestMaker
 from lazyio.sources.raw_storage import Segment
 from lazyio.spec import Shape
+
+_MOST_NBYTES = 4 * 2**20
+"""Of all that is known of the places of chunks, in a process."""
+_MANY = 10_000
+"""Chunks for whose index libhdf5 has taken megabytes."""
+_LEAST_NBYTES = 2**10
+"""Of what is known of one dataset."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
     """What is needed to read a dataset without libhdf5."""
 
-    offset: int | None
+    offset: int | None = None
     """Bytes before the data of a contiguous dataset, else ``None``."""
-    keys: npt.NDArray[np.int64]
-    """Flat positions in the grid of chunks of those that are stored, rising."""
-    places: npt.NDArray[np.int64]
-    """For each of them address, bytes and filter mask."""
+    manifest: Manifest = NOTHING
+    """Where its chunks lie that are stored, by flat position in the grid."""
     decoder: Decoder
     """What undoes the filters."""
     fill_value: Any
@@ -44,16 +53,8 @@ class Placement:
     segments: tuple[Segment, ...] = ()
     """Parts of raw files, where those hold the elements."""
 
-    def find(self, flat_index: int) -> tuple[int, int, int] | None:
-        """Return address, bytes and filter mask of a chunk, ``None`` if not stored."""
-        at = int(np.searchsorted(self.keys, flat_index))
-        if at == len(self.keys) or self.keys[at] != flat_index:
-            return None
-        address, nbytes, mask = self.places[at].tolist()
-        return address, nbytes, mask
-
-    def stored_in(self, region: Region, chunk_shape: Shape, grid: Shape) -> list[Shape] | None:
-        """Return the positions of stored chunks that a region touches.
+    def stored_in(self, region: Region, chunk_shape: Shape, grid: Shape) -> Iterator[Shape] | None:
+        """Yield the positions of stored chunks that a region touches.
 
         ``None`` where it touches no more than may be stored: then looking for
         each of them costs less.
@@ -62,28 +63,71 @@ class Placement:
         last = tuple(
             (part.stop - 1) // step for part, step in zip(region, chunk_shape, strict=True)
         )
-        ends = [flat_index(first, grid), flat_index(last, grid) + 1]
-        begin, end = np.searchsorted(self.keys, ends)
-        if n_touched(region, chunk_shape) <= end - begin:
+        ends = flat_index(first, grid), flat_index(last, grid) + 1
+        if n_touched(region, chunk_shape) <= self.manifest.n_between(*ends):
             return None
-        left, inside = self.keys[begin:end], np.ones(end - begin, bool)
-        positions = []
-        for axis in reversed(range(len(grid))):
-            left, at = np.divmod(left, grid[axis])
-            inside &= (at >= first[axis]) & (at <= last[axis])
-            positions.append(at)
-        return [tuple(index) for index in np.column_stack(positions[::-1])[inside].tolist()]
+        return self._between(*ends, first, last, grid)
+
+    def _between(
+        self, begin: int, end: int, first: Shape, last: Shape, grid: Shape
+    ) -> Iterator[Shape]:
+        for left in self.manifest.keys_between(begin, end):
+            inside = np.ones(len(left), bool)
+            positions = []
+            for axis in reversed(range(len(grid))):
+                left, at = np.divmod(left, grid[axis])
+                inside &= (at >= first[axis]) & (at <= last[axis])
+                positions.append(at)
+            yield from map(tuple, np.column_stack(positions[::-1])[inside].tolist())
 
 
-class PlacementCache:
-    """Looks a dataset's placement up when first asked; travels empty.
+class _LookUp:
+    """What was found for one source in this process."""
 
-    The lookup is done again for another state of the file.
-    """
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.held: tuple[Identity, Placement | None] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        found = None if self.held is None else self.held[1]
+        return _LEAST_NBYTES + (0 if found is None else found.manifest.nbytes)
+
+
+class _Held:
+    """What was looked up in this process last, in bounded memory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: tuple[Identity, Placement | None] | None = None
+        self._by_token: OrderedDict[str, _LookUp] = OrderedDict()
+
+    def of(self, token: str) -> _LookUp:
+        """Return what is there for a source."""
+        with self._lock:
+            found = self._by_token.setdefault(token, _LookUp())
+            self._by_token.move_to_end(token)
+            return found
+
+    def trim(self) -> None:
+        """Forget what was not asked for the longest, where all of it is too much."""
+        with self._lock:
+            nbytes = sum(one.nbytes for one in self._by_token.values())
+            while nbytes > _MOST_NBYTES and len(self._by_token) > 1:
+                nbytes -= self._by_token.popitem(last=False)[1].nbytes
+
+
+_HELD = _Held()
+
+
+class PlacementCache:
+    """Looks a dataset's placement up when first asked, once in each process.
+
+    The tasks of a graph share it: copies that travelled know each other by a token. The
+    lookup is done again for another state of the file.
+    """
+
+    def __init__(self, token: str = "") -> None:
+        self._token = token or uuid.uuid4().hex
 
     def get(
         self,
@@ -114,15 +158,17 @@ class PlacementCache:
         UnsafeFileError
             When the key leads to files outside the folders.
         """
-        with self._lock:
-            if self._held is None or self._held[0] != identity:
+        known = _HELD.of(self._token)
+        with known.lock:
+            if known.held is None or known.held[0] != identity:
                 found = _look_up(path, key, identity if is_watched else None, folders)
-                self._held = (identity, found)
-            return self._held[1]
+                known.held = (identity, found)
+                _HELD.trim()
+            return known.held[1]
 
     def __reduce__(self) -> Any:
-        """Leave the content behind: it is cheaper to look up than to send."""
-        return PlacementCache, ()
+        """Leave the content behind: it is cheaper to look up than to send with every task."""
+        return PlacementCache, (self._token,)
 
     def __eq__(self, other: object) -> bool:
         """Say that a cache adds nothing to what a source is."""
@@ -158,27 +204,29 @@ def _place(dataset: h5py.Dataset) -> Placement | None:
     if decoder is None or not dataset.shape or not dataset.size:
         return None
     found = {"decoder": decoder, "fill_value": dataset.fillvalue}
-    empty = np.empty(0, np.int64)
     if dataset.external:
-        segments = raw_segments(dataset)
-        return Placement(
-            offset=None, keys=empty, places=empty.reshape(0, 3), segments=segments, **found
-        )
+        return Placement(segments=raw_segments(dataset), **found)
     if dataset.chunks is None:
         # Where nothing is stored, libhdf5 counts the user block from an address that is none.
         offset = dataset.id.get_offset() if dataset.id.get_storage_size() else None
         if offset is None:
             return None
-        return Placement(offset=offset, keys=empty, places=empty.reshape(0, 3), **found)
-    stored = stored_chunks(dataset)
-    if stored is None:
-        return None
+        return Placement(offset=offset, **found)
     grid = grid_shape(dataset.shape, dataset.chunks)
-    keys = np.zeros(len(stored.index), np.int64)
-    for axis, n_chunks in enumerate(grid):
-        keys = keys * n_chunks + stored.index[:, axis]
-    order = np.argsort(keys)
-    return Placement(offset=None, keys=keys[order], places=stored.places[order], **found)
+    maker = ManifestMaker()
+
+    def take(index: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> None:
+        keys = np.zeros(len(index), np.int64)
+        for axis, n_chunks in enumerate(grid):
+            keys = keys * n_chunks + index[:, axis]
+        maker.add(keys, places)
+
+    if not each_stored_chunk(dataset, take):
+        return None
+    manifest = maker.finish()
+    if len(manifest) > _MANY:
+        give_back()
+    return Placement(manifest=manifest, **found)
 
 
 def is_decoded_here(dataset: h5py.Dataset) -> bool:

@@ -156,7 +156,7 @@ class Hdf5Source:
             out[...] = placement.fill_value
             wanted = ((index, *overlap(region, chunk_shape, index)) for index in stored)
         for index, inside, outside in wanted:
-            place = placement.find(flat_index(index, grid))
+            place = placement.manifest.find(flat_index(index, grid))
             if place is None:
                 out[outside] = placement.fill_value
                 continue

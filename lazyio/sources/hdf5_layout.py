@@ -1,9 +1,10 @@
 """How an HDF5 dataset keeps its elements, where h5py does not tell or libhdf5 tells wrong."""
 
+import array
 import ctypes
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +22,10 @@ _PLAIN_EDGES = 2
 _NOT_THERE = ("not allocated", "not initialized")
 """In what libhdf5 says of a chunk that is not stored."""
 _OF_FIXED_SIZE = "iufbcSV"
+_MOST_NOTED = 2**15
+"""Numbers that wait to be handed over."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class StoredChunks:
-    """All chunks of a dataset that are stored, in the order of its index."""
-
-    index: npt.NDArray[np.int64]
-    """Positions in the grid of chunks, one in a row."""
-    places: npt.NDArray[np.int64]
-    """For each of them address, bytes and filter mask."""
+Integers = npt.NDArray[np.int64]
 
 
 def dtype_of(dataset: h5py.Dataset) -> np.dtype[Any]:
@@ -64,32 +59,53 @@ def attributes_of(item: h5py.Group | h5py.Dataset) -> tuple[dict[str, Any], list
     return found, left_out
 
 
-def stored_chunks(dataset: h5py.Dataset) -> StoredChunks | None:
-    """Return where the chunks of a dataset lie, ``None`` where libhdf5 does not say so rightly."""
-    n_axes = len(dataset.shape)
+def each_stored_chunk(dataset: h5py.Dataset, take: Callable[[Integers, Integers], None]) -> bool:
+    """Hand over where the chunks of a dataset lie, some thousand at a time.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        Of an open file.
+    take : callable
+        Gets positions in the grid of chunks, one in a row, in the order of the index,
+        and for each of them address, bytes and filter mask.
+
+    Returns
+    -------
+    bool
+        ``False`` where libhdf5 does not say so rightly, and nothing was handed over.
+    """
     if 0 in dataset.shape:
-        return StoredChunks(index=np.empty((0, n_axes), np.int64), places=_places([]))
-    found: list[tuple[tuple[int, ...], int, int, int]] = []
-
-    def note(info: Any) -> None:
-        found.append((info.chunk_offset, info.byte_offset, info.size, info.filter_mask))
-
+        return True
     is_turned = _is_told_turned(dataset)
     if is_turned is None:
-        return None
+        return False
+    n_axes, steps = len(dataset.shape), np.array(dataset.chunks)
+    # Flat, because a million chunks as Python's objects take some 300 MB.
+    found = array.array("q")
+
+    def hand_over() -> None:
+        rows = np.array(found, np.int64).reshape(-1, n_axes + 3)
+        del found[:]
+        index = rows[:, :n_axes] // steps
+        take(_turned_back(index, dataset) if is_turned else index, rows[:, n_axes:])
+
+    def note(info: Any) -> None:
+        found.extend(info.chunk_offset)
+        found.extend((info.byte_offset, info.size, info.filter_mask))
+        if len(found) > _MOST_NOTED:
+            hand_over()
+
     dataset.id.chunk_iter(note)
-    corners = np.array([one[0] for one in found], np.int64).reshape(len(found), n_axes)
-    index = corners // np.array(dataset.chunks)
-    if is_turned:
-        index = _turned_back(index, dataset)
-    return StoredChunks(index=index, places=_places([one[1:] for one in found]))
+    hand_over()
+    return True
 
 
 class StoredPayloads:
     """The chunks of a dataset as they are stored, looked up as libhdf5 does.
 
-    ``get_chunk_info_by_coord`` goes through all chunks, and by the wrong positions of
-    :func:`stored_chunks`.
+    ``get_chunk_info_by_coord`` goes through all chunks, and by wrong positions where those of
+    :func:`each_stored_chunk` are wrong.
 
     Parameters
     ----------
@@ -187,10 +203,6 @@ def has_plain_edges(dataset: h5py.Dataset) -> bool:
     options = ctypes.c_uint()
     failed = library.H5Pget_chunk_opts(properties.id, ctypes.byref(options)) < 0
     return failed or bool(options.value & _PLAIN_EDGES)
-
-
-def _places(found: list[tuple[int, int, int]]) -> npt.NDArray[np.int64]:
-    return np.array(found, np.int64).reshape(len(found), 3)
 
 
 def _is_told_turned(dataset: h5py.Dataset) -> bool | None:

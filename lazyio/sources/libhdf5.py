@@ -25,6 +25,21 @@ from lazyio.sources.identity import Identity, identity_at, identity_of, require_
 _PATIENCE, _PAUSE = 5.0, 0.02
 """Seconds for which a file is waited for that another program has locked, and between looks."""
 _LOCKED = (errno.EAGAIN, errno.EACCES)
+_METADATA_NBYTES = 1 << 19
+"""What libhdf5 keeps of a file's metadata: its own 32 MiB would be as much as a memory limit.
+
+Chunks come about in order, so that no more is needed.
+"""
+
+
+def bound_metadata(file: h5py.File) -> h5py.File:
+    """Have libhdf5 keep little of a file's metadata in memory, and return the file."""
+    cache = file.id.get_mdc_config()
+    cache.max_size = _METADATA_NBYTES
+    cache.min_size = min(cache.min_size, _METADATA_NBYTES)
+    cache.initial_size = min(cache.initial_size, _METADATA_NBYTES)
+    file.id.set_mdc_config(cache)
+    return file
 
 
 @contextmanager
@@ -71,7 +86,7 @@ def _opened(path: str) -> h5py.File:
     until = time.monotonic() + _PATIENCE
     while True:
         try:
-            return h5py.File(path, "r")
+            return bound_metadata(h5py.File(path, "r"))
         except OSError as error:
             is_locked = error.errno in _LOCKED and "unable to lock" in str(error)
             if is_locked and time.monotonic() < until:

@@ -50,16 +50,15 @@ from lazyio.grid import (
 )
 from lazyio.os_errors import errno_of
 from lazyio.safety.digests import Noted, Rows, digest_of, digest_of_elements, renumbered
-from lazyio.safety.hdf5_digests import digest_of_piece, has_payloads, pieces_in
+from lazyio.safety.hdf5_digests import digest_of_piece, elements_in, has_payloads, pieces_in
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
 from lazyio.sources.hdf5_layout import StoredPayloads, is_byte_for_byte, limits_of
-from lazyio.sources.libhdf5 import read_dataset, write_dataset
+from lazyio.sources.libhdf5 import bound_metadata, read_dataset, write_dataset
 from lazyio.spec import Shape
 from lazyio.targets.attributes import write_attributes
 from lazyio.targets.base import padded
 from lazyio.targets.disk import disk_errors, target_error
-from lazyio.targets.held_file import bound_metadata
 from lazyio.targets.payloads import Payloads, as_bytes, as_elements
 
 
@@ -148,6 +147,8 @@ class Hdf5Target:
             self.grid = open_grid(bounds, chunk_shape)
         # What libhdf5 has encoded: the digests are those of what it made of that.
         self._to_read_back: set[int] = set()
+        # Where szip is skipped, and the chunk is as long as it was before, libhdf5 forgets that.
+        self._is_doubtful = any(step.filter_id == SZIP for step in filters_of(dataset))
 
     @property
     def engine(self) -> str:
@@ -262,7 +263,7 @@ class Hdf5Target:
             self.n_written += 1
             if self.check is not None:
                 self.check()
-            if self._noted is not None:
+            if self._noted is not None or self._is_doubtful:
                 self._to_read_back |= self._pieces_in(index, region)
 
     def _pieces_in(self, index: Sequence[int], region: Region) -> set[int]:
@@ -397,21 +398,42 @@ class Hdf5Target:
         """Return the bytes that the chunks written take."""
         with disk_errors(self._folder):
             self._put_waiting()
-            if self._noted is not None:
-                grid = grid_shape(self.shape, self.chunk_shape)
-                if self._to_read_back:
-                    # What libhdf5 has in its cache has no place yet, and may get none it tells.
-                    self._dataset.id.flush()
-                for piece in sorted(self._to_read_back):
-                    number = piece
-                    if grid != self.grid:
-                        number = flat_index(index_at(piece, self.grid), grid)
-                    digest = digest_of_piece(self._dataset, number)
-                    self._noted.note(piece, digest, self._rim_read_back(number))
+            grid = grid_shape(self.shape, self.chunk_shape)
+            if self._to_read_back:
+                # What libhdf5 has in its cache has no place yet, and may get none it tells.
+                self._dataset.id.flush()
+            for piece in sorted(self._to_read_back):
+                number = piece
+                if grid != self.grid:
+                    number = flat_index(index_at(piece, self.grid), grid)
+                with self._reading_back(piece):
+                    if self._is_doubtful:
+                        elements_in(self._dataset, self._box_of(piece))
+                    if self._noted is not None:
+                        digest = digest_of_piece(self._dataset, number)
+                        self._noted.note(piece, digest, self._rim_read_back(number))
             kept = 0
             if self.keeping is not None:
                 kept = sum(record.nbytes for record in self.keeping.kept.values())
             return self._stored_nbytes + kept or int(self._dataset.id.get_storage_size())
+
+    @contextlib.contextmanager
+    def _reading_back(self, piece: int) -> Iterator[None]:
+        """Say so where the filters of libhdf5 do not undo what they did."""
+        try:
+            yield
+        except OSError as error:
+            if errno_of(error) is not None:
+                raise
+            where = format_region(self._box_of(piece))
+            msg = (
+                f"dataset {self._dataset.name!r}: the chunk {where} cannot be read back as its "
+                f"filters wrote it ({error}); write a new dataset with another compression"
+            )
+            raise TargetError(errno.EIO, msg) from error
+
+    def _box_of(self, piece: int) -> Region:
+        return box(self.shape, self.chunk_shape, index_at(piece, self.grid))
 
     def _rim_read_back(self, number: int) -> int | None:
         """Return the same of a chunk that libhdf5 has encoded, and may have changed thereby."""

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import h5py
 import numpy as np
 
 from lazyio.safety.redo import superblock_in, write_at
@@ -24,22 +23,6 @@ _LARGE_NBYTES = 1 << 16
 
 HELD_NBYTES = 1 << 20
 """Of what belongs behind the bytes that stay, which is then written; there it harms nobody."""
-
-_METADATA_NBYTES = 1 << 19
-"""What libhdf5 keeps of a file's metadata: its own 32 MiB would be as much as a memory limit.
-
-Chunks come about in order, so that no more is needed.
-"""
-
-
-def bound_metadata(file: h5py.File) -> h5py.File:
-    """Have libhdf5 keep little of a file's metadata in memory, and return the file."""
-    cache = file.id.get_mdc_config()
-    cache.max_size = _METADATA_NBYTES
-    cache.min_size = min(cache.min_size, _METADATA_NBYTES)
-    cache.initial_size = min(cache.initial_size, _METADATA_NBYTES)
-    file.id.set_mdc_config(cache)
-    return file
 
 
 class Held:

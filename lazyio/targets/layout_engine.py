@@ -23,7 +23,8 @@ import h5py
 from lazyio.errors import LazyioError, TargetLockedError
 from lazyio.safety.in_place import InPlaceFile
 from lazyio.safety.redo import write_at
-from lazyio.targets.held_file import HeldFile, bound_metadata
+from lazyio.sources.libhdf5 import bound_metadata
+from lazyio.targets.held_file import HeldFile
 
 Result = TypeVar("Result")
 

@@ -33,7 +33,7 @@ from lazyio.safety.hdf5_digests import (
 )
 from lazyio.sources.confine import allowed_folders, refuse_links
 from lazyio.sources.hdf5 import Hdf5Source, dataset_keys, describe_dataset
-from lazyio.sources.hdf5_layout import StoredPayloads, stored_chunks
+from lazyio.sources.hdf5_layout import StoredPayloads, each_stored_chunk
 from lazyio.spec import Shape, nbytes_of
 from lazyio.targets.dimensions import has_no_values
 from lazyio.verifying.findings import (
@@ -238,9 +238,10 @@ def _source_of(dataset: h5py.Dataset, path: Path) -> Hdf5Source:
 
 def _stored(dataset: h5py.Dataset) -> Iterator[tuple[tuple[int, ...], int]]:
     """Yield position and address of every chunk that is stored."""
-    found = stored_chunks(dataset)
-    if found is not None:
-        yield from zip(map(tuple, found.index.tolist()), found.places[:, 0].tolist(), strict=True)
+    found: list[tuple[Any, Any]] = []
+    if each_stored_chunk(dataset, lambda index, places: found.append((index, places[:, 0]))):
+        for index, addresses in found:
+            yield from zip(map(tuple, index.tolist()), addresses.tolist(), strict=True)
         return
     # One by one, where the list cannot be trusted.
     stored = StoredPayloads(dataset)

@@ -16,8 +16,11 @@ from lazyio.safety.digests import (
     Table,
     digest_of,
     merged,
+    merged_runs,
+    of_array,
     renumbered,
 )
+from lazyio.spill import Spill
 
 shapes = st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple)
 
@@ -60,29 +63,59 @@ def test_what_is_dropped_is_no_longer_known():
     assert noted.rows(old).tolist() == [[1, 0, 5], [3, 0, 9]]
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.none() | st.integers(0, 2**128 - 2))))
-def test_digests_that_are_merged_as_they_come(notes):
-    """As a dict has them, whenever they are put in order, and never more than there are chunks."""
-    with mock.patch("lazyio.safety.digests._LEAST_MERGED", 9):
-        noted, oracle = Noted(), {}
+@pytest.mark.parametrize("has_room", [True, False])
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.none() | st.integers(0, 2**128 - 2)), max_size=200),
+    st.dictionaries(st.integers(0, 40), st.integers(0, 2**128 - 2)),
+    st.integers(1, 9),
+)
+def test_digests_that_go_to_a_file(has_room, notes, before, n_held):
+    """As a dict has them, whenever they are put away, also where there is no room for a file."""
+    oracle = dict(before)
+    old = [[chunk, value >> 64, value % 2**64] for chunk, value in sorted(before.items())]
+    error = None if has_room else OSError(28, "No space left on device")
+    with (
+        mock.patch("lazyio.safety.digests._MOST_HELD", 3 * n_held),
+        mock.patch("lazyio.safety.digests._SLAB", 64),
+        mock.patch("lazyio.safety.digests.Spill", side_effect=error, wraps=Spill),
+    ):
+        noted = Noted()
         for chunk, digest in notes:
             noted.note(chunk, digest)
             oracle[chunk] = digest
-            assert (
-                len(noted._chunks._merged) + len(noted._chunks._new) // 3
-                <= 2 * max(3, len(oracle)) + 1
-            )
-    found = {chunk: high << 64 | low for chunk, high, low in noted.rows().tolist()}
+        rows = noted.rows(np.array(old, np.uint64).reshape(-1, 3))
+        again = noted.rows(np.array(old, np.uint64).reshape(-1, 3))
+    found = {chunk: high << 64 | low for chunk, high, low in rows.tolist()}
+    assert list(found) == sorted(found)
     assert found == {chunk: digest for chunk, digest in oracle.items() if digest is not None}
+    assert again.tolist() == rows.tolist()
+
+
+@given(st.lists(st.lists(st.integers(0, 300), unique=True).map(sorted), max_size=6))
+def test_runs_are_merged_page_by_page(keys):
+    """Later ones count."""
+    runs, oracle = [], {}
+    for number, chunks in enumerate(keys):
+        rows = np.array([[chunk, 0, number] for chunk in chunks], np.uint64).reshape(-1, 3)
+        runs.append(of_array(rows))
+        oracle |= dict.fromkeys(chunks, number)
+    with mock.patch("lazyio.safety.digests._SLAB", 1):
+        pages = list(merged_runs(runs))
+    found = [(chunk, number) for page in pages for chunk, _, number in page.tolist()]
+    assert found == sorted(oracle.items())
 
 
 def test_a_long_session_keeps_no_more_than_there_is():
     """Every flush notes the last row of chunks anew."""
-    noted = Noted()
-    for turn in range(3000):
-        for chunk in range(turn // 100, turn // 100 + 100):
-            noted.note(chunk, turn + chunk)
-    assert noted._chunks._merged.nbytes + len(noted._chunks._new) * 8 < 24 * 4096 * 2
+    with (
+        mock.patch("lazyio.safety.digests._MOST_HELD", 3 * 256),
+        mock.patch("lazyio.safety.digests._LEAST_COMPACTED", 2000),
+    ):
+        noted = Noted()
+        for turn in range(3000):
+            for chunk in range(turn // 100, turn // 100 + 100):
+                noted.note(chunk, turn + chunk)
+    assert len(noted._chunks._spill) < 3 * 2000
     assert len(noted.rows()) == 129
 
 

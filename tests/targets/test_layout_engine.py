@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lazyio.safety import redo
 from lazyio.safety.in_place import InPlaceFile
 from lazyio.safety.lock import FileLock
+from lazyio.sources import libhdf5
 from lazyio.targets import building, held_file
 from lazyio.targets.held_file import Held
 from lazyio.targets.layout_engine import EngineError, LayoutEngine
@@ -256,8 +257,8 @@ def test_any_order(tmp_path_factory, order):
 def test_metadata_of_many_chunks_are_not_kept(tmp_path, monkeypatch, libver, is_added):
     """What is held has a bound; the same calls give the same places all the same."""
     path, n_chunks = tmp_path / "x.h5", 5000
-    for name in ("HELD_NBYTES", "_METADATA_NBYTES"):
-        monkeypatch.setattr(held_file, name, 1 << 14)
+    monkeypatch.setattr(held_file, "HELD_NBYTES", 1 << 14)
+    monkeypatch.setattr(libhdf5, "_METADATA_NBYTES", 1 << 14)
     if is_added:
         with h5py.File(path, "w", libver=libver) as file:
             file["old"] = np.arange(1000)

@@ -1,0 +1,72 @@
+"""A file without a name, for bookkeeping that would not stay within a memory limit."""
+
+import os
+import tempfile
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Spill:
+    """Rows of one type that are added at the end, and read back from anywhere by any thread.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Of a row.
+
+    Raises
+    ------
+    OSError
+        When the folder for temporary files has no room, or cannot be written.
+
+    Examples
+    --------
+    >>> spill = Spill(np.dtype("i8"))
+    >>> spill.append(np.arange(5))
+    >>> len(spill), spill.read(1, 3).tolist()
+    (5, [1, 2])
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        # Without a name: it is gone when nobody has it open any more.
+        self._file = tempfile.TemporaryFile(prefix="lazyio-", buffering=0)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
+        self._lock = threading.Lock()
+        self._n_rows = 0
+        self.dtype = dtype
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        """Add rows; none of them is there where that fails."""
+        view = memoryview(np.ascontiguousarray(rows, self.dtype.base).reshape(-1).view(np.uint8))
+        with self._lock:
+            at = self._n_rows * self.dtype.itemsize
+            while view:
+                written = os.pwrite(self._file.fileno(), view, at)
+                at, view = at + written, view[written:]
+            self._n_rows += len(rows)
+
+    def read(self, begin: int, end: int) -> npt.NDArray[Any]:
+        """Return the rows from one to before another, or to the last that there is."""
+        out = np.empty(max(0, min(end, self._n_rows) - begin), self.dtype)
+        view = memoryview(out.reshape(-1).view(np.uint8))
+        at = begin * self.dtype.itemsize
+        while view:
+            n_read = os.preadv(self._file.fileno(), [view], at)
+            if not n_read:
+                msg = "a temporary file ends before what was written to it"
+                raise OSError(msg)
+            at, view = at + n_read, view[n_read:]
+        return out
+
+    def mapped(self) -> npt.NDArray[Any]:
+        """Return all rows as an array that is read from the file where it is looked at."""
+        if not self._n_rows:
+            return np.empty(0, self.dtype)
+        return np.memmap(self._file, self.dtype, "r", shape=(self._n_rows,))
