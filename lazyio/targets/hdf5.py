@@ -50,7 +50,7 @@ from lazyio.grid import (
 )
 from lazyio.os_errors import errno_of
 from lazyio.safety.digests import Noted, Rows, digest_of, digest_of_elements, renumbered
-from lazyio.safety.hdf5_digests import digest_of_piece, elements_in, has_payloads, pieces_in
+from lazyio.safety.hdf5_digests import digest_of_piece, has_payloads, pieces_in
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
 from lazyio.sources.hdf5_layout import StoredPayloads, is_byte_for_byte, limits_of
@@ -346,7 +346,17 @@ class Hdf5Target:
         """Return a chunk's elements as they come back, which filters of libhdf5's may change."""
         if self._encoder is not None or not self._dataset.chunks or not self._filters:
             return chunk
-        # In memory, one chunk, and no cache: it would give back what it was given.
+        with self._one_chunk() as one:
+            part = tuple(map(slice, chunk.shape))
+            one[part] = chunk.view(self.dtype) if self.dtype.metadata else chunk
+            out = np.empty(chunk.shape, self.dtype)
+            read_dataset(one, part, out, f"dataset {self._dataset.name!r}")
+            return out
+
+    @contextlib.contextmanager
+    def _one_chunk(self) -> Iterator[h5py.Dataset]:
+        """Return a dataset like this one, of one chunk."""
+        # In memory, and without a cache: it would give back what it was given.
         memory = h5py.File("x", "w", driver="core", backing_store=False, rdcc_nbytes=0)
         with memory as file:
             identifier = h5py.h5d.create(
@@ -356,12 +366,16 @@ class Hdf5Target:
                 h5py.h5s.create_simple(self._dataset.chunks),
                 self._dataset.id.get_create_plist(),
             )
-            one = h5py.Dataset(identifier)
-            part = tuple(map(slice, chunk.shape))
-            one[part] = chunk.view(self.dtype) if self.dtype.metadata else chunk
-            out = np.empty(chunk.shape, self.dtype)
-            read_dataset(one, part, out, f"dataset {self._dataset.name!r}")
-            return out
+            yield h5py.Dataset(identifier)
+
+    def _require_decodable(self, piece: int) -> None:
+        found = self._stored.find(tuple(part.start for part in self._box_of(piece)))
+        if found is None:
+            return
+        mask, payload = found
+        with self._one_chunk() as one:
+            one.id.write_direct_chunk((0,) * len(self.chunk_shape), payload, mask)
+            one[...]
 
     def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return a chunk's elements, cut at the end of the dataset."""
@@ -408,7 +422,7 @@ class Hdf5Target:
                     number = flat_index(index_at(piece, self.grid), grid)
                 with self._reading_back(piece):
                     if self._is_doubtful:
-                        elements_in(self._dataset, self._box_of(piece))
+                        self._require_decodable(piece)
                     if self._noted is not None:
                         digest = digest_of_piece(self._dataset, number)
                         self._noted.note(piece, digest, self._rim_read_back(number))
