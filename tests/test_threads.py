@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -299,3 +301,32 @@ def test_parts_in_scratch_over_what_is_there(tmp_path: Path, kind: str) -> None:
     found = opened.read()
     opened.close()
     assert (found == expected).all()
+
+
+def test_a_write_while_another_thread_computes_first(tmp_path):
+    """The first computation of a process imports distributed, which takes a moment."""
+    program = """
+import threading
+import dask.array as da
+import lazyio
+
+x, failed = da.ones((300, 300), chunks=(30, 30)), []
+
+def run(work):
+    try:
+        work()
+    except BaseException as error:
+        failed.append(repr(error))
+
+works = [lambda: (x + 1).sum().compute()]
+works += [lambda i=i: lazyio.to_hdf5(x, f"{i}.h5") for i in range(3)]
+threads = [threading.Thread(target=run, args=(work,)) for work in works]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert not failed, failed
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,6 +1,7 @@
 """Which of dask's schedulers computes a graph: the one that dask itself would take."""
 
 import concurrent.futures
+import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,9 +86,10 @@ def scheduler_for(given: Any = None) -> Scheduler:
 
 def active_client() -> Any:
     """Return the distributed client that dask would use, without importing one."""
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
+    if "distributed" not in sys.modules:
         return None
+    # Waits for a thread that is importing it, such as the first that computes anything.
+    distributed = importlib.import_module("distributed")
     try:
         client = distributed.get_client()
     except ValueError:
