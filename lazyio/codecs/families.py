@@ -7,10 +7,11 @@ differ where a plugin puts numbers of its own before those it was given.
 from collections.abc import Callable
 from functools import partial
 
-from lazyio.codecs import bitshuffle, blosc, deflate, lz4, lzf, zstd
+from lazyio.codecs import bitshuffle, blosc, blosc2, deflate, lz4, lzf, zstd
 from lazyio.codecs.filters import (
     BITSHUFFLE,
     BLOSC,
+    BLOSC2,
     DEFLATE,
     FLETCHER32,
     LZ4,
@@ -26,7 +27,7 @@ from lazyio.codecs.workspace import Bytes
 Compress = Callable[[Bytes], bytes | Bytes]
 Decompress = Callable[[Bytes, Bytes], None]
 
-SELF_CONTAINED = {BLOSC, LZ4, BITSHUFFLE}
+SELF_CONTAINED = {BLOSC, BLOSC2, LZ4, BITSHUFFLE}
 """Filters that store what does not shrink inside their own payload, not under a mask bit."""
 
 
@@ -77,6 +78,8 @@ def compressor(step: Filter, itemsize: int) -> Compress | None:
         return _bit_shuffler(options, itemsize)
     if number == BLOSC:
         return _blosc_compressor(options, itemsize)
+    if number == BLOSC2 and itemsize and blosc2.is_available():
+        return _blosc2_compressor(options)
     return None
 
 
@@ -102,6 +105,7 @@ def decompressor(step: Filter, itemsize: int) -> Decompress | None:
         DEFLATE: (True, deflate.decompress),
         ZSTD: (has_numcodecs, zstd.decompress),
         BLOSC: (has_numcodecs, blosc.decompress),
+        BLOSC2: (blosc2.is_available(), blosc2.decompress),
         LZ4: (has_numcodecs, lz4.decompress),
         LZF: (lzf.is_available(), lzf.decompress),
     }
@@ -115,6 +119,17 @@ def _blosc_compressor(options: tuple[int, ...], itemsize: int) -> Compress | Non
     if code not in names or not itemsize:
         return None
     return blosc.compressor(names[code], level, shuffle, typesize=itemsize)
+
+
+def _blosc2_compressor(options: tuple[int, ...]) -> Compress | None:
+    given = (*options[:4], *(0,) * (4 - len(options)))
+    level, shuffle, code = (*options[4:7], *blosc_defaults()[len(options[4:7]) :])
+    is_known = code in blosc.CNAMES.values() and shuffle in blosc.SHUFFLES.values()
+    if not is_known or not blosc2.has(code) or level not in blosc.LEVELS:
+        return None
+    if given[3] > blosc2.MAX_NBYTES or len(options[8:]) != (*options, *(0,) * 8)[7]:
+        return None
+    return blosc2.compressor((*given, level, shuffle, code, *options[7:]))
 
 
 def _bit_shuffler(options: tuple[int, ...], itemsize: int) -> Compress | None:

@@ -18,6 +18,7 @@ from lazyio.codecs.workspace import Bytes
 Compress = Callable[[Bytes], Bytes]
 
 _SIGNATURE = (ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_uint)
+_MOST_LITERALS = 32
 _MIN_NBYTES = 4
 """liblzf looks at bytes behind shorter ones, and never shortens them."""
 
@@ -38,7 +39,7 @@ def is_available() -> bool:
 
 
 def compressor() -> Compress:
-    """Return a function from bytes to an LZF stream, or the bytes where none is shorter.
+    """Return a function from bytes to an LZF stream, a longer one where none is shorter.
 
     Examples
     --------
@@ -52,13 +53,26 @@ def compressor() -> Compress:
 
     def compress(data: Bytes) -> Bytes:
         if data.size < _MIN_NBYTES:
-            return data
+            return _as_it_is(data)
         stream = np.empty(data.size, np.uint8)
         room = stream.ctypes.data, stream.size
         nbytes = functions.lzf_compress(data.ctypes.data, data.size, *room)
-        return stream[:nbytes] if nbytes else data
+        return stream[:nbytes] if nbytes else _as_it_is(data)
 
     return compress
+
+
+def _as_it_is(data: Bytes) -> Bytes:
+    """Return a stream of nothing but literals: runs of up to 32 bytes behind their number."""
+    n_whole, left = divmod(data.size, _MOST_LITERALS)
+    stream = np.empty(data.size + n_whole + (left > 0), np.uint8)
+    runs = stream[: n_whole * (1 + _MOST_LITERALS)].reshape(n_whole, 1 + _MOST_LITERALS)
+    runs[:, 0] = _MOST_LITERALS - 1
+    runs[:, 1:] = data[: data.size - left].reshape(n_whole, _MOST_LITERALS)
+    if left:
+        stream[-left - 1] = left - 1
+        stream[-left:] = data[-left:]
+    return stream
 
 
 def decompress(stream: Bytes, out: Bytes) -> None:

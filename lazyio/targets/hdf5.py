@@ -13,7 +13,7 @@ import os
 import posixpath
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
 from lazyio.sources.hdf5_layout import StoredPayloads, is_byte_for_byte, limits_of
 from lazyio.sources.libhdf5 import bound_metadata, read_dataset, write_dataset
-from lazyio.spec import Shape
+from lazyio.spec import Shape, nbytes_of
 from lazyio.targets.attributes import write_attributes
 from lazyio.targets.base import padded
 from lazyio.targets.disk import disk_errors, target_error
@@ -128,6 +128,10 @@ class Hdf5Target:
         """Chunks that were encoded and stored."""
         self._filters = filters_of(dataset)
         self._encoder = self._find_encoder()
+        if self._encoder is not None and put is None:
+            # libhdf5 forgets the mask of the chunk that was written last, as long as the dataset
+            # stays open: whoever has it open could not read what no filter has gone over.
+            self._encoder = replace(self._encoder, skip_mask=0)
         self._limits = () if self._encoder else limits_of(dataset.id.get_type())
         self._decoder = decoder_for(self._filters, self.dtype.itemsize) if self._encoder else None
         self._rewrites = rewrites
@@ -171,7 +175,10 @@ class Hdf5Target:
 
     def put_by(self, put: Callable[[Shape, Payload, int], object]) -> None:
         """Have this take corner, payload and mask of each chunk that is encoded."""
-        self._write_direct_chunk = _over_others(put) if self._rewrites else put
+        self._write_direct_chunk = put
+        if self._rewrites:
+            nbytes = nbytes_of(self.chunk_shape, self.dtype)
+            self._write_direct_chunk = _over_others(put, nbytes)
 
     def corner_of(self, chunk: int) -> Shape:
         """Return where a chunk begins, from its position in the grid."""
@@ -346,7 +353,7 @@ class Hdf5Target:
         """Return a chunk's elements as they come back, which filters of libhdf5's may change."""
         if self._encoder is not None or not self._dataset.chunks or not self._filters:
             return chunk
-        with self._one_chunk() as one:
+        with self._one_chunk(self._dataset.chunks) as one:
             part = tuple(map(slice, chunk.shape))
             one[part] = chunk.view(self.dtype) if self.dtype.metadata else chunk
             out = np.empty(chunk.shape, self.dtype)
@@ -354,8 +361,10 @@ class Hdf5Target:
             return out
 
     @contextlib.contextmanager
-    def _one_chunk(self) -> Iterator[h5py.Dataset]:
-        """Return a dataset like this one, of one chunk."""
+    def _one_chunk(self, shape: Shape) -> Iterator[h5py.Dataset]:
+        """Return a dataset like this one, but for its shape, to write one chunk to."""
+        properties = self._dataset.id.get_create_plist().copy()
+        properties.set_alloc_time(h5py.h5d.ALLOC_TIME_INCR)
         # In memory, and without a cache: it would give back what it was given.
         memory = h5py.File("x", "w", driver="core", backing_store=False, rdcc_nbytes=0)
         with memory as file:
@@ -363,19 +372,24 @@ class Hdf5Target:
                 file.id,
                 b"x",
                 self._dataset.id.get_type(),
-                h5py.h5s.create_simple(self._dataset.chunks),
-                self._dataset.id.get_create_plist(),
+                h5py.h5s.create_simple(shape),
+                properties,
             )
             yield h5py.Dataset(identifier)
 
     def _require_decodable(self, piece: int) -> None:
-        found = self._stored.find(tuple(part.start for part in self._box_of(piece)))
-        if found is None:
+        region = self._box_of(piece)
+        corner = tuple(part.start for part in region)
+        if (found := self._stored.find(corner)) is None:
             return
         mask, payload = found
-        with self._one_chunk() as one:
-            one.id.write_direct_chunk((0,) * len(self.chunk_shape), payload, mask)
-            one[...]
+        # The options of szip depend on the shape of the whole, too.
+        with self._one_chunk(self.shape) as one:
+            file = one.file
+            one.id.write_direct_chunk(corner, payload, mask)
+            one.id.close()
+            # Opened anew: libhdf5 forgets the mask of what was written last.
+            file["x"][region]
 
     def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return a chunk's elements, cut at the end of the dataset."""
@@ -468,14 +482,17 @@ class Hdf5Target:
         return encoder_for(tuple(map(as_given, self._filters)), self.dtype.itemsize)
 
 
-def _over_others(write: Callable[[Shape, Payload, int], object]) -> Callable[..., object]:
+def _over_others(
+    write: Callable[[Shape, Payload, int], object], chunk_nbytes: int
+) -> Callable[..., object]:
     """Return what writes a chunk over another, whatever filters that one went through.
 
-    libhdf5 keeps the mask of the old chunk where the new one has as many bytes.
+    libhdf5 keeps the mask of the old chunk where the new one has as many bytes: as one may
+    have that no filter has gone over.
     """
 
     def write_over(corner: Shape, payload: Payload, mask: int) -> None:
-        if mask:
+        if mask or len(payload) >= chunk_nbytes:
             write(corner, bytes(len(payload) + 1), mask)
         write(corner, payload, mask)
 

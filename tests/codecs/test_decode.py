@@ -285,7 +285,6 @@ def test_one_workspace_for_many_chunks(codec):
     "steps",
     [
         {4: ()},
-        {32026: ()},
         {307: ()},
         {1: (), 2: ()},
         {3: (), 2: ()},
