@@ -211,3 +211,27 @@ def test_a_dataset_that_has_changed_since_is_refused(file):
     dataset.resize((21, 10))
     with pytest.raises(TargetError, match=r"has shape \(21, 10\) now and had \(20, 10\)"):
         later.compute(scheduler="sync")
+
+
+@pytest.mark.parametrize("libver", [None, ("earliest", "v114")])
+@pytest.mark.parametrize("compression", ["lzf", "gzip", "zstd", "blosc2"])
+def test_what_does_not_shrink_is_read_through_the_open_dataset(tmp_path, compression, libver):
+    """libhdf5 forgets, until it is closed, that no filter has gone over the chunk written last."""
+    rng = np.random.default_rng(0)
+    path, parts = tmp_path / "x.h5", []
+    lazyio.allocate(
+        path, "x", shape=(0, 64), maxshape=(None, 64), chunks=(100, 64), dtype="u4", libver=libver,
+        compression=compression,
+    )  # fmt: skip
+    with h5py.File(path, "r+") as file:
+        for number in range(5):
+            parts.append(rng.integers(0, 2**32, (30 + number, 64), dtype="u4"))
+            lazyio.to_hdf5(parts[-1], file["x"], append_dim=0)
+            assert (file["x"][...] == np.concatenate(parts)).all()
+        file.create_dataset("y", (100, 64), "u4", chunks=(100, 64), compression="lzf")
+        whole = rng.integers(0, 2**32, (100, 64), dtype="u4")
+        lazyio.to_hdf5(whole, file["y"])
+        assert (file["y"][...] == whole).all()
+        lazyio.to_hdf5(whole + 1, file, "z", compression=compression)
+        assert (file["z"][...] == whole + 1).all()
+    assert (lazyio.open(path, "x").compute() == np.concatenate(parts)).all()

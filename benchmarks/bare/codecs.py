@@ -82,7 +82,8 @@ def _compressor(row: Row, itemsize: int) -> Compress:
     blosc2 = {"compressor": cname, "shuffle": "shuffle", "typesize": itemsize, "numthreads": 1}
     known: dict[str, Compress] = {
         "none": lambda chunk: memoryview(_flat(chunk)),
-        "gzip": lambda chunk: deflate.zlib_compress(chunk, level),
+        # A file of zlib's size at level 9 takes one more of libdeflate.
+        "gzip": lambda chunk: deflate.zlib_compress(chunk, 10 if level == 9 else level),
         "zstd": numcodecs.Zstd(level).encode,
         "blosc": lambda chunk: blosc.compress(chunk, cname.encode(), level, blosc.SHUFFLE),
         "blosc2": lambda chunk: imagecodecs.blosc2_encode(chunk, level, **blosc2),

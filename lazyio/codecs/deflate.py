@@ -1,12 +1,19 @@
 """gzip as HDF5 and zlib know it: zlib streams (RFC 1950), filter 1.
 
 Level 1 takes ISA-L, nine times as fast as zlib; from level 2 on libdeflate,
-which is smaller and twice as fast at the same level; zlib where neither is
-installed. All three release the GIL and any zlib reads what they write.
+about twice as fast; zlib where neither is installed. All three release the GIL
+and any zlib reads what they write.
+
+Who names a level asks for its size. libdeflate's levels are not zlib's: from 5
+on the next one is taken, which is smaller and still faster; below, chunks that
+shrink very well are looked at more closely, for there zlib may be better.
 """
 
 import zlib
 from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
 
 from lazyio.codecs.libraries import optional
 from lazyio.codecs.workspace import Bytes
@@ -15,6 +22,13 @@ Compress = Callable[[Bytes], bytes]
 
 LEVELS = range(10)
 DEFAULT_LEVEL = 4
+_LEVELS = {5: 6, 6: 7, 7: 8, 8: 9, 9: 10}
+"""Level of libdeflate for one of zlib, where its own of that name is larger too often."""
+_OTHERS = (5, 7)
+"""Levels to try where a sample says that zlib does better."""
+_WELL, _AS_GOOD = 0.45, 1.003
+"""Part that a chunk shrinks to before anything is tried, and what counts as no larger."""
+_SAMPLE_NBYTES, _N_SAMPLES = 2**14, 4
 _GZIP = 16
 """Added to the window bits, it makes zlib take gzip's header."""
 
@@ -44,8 +58,34 @@ def compressor(level: int) -> Compress:
     if level == 1 and isal is not None:
         return lambda data: bytes_of(isal.compress(data, 1))
     if level >= 1 and libdeflate is not None:
-        return lambda data: bytes_of(libdeflate.zlib_compress(data, level))
+        if level in _LEVELS:
+            return lambda data: bytes_of(libdeflate.zlib_compress(data, _LEVELS[level]))
+        return lambda data: _no_larger(libdeflate, data, level)
     return lambda data: zlib.compress(data, level)
+
+
+def _no_larger(libdeflate: ModuleType, data: Bytes, level: int) -> bytes:
+    """Return a stream that is hardly larger than zlib's, as far as a sample of the chunk tells."""
+    stream = bytes_of(libdeflate.zlib_compress(data, level))
+    if len(stream) >= _WELL * data.size:
+        return stream
+    sample = _sample_of(data)
+    most = _AS_GOOD * len(zlib.compress(sample, level))
+    if len(libdeflate.zlib_compress(sample, level)) <= most:
+        return stream
+    for other in _OTHERS:
+        if len(libdeflate.zlib_compress(sample, other)) <= most:
+            return bytes_of(libdeflate.zlib_compress(data, other))
+    return zlib.compress(data, level)
+
+
+def _sample_of(data: Bytes) -> Bytes:
+    """Return some pieces of a chunk, the same each time: of planes that differ, too."""
+    if data.size <= 2 * _SAMPLE_NBYTES:
+        return data
+    nbytes, step = _SAMPLE_NBYTES // _N_SAMPLES, data.size // _N_SAMPLES
+    starts = [at * step + (step - nbytes) // 2 for at in range(_N_SAMPLES)]
+    return np.concatenate([data[start : start + nbytes] for start in starts])
 
 
 def decompress(stream: Bytes, out: Bytes) -> None:

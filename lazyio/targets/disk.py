@@ -69,7 +69,10 @@ def target_error(error: Exception, folder: Path) -> TargetError:
         return error
     number = errno_of(error)
     reason = os.strerror(number) if number else str(error)
-    msg = f"writing under {folder} failed: {reason}{_room(folder, number)}; {remedy_for(number)}"
+    remedy = remedy_for(number)
+    if number is None and "hronously" in reason:
+        remedy = "libhdf5 does not do this: write a new dataset of another type or compression"
+    msg = f"writing under {folder} failed: {reason}{_room(folder, number)}; {remedy}"
     return TargetError(number or errno.EIO, msg)
 
 

@@ -128,14 +128,16 @@ class Hdf5Target:
         """Chunks that were encoded and stored."""
         self._filters = filters_of(dataset)
         self._encoder = self._find_encoder()
-        if self._encoder is not None and put is None:
-            # libhdf5 forgets the mask of the chunk that was written last, as long as the dataset
-            # stays open: whoever has it open could not read what no filter has gone over.
-            self._encoder = replace(self._encoder, skip_mask=0)
         self._limits = () if self._encoder else limits_of(dataset.id.get_type())
         self._decoder = decoder_for(self._filters, self.dtype.itemsize) if self._encoder else None
         self._rewrites = rewrites
-        self.put_by(put or dataset.id.write_direct_chunk)
+        if put is not None:
+            self.put_by(put)
+        else:
+            self._write_direct_chunk = self._over_others(dataset.id.write_direct_chunk)
+            # libhdf5 forgets the mask of the chunk that was written last, as long as the dataset
+            # stays open: who has it open could not read what no filter has gone over.
+            self._skips = False
         self._noted = noted
         self.payloads: Payloads | None = None
         """Takes the chunks of a job that can be gone on with; else they go into the file at once.
@@ -175,10 +177,27 @@ class Hdf5Target:
 
     def put_by(self, put: Callable[[Shape, Payload, int], object]) -> None:
         """Have this take corner, payload and mask of each chunk that is encoded."""
-        self._write_direct_chunk = put
-        if self._rewrites:
-            nbytes = nbytes_of(self.chunk_shape, self.dtype)
-            self._write_direct_chunk = _over_others(put, nbytes)
+        self._write_direct_chunk = self._over_others(put)
+        self._skips = True
+
+    def _over_others(
+        self, write: Callable[[Shape, Payload, int], object]
+    ) -> Callable[[Shape, Payload, int], object]:
+        """Return what writes a chunk over another, whatever filters that one went through.
+
+        libhdf5 keeps the mask of the old chunk where the new one has as many bytes: as one
+        may have that no filter has gone over.
+        """
+        if not self._rewrites or not self._filters:
+            return write
+        whole = nbytes_of(self.chunk_shape, self.dtype)
+
+        def write_over(corner: Shape, payload: Payload, mask: int) -> None:
+            if mask or len(payload) >= whole:
+                write(corner, bytes(len(payload) + 1), mask)
+            write(corner, payload, mask)
+
+        return write_over
 
     def corner_of(self, chunk: int) -> Shape:
         """Return where a chunk begins, from its position in the grid."""
@@ -196,7 +215,8 @@ class Hdf5Target:
                 self._write_elements(index, chunk)
             return
         whole = padded(chunk, self.chunk_shape, self.fill_value, workspace)
-        payload, mask = self._encoder.encode(whole, workspace)
+        encoder = self._encoder if self._skips else replace(self._encoder, skip_mask=0)
+        payload, mask = encoder.encode(whole, workspace)
         if not self._filters and len(payload) != whole.nbytes:
             # HDF5 takes a short payload of an unfiltered chunk without a word.
             msg = f"chunk {tuple(index)}: {len(payload)} bytes instead of {whole.nbytes}"
@@ -480,23 +500,6 @@ class Hdf5Target:
         if not is_byte_for_byte(dataset):
             return None
         return encoder_for(tuple(map(as_given, self._filters)), self.dtype.itemsize)
-
-
-def _over_others(
-    write: Callable[[Shape, Payload, int], object], chunk_nbytes: int
-) -> Callable[..., object]:
-    """Return what writes a chunk over another, whatever filters that one went through.
-
-    libhdf5 keeps the mask of the old chunk where the new one has as many bytes: as one may
-    have that no filter has gone over.
-    """
-
-    def write_over(corner: Shape, payload: Payload, mask: int) -> None:
-        if mask or len(payload) >= chunk_nbytes:
-            write(corner, bytes(len(payload) + 1), mask)
-        write(corner, payload, mask)
-
-    return write_over
 
 
 def element_dtype(dataset: h5py.Dataset) -> np.dtype[Any]:
