@@ -477,3 +477,23 @@ def test_filters_that_do_not_undo_what_they_did(tmp_path) -> None:
     ):
         lazyio.to_hdf5(values, path, "x", region=slice(3, 7))
     assert path.read_bytes() == before
+
+
+def test_records_of_text_in_utf8(tmp_path) -> None:
+    """By libhdf5, which has no way from ASCII to UTF-8 inside a record."""
+    text = h5py.h5t.C_S1.copy()
+    text.set_size(5)
+    text.set_strpad(h5py.h5t.STR_SPACEPAD)
+    text.set_cset(h5py.h5t.CSET_UTF8)
+    record = h5py.h5t.create(h5py.h5t.COMPOUND, 5)
+    record.insert(b"name", 0, text)
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((4,))
+    space = h5py.h5s.create_simple((0,), (h5py.h5s.UNLIMITED,))
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
+        h5py.h5d.create(file.id, b"x", record, space, properties)
+    values = np.array([(b"ab",), (b"c",), (b"",)], [("name", "S5")])
+    lazyio.to_hdf5(values, tmp_path / "x.h5", "x", append_dim=0)
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert file["x"]["name"].tolist() == [b"ab", b"c", b""]
+    assert lazyio.open(tmp_path / "x.h5", "x").compute()["name"].tolist() == [b"ab", b"c", b""]

@@ -151,6 +151,9 @@ def write_dataset(dataset: h5py.Dataset, region: Region, elements: Array) -> Non
     if is_text(elements.dtype) and h5py.check_string_dtype(dataset.dtype).encoding == "ascii":
         # There is no way from numpy's text to text that is tagged ASCII.
         elements = elements.astype(object)
+    if elements.dtype.fields is not None and elements.dtype == dataset.dtype:
+        # Says of each field what its bytes are: there is no way from ASCII to UTF-8.
+        elements = elements.view(dataset.dtype)
     dataset[region or ()] = elements
 
 
