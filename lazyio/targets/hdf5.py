@@ -381,8 +381,9 @@ class Hdf5Target:
             return out
 
     @contextlib.contextmanager
-    def _one_chunk(self, shape: Shape) -> Iterator[h5py.Dataset]:
+    def _one_chunk(self, shape: Shape, maxshape: Any = None) -> Iterator[h5py.Dataset]:
         """Return a dataset like this one, but for its shape, to write one chunk to."""
+        limits = [h5py.h5s.UNLIMITED if bound is None else bound for bound in maxshape or shape]
         properties = self._dataset.id.get_create_plist().copy()
         properties.set_alloc_time(h5py.h5d.ALLOC_TIME_INCR)
         # In memory, and without a cache: it would give back what it was given.
@@ -392,7 +393,7 @@ class Hdf5Target:
                 file.id,
                 b"x",
                 self._dataset.id.get_type(),
-                h5py.h5s.create_simple(shape),
+                h5py.h5s.create_simple(shape, tuple(limits)),
                 properties,
             )
             yield h5py.Dataset(identifier)
@@ -404,7 +405,7 @@ class Hdf5Target:
             return
         mask, payload = found
         # The options of szip depend on the shape of the whole, too.
-        with self._one_chunk(self.shape) as one:
+        with self._one_chunk(self.shape, self._dataset.maxshape) as one:
             file = one.file
             one.id.write_direct_chunk(corner, payload, mask)
             one.id.close()
