@@ -3,10 +3,12 @@
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import h5py
 
+from lazyio.direct_chunks import write_direct_chunk
 from lazyio.errors import TargetError
 from lazyio.grid import touched
 from lazyio.pushing.place import Opened
@@ -81,7 +83,7 @@ class GrownDataset:
                 # To whole rows of chunks first: of the last one libhdf5 would make another.
                 dataset.resize(opened.with_length(opened.length // opened.unit * opened.unit))
             dataset.resize(opened.with_length(opened.length))
-            put = putting(dataset) or dataset.id.write_direct_chunk
+            put = putting(dataset) or partial(write_direct_chunk, dataset)
             for corner, (mask, payload) in self.last.items():
                 put(corner, payload, mask)
         if self.known is not None and self.known.table is not None:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyio.codecs.dataset_filters import filters_of
+from lazyio.direct_chunks import read_direct_chunk
 from lazyio.grid import Region, box, box_shape, flat_index, grid_shape, index_at, rows_of, touched
 from lazyio.safety.digests import (
     ATTRIBUTE,
@@ -195,7 +196,7 @@ def digest_of_piece(dataset: h5py.Dataset, number: int) -> int:
     index = index_at(number, grid_shape(dataset.shape, step))
     if has_payloads(dataset):
         corner = tuple(at * extent for at, extent in zip(index, step, strict=True))
-        mask, payload = dataset.id.read_direct_chunk(corner)
+        mask, payload = read_direct_chunk(dataset, corner)
         return digest_of(payload, seed=mask)
     return digest_of_elements(elements_in(dataset, box(dataset.shape, step, index)))
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyio.codecs.libraries import shared_functions
+from lazyio.direct_chunks import read_direct_chunk
 from lazyio.errors import UnsupportedDtypeError
 
 _EXTENSIBLE_ARRAY = 4
@@ -130,7 +131,7 @@ class StoredPayloads:
         if not self._has_any:
             return None
         try:
-            mask, payload = self._dataset.id.read_direct_chunk(tuple(corner))
+            mask, payload = read_direct_chunk(self._dataset, corner)
         except (OSError, RuntimeError) as error:
             if any(words in str(error) for words in _NOT_THERE):
                 return None

@@ -14,6 +14,7 @@ import posixpath
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from lazyio.codecs.decode import Decoder, decoder_for
 from lazyio.codecs.encode import Encoder, Payload, encoder_for
 from lazyio.codecs.filters import FLETCHER32, SHUFFLE, SZIP, Filter, as_given
 from lazyio.codecs.workspace import Workspace
+from lazyio.direct_chunks import write_direct_chunk
 from lazyio.elements import TEXT, is_text
 from lazyio.errors import (
     BlockError,
@@ -134,7 +136,7 @@ class Hdf5Target:
         if put is not None:
             self.put_by(put)
         else:
-            self._write_direct_chunk = self._over_others(dataset.id.write_direct_chunk)
+            self._write_direct_chunk = self._over_others(partial(write_direct_chunk, dataset))
             # libhdf5 forgets the mask of the chunk that was written last, as long as the dataset
             # stays open: who has it open could not read what no filter has gone over.
             self._skips = False
@@ -407,7 +409,7 @@ class Hdf5Target:
         # The options of szip depend on the shape of the whole, too.
         with self._one_chunk(self.shape, self._dataset.maxshape) as one:
             file = one.file
-            one.id.write_direct_chunk(corner, payload, mask)
+            write_direct_chunk(one, corner, payload, mask)
             one.id.close()
             # Opened anew: libhdf5 forgets the mask of what was written last.
             file["x"][region]

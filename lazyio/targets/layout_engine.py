@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import h5py
 
+from lazyio.direct_chunks import write_direct_chunk
 from lazyio.errors import LazyioError, TargetLockedError
 from lazyio.safety.in_place import InPlaceFile
 from lazyio.safety.redo import write_at
@@ -181,8 +182,8 @@ class LayoutEngine:
         if mask and self._base:
             # Over an old chunk of as many bytes libhdf5 would keep that one's mask.
             longer = self._object.catch(nbytes + 1)
-            dataset.id.write_direct_chunk(corner, longer, mask)
-        dataset.id.write_direct_chunk(corner, self._object.catch(nbytes), mask)
+            write_direct_chunk(dataset, corner, longer, mask)
+        write_direct_chunk(dataset, corner, self._object.catch(nbytes), mask)
         self.check()
         caught = self._object.caught()
         if caught is None or caught[1:] != (nbytes, 0):
@@ -211,10 +212,10 @@ class LayoutEngine:
     def _pass(self, dataset: h5py.Dataset, corner: Sequence[int], payload: Any, mask: int) -> None:
         """Have libhdf5 hand a payload to the file object, which writes it."""
         if threading.current_thread() is threading.main_thread():
-            self.call(lambda: dataset.id.write_direct_chunk(tuple(corner), payload, mask))
+            self.call(lambda: write_direct_chunk(dataset, corner, payload, mask))
             return
         try:
-            dataset.id.write_direct_chunk(corner, payload, mask)
+            write_direct_chunk(dataset, corner, payload, mask)
         finally:
             # What went wrong below libhdf5 says more than what that made of it.
             self.check()
