@@ -23,7 +23,8 @@ def chunk_reason(given: Given, default_nbytes: int) -> str:
         return "chunk as given"
     limit = format_size(bounds[1] if bounds else default_nbytes)
     if given.windows:
-        return f"chunk of up to {limit} that costs the least to read the windows out of"
+        where = " inside of the array's own blocks" if given.facts.edges is not None else ""
+        return f"chunk of up to {limit}{where} that costs the least to read the windows out of"
     if any(wish is not None for wish in given.chunk):
         return f"free axes of the chunk fill up to {limit}"
     if isinstance(given.shard, tuple):

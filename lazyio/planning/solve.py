@@ -10,7 +10,7 @@
 from dataclasses import replace
 
 from lazyio.errors import PlanError
-from lazyio.planning.access import access_amplification, window_costs
+from lazyio.planning.access import WindowCost, access_amplification, window_costs
 from lazyio.planning.allotment import allot
 from lazyio.planning.budget import Budget
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES, choose_chunk
@@ -24,6 +24,9 @@ from lazyio.planning.remarks import advice_on, chunk_reason
 from lazyio.planning.shards import choose_shard
 from lazyio.sizes import format_size
 from lazyio.spec import Shape, nbytes_of
+
+_MUCH_DEARER = 2.0
+"""What windows read in vain before it is worth a word that other chunks would do better."""
 
 
 def solve(facts: Facts, wishes: Wishes) -> Plan:
@@ -62,7 +65,41 @@ def solve(facts: Facts, wishes: Wishes) -> Plan:
         return _with_access(solve_hdmf(given), given)
     budget = allot(given)
     chunk = choose_chunk(given, budget)
-    return _with_access(_with_block(given, chunk, budget), given)
+    plan = _with_access(_with_block(given, chunk, budget), given)
+    return _told_of_blocks(plan, given, budget)
+
+
+def _costs(given: Given, chunk: Shape) -> tuple[WindowCost, ...]:
+    """Return what each window costs to read out of chunks."""
+    return window_costs(
+        given.windows,
+        given.facts.shape,
+        chunk,
+        max(1, given.facts.dtype.itemsize),
+        whole_chunks=given.wishes.reads_whole_chunks or given.wishes.format == "zarr",
+    )
+
+
+def _told_of_blocks(plan: Plan, given: Given, budget: Budget) -> Plan:
+    """Return the plan with a word on blocks of the array's own that no chunk for readers fits in.
+
+    They are kept all the same: who gives a graph computes each of its blocks once.
+    """
+    amplification = plan.access_amplification
+    is_kept = given.facts.edges is not None and plan.read_shape is None
+    if amplification is None or not is_kept or given.is_chunk_fixed or given.wishes.chunks is True:
+        return plan
+    free = as_given(replace(given.facts, edges=None), given.wishes)
+    chunk = choose_chunk(free, budget)
+    best = access_amplification(_costs(free, chunk))
+    if best is None or amplification < _MUCH_DEARER * best:
+        return plan
+    what = (
+        f"the array's own blocks leave chunks of {plan.chunk_shape}, of which the windows read "
+        f"{amplification / best:.1f}x as much as of {chunk}; rechunk the array first, or give "
+        f"chunks={chunk} to have the parts of chunks gathered"
+    )
+    return replace(plan, advice=(*plan.advice, ("blocks-against-access", what)))
 
 
 def _with_block(given: Given, chunk: Shape, budget: Budget) -> Plan:
@@ -134,11 +171,5 @@ def _with_access(plan: Plan, given: Given) -> Plan:
     """Return the plan with what the readers' windows cost in its chunks."""
     if not given.windows:
         return plan
-    costs = window_costs(
-        given.windows,
-        plan.shape,
-        plan.chunk_shape,
-        max(1, plan.dtype.itemsize),
-        whole_chunks=given.wishes.reads_whole_chunks or given.wishes.format == "zarr",
-    )
+    costs = _costs(given, plan.chunk_shape)
     return replace(plan, windows=costs, access_amplification=access_amplification(costs))

@@ -1,5 +1,6 @@
 """``lazyio.plan`` with windows: guarantees, what it prints, and what it costs to plan."""
 
+import ast
 import math
 import random
 import re
@@ -245,3 +246,20 @@ def test_planning_takes_a_few_milliseconds():
             runs.append(time.perf_counter() - start)
         seconds.append(min(runs))
     assert statistics.median(seconds) < 5e-3
+
+
+def test_blocks_that_defeat_the_windows_are_told():
+    """The array's own blocks are kept, and what that costs is said, with what would do better."""
+    array = da.zeros((780, 144, 192), chunks=(1, 144, 192), dtype="f4")
+    plan = lazyio.plan(array, access=[(780, 1, 1)])
+    ((_, text),) = [pair for pair in plan.advice if pair[0] == "blocks-against-access"]
+    assert "rechunk the array first" in text
+    better = ast.literal_eval(text.split("chunks=")[1].split(" to have")[0])
+    free = lazyio.plan(array, access=[(780, 1, 1)], chunks=better)
+    assert free.access_amplification * 2 < plan.access_amplification
+    assert free.chunk_shape == lazyio.plan(array.shape, "f4", access=[(780, 1, 1)]).chunk_shape
+    for chunks in (True, (1, 144, 192)):
+        plan = lazyio.plan(array, access=[(780, 1, 1)], chunks=chunks)
+        assert "blocks-against-access" not in dict(plan.advice)
+    along = lazyio.plan(array, access=[(1, 144, 192)])
+    assert "blocks-against-access" not in dict(along.advice)
