@@ -240,7 +240,10 @@ def refuse_unready(**options: tuple[Any, Any]) -> None:
     """
     for name, (given, default) in options.items():
         if given is not default and not (isinstance(given, str) and given == default):
-            msg = f"{name}={given!r} does not work yet in this version; leave it out"
+            msg = (
+                f"{name}={given!r} does not work yet in this version; leave it out, and have each "
+                "process write a part of its own with region=, whose calls wait for each other"
+            )
             raise OptionError(msg)
 
 

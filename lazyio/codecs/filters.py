@@ -121,7 +121,7 @@ CODECS = (
     Codec(
         name="blosc2",
         filter_id=BLOSC2,
-        encoded_by="libhdf5 with hdf5plugin",
+        encoded_by="hdf5plugin's C-Blosc2, libhdf5 with a plugin",
         without="OptionError naming lazyio[plugins]",
         read_with="hdf5plugin",
     ),

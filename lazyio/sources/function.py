@@ -201,17 +201,20 @@ def checked_part(part: Any, region: Region, dtype: np.dtype[Any], who: str) -> A
     BlockError
         When it has not; it would be broadcast or cast in silence otherwise.
     """
-    wanted = box_shape(region)
+    wanted, remedy = box_shape(region), "return exactly the region that was asked for"
     if not wanted and isinstance(part, (np.generic, str)):
         part = _element(part, dtype)
     if not isinstance(part, (np.ndarray, np.generic)) or isinstance(part, np.ma.MaskedArray):
         got = f"a {type(part).__name__}"
+    elif part.shape == wanted and part.dtype != dtype:
+        remedy = f"return what it said it would, .astype({str(dtype)!r}), or say dtype={part.dtype}"
+        got = f"dtype {part.dtype}"
     elif part.shape != wanted or part.dtype != dtype:
         got = f"shape {part.shape} {part.dtype}"
     else:
         return np.asarray(part)
     msg = (
         f"{who} gave {got} for region {format_region(region)}, which is shape {wanted} {dtype}; "
-        "return exactly the region that was asked for"
+        f"{remedy}"
     )
     raise BlockError(msg)
