@@ -157,6 +157,8 @@ class Hdf5Target:
         self._to_read_back: set[int] = set()
         # Where szip is skipped, and the chunk is as long as it was before, libhdf5 forgets that.
         self._is_doubtful = any(step.filter_id == SZIP for step in filters_of(dataset))
+        self._written: dict[int, tuple[Region, int]] = {}
+        """Of what may be stored wrongly: where it went, and the digest of its elements."""
 
     @property
     def engine(self) -> str:
@@ -292,8 +294,11 @@ class Hdf5Target:
             self.n_written += 1
             if self.check is not None:
                 self.check()
+            pieces = self._pieces_in(index, region)
+            if self._is_doubtful and self._dataset.chunks == self.chunk_shape:
+                self._written |= dict.fromkeys(pieces, (region, digest_of_elements(chunk)))
             if self._noted is not None or self._is_doubtful:
-                self._to_read_back |= self._pieces_in(index, region)
+                self._to_read_back |= pieces
 
     def _pieces_in(self, index: Sequence[int], region: Region) -> set[int]:
         """Return what has digests of its own in a chunk that libhdf5 has encoded."""
@@ -401,7 +406,10 @@ class Hdf5Target:
             yield h5py.Dataset(identifier)
 
     def _require_decodable(self, piece: int) -> None:
-        region = self._box_of(piece)
+        """Raise unless a chunk decodes to what was written, in a file that knows nothing of it."""
+        if piece not in self._written:
+            return
+        region, digest = self._written[piece]
         corner = tuple(part.start for part in region)
         if (found := self._stored.find(corner)) is None:
             return
@@ -412,7 +420,9 @@ class Hdf5Target:
             write_direct_chunk(one, corner, payload, mask)
             one.id.close()
             # Opened anew: libhdf5 forgets the mask of what was written last.
-            file["x"][region]
+            if digest_of_elements(file["x"][region]) != digest:
+                msg = "it decodes to other elements"
+                raise OSError(msg)
 
     def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return a chunk's elements, cut at the end of the dataset."""
