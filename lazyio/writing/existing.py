@@ -99,7 +99,12 @@ def _dtype_differences(existing: Existing, asked: Asked, given: Input) -> list[s
             )
             return [text]
         text = f"its dtype is {existing.dtype}, which not every {given.dtype} of the data has a "
-        if "SUT".count(given.dtype.kind) or "SUT".count(existing.dtype.kind):
+        if given.dtype.kind == "S" and is_text(existing.dtype):
+            text = (
+                "its elements are text, and the data are bytes; decode them first, those in ASCII "
+                "with .astype('U')"
+            )
+        elif "SUT".count(given.dtype.kind) or "SUT".count(existing.dtype.kind):
             text += "value in, and text that is cut is lost; write a new dataset for it"
         else:
             text += (
