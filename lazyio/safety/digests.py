@@ -282,7 +282,7 @@ def merged_runs(runs: Sequence[Run]) -> Iterator[Rows]:
     >>> old = np.array([[1, 0, 7], [4, 0, 8]], np.uint64)
     >>> new = np.array([[0, 0, 5], [1, 0, 9]], np.uint64)
     >>> [rows[:, [0, 2]].tolist() for rows in merged_runs([of_array(old), of_array(new)])]
-    [[[0, 5], [1, 9]], [[4, 8]]]
+    [[[0, 5], [1, 9], [4, 8]]]
     """
     step = max(64, _SLAB // max(1, len(runs)))
     at = [0] * len(runs)
