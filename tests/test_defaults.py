@@ -264,3 +264,26 @@ def test_a_link_that_is_not_what_was_asked_for_says_so(tmp_path):
 def test_an_iterator_that_recommends_nothing(tmp_path):
     once = DataChunkIterator(iter(VALUES), maxshape=(None, 20), dtype=np.dtype("i4"), buffer_size=9)
     assert written(tmp_path, once, chunks="auto")["maxshape"] == (None, 20)
+
+
+def test_an_iterator_moves_the_bar_that_it_draws(tmp_path) -> None:
+    """HDMF's own, once for each of its buffers."""
+    moved = []
+
+    class Bar:
+        n = 0
+
+        def __init__(self, total, **_) -> None:
+            self.total = total
+
+        def update(self, n) -> None:
+            self.n += n
+
+        def close(self) -> None:
+            moved.append((self.n, self.total))
+
+    options = {"buffer_shape": (10, 8), "chunk_shape": (5, 8)}
+    values = np.arange(400.0).reshape(50, 8)
+    drawn = {"display_progress": True, "progress_bar_class": Bar}
+    lazyio.to_hdf5(Recommending(values, **options, **drawn), tmp_path / "x.h5", chunks=(7, 8))
+    assert moved == [(5, 5)]

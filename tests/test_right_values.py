@@ -355,46 +355,6 @@ def test_types_that_netcdf_lacks_are_told(tmp_path, dtype) -> None:
     assert "not-netcdf" not in dict(lazyio.to_hdf5(values, tmp_path / "y.h5", "v").advice)
 
 
-def test_an_iterator_moves_the_bar_that_it_draws(tmp_path) -> None:
-    """HDMF's own, once for each of its buffers."""
-    moved = []
-
-    class Bar:
-        n = 0
-
-        def __init__(self, total, **_) -> None:
-            self.total = total
-
-        def update(self, n) -> None:
-            self.n += n
-
-        def close(self) -> None:
-            moved.append((self.n, self.total))
-
-    options = {"buffer_shape": (10, 8), "chunk_shape": (5, 8)}
-    values = np.arange(400.0).reshape(50, 8)
-    drawn = {"display_progress": True, "progress_bar_class": Bar}
-    lazyio.to_hdf5(Shown(values, **options, **drawn), tmp_path / "x.h5", chunks=(7, 8))
-    assert moved == [(5, 5)]
-
-
-class Shown(GenericDataChunkIterator):
-    """Parts of an array, with whatever options."""
-
-    def __init__(self, values, **options) -> None:
-        self.values = values
-        super().__init__(**options)
-
-    def _get_data(self, selection):
-        return self.values[selection]
-
-    def _get_maxshape(self):
-        return self.values.shape
-
-    def _get_dtype(self):
-        return self.values.dtype
-
-
 @pytest.mark.parametrize("key", ["x/", "g/x//"])
 def test_keys_that_end_in_a_slash(tmp_path, key) -> None:
     """As HDF5 takes them: written and read alike."""

@@ -267,6 +267,9 @@ def _parsed(frame: Bytes) -> _Frame:
     if not (len(head) <= header_nbytes <= end <= frame_nbytes <= len(frame)) or nbytes < 0:
         msg = f"its frame speaks of {frame_nbytes} bytes, there are {len(frame)}"
         raise ValueError(msg)
+    if nbytes > MAX_NBYTES:
+        msg = f"its frame speaks of {nbytes} bytes, more than a chunk has"
+        raise ValueError(msg)
     if nbytes != chunk_size:
         msg = f"it holds {nbytes} bytes in chunks of {chunk_size}, and only one is read here"
         raise ValueError(msg)
@@ -304,7 +307,9 @@ def _array_in(metalayers: bytes) -> tuple[Shape | None, Shape]:
         numbers = sizes.unpack(content[3 : 3 + sizes.size])
         step = 1 + 2 * n_axes
         shape, chunk, blocks = (numbers[at + 2 : at + step : 2] for at in range(0, 3 * step, step))
-        if chunk != shape or any(n < 1 for n in (*shape, *blocks)):
+        # Larger blocks would take memory that the chunk has no use for.
+        fits = all(1 <= step <= n for step, n in zip(blocks, shape, strict=True))
+        if chunk != shape or not fits:
             break
         return shape, blocks
     else:

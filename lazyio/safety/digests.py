@@ -318,7 +318,7 @@ def slabs_of(rows: Rows) -> Iterator[Rows]:
     for begin in range(0, len(rows), _SLAB):
         yield rows[begin : begin + _SLAB]
         mapping = getattr(rows, "_mmap", None)
-        if isinstance(mapping, mmap.mmap):
+        if hasattr(mmap, "MADV_DONTNEED") and isinstance(mapping, mmap.mmap):
             mapping.madvise(mmap.MADV_DONTNEED)
 
 

@@ -59,6 +59,10 @@ def store_errors(name: str, region: Region | None = None) -> Iterator[None]:
         raise TargetError(getattr(error, "errno", None) or errno.EIO, msg) from error
 
 
+_OF_LIBHDF5 = "ynchronously "
+"""In every error of libhdf5's own that h5py passes on: "Can't synchronously write data"."""
+
+
 def target_error(error: Exception, folder: Path) -> TargetError:
     """Return the TargetError for an error of the file system or of libhdf5.
 
@@ -70,7 +74,7 @@ def target_error(error: Exception, folder: Path) -> TargetError:
     number = errno_of(error)
     reason = os.strerror(number) if number else str(error)
     remedy = remedy_for(number)
-    if number is None and "hronously" in reason:
+    if number is None and _OF_LIBHDF5 in reason:
         remedy = "libhdf5 does not do this: write a new dataset of another type or compression"
     msg = f"writing under {folder} failed: {reason}{_room(folder, number)}; {remedy}"
     return TargetError(number or errno.EIO, msg)

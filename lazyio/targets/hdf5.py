@@ -156,7 +156,7 @@ class Hdf5Target:
         # What libhdf5 has encoded: the digests are those of what it made of that.
         self._to_read_back: set[int] = set()
         # Where szip is skipped, and the chunk is as long as it was before, libhdf5 forgets that.
-        self._is_doubtful = any(step.filter_id == SZIP for step in filters_of(dataset))
+        self._is_doubtful = rewrites and any(step.filter_id == SZIP for step in self._filters)
         self._written: dict[int, tuple[Region, int]] = {}
         """Of what may be stored wrongly: where it went, and the digest of its elements."""
 

@@ -1,6 +1,6 @@
 """What a user says of a Zarr array, and what it comes down to: shapes, codecs, names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chu
 from lazyio.spec import as_dtype, is_integer
 from lazyio.targets.zarr import ZarrOptions, create_array
 from lazyio.targets.zarr_attributes import is_unicode, json_attributes, xarray_fill_value
-from lazyio.writing.arrange import Arranged, Cutting, arrange, as_recommended
+from lazyio.writing.arrange import Arranged, Cutting, Made, arrange, as_recommended
 from lazyio.writing.zarr_filling import ZarrItem
 
 _OF_HDF5 = ("compression", "compression_opts", "shuffle", "fletcher32", "maxshape", "links")
@@ -130,10 +130,7 @@ def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
     PlanError, OptionError, UnsupportedDtypeError
         Before anything is read.
     """
-    full = settings.completed(given)
-    full.check()
-    is_open = isinstance(settings.chunks, Default)
-    return as_recommended(partial(_array_item, path, given), full, given, is_open=is_open)
+    return _made_by(partial(_array_item, path, given), given, settings)
 
 
 def plan_for_zarr(given: Input, settings: ZarrSettings) -> Plan:
@@ -144,10 +141,15 @@ def plan_for_zarr(given: Input, settings: ZarrSettings) -> Plan:
     PlanError, OptionError, UnsupportedDtypeError
         Before anything is read.
     """
+    return _made_by(partial(_arranged, "", given), given, settings).plan
+
+
+def _made_by(make: Callable[[Any], Made], given: Input, settings: ZarrSettings) -> Made:
+    """Make something of settings, once what the array asks for itself has filled the gaps."""
     full = settings.completed(given)
     full.check()
     is_open = isinstance(settings.chunks, Default)
-    return as_recommended(partial(_arranged, "", given), full, given, is_open=is_open).plan
+    return as_recommended(make, full, given, is_open=is_open)
 
 
 def _array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
