@@ -225,26 +225,20 @@ def as_fill_value(name: str, given: Any, dtype: np.dtype[Any]) -> Any:
     return value[()]
 
 
-def refuse_unready(**options: tuple[Any, Any]) -> None:
-    """Raise for an option that is in the interface but does not work yet.
-
-    Parameters
-    ----------
-    **options : tuple
-        Under the option's name what was given, and the default that does nothing.
+def refuse_comm(comm: Any) -> None:
+    """Refuse an MPI communicator, which does not work yet.
 
     Raises
     ------
     OptionError
-        Naming the first option that differs from its default.
+        Saying how several processes write one file.
     """
-    for name, (given, default) in options.items():
-        if given is not default and not (isinstance(given, str) and given == default):
-            msg = (
-                f"{name}={given!r} does not work yet in this version; leave it out, and have each "
-                "process write a part of its own with region=, whose calls wait for each other"
-            )
-            raise OptionError(msg)
+    if comm is not None:
+        msg = (
+            f"comm={comm!r} does not work yet in this version; leave it out, and have each "
+            "process write a part of its own with region=, whose calls wait for each other"
+        )
+        raise OptionError(msg)
 
 
 def source_chunks_of(source_chunks: Any, shape: Shape) -> Shape | None:

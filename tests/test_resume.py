@@ -493,7 +493,7 @@ print(report.n_resumed, report.n_blocks)
 
 @pytest.mark.parametrize("suffix", ["h5", "zarr"])
 def test_a_job_that_is_killed_again_and_again(tmp_path, suffix):
-    """It is never set back; for each kill a block a worker, and the compared one, are read twice."""
+    """It is never set back, and a kill costs no more than blocks that were under way."""
     path, log = tmp_path / f"x.{suffix}", tmp_path / "log"
     n_kills, n_chunks = 0, 0
     for at in range(30):

@@ -10,6 +10,7 @@ import pytest
 from hdmf.data_utils import DataChunkIterator
 
 import lazyio
+from lazyio.errors import OptionError
 from lazyio.inputs import recognise
 from lazyio.writing.arrange import Cutting, arrange
 from lazyio.writing.several import items_of, sharing_memory
@@ -66,3 +67,12 @@ def test_what_one_device_feeds_is_taken_in_turn(tmp_path, kind) -> None:
     with h5py.File(tmp_path / "x.h5") as file:
         for key in waiting:
             assert (file[key][:, 0] == np.arange(5000)).all()
+
+
+@pytest.mark.parametrize("to", [lazyio.to_hdf5, lazyio.to_zarr])
+def test_an_error_names_the_array_of_several_that_it_is_about(tmp_path, to):
+    given = {"one": np.zeros((4, 5)), "in/two": np.zeros(7)}
+    with pytest.raises(OptionError, match=r"array '/?in/two': chunks=\(2, 2\) has 2 axes"):
+        to(given, tmp_path / "x", chunks=(2, 2))
+    with pytest.raises(OptionError, match=r"^chunks=\(2, 2\) has 2 axes"):
+        to(given["in/two"], tmp_path / "x", chunks=(2, 2))

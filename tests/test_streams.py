@@ -358,3 +358,17 @@ def test_memory_of_a_million_items(path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["growth"] <= 32 * 2**20
     assert read(path).shape == (1_000_000, 10)
+
+
+@pytest.mark.parametrize("has_tqdm", [True, False])
+@pytest.mark.parametrize("expected", [None, 1000])
+def test_a_bar_of_a_stream_ends_at_its_own_length(tmp_path, capfd, monkeypatch, has_tqdm, expected):
+    """A short stream is no failure; where nobody knows the length the bar only counts."""
+    if not has_tqdm:
+        monkeypatch.setattr("lazyio.run.progress.optional", lambda name: None)
+    rows = (np.zeros(100, "i4") for _ in range(20))
+    lazyio.to_hdf5(lazyio.Stream(rows, expected_length=expected), tmp_path / "x.h5", progress=True)
+    first, *_, last = capfd.readouterr().err.strip("\r\n").split("\r")
+    assert "100%" in last
+    assert "7.81" in last
+    assert ("%" in first) == (expected is not None)

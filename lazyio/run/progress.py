@@ -59,11 +59,11 @@ class Progress:
         ``True`` draws a bar on stderr; a callable is given every :class:`Step`.
     n_total : int
         Number of blocks of all arrays.
-    total_nbytes : int
-        Bytes of all arrays.
+    total_nbytes : int, optional
+        Bytes of all arrays; ``None`` where nobody knows, and the bar only counts.
     """
 
-    def __init__(self, wanted: Any, *, n_total: int, total_nbytes: int) -> None:
+    def __init__(self, wanted: Any, *, n_total: int, total_nbytes: int | None) -> None:
         check_progress(wanted)
         self._n_total = n_total
         self._n_done = 0
@@ -109,12 +109,15 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar as it stands, full after a run that was shorter than expected."""
         if self._bar is not None:
+            if kind is None:
+                self._bar.total = self._nbytes
+                self._bar.refresh()
             self._bar.close()
 
 
-def _bar(total_nbytes: int) -> Any:
+def _bar(total_nbytes: int | None) -> Any:
     tqdm = optional("tqdm.auto")
     if tqdm is not None:
         size: dict[str, int] = {}
@@ -129,8 +132,8 @@ def _bar(total_nbytes: int) -> Any:
 class PlainBar:
     """A bar of text for where tqdm is not installed."""
 
-    def __init__(self, total_nbytes: int, stream: TextIO) -> None:
-        self._total = max(1, total_nbytes)
+    def __init__(self, total_nbytes: int | None, stream: TextIO) -> None:
+        self.total = total_nbytes
         self._done = 0
         self._stream = stream
         self._began = time.perf_counter()
@@ -139,20 +142,22 @@ class PlainBar:
     def update(self, nbytes: int) -> None:
         """Draw the bar with that many bytes more."""
         self._done += nbytes
-        self._draw()
+        self.refresh()
 
     def set_postfix_str(self, text: str) -> None:
         """Draw the bar with a text behind it."""
         self._text = text
-        self._draw()
+        self.refresh()
 
-    def _draw(self) -> None:
-        share = min(1.0, self._done / self._total)
-        marks = "#" * int(share * _WIDTH)
+    def refresh(self) -> None:
+        """Draw the bar."""
+        drawn = ""
+        if self.total is not None:
+            share = min(1.0, self._done / max(1, self.total))
+            drawn = f"{share:4.0%} [{'#' * int(share * _WIDTH):<{_WIDTH}}] "
         rate = self._done / max(1e-9, time.perf_counter() - self._began)
         self._stream.write(
-            f"\r{share:4.0%} [{marks:<{_WIDTH}}] {format_size(self._done)}, "
-            f"{format_size(int(rate))}/s {self._text} "
+            f"\r{drawn}{format_size(self._done)}, {format_size(int(rate))}/s {self._text} "
         )
         self._stream.flush()
 

@@ -86,7 +86,7 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
     with ExitStack() as stack:
         pieces = stack.enter_context(Scratch(scratch))
         told = stack.enter_context(
-            Progress(progress, n_total=n_blocks, total_nbytes=sum(job.plan.nbytes for job in busy))
+            Progress(progress, n_total=n_blocks, total_nbytes=_nbytes_to_come(busy))
         )
         gate = Gate()
         stack.callback(gate.shut)
@@ -112,6 +112,13 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
                 on_done=_ignore,
             )
     return Ran(n_blocks=n_blocks, n_kept=n_kept)
+
+
+def _nbytes_to_come(busy: Sequence[Job]) -> int | None:
+    """Return the bytes of all arrays, ``None`` where one is a stream of unknown length."""
+    if any(job.stream is not None and job.stream.expected_length is None for job in busy):
+        return None
+    return sum(job.plan.nbytes for job in busy)
 
 
 def _tell_kept(part: Part) -> int:

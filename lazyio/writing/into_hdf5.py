@@ -19,7 +19,7 @@ from lazyio.options import (
     check_flags,
     check_resume,
     is_trust,
-    refuse_unready,
+    refuse_comm,
     value_of,
 )
 from lazyio.os_errors import system_errors
@@ -47,6 +47,7 @@ from lazyio.writing.running import Running
 from lazyio.writing.several import (
     for_each,
     holds_several,
+    item_of_each,
     items_of,
     only_item,
     refuse_clashes,
@@ -193,7 +194,7 @@ def to_hdf5(
     ((1000, 64), 'gzip')
     """
     data, path, key = _in_order(data, path, key)
-    refuse_unready(comm=(comm, None))
+    refuse_comm(comm)
     check_flags(overwrite=overwrite, digests=digests, compute=compute)
     check_resume(resume)
     check_mode(mode)
@@ -280,10 +281,7 @@ class _Call:
         each = [self.settings]
         if holds_several(data):
             each = for_each(self.settings, list(data), dims="dims", attrs="attrs")
-        items = tuple(
-            dataset_item(key, one, settings)
-            for (key, one), settings in zip(given, each, strict=True)
-        )
+        items = item_of_each(dataset_item, given, each)
         shared = sharing_memory([item.arranged for item in items])
         items = tuple(replace(item, arranged=one) for item, one in zip(items, shared, strict=True))
         running = replace(self.running, advice=advice_on(items))

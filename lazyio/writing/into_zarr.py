@@ -36,6 +36,7 @@ from lazyio.writing.running import Running
 from lazyio.writing.several import (
     for_each,
     holds_several,
+    item_of_each,
     items_of,
     only_item,
     refuse_clashes,
@@ -341,10 +342,7 @@ class _Call:
         each = [self.settings]
         if holds_several(data):
             each = for_each(self.settings, list(data), dims="dimension_names", attrs="attributes")
-        items = tuple(
-            array_item(path, one, settings)
-            for (path, one), settings in zip(given, each, strict=True)
-        )
+        items = item_of_each(array_item, given, each)
         shared = sharing_memory([item.arranged for item in items])
         return tuple(replace(item, arranged=one) for item, one in zip(items, shared, strict=True))
 

@@ -1,10 +1,10 @@
 """Several arrays of one call: their keys, what is said of each, and the memory they share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from lazyio.errors import OptionError, PlanError
+from lazyio.errors import OptionError, PlanError, UnsupportedDtypeError
 from lazyio.inputs import Input, recognise
 from lazyio.options import NONE
 from lazyio.pieces.sparse import is_sparse
@@ -15,6 +15,7 @@ from lazyio.writing.arrange import Arranged
 from lazyio.writing.places import without_slash
 
 Settings = TypeVar("Settings", bound=Any)
+Item = TypeVar("Item")
 
 
 def holds_several(data: Any) -> bool:
@@ -144,6 +145,29 @@ def for_each(settings: Settings, keys: Sequence[str], *, dims: str, attrs: str) 
         pairs = zip(each, names, strict=True)
         each = [replace(one, **{setting: own.get(name, NONE)}) for one, name in pairs]
     return each
+
+
+def item_of_each(
+    item: Callable[[str, Input, Settings], Item],
+    given: Sequence[tuple[str, Input]],
+    each: Sequence[Settings],
+) -> tuple[Item, ...]:
+    """Return what is made of each array with its settings.
+
+    Raises
+    ------
+    LazyioError
+        What ``item`` raises; where there are several arrays it names the one.
+    """
+    made = []
+    for (key, one), settings in zip(given, each, strict=True):
+        try:
+            made.append(item(key, one, settings))
+        except (PlanError, OptionError, UnsupportedDtypeError) as error:
+            if len(given) > 1:
+                error.args = (f"array {key!r}: {error}",)
+            raise
+    return tuple(made)
 
 
 def _is_by_key(attributes: Mapping[str, Any], names: Sequence[str]) -> bool:
