@@ -70,14 +70,7 @@ class SourceReader:
 
 
 def read_block(source: Source, region: Region, out: Array | None = None) -> Array:
-    """Return a part of a source, in memory that is given or new.
-
-    Raises
-    ------
-    BlockError
-        When the source raises anything that lazyio does not; the cause is
-        chained and the region named.
-    """
+    """Return a part of a source, in memory that is given or new."""
     try:
         if out is not None and fills_memory(source):
             source.read_into(region, out)
@@ -92,20 +85,7 @@ def read_block(source: Source, region: Region, out: Array | None = None) -> Arra
 
 
 def as_blocks(source: Source, block_shape: Shape) -> da.Array:
-    """Return a source as a dask array with blocks of one shape; nothing is read.
-
-    Parameters
-    ----------
-    source : Source
-        Where blocks are read from, when they are computed.
-    block_shape : tuple of int
-        Elements per axis of a block.
-
-    Returns
-    -------
-    dask.array.Array
-        One task a block; it pickles as the source does.
-    """
+    """Return a source as a dask array with blocks of one shape; nothing is read."""
     reader = SourceReader(source)
     chunks = tuple(
         max(1, min(block, extent)) for block, extent in zip(block_shape, source.shape, strict=True)
@@ -164,20 +144,7 @@ class MaskedReader:
 
 
 def masked_blocks(array: np.ma.MaskedArray[Any, Any], block_shape: Shape) -> da.Array:
-    """Return a masked array as a dask array whose blocks are masked arrays.
-
-    Parameters
-    ----------
-    array : masked array
-        In memory; it is not copied as a whole.
-    block_shape : tuple of int
-        Elements per axis of a block.
-
-    Returns
-    -------
-    dask.array.Array
-        One task a block.
-    """
+    """Return a masked array as a dask array whose blocks are masked arrays."""
     chunks = tuple(
         max(1, min(block, extent)) for block, extent in zip(block_shape, array.shape, strict=True)
     )

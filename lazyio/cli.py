@@ -59,20 +59,7 @@ class _Terminated(BaseException):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments without the program's name; by default those of the process.
-
-    Returns
-    -------
-    int
-        0 done, 1 failed, 2 usage; 3 damaged, 4 incomplete, 5 unverifiable,
-        6 modified;
-        130 after Ctrl-C, 143 after SIGTERM.
-    """
+    """Run one command and return its exit status."""
     parser = _parser()
     arguments = parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
     if arguments.verbose:

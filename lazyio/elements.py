@@ -61,23 +61,6 @@ class Stored:
 def stored(dtype: np.dtype[Any], format: str) -> Stored:
     """Return how elements of a dtype are stored.
 
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        As they are in memory.
-    format : {"hdf5", "zarr"}
-        Of the target.
-
-    Returns
-    -------
-    Stored
-        Most dtypes are stored as they are.
-
-    Raises
-    ------
-    UnsupportedDtypeError
-        When the dtype is a time in units that have no place in a file.
-
     Examples
     --------
     >>> times = stored(np.dtype("datetime64[s]"), "hdf5")
@@ -112,13 +95,7 @@ def widened(form: Stored, dtype: np.dtype[Any]) -> Stored:
 
 
 def _of_length(block: Array, dtype: np.dtype[Any]) -> Array:
-    """Return text as numpy has it of a length, which all of it has to have.
-
-    Raises
-    ------
-    SourceError
-        When another program has written longer text.
-    """
+    """Return text as numpy has it of a length, which all of it has to have."""
     found = block.astype(dtype)
     if (found.astype(block.dtype) != block).any():
         msg = (
@@ -131,13 +108,7 @@ def _of_length(block: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _for_hdf5(block: Array) -> Array:
-    """Return text that HDF5 can hold, whose text of any length ends with its first null.
-
-    Raises
-    ------
-    UnsupportedDtypeError
-        Naming the first element with a null in it.
-    """
+    """Return text that HDF5 can hold, whose text of any length ends with its first null."""
     texts = block.ravel().tolist()
     # Not by numpy.strings, which leaves out nulls at the end of what is looked for.
     if "\0" in "".join(map(str, texts)):
@@ -152,18 +123,6 @@ def _for_hdf5(block: Array) -> Array:
 
 def original(dtype: np.dtype[Any], attrs: Mapping[str, Any]) -> Stored | None:
     """Return what stored elements were made of, ``None`` where nothing says it.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        As they are on disk.
-    attrs : mapping
-        Attributes of the dataset; those of a file from a stranger.
-
-    Returns
-    -------
-    Stored or None
-        Its ``decode`` gives the elements back.
 
     Examples
     --------

@@ -78,13 +78,7 @@ def open_along(shape: Shape, axis: int) -> Bounds:
 
 
 def check_numbered(shape: Shape, step: Shape, grid: Shape) -> None:
-    """Refuse extents with more chunks than a grid has numbers for.
-
-    Raises
-    ------
-    OptionError
-        Naming the extents.
-    """
+    """Refuse extents with more chunks than a grid has numbers for."""
     if any(n > count for n, count in zip(grid_shape(shape, step), grid, strict=True)):
         msg = (
             f"shape {shape} has more chunks of {step} than the {grid} that can be numbered; give "
@@ -120,16 +114,6 @@ def boxes(shape: Shape, step: Shape) -> Iterator[Region]:
 
 def cuts(edges: Sequence[Sequence[int]]) -> Iterator[Region]:
     """Yield the boxes between given edges in C order.
-
-    Parameters
-    ----------
-    edges : sequence of sequence of int
-        For each axis the sizes of its pieces, as in ``dask.array.Array.chunks``.
-
-    Yields
-    ------
-    tuple of slice
-        One box for every combination of pieces.
 
     Examples
     --------
@@ -211,20 +195,6 @@ def view_of(region: Region) -> tuple[Any, ...]:
 def overlap(region: Region, step: Shape, index: Sequence[int]) -> tuple[Region, Region]:
     """Return where a region and a box of the grid overlap, seen from both.
 
-    Parameters
-    ----------
-    region : tuple of slice
-        A part of the array.
-    step : tuple of int
-        Extents of a box.
-    index : sequence of int
-        Position of a box that the region touches.
-
-    Returns
-    -------
-    in_box, in_region : tuple of slice
-        The overlap, counted from the corner of each.
-
     Examples
     --------
     >>> overlap((slice(3, 9),), (4,), (1,))
@@ -244,20 +214,6 @@ def overlap(region: Region, step: Shape, index: Sequence[int]) -> tuple[Region, 
 
 def touched(region: Region, step: Shape) -> Iterator[tuple[tuple[int, ...], Region, Region]]:
     """Yield every box of the grid that a region has elements of, in C order.
-
-    Parameters
-    ----------
-    region : tuple of slice
-        A part of the array.
-    step : tuple of int
-        Extents of a box.
-
-    Yields
-    ------
-    index : tuple of int
-        Position of the box.
-    in_box, in_region : tuple of slice
-        The overlap, as :func:`overlap` gives it.
 
     Examples
     --------
@@ -300,23 +256,6 @@ def is_multiple(extent: int, unit: int, end: int) -> bool:
 
 def as_region(region: Any, shape: Shape) -> Region:
     """Return a region as full slices, one per axis.
-
-    Parameters
-    ----------
-    region : int, slice, Ellipsis or tuple of those
-        What a user, or dask, indexes with; steps must be 1.
-    shape : tuple of int
-        The array's shape.
-
-    Returns
-    -------
-    tuple of slice
-        Integers become slices of one element.
-
-    Raises
-    ------
-    OptionError
-        When it has too many axes, a step other than 1 or lies outside.
 
     Examples
     --------

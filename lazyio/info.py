@@ -77,24 +77,7 @@ class ArrayInfo:
 
 
 def info_of(path: str | os.PathLike[str], *, trusted: bool = True) -> list[ArrayInfo]:
-    """Return what is in a file or store.
-
-    Parameters
-    ----------
-    path : path-like
-        The file or store.
-    trusted : bool
-        Whether it is read by this process; else by a limited child process.
-
-    Raises
-    ------
-    SourceError
-        When there is no such path, or it cannot be read.
-    UnknownFormatError
-        When it is neither HDF5, nor Zarr, nor .npy.
-    UnsafeFileError
-        When it is not trusted, and crashes what reads it.
-    """
+    """Return what is in a file or store."""
     if trusted:
         return info_here(path)
     found = str(existing(path))
@@ -104,15 +87,7 @@ def info_of(path: str | os.PathLike[str], *, trusted: bool = True) -> list[Array
 
 
 def info_here(path: str | os.PathLike[str]) -> list[ArrayInfo]:
-    """Return what is in a file or store, read by this process.
-
-    Raises
-    ------
-    SourceError
-        When there is no such path, or it cannot be read.
-    UnknownFormatError
-        When it is neither HDF5, nor Zarr, nor .npy.
-    """
+    """Return what is in a file or store, read by this process."""
     found = existing(path)
     kind = format_of(found)
     if kind == "hdf5":

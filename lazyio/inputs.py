@@ -120,15 +120,7 @@ class Input:
         return dtype.itemsize + self.dtype.itemsize
 
     def facts(self, dtype: np.dtype[Any], *, own_blocks: bool) -> Facts:
-        """Return what a plan needs to know.
-
-        Parameters
-        ----------
-        dtype : numpy.dtype
-            Type on disk.
-        own_blocks : bool
-            Whether the blocks of a straight source's dask array are to be kept.
-        """
+        """Return what a plan needs to know."""
         edges = None
         if self.array is not None and (self.source is None or own_blocks):
             # Empty blocks have no place in a plan; there is nothing to write for them.
@@ -149,25 +141,7 @@ RECOMMENDED = "recommended_chunks"
 
 
 def recognise(data: Any) -> Input:
-    """Return what an object is, for planning and for writing.
-
-    Parameters
-    ----------
-    data : dask array, array-like, Source, xarray.DataArray
-        What the user handed in.
-
-    Returns
-    -------
-    Input
-        Nothing has been computed.
-
-    Raises
-    ------
-    PlanError
-        When block sizes are not known.
-    UnsupportedDtypeError
-        When blocks are not plain numpy arrays of fixed-size elements.
-    """
+    """Return what an object is, for planning and for writing."""
     if isinstance(data, Input):
         return data
     if isinstance(data, Stream):

@@ -18,23 +18,7 @@ _UNLIMITED = 2**60
 
 
 def auto_limit(root: Path = Path("/")) -> int:
-    """Return half of the memory that is free.
-
-    Parameters
-    ----------
-    root : Path
-        Where the system's ``proc`` and ``sys`` are.
-
-    Returns
-    -------
-    int
-        Bytes, at least 1.
-
-    Raises
-    ------
-    OptionError
-        Where the system does not say.
-    """
+    """Return half of the memory that is free."""
     free = free_nbytes(root)
     if free is None:
         msg = 'memory_limit="auto": this system does not say what is free; give a size, as "2 GiB"'

@@ -67,25 +67,6 @@ def wishes_for(
     """Return what the user asked for, each part checked.
 
     Extents are checked where the array's shape is known, when the plan is made.
-
-    Parameters
-    ----------
-    memory_limit, workers, chunks, chunk_nbytes, block_shape, shards, access, strategy
-        As :func:`lazyio.plan` takes them.
-    format : {"hdf5", "zarr"}
-        What is written.
-    reads_whole_chunks : bool
-        Whether a chunk is read whole for any part of it. Not so in HDF5 without
-        filters where chunks do not fit the chunk cache of libhdf5.
-    codec : str, optional
-        ``"none"``, ``"gzip"``, ``"zstd"`` or another name, where it is known.
-    dims : sequence of str
-        Names of the array's axes, if they have any.
-
-    Raises
-    ------
-    OptionError
-        Naming the argument, what was given and what it takes.
     """
     refuse_no_target(format, shards)
     if strategy not in ("auto", "hdmf"):
@@ -118,13 +99,7 @@ def wishes_for(
 
 
 def refuse_no_target(format: str, shards: Any = None) -> None:
-    """Raise for a format that nothing is written in, or that has no shards.
-
-    Raises
-    ------
-    OptionError
-        Naming what there is.
-    """
+    """Raise for a format that nothing is written in, or that has no shards."""
     if format not in ("hdf5", "zarr"):
         msg = f'format={format!r} is not a target format; give "hdf5" or "zarr"'
         raise OptionError(msg)
@@ -147,13 +122,7 @@ def default_workers(scheduler: Any = None) -> int:
 
 
 def check_flags(**flags: Any) -> None:
-    """Raise for an argument that is neither ``True`` nor ``False``.
-
-    Raises
-    ------
-    OptionError
-        Naming the argument.
-    """
+    """Raise for an argument that is neither ``True`` nor ``False``."""
     for name, given in flags.items():
         if not isinstance(given, (bool, np.bool_)):
             msg = f"{name}={given!r}; give True or False"
@@ -161,13 +130,7 @@ def check_flags(**flags: Any) -> None:
 
 
 def check_resume(resume: Any) -> None:
-    """Raise for a ``resume`` that is neither a truth value nor ``"trust"``.
-
-    Raises
-    ------
-    OptionError
-        Saying what it takes.
-    """
+    """Raise for a ``resume`` that is neither a truth value nor ``"trust"``."""
     if not isinstance(resume, (bool, np.bool_)) and not is_trust(resume):
         msg = f'resume={resume!r}; give True, False or "trust"'
         raise OptionError(msg)
@@ -179,13 +142,7 @@ def is_trust(resume: Any) -> bool:
 
 
 def check_attributes(name: str, attributes: Any) -> None:
-    """Raise for attributes that are no mapping from names to values.
-
-    Raises
-    ------
-    OptionError
-        Naming the argument, or the name that cannot be one.
-    """
+    """Raise for attributes that are no mapping from names to values."""
     if attributes is None:
         return
     if not isinstance(attributes, Mapping):
@@ -198,13 +155,7 @@ def check_attributes(name: str, attributes: Any) -> None:
 
 
 def as_fill_value(name: str, given: Any, dtype: np.dtype[Any]) -> Any:
-    """Return a fill value as an element of a dtype; one that would change is refused.
-
-    Raises
-    ------
-    OptionError
-        Naming the argument, the value and the dtype.
-    """
+    """Return a fill value as an element of a dtype; one that would change is refused."""
     if given is None:
         return None
     try:
@@ -226,13 +177,7 @@ def as_fill_value(name: str, given: Any, dtype: np.dtype[Any]) -> Any:
 
 
 def refuse_comm(comm: Any) -> None:
-    """Refuse an MPI communicator, which does not work yet.
-
-    Raises
-    ------
-    OptionError
-        Saying how several processes write one file.
-    """
+    """Refuse an MPI communicator, which does not work yet."""
     if comm is not None:
         msg = (
             f"comm={comm!r} does not work yet in this version; leave it out, and have each "
@@ -242,13 +187,7 @@ def refuse_comm(comm: Any) -> None:
 
 
 def source_chunks_of(source_chunks: Any, shape: Shape) -> Shape | None:
-    """Return the chunks of a source as a user gave them, checked against its shape.
-
-    Raises
-    ------
-    OptionError
-        When they are not one positive extent for each axis.
-    """
+    """Return the chunks of a source as a user gave them, checked against its shape."""
     if source_chunks is None:
         return None
     chunk_shape = as_shape(source_chunks, "source_chunks")

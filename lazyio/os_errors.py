@@ -37,11 +37,6 @@ def system_errors(
 
     Whatever call it was: of the file system, or for want of descriptors,
     memory or threads. What a user's own code raises is a BlockError by then.
-
-    Raises
-    ------
-    TargetError, SourceError
-        With the ``errno``.
     """
     doing = "writing" if kind is TargetError else "reading"
 
@@ -69,20 +64,7 @@ def system_errors(
 def walk(
     folder: str | os.PathLike[str], *left_out: int
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield what :func:`os.walk` yields, which leaves out what cannot be read.
-
-    Parameters
-    ----------
-    folder : path-like
-        Where to begin.
-    left_out : int
-        Each the ``errno`` of folders that may be left out, besides those that are not there.
-
-    Raises
-    ------
-    OSError
-        When another folder cannot be read.
-    """
+    """Yield what :func:`os.walk` yields, which leaves out what cannot be read."""
 
     def refuse(error: OSError) -> None:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, *left_out):

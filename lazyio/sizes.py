@@ -31,24 +31,6 @@ _SIZE = re.compile(r"\s*(\d+)(?:\.(\d+))?\s*([a-zA-Z]*)\s*")
 def parse_size(size: SupportsIndex | float | str, name: str) -> int:
     """Return a size in bytes.
 
-    Parameters
-    ----------
-    size : int or str
-        Bytes, or a number with a unit: ``B kB MB GB TB`` (powers of 1000) or
-        ``KiB MiB GiB TiB`` (powers of 1024), in any case.
-    name : str
-        The argument that the size was given for, named in an error.
-
-    Returns
-    -------
-    int
-        Bytes, at least 1.
-
-    Raises
-    ------
-    OptionError
-        When it is not a positive size.
-
     Examples
     --------
     >>> parse_size("64 MiB", "memory_limit")
@@ -71,16 +53,6 @@ _MOST_NBYTES = 2**80
 
 def format_size(nbytes: int) -> str:
     """Return bytes as a person reads them, with a binary unit.
-
-    Parameters
-    ----------
-    nbytes : int
-        Bytes.
-
-    Returns
-    -------
-    str
-        Three or four significant digits and a unit.
 
     Examples
     --------

@@ -21,23 +21,6 @@ _MOST_FRAME_NBYTES = 2**20
 def as_shape(shape: Any, name: str = "shape") -> Shape:
     """Return a shape as Python integers.
 
-    Parameters
-    ----------
-    shape : int or iterable of int
-        Extents, in elements; an integer is a shape of one axis.
-    name : str
-        The argument that it was given for, named in an error.
-
-    Returns
-    -------
-    tuple of int
-        One extent per axis, none negative.
-
-    Raises
-    ------
-    OptionError
-        When an extent is negative or not an integer, or the rank is over 32.
-
     Examples
     --------
     >>> as_shape([3, 4])
@@ -63,23 +46,6 @@ _OF_ANOTHER_LIBRARY = 2
 
 def as_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     """Return a dtype whose elements can be stored.
-
-    Parameters
-    ----------
-    dtype : dtype-like
-        Anything that ``numpy.dtype`` takes.
-
-    Returns
-    -------
-    numpy.dtype
-        The dtype.
-
-    Raises
-    ------
-    OptionError
-        When it is missing or unknown to numpy.
-    UnsupportedDtypeError
-        When its elements are Python objects, or arrays.
 
     Notes
     -----

@@ -11,13 +11,7 @@ import numpy.typing as npt
 
 
 class PlacedFile:
-    """A file that any thread writes to and reads from at any place.
-
-    Parameters
-    ----------
-    file : file object
-        Unbuffered, open for both; closed by whoever opened it.
-    """
+    """A file that any thread writes to and reads from at any place."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -54,16 +48,6 @@ class PlacedFile:
 
 class Spill:
     """Rows of one type that are added at the end, and read back from anywhere by any thread.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        Of a row.
-
-    Raises
-    ------
-    OSError
-        When the folder for temporary files has no room, or cannot be written.
 
     Examples
     --------

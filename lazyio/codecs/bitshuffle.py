@@ -61,24 +61,6 @@ def is_available() -> bool:
 def compressor(itemsize: int, block: int, follows: int, level: int) -> Compress:
     """Return a function from bytes to the payload of the bitshuffle filter.
 
-    Parameters
-    ----------
-    itemsize : int
-        Bytes per element.
-    block : int
-        Elements that are shuffled at once, a multiple of 8; 0 is the
-        library's choice.
-    follows : int
-        :data:`NONE`, :data:`LZ4` or :data:`ZSTD`.
-    level : int
-        Of zstd.
-
-    Returns
-    -------
-    callable
-        Safe to call from several threads; its payload may be longer than the
-        chunk, as libhdf5's own.
-
     Examples
     --------
     >>> payload = compressor(2, 0, LZ4, 0)(np.zeros(1000, np.uint8))
@@ -109,13 +91,7 @@ def compressor(itemsize: int, block: int, follows: int, level: int) -> Compress:
 
 
 def decompress(payload: Bytes, out: Bytes, *, itemsize: int, block: int, follows: int) -> None:
-    """Fill ``out`` with the content of a payload.
-
-    Raises
-    ------
-    ValueError
-        When the payload is damaged, cut short or of another length.
-    """
+    """Fill ``out`` with the content of a payload."""
     functions = library()
     packed = np.ascontiguousarray(payload)
     if out.size % itemsize:

@@ -28,29 +28,6 @@ def compressor(
 ) -> Compress:
     """Return a function from bytes to a blosc buffer.
 
-    Parameters
-    ----------
-    cname : str
-        Compressor inside blosc: ``blosclz lz4 lz4hc snappy zlib zstd``.
-    level : int
-        0 to 9.
-    shuffle : int
-        0 for none, 1 for bytes, 2 for bits.
-    typesize : int
-        Bytes per element, for the shuffle.
-    blocksize : int
-        Bytes that blosc compresses at once; 0 lets it choose.
-
-    Returns
-    -------
-    callable
-        Safe to call from several threads.
-
-    Raises
-    ------
-    OptionError
-        When the installed blosc was built without that compressor.
-
     Examples
     --------
     >>> import numpy as np
@@ -79,13 +56,7 @@ def compressor(
 
 
 def decompress(buffer: Bytes, out: Bytes) -> None:
-    """Fill ``out`` with the content of a blosc buffer.
-
-    Raises
-    ------
-    ValueError
-        When the buffer is damaged, cut short or of another length.
-    """
+    """Fill ``out`` with the content of a blosc buffer."""
     blosc = required("numcodecs.blosc", what="a blosc chunk", extra="fast")
     _check_header(buffer[:_HEADER_NBYTES].tobytes(), len(buffer), out.size)
     try:
@@ -98,11 +69,6 @@ def check_size(buffer: Bytes) -> int:
     """Return the bytes that a buffer decodes to, of one that is as long as it says.
 
     The library would read beyond the end of a shorter one.
-
-    Raises
-    ------
-    ValueError
-        When it is cut short, or longer.
     """
     header = buffer[:_HEADER_NBYTES].tobytes()
     claimed = int.from_bytes(header[4:8], "little")

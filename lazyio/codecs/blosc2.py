@@ -153,18 +153,6 @@ def has(code: int) -> bool:
 def compressor(options: tuple[int, ...]) -> Compress:
     """Return a function from the bytes of a chunk to a frame.
 
-    Parameters
-    ----------
-    options : tuple of int
-        Of the filter, as a file has them: revision, bytes of a block, of an element and
-        of a chunk, level, shuffle and codec; where chunks have several axes, their number
-        and the extents.
-
-    Returns
-    -------
-    callable
-        Safe to call from several threads.
-
     Examples
     --------
     >>> frame = compressor((1, 0, 2, 2000, 5, 1, 1))(np.zeros(2000, np.uint8))
@@ -198,13 +186,7 @@ def compressor(options: tuple[int, ...]) -> Compress:
 
 
 def decompress(frame: Bytes, out: Bytes) -> None:
-    """Fill ``out`` with the content of a frame of one chunk.
-
-    Raises
-    ------
-    ValueError
-        When it is damaged, cut short, of another length, or has several chunks.
-    """
+    """Fill ``out`` with the content of a frame of one chunk."""
     parts = _parsed(frame)
     if parts.shape is None:
         _decode(frame, parts, out)

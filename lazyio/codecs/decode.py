@@ -24,25 +24,7 @@ class Decoder:
     def decode(
         self, payload: Bytes, mask: int, out: Bytes, workspace: Workspace | None = None
     ) -> None:
-        """Fill ``out`` with the bytes of a chunk.
-
-        Parameters
-        ----------
-        payload : ndarray of uint8
-            As stored.
-        mask : int
-            Bit i is set where filter i was not applied.
-        out : ndarray of uint8
-            Contiguous, as many bytes as the chunk has.
-        workspace : Workspace, optional
-            The calling thread's own, for what lies between payload and chunk.
-
-        Raises
-        ------
-        ValueError
-            When the payload does not decode to that many bytes, or its
-            checksum is wrong.
-        """
+        """Fill ``out`` with the bytes of a chunk."""
         data = payload
         numbers = [step.filter_id for at, step in enumerate(self.filters) if not mask >> at & 1]
         if numbers and numbers[-1] == FLETCHER32:

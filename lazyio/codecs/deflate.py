@@ -36,16 +36,6 @@ _GZIP = 16
 def compressor(level: int) -> Compress:
     """Return a function from bytes to a zlib stream at one level.
 
-    Parameters
-    ----------
-    level : int
-        0 to 9; 0 stores.
-
-    Returns
-    -------
-    callable
-        Safe to call from several threads.
-
     Examples
     --------
     >>> import numpy as np
@@ -89,13 +79,7 @@ def _sample_of(data: Bytes) -> Bytes:
 
 
 def decompress(stream: Bytes, out: Bytes) -> None:
-    """Fill ``out`` with the content of a zlib stream.
-
-    Raises
-    ------
-    ValueError
-        When the stream is damaged or of another length.
-    """
+    """Fill ``out`` with the content of a zlib stream."""
     libdeflate = optional("deflate")
     if libdeflate is None:
         _inflate(stream, out, zlib.MAX_WBITS)
@@ -109,13 +93,7 @@ def decompress(stream: Bytes, out: Bytes) -> None:
 
 
 def decompress_gzip(stream: Bytes, out: Bytes) -> None:
-    """Fill ``out`` with the content of a gzip file of one member or more, as Zarr has them.
-
-    Raises
-    ------
-    ValueError
-        When the stream is damaged or of another length.
-    """
+    """Fill ``out`` with the content of a gzip file of one member or more, as Zarr has them."""
     libdeflate = optional("deflate")
     if libdeflate is not None:
         try:

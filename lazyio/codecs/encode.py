@@ -29,23 +29,7 @@ class Encoder:
     """Whether a Fletcher checksum follows."""
 
     def encode(self, chunk: npt.NDArray[Any], workspace: Workspace) -> tuple[Payload, int]:
-        """Return the payload of a chunk and its filter mask.
-
-        Parameters
-        ----------
-        chunk : ndarray
-            A whole chunk, any strides.
-        workspace : Workspace
-            The calling thread's own; the payload may live in it until the
-            next call.
-
-        Returns
-        -------
-        payload : bytes or ndarray
-            Contiguous bytes as stored.
-        mask : int
-            Bit i is set where filter i was not applied.
-        """
+        """Return the payload of a chunk and its filter mask."""
         packed = self._pack(chunk, workspace)
         payload: Payload = packed
         mask = 0
@@ -69,19 +53,6 @@ class Encoder:
 
 def encoder_for(filters: tuple[Filter, ...], itemsize: int) -> Encoder | None:
     """Return the encoder of a list of filters, ``None`` where libhdf5 must do it.
-
-    Parameters
-    ----------
-    filters : tuple of Filter
-        As :func:`lazyio.codecs.filters.parse_filters` gives them; those of a
-        file by way of :func:`lazyio.codecs.filters.as_given`.
-    itemsize : int
-        Bytes per element.
-
-    Returns
-    -------
-    Encoder or None
-        Its payloads are read by any HDF5 library that has the filters.
 
     Examples
     --------

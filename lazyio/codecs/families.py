@@ -50,21 +50,7 @@ def in_usual_order(filters: tuple[Filter, ...]) -> bool:
 
 
 def compressor(step: Filter, itemsize: int) -> Compress | None:
-    """Return what encodes a compression filter here, ``None`` where libhdf5 must.
-
-    Parameters
-    ----------
-    step : Filter
-        A filter other than shuffle and fletcher32, as
-        :func:`lazyio.codecs.filters.parse_filters` gives it.
-    itemsize : int
-        Bytes per element.
-
-    Returns
-    -------
-    callable or None
-        From bytes to the filter's payload.
-    """
+    """Return what encodes a compression filter here, ``None`` where libhdf5 must."""
     number, options = step.filter_id, step.options
     if number == DEFLATE:
         return deflate.compressor(options[0])
@@ -84,20 +70,7 @@ def compressor(step: Filter, itemsize: int) -> Compress | None:
 
 
 def decompressor(step: Filter, itemsize: int) -> Decompress | None:
-    """Return what decodes a compression filter here, ``None`` where libhdf5 must.
-
-    Parameters
-    ----------
-    step : Filter
-        A filter other than shuffle and fletcher32, as the file describes it.
-    itemsize : int
-        Bytes per element.
-
-    Returns
-    -------
-    callable or None
-        Fills its second argument from the payload, or raises ``ValueError``.
-    """
+    """Return what decodes a compression filter here, ``None`` where libhdf5 must."""
     has_numcodecs = optional("numcodecs") is not None
     if step.filter_id == BITSHUFFLE:
         return _bit_unshuffler(step.options, itemsize)

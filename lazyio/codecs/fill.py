@@ -11,13 +11,6 @@ class Fill:
 
     Bits are compared, so that negative zeros and unusual NaNs are stored.
 
-    Parameters
-    ----------
-    value : scalar or None
-        ``None`` is zero.
-    dtype : numpy.dtype
-        Type of an element.
-
     Examples
     --------
     >>> fill = Fill(7, np.dtype("int16"))
@@ -32,13 +25,7 @@ class Fill:
         self._word = whole.view(f"u{dtype.itemsize}" if dtype.itemsize in (2, 4, 8) else np.uint8)
 
     def is_all_of(self, chunk: npt.NDArray[Any]) -> bool:
-        """Return whether every element has the fill value's bits; mostly known at once.
-
-        Parameters
-        ----------
-        chunk : ndarray
-            C-ordered, of the fill value's dtype.
-        """
+        """Return whether every element has the fill value's bits; mostly known at once."""
         words = chunk.reshape(-1).view(self._word.dtype).reshape(-1, self._word.size)
         if not len(words) or (words[[0, -1]] != self._word).any():
             return False

@@ -158,32 +158,6 @@ def parse_filters(
 ) -> tuple[Filter, ...]:
     """Return the filters in the order in which they are applied.
 
-    Parameters
-    ----------
-    compression : None, bool, str, int or hdf5plugin object
-        A name of the table of codecs; a filter id; 0 to 9 for a gzip level,
-        as in h5py; or an object with ``filter_id`` and ``filter_options``.
-    compression_opts : optional
-        A level, ``(cname, clevel, shuffle)`` for blosc and blosc2, ``(cname,
-        clevel)`` for bitshuffle, digits for scaleoffset, or the client data
-        of a filter given by its id.
-    shuffle, fletcher32 : bool
-        Whether those filters go before and after.
-    dtype : numpy.dtype
-        Type of an element.
-    chunk_nbytes : int
-        Bytes of a whole chunk.
-
-    Returns
-    -------
-    tuple of Filter
-        Empty when nothing is to be applied.
-
-    Raises
-    ------
-    OptionError
-        When a name, level or option is not one the filter has.
-
     Examples
     --------
     >>> import numpy as np

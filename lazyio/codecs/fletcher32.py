@@ -17,16 +17,6 @@ _ROW = 8192
 def fletcher32(data: Bytes) -> int:
     """Return the checksum of bytes.
 
-    Parameters
-    ----------
-    data : ndarray of uint8
-        Any number of bytes; an odd last byte counts as the high half of a word.
-
-    Returns
-    -------
-    int
-        The second sum in the upper 16 bits, the first in the lower.
-
     Examples
     --------
     >>> hex(fletcher32(np.frombuffer(b"abcde", np.uint8)))

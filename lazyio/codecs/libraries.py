@@ -26,27 +26,7 @@ def optional(module: str) -> ModuleType | None:
 
 
 def required(module: str, *, what: str, extra: str) -> ModuleType:
-    """Return a module, or say which extra brings it.
-
-    Parameters
-    ----------
-    module : str
-        Dotted name to import.
-    what : str
-        What needs it, as the user wrote it.
-    extra : str
-        Extra of lazyio that installs it.
-
-    Returns
-    -------
-    module
-        The imported module.
-
-    Raises
-    ------
-    OptionError
-        When it is not installed.
-    """
+    """Return a module, or say which extra brings it."""
     found = optional(module)
     if found is None:
         package = module.partition(".")[0]
@@ -61,20 +41,6 @@ def shared_functions(
     """Return a C library with typed functions, ``None`` where one of them is missing.
 
     Calls by way of ctypes release the GIL.
-
-    Parameters
-    ----------
-    path : str
-        The shared library.
-    arguments : mapping
-        From the name of each function to the ctypes of its arguments.
-    returns : ctypes type
-        What all of them return.
-
-    Returns
-    -------
-    ctypes.CDLL or None
-        With the functions as attributes.
 
     Examples
     --------

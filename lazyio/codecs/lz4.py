@@ -29,17 +29,6 @@ _HEADER = struct.Struct(">QI")
 def compressor(block_nbytes: int = 0) -> Compress:
     """Return a function from bytes to the payload of the LZ4 filter.
 
-    Parameters
-    ----------
-    block_nbytes : int
-        Bytes that are compressed at once; 0 is the filter's own choice, the
-        whole chunk.
-
-    Returns
-    -------
-    callable
-        Safe to call from several threads.
-
     Examples
     --------
     >>> payload = compressor()(np.zeros(1000, np.uint8))
@@ -65,13 +54,7 @@ def compressor(block_nbytes: int = 0) -> Compress:
 
 
 def decompress(payload: Bytes, out: Bytes) -> None:
-    """Fill ``out`` with the content of a payload.
-
-    Raises
-    ------
-    ValueError
-        When the payload is damaged, cut short or of another length.
-    """
+    """Fill ``out`` with the content of a payload."""
     lz4 = required("numcodecs.lz4", what="an lz4 chunk", extra="fast")
     step = read_header(payload, out.size)
     at = _HEADER.size
@@ -93,11 +76,6 @@ def read_header(payload: Bytes, nbytes: int) -> int:
     """Return the bytes of a block, after comparing the header with what is there.
 
     The header is that of bitshuffle's payloads, too.
-
-    Raises
-    ------
-    ValueError
-        When it is cut short, or speaks of another length than ``nbytes``.
     """
     if payload.size < _HEADER.size:
         msg = "it is too short for its header"

@@ -76,13 +76,7 @@ def _as_it_is(data: Bytes) -> Bytes:
 
 
 def decompress(stream: Bytes, out: Bytes) -> None:
-    """Fill ``out`` with the content of a stream.
-
-    Raises
-    ------
-    ValueError
-        When the stream is damaged, or of another length.
-    """
+    """Fill ``out`` with the content of a stream."""
     packed = np.ascontiguousarray(stream)
     nbytes = library().lzf_decompress(packed.ctypes.data, packed.size, out.ctypes.data, out.size)
     if nbytes != out.size:

@@ -31,18 +31,6 @@ _MAX_NBYTES = 2**31 - 1 - _HEADER.size - 16
 def shuffle(chunk: npt.NDArray[np.generic], workspace: Workspace) -> Bytes:
     """Return the byte planes of a chunk.
 
-    Parameters
-    ----------
-    chunk : ndarray
-        Any strides, elements of a fixed size.
-    workspace : Workspace
-        Where the planes are put; the next call overwrites them.
-
-    Returns
-    -------
-    ndarray of uint8
-        As many bytes as the chunk has, plane after plane.
-
     Examples
     --------
     >>> shuffle(np.array([0x0102, 0x0304], "<u2"), Workspace()).tolist()
@@ -61,37 +49,12 @@ def shuffle(chunk: npt.NDArray[np.generic], workspace: Workspace) -> Bytes:
 
 
 def room_for_planes(nbytes: int, workspace: Workspace) -> Bytes:
-    """Return where planes are best put before :func:`unshuffle`, to save a copy.
-
-    Parameters
-    ----------
-    nbytes : int
-        Bytes of a chunk.
-    workspace : Workspace
-        The calling thread's own.
-
-    Returns
-    -------
-    ndarray of uint8
-        They hold whatever they held.
-    """
+    """Return where planes are best put before :func:`unshuffle`, to save a copy."""
     return workspace.buffer("frame", _HEADER.size + nbytes)[_HEADER.size :]
 
 
 def unshuffle(planes: Bytes, itemsize: int, out: Bytes, workspace: Workspace) -> None:
     """Put the elements whose byte planes are given into ``out``.
-
-    Parameters
-    ----------
-    planes : ndarray of uint8
-        Byte planes; bytes beyond a whole number of elements follow unchanged.
-    itemsize : int
-        Bytes per element.
-    out : ndarray of uint8
-        Contiguous, as many bytes as ``planes``.
-    workspace : Workspace
-        The calling thread's own; the planes may lie in what
-        :func:`room_for_planes` gave of it.
 
     Examples
     --------

@@ -40,18 +40,6 @@ class Workspace:
     def place_for(self, part: npt.NDArray[Any], chunk_shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """Return where to decode a chunk: straight into place where it is wanted whole.
 
-        Parameters
-        ----------
-        part : ndarray
-            The part of the result that is wanted of the chunk.
-        chunk_shape : tuple of int
-            Extents of the chunk.
-
-        Returns
-        -------
-        ndarray
-            C-ordered, of the chunk's shape: ``part`` itself, or memory to copy from.
-
         Examples
         --------
         >>> part = np.zeros((2, 3))

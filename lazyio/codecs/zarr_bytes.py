@@ -100,11 +100,6 @@ def decode_at_most(codec: Any, data: Bytes, most: int) -> Bytes:
 
     A few bytes may claim to be gigabytes, or be that: libraries allocate what
     is claimed, or decode to the end.
-
-    Raises
-    ------
-    ValueError
-        When it is more.
     """
     name = codec.codec_id
     if name in ("gzip", "zlib"):

@@ -54,13 +54,7 @@ class Elements:
         return elements if self.is_typed else elements.view(np.uint8)
 
     def decode(self, payload: Bytes, out: Array, _: Workspace) -> None:
-        """Fill a whole array from its bytes, which may lie there already.
-
-        Raises
-        ------
-        ValueError
-            When there are more or fewer of them.
-        """
+        """Fill a whole array from its bytes, which may lie there already."""
         if payload.size != self.nbytes:
             msg = f"it decodes to {payload.size} bytes instead of {self.nbytes}"
             raise ValueError(msg)
@@ -98,20 +92,7 @@ class Chain:
         return content.dtype == self.dtype and content.order == "C"
 
     def encode(self, chunk: Array, workspace: Workspace) -> Payload:
-        """Return the bytes of a whole chunk.
-
-        Parameters
-        ----------
-        chunk : ndarray
-            Whole; quickest when it is C-ordered.
-        workspace : Workspace
-            The calling thread's own.
-
-        Returns
-        -------
-        bytes-like
-            Contiguous; the chunk itself where nothing is to be done.
-        """
+        """Return the bytes of a whole chunk."""
         payload = self._content(chunk, workspace)
         for codec in self.after:
             payload = codec.encode(payload)
@@ -122,11 +103,6 @@ class Chain:
 
         What only adds to them takes no copy, and of a shard no more is in
         memory than one inner chunk.
-
-        Yields
-        ------
-        ndarray of uint8
-            Of a shard of which no inner chunk is stored nothing at all.
         """
         if self.shard is not None:
             yield from self.shard.pieces(chunk, workspace)
@@ -149,22 +125,7 @@ class Chain:
         return self.content.encode(chunk, workspace)
 
     def decode(self, payload: Bytes, out: Array, workspace: Workspace) -> None:
-        """Fill a whole chunk from its bytes.
-
-        Parameters
-        ----------
-        payload : ndarray of uint8
-            As stored.
-        out : ndarray
-            C-ordered, of the chunk's shape and dtype.
-        workspace : Workspace
-            The calling thread's own.
-
-        Raises
-        ------
-        ValueError
-            When the bytes are damaged; libraries raise errors of their own, too.
-        """
+        """Fill a whole chunk from its bytes."""
         room = self._room(out, workspace)
         data = payload
         most = most_stored(self.content.nbytes)
@@ -222,22 +183,6 @@ def chain_of(
     metadata: Mapping[str, Any], dtype: np.dtype[Any], fill: Fill, *, keep_empty: bool = False
 ) -> Chain | None:
     """Return the codecs of an array, ``None`` where zarr-python must do it.
-
-    Parameters
-    ----------
-    metadata : mapping
-        Of the array, as ``zarr.Array.metadata.to_dict()`` gives it.
-    dtype : numpy.dtype
-        Type of an element in memory.
-    fill : Fill
-        What inner chunks of a shard hold that are not stored.
-    keep_empty : bool
-        Whether inner chunks that hold nothing else are stored.
-
-    Returns
-    -------
-    Chain or None
-        For whole chunks, or whole shards where there are any.
 
     Examples
     --------

@@ -61,13 +61,7 @@ class Index:
         return raw + struct.pack("<I", _crc32c(raw)) if self.has_checksum else raw
 
     def decode(self, raw: Bytes) -> npt.NDArray[np.uint64]:
-        """Return offsets and lengths.
-
-        Raises
-        ------
-        ValueError
-            When the checksum is wrong.
-        """
+        """Return offsets and lengths."""
         entries = raw[: 16 * self.n_chunks].tobytes()
         stored = int.from_bytes(raw[len(entries) :].tobytes(), "little")
         if self.has_checksum and _crc32c(entries) != stored:
@@ -101,18 +95,6 @@ class Shard:
 
         An inner chunk can be written before the next is encoded: a shard takes
         no more memory than one of them beside its elements.
-
-        Parameters
-        ----------
-        shard : ndarray
-            Any strides.
-        workspace : Workspace
-            The calling thread's own.
-
-        Yields
-        ------
-        ndarray of uint8
-            Nothing at all where no inner chunk is stored.
         """
         entries = np.full((self.index.n_chunks, 2), _MISSING, np.uint64)
         payloads = self._payloads(shard, entries, workspace)
@@ -163,26 +145,7 @@ class Shard:
     def read(
         self, fetch: Fetch, nbytes: int, region: Region, out: Array, workspace: Workspace
     ) -> None:
-        """Fill ``out`` with a part of a shard; only inner chunks in it are decoded.
-
-        Parameters
-        ----------
-        fetch : callable
-            Gives bytes of the shard.
-        nbytes : int
-            Bytes of the whole shard.
-        region : tuple of slice
-            The part, counted from the shard's corner.
-        out : ndarray
-            Of the part's shape, any strides.
-        workspace : Workspace
-            The calling thread's own.
-
-        Raises
-        ------
-        ValueError
-            When the shard is damaged; codecs raise what their libraries do.
-        """
+        """Fill ``out`` with a part of a shard; only inner chunks in it are decoded."""
         entries = self._read_index(fetch, nbytes)
         grid = grid_shape(self.shape, self.chunk_shape)
         for index, inside, outside in touched(region, self.chunk_shape):
@@ -211,15 +174,7 @@ class Shard:
 
 
 def index_of(settings: Mapping[str, Any], shape: Shape, chunk_shape: Shape) -> Index | None:
-    """Return how a shard's index is written, ``None`` where zarr must do it.
-
-    Parameters
-    ----------
-    settings : mapping
-        Configuration of ``sharding_indexed`` in the metadata.
-    shape, chunk_shape : tuple of int
-        Extents of the shard and of an inner chunk.
-    """
+    """Return how a shard's index is written, ``None`` where zarr must do it."""
     steps = [(step["name"], step.get("configuration") or {}) for step in settings["index_codecs"]]
     names = [name for name, _ in steps]
     if names not in (["bytes"], ["bytes", "crc32c"]) or optional("google_crc32c") is None:

@@ -25,18 +25,6 @@ HEADER_NBYTES = 18
 def compressor(level: int, *, checksum: bool = False) -> Compress:
     """Return a function from bytes to a zstd frame.
 
-    Parameters
-    ----------
-    level : int
-        -131072 to 22; 0 is the library's default, 3.
-    checksum : bool
-        Whether the frame ends with a checksum of its content.
-
-    Returns
-    -------
-    callable
-        Safe to call from several threads.
-
     Examples
     --------
     >>> import numpy as np
@@ -51,13 +39,7 @@ def compressor(level: int, *, checksum: bool = False) -> Compress:
 
 
 def decompress(frame: Bytes, out: Bytes) -> None:
-    """Fill ``out`` with the content of a zstd frame.
-
-    Raises
-    ------
-    ValueError
-        When the frame is damaged or of another length.
-    """
+    """Fill ``out`` with the content of a zstd frame."""
     numcodecs = required("numcodecs", what="a zstd chunk", extra="fast")
     claimed = content_size(frame[:HEADER_NBYTES].tobytes())
     if claimed not in (None, out.size):
@@ -82,11 +64,6 @@ def most_content(frame: Bytes) -> int:
     """Return the most bytes that a frame can hold, from the headers of its blocks.
 
     A block holds at most 128 KiB (RFC 8878, 3.1.1.2).
-
-    Parameters
-    ----------
-    frame : ndarray of uint8
-        One frame that does not say its size.
     """
     header = frame[:HEADER_NBYTES].tobytes()
     at = 5 + (not header[4] & 0x20) + (0, 1, 2, 4)[header[4] & 3]
@@ -107,11 +84,6 @@ def content_size(header: bytes) -> int | None:
 
     The header as in RFC 8878, 3.1.1.1: magic number, descriptor, and, as the
     descriptor says, window, dictionary and content size.
-
-    Raises
-    ------
-    ValueError
-        When it is no zstd frame, or cut short.
 
     Examples
     --------

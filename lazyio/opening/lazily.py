@@ -153,13 +153,7 @@ def _block_of(
 
 
 def require_known_shape(array: da.Array) -> None:
-    """Refuse an array of which dask does not know the extents.
-
-    Raises
-    ------
-    PlanError
-        Naming what makes them known.
-    """
+    """Refuse an array of which dask does not know the extents."""
     if any(math.isnan(extent) for extent in array.shape):
         msg = (
             f"the array's chunks {array.chunks} are not known (NaN); call .compute_chunk_sizes() "

@@ -38,17 +38,4 @@ class Pieces(Protocol):
         """Whether parts seldom come back to a chunk that was complete."""
 
     def take(self, chunk_shape: Shape, /) -> Iterator[Part]:
-        """Yield regions with their elements; once.
-
-        Parameters
-        ----------
-        chunk_shape : tuple of int
-            What is written whole, for who can make parts of it.
-
-        Raises
-        ------
-        OptionError
-            When it has been taken before.
-        BlockError
-            When a part is none; named by its number.
-        """
+        """Yield regions with their elements; once."""

@@ -126,13 +126,7 @@ class Blocks:
             self._next(0)
 
     def _next(self, number: int) -> None:
-        """Get another pair, if there is one.
-
-        Raises
-        ------
-        BlockError
-            When the iterable raises.
-        """
+        """Get another pair, if there is one."""
         try:
             self._head = list(itertools.islice(self._pairs or (), 1))
         except Exception as error:

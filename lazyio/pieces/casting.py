@@ -16,13 +16,7 @@ def dtype_of_elements(dtype: npt.DTypeLike) -> np.dtype[Any]:
 
 
 def unmasked(data: Any) -> npt.NDArray[Any]:
-    """Return what a user gives as an array.
-
-    Raises
-    ------
-    ValueError
-        When some of its elements are masked: what is below has no meaning.
-    """
+    """Return what a user gives as an array."""
     if np.ma.is_masked(data):
         msg = "it has masked elements, fill them with .filled(value)"
         raise ValueError(msg)
@@ -30,13 +24,7 @@ def unmasked(data: Any) -> npt.NDArray[Any]:
 
 
 def fitted(data: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return what a user gives as elements of a dtype that was asked for.
-
-    Raises
-    ------
-    ValueError, TypeError
-        When it is none, or would not be the same.
-    """
+    """Return what a user gives as elements of a dtype that was asked for."""
     if data is None:
         msg = "there is no data"
         raise TypeError(msg)
@@ -53,16 +41,6 @@ def as_elements(
     found: npt.NDArray[Any], dtype: np.dtype[Any], *, is_lenient: bool
 ) -> npt.NDArray[Any] | None:
     """Return elements as another dtype, ``None`` where that would change them.
-
-    Parameters
-    ----------
-    found : ndarray
-        As they came.
-    dtype : numpy.dtype
-        As they are wanted.
-    is_lenient : bool
-        Whether numbers may be rounded: where they have no dtype of their own,
-        or another one was asked for.
 
     Examples
     --------

@@ -29,19 +29,7 @@ def is_iterator(obj: Any) -> bool:
 
 
 class IteratorPieces:
-    """What an HDMF ``AbstractDataChunkIterator`` yields.
-
-    Parameters
-    ----------
-    iterator : AbstractDataChunkIterator
-        Gone through once. Its ``dtype``, ``maxshape`` and ``recommended_*``
-        may be properties or methods.
-
-    Raises
-    ------
-    OptionError
-        When it has been used up, or one of these says nothing.
-    """
+    """What an HDMF ``AbstractDataChunkIterator`` yields."""
 
     is_in_order = True
     old_shape: Shape | None = None

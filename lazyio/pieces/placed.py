@@ -14,17 +14,7 @@ from lazyio.spec import Shape
 
 
 class Placed:
-    """Pieces that say themselves where in an array they go, or how far behind what is there.
-
-    Parameters
-    ----------
-    pieces : Pieces
-        As they come.
-    shape, bounds : tuple of int
-        Extents of the array, and how far it may grow.
-    start : tuple of int
-        Where their own array begins in that.
-    """
+    """Pieces that say themselves where in an array they go, or how far behind what is there."""
 
     def __init__(self, pieces: Pieces, shape: Shape, bounds: Bounds, start: Shape) -> None:
         self._pieces = pieces
@@ -51,15 +41,7 @@ class Placed:
 
 
 class Appended:
-    """A stream whose elements go behind those of an array.
-
-    Parameters
-    ----------
-    stream : Stream
-        Taken once.
-    shape, bounds : tuple of int
-        Extents of the array, and how far it may grow.
-    """
+    """A stream whose elements go behind those of an array."""
 
     is_in_order = True
 

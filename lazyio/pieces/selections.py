@@ -54,29 +54,6 @@ def parts_of(
 ) -> Iterator[Part]:
     """Return the regions that a selection is made of, each with its elements.
 
-    Parameters
-    ----------
-    selection : int, slice, Ellipsis, increasing list of int, mask, or tuple of them
-        As in ``dataset[selection] = data``, with at most one list.
-    data : ndarray
-        All elements; axes of extent 1 may be left out or added, a single
-        element goes everywhere.
-    shape : tuple of int
-        Extents of the array by now, to which a slice without an end reaches.
-    bounds : tuple of int or None
-        How far each axis may reach, ``None`` without end.
-
-    Returns
-    -------
-    iterator of (region, ndarray)
-        One for every combination of runs of numbers.
-
-    Raises
-    ------
-    ValueError
-        When it is none of these, leads out of the array, or the data does not
-        fit it.
-
     Examples
     --------
     >>> parts = parts_of(([0, 1, 5], 2), np.array([7, 8, 9]), (10, 10), (10, 10))

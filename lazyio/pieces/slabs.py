@@ -48,22 +48,6 @@ def slabs(
     """Yield a stream in slabs of so many elements, the last one shorter.
 
     After each item comes how many elements it had, so that several streams can be taken in turn.
-
-    Parameters
-    ----------
-    stream : Stream
-        Whose elements they are.
-    items : iterable
-        What its ``take`` yields, taken here.
-    n_elements : int
-        In one slab.
-    on_grown : callable
-        Told how many elements there are by then, before each slab.
-
-    Raises
-    ------
-    BlockError
-        When an item is none of the stream's elements, or the iterable raises.
     """
     gathering = _Gathering(stream, n_elements)
     for elements in items:

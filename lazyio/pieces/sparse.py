@@ -21,14 +21,7 @@ def is_sparse(obj: Any) -> bool:
 
 
 class SparsePieces:
-    """The chunks of a sparse matrix in which something is stored.
-
-    Parameters
-    ----------
-    matrix : scipy.sparse matrix or array
-        With two axes. Of one that is not compressed by rows or columns its
-        points are sorted, in a copy.
-    """
+    """The chunks of a sparse matrix in which something is stored."""
 
     is_in_order = True
     old_shape: Shape | None = None

@@ -189,13 +189,7 @@ class Stream:
         return found
 
     def _next(self, number: int) -> Any:
-        """Return the next item, or the mark of the end.
-
-        Raises
-        ------
-        BlockError
-            When the iterable raises.
-        """
+        """Return the next item, or the mark of the end."""
         if self._head:
             return self._head.pop()
         try:
@@ -248,13 +242,7 @@ class Stream:
         return axis
 
     def _converted(self, item: Any, number: int) -> npt.NDArray[Any]:
-        """Return an item as an array of the stream's dtype, where that loses nothing.
-
-        Raises
-        ------
-        BlockError
-            When it would.
-        """
+        """Return an item as an array of the stream's dtype, where that loses nothing."""
         dtype = self.dtype
         try:
             found = unmasked(item)

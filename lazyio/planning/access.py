@@ -64,23 +64,7 @@ USUAL_CODEC = "zstd"
 def overheads_of(
     format: Literal["hdf5", "zarr"], codec: str | None = None, *, whole_chunks: bool = True
 ) -> Overheads:
-    """Return what reading costs beside bytes.
-
-    Parameters
-    ----------
-    format : {"hdf5", "zarr"}
-        What the chunks are in. Zarr reads whole chunks always.
-    codec : str, optional
-        ``"none"`` or the name of a codec; those that were not measured, and
-        ``None``, count as zstd, which lies between the fast and the slow ones.
-    whole_chunks : bool
-        Whether a chunk is read whole for any part of it.
-
-    Returns
-    -------
-    Overheads
-        In bytes that could have been read instead.
-    """
+    """Return what reading costs beside bytes."""
     if format == "hdf5" and not whole_chunks:
         return Overheads(
             chunk_nbytes=PART_OVERHEAD_NBYTES, run_nbytes=RUN_OVERHEAD_NBYTES, whole_chunks=False
@@ -181,19 +165,7 @@ class AccessCost:
         return np.outer(coefficients, each).ravel()
 
     def factors(self, axis: int, extents: Sequence[int]) -> Floats:
-        """Return the factor of each row for some chunk extents along one axis.
-
-        Parameters
-        ----------
-        axis : int
-            The axis.
-        extents : sequence of int
-            Chunk extents.
-
-        Returns
-        -------
-        ndarray of float64, shape (rows, len(extents))
-        """
+        """Return the factor of each row for some chunk extents along one axis."""
         end = self.shape[axis]
         # Machine integers where they hold the sums, Python's where they would not.
         kind: Any = np.int64 if end < _MACHINE_EXTENT else object

@@ -30,27 +30,6 @@ class Window:
 def as_windows(access: Any, shape: Shape, dims: tuple[str, ...] = ()) -> tuple[Window, ...]:
     """Return the windows that a user described.
 
-    Parameters
-    ----------
-    access : optional
-        A window, or a list of windows, or of pairs ``(window, weight)``. A
-        window has one extent per axis, -1 or ``None`` for the whole axis; or
-        it is a dict from axis or dimension name to extent, the rest whole.
-    shape : tuple of int
-        Extents of the array; larger windows are cut to it.
-    dims : tuple of str
-        Names of the axes, if they have any.
-
-    Returns
-    -------
-    tuple of Window
-        Empty where nothing was asked for.
-
-    Raises
-    ------
-    OptionError
-        Naming the window or weight that cannot be.
-
     Examples
     --------
     >>> [window.shape for window in as_windows([(30000, 1), (1, None)], (700000, 384))]

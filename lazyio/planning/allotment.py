@@ -13,14 +13,7 @@ USEFUL_CHUNK_NBYTES = 64 * 2**10
 
 
 def allot(given: Given) -> Budget:
-    """Return the budget, workers lowered until the least of everything fits.
-
-    Raises
-    ------
-    PlanError
-        When it does not fit for one worker, or for those that were asked for;
-        the message names the smallest limit that would do.
-    """
+    """Return the budget, workers lowered until the least of everything fits."""
     wishes = given.wishes
     limit = wishes.memory_limit or DEFAULT_LIMIT
     least = {

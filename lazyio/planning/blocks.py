@@ -29,18 +29,6 @@ _BINS = 96
 def fill_blocks(shape: Shape, unit: Shape, room: int) -> Shape:
     """Return the C-order block of whole units within ``room`` elements.
 
-    Parameters
-    ----------
-    shape, unit : tuple of int
-        Extents of the array and of a unit.
-    room : int
-        Elements, upper bound; one unit is the least block.
-
-    Returns
-    -------
-    tuple of int
-        Elements per axis, each a multiple of the unit or the whole axis.
-
     Examples
     --------
     >>> fill_blocks((700000, 384), (13000, 96), 32 * 2**20)
@@ -62,21 +50,6 @@ def fill_blocks(shape: Shape, unit: Shape, room: int) -> Shape:
 
 def align_blocks(shape: Shape, unit: Shape, source_chunk: Shape, room: int, itemsize: int) -> Shape:
     """Return the block that costs the least to read from a chunked source.
-
-    Parameters
-    ----------
-    shape, unit, source_chunk : tuple of int
-        Extents of the array, of a unit and of the source's own chunks.
-    room : int
-        Elements, upper bound of a block.
-    itemsize : int
-        Bytes per element.
-
-    Returns
-    -------
-    tuple of int
-        Elements per axis. Nothing is said of blocks that read little more in
-        far fewer tasks: a task is priced as 2 MiB of reading.
 
     Examples
     --------

@@ -25,18 +25,6 @@ _LARGE = 4
 def common_step(sizes: Sequence[int], extent: int) -> int:
     """Return the largest step that every inner boundary of an axis falls on.
 
-    Parameters
-    ----------
-    sizes : sequence of int
-        Sizes of the blocks along the axis.
-    extent : int
-        Their sum.
-
-    Returns
-    -------
-    int
-        The step; the whole axis, or 1, when there is no inner boundary.
-
     Examples
     --------
     >>> common_step((100, 100, 50), 250)
@@ -74,31 +62,6 @@ def chunk_shape_within(
     is_open: Sequence[bool] | None = None,
 ) -> Shape | None:
     """Return a chunk shape of a useful size that divides given blocks, if any.
-
-    Parameters
-    ----------
-    steps : tuple of int
-        Per axis, what every inner block boundary is a multiple of.
-    shape : tuple of int
-        Extents of the array.
-    itemsize : int
-        Bytes per element.
-    limit_nbytes : int
-        Bytes, upper bound of one chunk.
-    fixed : sequence of int or None, optional
-        Extents that the user chose, ``None`` where the axis is free.
-    least_nbytes : int
-        Bytes below which a chunk is not worth having.
-    is_open : sequence of bool, optional
-        Per axis, whether the step puts no condition on the chunk; by default
-        where it reaches the end of the axis.
-
-    Returns
-    -------
-    tuple of int or None
-        Elements per axis; ``None`` when what divides the blocks is too small
-        to be worth it (and below the whole array), or what is fixed does not
-        divide them.
 
     Examples
     --------

@@ -44,21 +44,7 @@ class Choice:
         return self.fixed is None and self.step is None and self.unit == 1
 
     def between(self, low: float, high: float, count: int) -> list[int]:
-        """Return some of the extents between two bounds, in rising order.
-
-        Parameters
-        ----------
-        low, high : float
-            Bounds, both included.
-        count : int
-            How many, evenly spread by their ratios; as many again that cut the
-            axis into even pieces. Of divisors at most twice as many.
-
-        Returns
-        -------
-        list of int
-            At least one extent, also where none lies between the bounds.
-        """
+        """Return some of the extents between two bounds, in rising order."""
         if self.fixed is not None:
             return [self.fixed]
         low, high = max(1.0, low), min(high, self.most)

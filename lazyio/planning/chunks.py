@@ -35,13 +35,7 @@ In HDF5 to one that is worth having: there a chunk is no file of its own.
 
 
 def choose_chunk(given: Given, budget: Budget) -> Shape:
-    """Return the chunk: what is fixed, and the solver's choice for the rest.
-
-    Raises
-    ------
-    PlanError
-        When what is fixed exceeds ``chunk_nbytes``.
-    """
+    """Return the chunk: what is fixed, and the solver's choice for the rest."""
     if given.is_chunk_fixed:
         return _checked_limit(given.least_chunk, given)
     upper = _upper_nbytes(given, budget)

@@ -62,22 +62,7 @@ class Cut:
 
 
 def cut_blocks(given: Given, unit: Unit, budget: Budget) -> Cut:
-    """Return how the array is cut into blocks that the budget has room for.
-
-    Parameters
-    ----------
-    given : Given
-        The array, and what is fixed.
-    unit : Unit
-        What each block is made of.
-    budget : Budget
-        The bytes that there are; a fixed block may exceed them.
-
-    Returns
-    -------
-    Cut
-        Blocks of whole units, or the blocks that are gathered to such.
-    """
+    """Return how the array is cut into blocks that the budget has room for."""
     facts = given.facts
     room = budget.room_nbytes(**unit.beside) // facts.itemsize
     if given.block is not None:

@@ -138,18 +138,7 @@ class _Face:
 
 
 def as_svg(plan: Described) -> str:
-    """Return the drawing of a plan as SVG, which is valid XML.
-
-    Parameters
-    ----------
-    plan : Described
-        Of any number of axes and chunks, none and very many too.
-
-    Returns
-    -------
-    str
-        An ``svg`` element of less than about 30 kB.
-    """
+    """Return the drawing of a plan as SVG, which is valid XML."""
     layers = list(_layers(plan))
     faces = _faces(plan, layers)
     parts = []

@@ -15,16 +15,6 @@ def divisors(number: int) -> tuple[int, ...]:
     cost does not depend on the number. Nothing is lost for it in practice: an
     extent with two prime factors above 4096 has no divisor of a useful size.
 
-    Parameters
-    ----------
-    number : int
-        At least 1.
-
-    Returns
-    -------
-    tuple of int
-        Divisors, 1 and ``number`` among them.
-
     Examples
     --------
     >>> divisors(12)

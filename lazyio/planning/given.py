@@ -66,15 +66,7 @@ class Given:
 
 
 def as_given(facts: Facts, wishes: Wishes) -> Given:
-    """Return what is fixed, or refuse what does not go together.
-
-    Raises
-    ------
-    PlanError
-        When a block or shard is fixed that the fixed chunk does not tile.
-    OptionError
-        When an argument is none of the forms it may have.
-    """
+    """Return what is fixed, or refuse what does not go together."""
     chunk = chunk_wishes(wishes.chunks, facts, wishes.dims)
     shard = shard_wishes(wishes.shards, facts.shape)
     block = wishes.block_shape

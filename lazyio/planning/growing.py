@@ -21,22 +21,6 @@ def growing_chunk_shape(
 ) -> Shape:
     """Return chunks for an array that is to grow.
 
-    Parameters
-    ----------
-    plan : Plan
-        Of the array as it is, with chunks inside of it.
-    max_shape : sequence of int or None
-        How far each axis may grow, ``None`` without bound.
-    asked : sequence of int or None
-        Chunk extents that the user fixed, ``None`` where the plan's will do.
-    upper_nbytes : int
-        Bytes of a chunk, at most, where axes are empty by now.
-
-    Returns
-    -------
-    tuple of int
-        What was asked for also where it is longer than the axis is now.
-
     Examples
     --------
     >>> import lazyio
@@ -68,15 +52,6 @@ def growing_chunk_shape(
 def extents_asked(chunks: Any, ndim: int, dims: Sequence[str] = ()) -> list[int | None]:
     """Return the chunk extents that a user gave, as they are, ``None`` for all others.
 
-    Parameters
-    ----------
-    chunks : any
-        In a form that a plan has taken.
-    ndim : int
-        Number of axes.
-    dims : sequence of str
-        Their names, where they have them.
-
     Examples
     --------
     >>> extents_asked({"time": 1000}, 2, ("time", "channel")), extents_asked((-1, 5), 2)
@@ -99,22 +74,6 @@ def with_chunks(
     plan: Plan, chunk_shape: Shape, *, n_copies: int = 0, workers_fixed: bool = False
 ) -> Plan:
     """Return a plan with larger chunks, and the memory that they take.
-
-    Parameters
-    ----------
-    plan : Plan
-        With chunks as far as they lie in the array.
-    chunk_shape : tuple of int
-        The whole chunks, the same but on axes that they reach beyond.
-    n_copies : int
-        Chunks that each worker holds beside those that encoding takes.
-    workers_fixed : bool
-        Whether there must not be fewer of them than planned.
-
-    Raises
-    ------
-    PlanError
-        When they do not fit the memory limit; names the smallest that would do.
 
     Examples
     --------

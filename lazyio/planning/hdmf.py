@@ -19,20 +19,6 @@ BLOCK_NBYTES = 1_000_000_000
 def hdmf_chunk_shape(shape: Shape, itemsize: int, chunk_nbytes: int) -> Shape:
     """Return the chunk shape that HDMF chooses.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        The array's extents, all above 0.
-    itemsize : int
-        Bytes per element.
-    chunk_nbytes : int
-        Bytes; HDMF's ``chunk_mb`` times 1e6.
-
-    Returns
-    -------
-    tuple of int
-        Elements per axis.
-
     Examples
     --------
     >>> hdmf_chunk_shape((20000, 5000), 4, 10_000_000)
@@ -51,20 +37,6 @@ def hdmf_chunk_shape(shape: Shape, itemsize: int, chunk_nbytes: int) -> Shape:
 
 def hdmf_block_shape(shape: Shape, chunk_shape: Shape, itemsize: int, block_nbytes: int) -> Shape:
     """Return the buffer shape that HDMF chooses.
-
-    Parameters
-    ----------
-    shape, chunk_shape : tuple of int
-        Extents of the array and of a chunk.
-    itemsize : int
-        Bytes per element.
-    block_nbytes : int
-        Bytes; HDMF's ``buffer_gb`` times 1e9.
-
-    Returns
-    -------
-    tuple of int
-        Elements per axis.
 
     Examples
     --------

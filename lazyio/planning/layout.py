@@ -16,12 +16,6 @@ from lazyio.spec import Shape
 class Layout:
     """Chunk, shard and block of one array, checked when built.
 
-    Raises
-    ------
-    PlanError
-        When a shard is no multiple of its chunk, or a block no multiple of
-        its shard; the message names the nearest extents that are.
-
     Examples
     --------
     >>> Layout(shape=(100, 10), chunk_shape=(8, 10), block_shape=(48, 10)).unit_shape

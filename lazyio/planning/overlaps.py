@@ -16,17 +16,6 @@ Number = Any
 def touched_sum(extent: int, window: Number, chunk: Number) -> Number:
     """Return the chunks that a window touches, summed over all its places.
 
-    Parameters
-    ----------
-    extent, window, chunk : int
-        Elements along the axis, ``1 <= window <= extent`` and ``1 <= chunk``.
-        Window and chunk may be arrays of integers.
-
-    Returns
-    -------
-    int
-        Divide by the ``extent - window + 1`` places for the expectation.
-
     Examples
     --------
     >>> touched_sum(10, 3, 4)  # places 0 to 7 touch 1, 1, 2, 2, 1, 1, 2 and 2
@@ -44,18 +33,6 @@ def touched_sum(extent: int, window: Number, chunk: Number) -> Number:
 def elements_sum(extent: int, window: Number, chunk: Number, touched: Number) -> Number:
     """Return the elements of the chunks that a window touches, summed over all its places.
 
-    Parameters
-    ----------
-    extent, window, chunk : int
-        As in :func:`touched_sum`.
-    touched : int
-        What that returns for them.
-
-    Returns
-    -------
-    int
-        The last chunk counts as far as the axis goes.
-
     Examples
     --------
     >>> elements_sum(10, 3, 4, touched_sum(10, 3, 4))  # twice each 4, 8, 4 and 6
@@ -71,16 +48,6 @@ def elements_sum(extent: int, window: Number, chunk: Number, touched: Number) ->
 
 def matched_sum(extent: int, window: Number, chunk: Number) -> Number:
     """Return the chunks that a window is exactly, summed over all its places.
-
-    Parameters
-    ----------
-    extent, window, chunk : int
-        As in :func:`touched_sum`.
-
-    Returns
-    -------
-    int
-        A last chunk that reaches over the end of the axis is never matched.
 
     Examples
     --------

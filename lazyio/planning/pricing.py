@@ -52,21 +52,7 @@ class Prices:
         return float(self._bounded(self.cost.mean(shape), np.array(float(math.prod(shape)))))
 
     def cheapest(self, ladders: Ladders, starts: Sequence[Shape]) -> Shape:
-        """Return the cheapest shape of given extents.
-
-        Parameters
-        ----------
-        ladders : sequence of sequences of int
-            Per axis, extents to choose from.
-        starts : sequence of tuple of int
-            Shapes of these extents to descend from where not all combinations
-            can be tried.
-
-        Returns
-        -------
-        tuple of int
-            Elements per axis.
-        """
+        """Return the cheapest shape of given extents."""
         factors = self._factors(ladders)
         if math.prod(map(len, ladders)) <= _MOST_COMBINATIONS:
             prices, _ = self._grid(ladders, factors)

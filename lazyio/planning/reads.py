@@ -21,16 +21,6 @@ def touches(extent: int, block: int, chunk: int) -> int:
     Every block edge or chunk edge starts a new pair; edges that fall together,
     at multiples of the least common multiple, start one only.
 
-    Parameters
-    ----------
-    extent, block, chunk : int
-        Elements along the axis.
-
-    Returns
-    -------
-    int
-        The number of overlapping pairs.
-
     Examples
     --------
     >>> touches(12, 4, 6)
@@ -44,16 +34,6 @@ def touches(extent: int, block: int, chunk: int) -> int:
 
 def elements_read(extent: int, block: int, chunk: int) -> int:
     """Return the elements decoded along one axis when it is read block by block.
-
-    Parameters
-    ----------
-    extent, block, chunk : int
-        Elements along the axis.
-
-    Returns
-    -------
-    int
-        Whole chunks times their extent, the last cut at the end of the axis.
 
     Examples
     --------

@@ -17,11 +17,6 @@ _LEAST_CHUNKS = 2
 def in_units(plan: Plan, itemsize: int, *, workers_fixed: bool = False) -> Plan:
     """Return a plan whose blocks are single chunks, or shards, and all other memory is to wait in.
 
-    Raises
-    ------
-    PlanError
-        When not even two of them fit; names the smallest limit that would do.
-
     Examples
     --------
     >>> import lazyio

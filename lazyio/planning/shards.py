@@ -23,24 +23,7 @@ _MAX_INNER_CHUNKS = 65_536
 
 
 def choose_shard(given: Given, chunk: Shape, room_nbytes: int, block_nbytes: int) -> Shape | None:
-    """Return the shard: what the user fixed, or one that makes few files.
-
-    Parameters
-    ----------
-    given : Given
-        The array, and what is fixed.
-    chunk : tuple of int
-        Elements per axis of a chunk.
-    room_nbytes : int
-        Bytes of the largest shard that fits beside its block.
-    block_nbytes : int
-        Bytes that a block is wanted to have.
-
-    Returns
-    -------
-    tuple of int or None
-        Elements per axis, each a multiple of the chunk's; ``None`` without shards.
-    """
+    """Return the shard: what the user fixed, or one that makes few files."""
     if given.shard is None:
         return None
     shape = given.facts.shape

@@ -15,11 +15,6 @@ _LARGEST_NBYTES = 4 * 2**20
 def in_slabs(plan: Plan, axis: int, itemsize: int, *, workers_fixed: bool = False) -> Plan:
     """Return a plan whose blocks are slabs of a stream.
 
-    Raises
-    ------
-    PlanError
-        When one row of chunks does not fit; names the smallest limit that would do.
-
     Examples
     --------
     >>> import lazyio

@@ -32,26 +32,6 @@ _MUCH_DEARER = 2.0
 def solve(facts: Facts, wishes: Wishes) -> Plan:
     """Return the plan for an array.
 
-    Parameters
-    ----------
-    facts : Facts
-        What is known of the array and of where it comes from.
-    wishes : Wishes
-        What the user asked for.
-
-    Returns
-    -------
-    Plan
-        With ``peak_nbytes <= memory_limit``.
-
-    Raises
-    ------
-    PlanError
-        When what the user fixed does not tile, does not fit the memory limit
-        or is over 4 GiB; the message names what would do.
-    OptionError
-        When ``chunks``, ``shards`` or ``access`` is none of the forms it may have.
-
     Examples
     --------
     >>> import numpy as np

@@ -35,23 +35,6 @@ def solve_chunk_shape(
 ) -> Shape:
     """Return the chunk shape of at most ``limit_nbytes`` that suits any reader.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Extents of the array; an extent of 0 counts as 1.
-    itemsize : int
-        Bytes per element.
-    limit_nbytes : int
-        Bytes, upper bound of one chunk. One element is the least chunk.
-    fixed : sequence of int or None, optional
-        Extents that the user chose, ``None`` where the axis is free.
-
-    Returns
-    -------
-    tuple of int
-        Elements per axis. When the fixed extents alone exceed the limit, the
-        free ones are 1.
-
     Examples
     --------
     >>> solve_chunk_shape((700000, 384), 2, 2**20)
@@ -75,20 +58,6 @@ def solve_chunk_shape(
 def raise_to(chunk: Shape, shape: Shape, least: int, most: int, free: Sequence[bool]) -> Shape:
     """Return a chunk of at least as many elements as asked for, where that is possible.
 
-    Parameters
-    ----------
-    chunk, shape : tuple of int
-        Extents of the chunk and of the array.
-    least, most : int
-        Elements, bounds of the chunk.
-    free : sequence of bool
-        Per axis, whether its extent may grow.
-
-    Returns
-    -------
-    tuple of int
-        Elements per axis: the chunk, or one that pads more but is large enough.
-
     Examples
     --------
     >>> raise_to((25, 25), (100, 75), 650, 700, (True, True))
@@ -109,18 +78,6 @@ def ideal_extents(extents: Sequence[int], room: int) -> list[float]:
 
     The logarithm of the product is piecewise linear in the logarithm of the
     scale and bends where an axis reaches 1 or its full extent.
-
-    Parameters
-    ----------
-    extents : sequence of int
-        Extents whose product exceeds ``room``.
-    room : int
-        Elements, at least 1.
-
-    Returns
-    -------
-    list of float
-        One real extent per axis.
 
     Examples
     --------

@@ -33,24 +33,6 @@ def suit_windows(
 ) -> Shape:
     """Return the chunk shape with the least mean cost of all windows.
 
-    Parameters
-    ----------
-    cost : AccessCost
-        The windows, and what reading costs.
-    choices : sequence of Choice
-        Per axis, the extents that it may have.
-    bounds : Bounds
-        Elements of a chunk. Where nothing reaches the lower bound, the
-        largest there is.
-    known : tuple of int
-        A shape within the choices and the upper bound, such as the one that
-        favours no reader. Nothing dearer is returned, if it is within bounds.
-
-    Returns
-    -------
-    tuple of int
-        Elements per axis.
-
     Examples
     --------
     >>> from lazyio.planning.access import Overheads
@@ -74,19 +56,7 @@ def suit_windows(
 
 
 def suit_blocks(plan: Plan) -> Shape:
-    """Return blocks to read a chunked source in, so that windows compute few in vain.
-
-    Parameters
-    ----------
-    plan : Plan
-        With the source's chunks as its own, and what readers ask for.
-
-    Returns
-    -------
-    tuple of int
-        Whole chunks, of at most the plan's block and at least a quarter of it;
-        the plan's block where no windows are known or the source has no chunks.
-    """
+    """Return blocks to read a chunked source in, so that windows compute few in vain."""
     if not plan.windows or plan.source_chunk_shape is None or not all(plan.shape):
         return plan.block_shape
     upper = math.prod(plan.block_shape)

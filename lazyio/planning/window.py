@@ -10,20 +10,6 @@ from lazyio.spec import Shape
 def within(plan: Plan, start: Shape) -> Plan:
     """Return a plan whose blocks follow the chunk grid of the array around it.
 
-    Parameters
-    ----------
-    plan : Plan
-        Of the part alone, with the chunks of the array around it.
-    start : tuple of int
-        Where the part begins in that array.
-
-    Returns
-    -------
-    Plan
-        The first block along an axis is shortened where the part begins
-        inside a chunk, so that no chunk lies in two blocks. Blocks that are
-        computed stay as they are; parts of chunks then wait in memory.
-
     Examples
     --------
     >>> import lazyio

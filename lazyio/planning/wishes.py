@@ -46,13 +46,7 @@ def chunk_wishes(chunks: Any, facts: Facts, dims: tuple[str, ...]) -> list[int |
 
 
 def shard_wishes(shards: Any, shape: Shape) -> tuple[int, ...] | Literal["auto"] | None:
-    """Return the shard extents that the user fixed, -1 for whole axes.
-
-    Raises
-    ------
-    OptionError
-        Naming what is no shard.
-    """
+    """Return the shard extents that the user fixed, -1 for whole axes."""
     if shards is None or not shape:
         return None
     if isinstance(shards, str) and shards == "auto":

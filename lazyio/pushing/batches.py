@@ -41,13 +41,7 @@ class Batches:
         return self.form.dtype == self.form.original == self.stored and not is_text(self.stored)
 
     def rows(self, batch: Any) -> npt.NDArray[Any]:
-        """Return a batch as it is stored, with the axis of growth first.
-
-        Raises
-        ------
-        ValueError
-            When it has another shape, or the dtype cannot hold all of it.
-        """
+        """Return a batch as it is stored, with the axis of growth first."""
         dtype = self.form.original
         if type(batch) is np.ndarray and batch.dtype == dtype and self.are_plain:
             return self._in_rows(batch)

@@ -8,14 +8,7 @@ INTERVAL = 2.0
 
 
 class Flusher:
-    """A thread of its own, so that what interrupts the user's leaves no flush half done.
-
-    Parameters
-    ----------
-    flush : callable
-        Given whether somebody waits for it; raises what goes wrong then, and
-        deals itself with what goes wrong unasked.
-    """
+    """A thread of its own, so that what interrupts the user's leaves no flush half done."""
 
     def __init__(self, flush: Callable[[bool], object]) -> None:
         self._flush = flush
@@ -27,13 +20,7 @@ class Flusher:
         self._thread.start()
 
     def ask(self) -> None:
-        """Return when all is flushed that there was when this was called.
-
-        Raises
-        ------
-        BaseException
-            What went wrong.
-        """
+        """Return when all is flushed that there was when this was called."""
         with self._changed:
             self._n_asked += 1
             ticket = self._n_asked

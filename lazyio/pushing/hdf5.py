@@ -32,21 +32,7 @@ from lazyio.writing.places import check_key_is_free, kind_at
 
 
 class Hdf5Place:
-    """A file that grows.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    way : Way
-        How it changes.
-    is_new : bool
-        Whether it was made for this writer.
-    keeps_old : bool
-        Whether everything may have to be brought back to what it was.
-    is_followed : bool
-        Whether no dataset can be made once the first chunk is written.
-    """
+    """A file that grows."""
 
     def __init__(
         self, path: Path, way: Way, *, is_new: bool, keeps_old: bool, is_followed: bool

@@ -64,15 +64,7 @@ class GrownDataset:
             self.known.renew(dataset, self.noted, {}, grid=target.grid)
 
     def undo(self, file: h5py.File, putting: Callable[[h5py.Dataset], Put | None]) -> None:
-        """Remove a dataset that was made, shrink one that was there.
-
-        Parameters
-        ----------
-        file : h5py.File
-            In which it lies.
-        putting : callable
-            Returns what takes payloads of a dataset, ``None`` where libhdf5 does.
-        """
+        """Remove a dataset that was made, shrink one that was there."""
         if self.made_at is not None:
             forget(file, self.name)
             del file[self.made_at]
@@ -113,13 +105,7 @@ def first_missing(file: h5py.File, key: str) -> str:
 
 
 def own_dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
-    """Return a dataset whose elements lie in the file itself.
-
-    Raises
-    ------
-    TargetError
-        When they lie in another.
-    """
+    """Return a dataset whose elements lie in the file itself."""
     link = file.get(key, getlink=True)
     dataset = None if isinstance(link, h5py.ExternalLink) else file[key]
     if dataset is None or dataset.is_virtual or dataset.external:
@@ -129,13 +115,7 @@ def own_dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
 
 
 def refuse_fixed(dataset: h5py.Dataset, name: str, axis: int) -> None:
-    """Refuse a dataset that cannot become longer.
-
-    Raises
-    ------
-    TargetError
-        Saying how it would have had to be made.
-    """
+    """Refuse a dataset that cannot become longer."""
     if dataset.chunks is None or dataset.maxshape[axis] == dataset.shape[axis]:
         bounds = list(dataset.maxshape)
         bounds[axis] = None

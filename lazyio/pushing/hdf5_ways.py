@@ -52,14 +52,7 @@ class Way(Protocol):
         """Get ready for the first chunk; called once."""
 
     def commit(self, datasets: Iterable[h5py.Dataset]) -> None:
-        """Have what was written on the disk, and readers see it.
-
-        Raises
-        ------
-        TargetLockedError
-            When some have the file open who must not see the change half made; it may be tried
-            again later.
-        """
+        """Have what was written on the disk, and readers see it."""
 
     def close(self, change: Callable[[h5py.File], object]) -> None:
         """Make a last change, and close the file."""
@@ -85,17 +78,7 @@ def make_file(work: WorkDirectory, libver: Any, *, keeps_old: bool) -> None:
 
 
 class Logged:
-    """A file that is at any time what it was at the last commit.
-
-    Parameters
-    ----------
-    work : WorkDirectory
-        Its hidden folder, which is locked.
-    libver : optional
-        File format bounds, as in h5py.
-    version : int, optional
-        The only one that its superblock may have.
-    """
+    """A file that is at any time what it was at the last commit."""
 
     def __init__(self, work: WorkDirectory, libver: Any = None, version: int | None = None) -> None:
         self._work = work
@@ -160,11 +143,6 @@ class Followed(Logged):
     What is created goes through the log, like any change. From then on libhdf5 writes each part
     at once, in the order that followers rely on; should the disk fail, nothing goes behind
     what is there, and the file is as if the writer had been killed.
-
-    Parameters
-    ----------
-    work : WorkDirectory
-        Its hidden folder, which is locked.
     """
 
     def __init__(self, work: WorkDirectory) -> None:
@@ -174,13 +152,7 @@ class Followed(Logged):
         """Return nothing: libhdf5 writes payloads itself, in the order that readers need."""
 
     def begin(self) -> None:
-        """Let readers in.
-
-        Raises
-        ------
-        OptionError
-            When something in the file is of a format that they cannot follow.
-        """
+        """Let readers in."""
         with disk_errors(self._folder):
             # Followers of the writer before us expect another; what they look at stays valid.
             # A reader without SWMR cannot be told from them, and may see a part of the change.

@@ -106,20 +106,7 @@ def writer(
 
 
 def _place(path: Any, *, format: str | None, mode: str, swmr: bool, keeps_old: bool) -> Place:
-    """Return the file or store to grow.
-
-    Parameters
-    ----------
-    path, format, mode, swmr
-        As :func:`lazyio.writer` takes them.
-    keeps_old : bool
-        Whether everything may have to be brought back to what it was.
-
-    Raises
-    ------
-    OptionError, TargetError, TargetExistsError, TargetLockedError
-        When it cannot be written.
-    """
+    """Return the file or store to grow."""
     check_mode(mode)
     check_flags(swmr=swmr)
     path = without_scheme(path)

@@ -62,13 +62,7 @@ class Wish:
         return given
 
     def axis_in(self, ndim: int) -> int:
-        """Return the axis of growth, counted from the first.
-
-        Raises
-        ------
-        OptionError
-            When the array has no such axis.
-        """
+        """Return the axis of growth, counted from the first."""
         axis = int(self.axis) if is_integer(self.axis) else ndim
         axis = axis + ndim if axis < 0 else axis
         if not is_integer(self.axis) or not 0 <= axis < ndim:
@@ -77,13 +71,7 @@ class Wish:
         return axis
 
     def as_input(self) -> Input:
-        """Return a new array, to be planned as a stream of such elements.
-
-        Raises
-        ------
-        OptionError
-            When dtype or extents are missing.
-        """
+        """Return a new array, to be planned as a stream of such elements."""
         items = self.items
         if self.dtype is None or items is None:
             msg = (
@@ -147,16 +135,7 @@ class Place(Protocol):
         """Get ready for the first chunk of all."""
 
     def commit(self) -> None:
-        """Have the arrays on the disk and visible as they are; no chunk is being written.
-
-        Raises
-        ------
-        TargetLockedError
-            When some read the file who must not see the change half made; nothing has changed, it
-            may be tried again.
-        TargetError
-            When the disk fails.
-        """
+        """Have the arrays on the disk and visible as they are; no chunk is being written."""
 
     def close(self) -> None:
         """Store digests and close, after a last commit."""

@@ -19,11 +19,6 @@ class Pool:
 
     After the first error nothing more is written, and everything that waits is
     given back: whoever has buffers out gets them again.
-
-    Parameters
-    ----------
-    on_failed : callable
-        Called when the first error has come, on the thread where it came.
     """
 
     def __init__(self, on_failed: Callable[[], object]) -> None:
@@ -73,13 +68,7 @@ class Pool:
             self._tasks.put(task)
 
     def drain(self) -> None:
-        """Return when all is written that does not wait.
-
-        Raises
-        ------
-        BaseException
-            What went wrong first, if anything has.
-        """
+        """Return when all is written that does not wait."""
         with self._changed:
             while self._n_left:
                 self._changed.wait()

@@ -19,20 +19,6 @@ def slab_lengths(several: Sequence[Opened], limit_nbytes: int, workers: int) -> 
     worker encodes one chunk at a time::
 
         (sum of (workers + 1) x slab  +  workers x encode) x 9/8  <=  memory_limit
-
-    Parameters
-    ----------
-    several : sequence of Opened
-        The arrays.
-    limit_nbytes : int
-        The memory limit.
-    workers : int
-        Threads that encode.
-
-    Returns
-    -------
-    list of int
-        Whole rows of chunks; 0 where there is no room for one.
     """
     share = _share(several, limit_nbytes, workers)
     return [_length(one, share // (workers + 1)) for one in several]
@@ -66,13 +52,7 @@ def workers_within(opened: Opened, limit_nbytes: int, workers: int) -> int:
 
 
 def refuse_overfull(several: Sequence[Opened], limit_nbytes: int, workers: int) -> None:
-    """Refuse arrays for which there is no memory.
-
-    Raises
-    ------
-    PlanError
-        Saying how much they need.
-    """
+    """Refuse arrays for which there is no memory."""
     if all(slab_lengths(several, limit_nbytes, workers)):
         return
     chunk = max(nbytes_of(one.target.chunk_shape, one.target.dtype) for one in several)

@@ -22,19 +22,7 @@ _MOST_WAIT = 0.002
 
 
 class Slabs:
-    """Elements on their way to whole rows of chunks.
-
-    Parameters
-    ----------
-    name : str
-        What errors call the array.
-    opened : Opened
-        The array as it stands.
-    pool : Pool
-        Writes slabs that are full.
-    n_buffers : int
-        Slabs that are filled or being written at once, where writing keeps up.
-    """
+    """Elements on their way to whole rows of chunks."""
 
     def __init__(self, name: str, opened: Opened, pool: Pool, *, n_buffers: int) -> None:
         self.name = name
@@ -81,13 +69,7 @@ class Slabs:
             self._filled, self._room, self._written = len(rest), n_elements, 0
 
     def hand_over(self) -> bool:
-        """Have all written that was appended so far, and let what comes later wait for it.
-
-        Returns
-        -------
-        bool
-            Whether there is anything new.
-        """
+        """Have all written that was appended so far, and let what comes later wait for it."""
         with self._lock:
             length = self._length
             if length == self._told:
@@ -126,15 +108,7 @@ class Slabs:
                 self._turn()
 
     def _begin(self) -> None:
-        """Take a buffer to fill, as soon as there is one.
-
-        Raises
-        ------
-        OptionError
-            When the writer is closed.
-        TargetError
-            When an earlier slab could not be written.
-        """
+        """Take a buffer to fill, as soon as there is one."""
         if self._is_closed:
             msg = f"{self.name} is closed; open it again with lazyio.writer to go on"
             raise OptionError(msg)

@@ -38,21 +38,7 @@ _ANY_LENGTH = 2**62
 
 
 class ZarrPlace:
-    """A store that grows.
-
-    Parameters
-    ----------
-    root : Path
-        Its folder.
-    stack : ExitStack
-        Lets go of the store.
-    is_new : bool
-        Whether it was made for this writer.
-    replaces : bool
-        Whether arrays that are there make room for new ones.
-    keeps_old : bool
-        Whether everything may have to be brought back to what it was.
-    """
+    """A store that grows."""
 
     def __init__(
         self,

@@ -19,13 +19,7 @@ GROUP_METADATA = ("zarr.json", ".zmetadata")
 
 
 def tell_shape(folder: Path, shape: Shape) -> None:
-    """Have readers see other extents of an array, from one moment to the next, and keep them.
-
-    Raises
-    ------
-    OSError
-        When the disk fails.
-    """
+    """Have readers see other extents of an array, from one moment to the next, and keep them."""
     path = next(folder / name for name in _METADATA if (folder / name).exists())
     held = json.loads(path.read_bytes())
     held["shape"] = list(shape)

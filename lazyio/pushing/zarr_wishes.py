@@ -14,22 +14,7 @@ _LEVELS = {"gzip": 4, "zstd": 3, "blosc": 5}
 
 
 def compressors_for(wish: Wish, zarr_format: int, *, default: Any = None) -> Any:
-    """Return the compressors of an array.
-
-    Parameters
-    ----------
-    wish : Wish
-        What the user says of it.
-    zarr_format : int
-        Version of the metadata.
-    default : optional
-        Where they say nothing.
-
-    Raises
-    ------
-    OptionError
-        When a name or an option is none that Zarr has here.
-    """
+    """Return the compressors of an array."""
     codec, level, shuffle = wish.compression, wish.compression_opts, wish.shuffle
     if not isinstance(codec, str) or codec == "auto":
         if level is not None or shuffle is not None:

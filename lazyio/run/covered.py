@@ -11,11 +11,6 @@ _MOST_BOXES = 16
 class Covered:
     """Whether boxes that come one after another cover a chunk, none of it twice.
 
-    Parameters
-    ----------
-    n_elements : int
-        Of the chunk.
-
     Examples
     --------
     >>> covered = Covered(6)

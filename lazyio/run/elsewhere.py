@@ -41,13 +41,7 @@ _AHEAD = 2
 
 
 def run_elsewhere(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_workers: int) -> None:
-    """Compute every block wherever the scheduler does, and consume it here.
-
-    Raises
-    ------
-    BlockError
-        When a block raises, or is not what its array promised.
-    """
+    """Compute every block wherever the scheduler does, and consume it here."""
     places: Places = {}
     for delivery in deliveries:
         for at, region in delivery.regions().items():

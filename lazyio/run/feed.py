@@ -73,28 +73,7 @@ def feed(
     on_done: Callable[[Item], object],
     on_wait: Callable[[], object],
 ) -> None:
-    """Do work on every item, in threads, and return when all is done.
-
-    Parameters
-    ----------
-    items : callable
-        Given what is to be checked before anything is asked for that takes
-        long; returns an iterator, which the calling thread advances.
-    work : callable
-        Given an item and the thread's own workspace.
-    n_threads : int
-        How many items there are at once, worked on or about to be.
-    on_done : callable
-        Given each item after its work, on the calling thread.
-    on_wait : callable
-        Called, on another thread, when the next item has not come for long.
-
-    Raises
-    ------
-    BaseException
-        The first that ``work``, ``items`` or ``on_done`` raised, or that
-        interrupted; by then no thread is at work any more.
-    """
+    """Do work on every item, in threads, and return when all is done."""
     crew = _Crew(work, n_threads, on_wait)
     try:
         for item in crew.paced(items(crew.trouble), on_done):

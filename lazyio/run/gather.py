@@ -49,23 +49,7 @@ class Waiting:
 
 
 class Gatherer:
-    """Takes blocks from any thread and hands whole chunks to a target.
-
-    Parameters
-    ----------
-    target : Target
-        Where chunks go.
-    memory_nbytes : int
-        Bytes that waiting parts may take.
-    scratch : Scratch
-        Where parts go beyond that.
-    window : tuple of slice, optional
-        The part of the target that is written; by default all of it. Chunks
-        at its rim are handed over as far as they lie inside.
-    waits_for : callable, optional
-        Whether parts of a chunk are to be put together; one that is there
-        already may never be complete.
-    """
+    """Takes blocks from any thread and hands whole chunks to a target."""
 
     def __init__(
         self,
@@ -86,17 +70,7 @@ class Gatherer:
         self._spilled: list[Waiting] = []
 
     def accept(self, region: Region, block: npt.NDArray[Any], workspace: Workspace) -> None:
-        """Commit the chunks that a block completes, and keep the rest of it.
-
-        Parameters
-        ----------
-        region : tuple of slice
-            Where the block lies, counted from the start of the window.
-        block : ndarray
-            Its elements; not kept beyond this call.
-        workspace : Workspace
-            The calling thread's own.
-        """
+        """Commit the chunks that a block completes, and keep the rest of it."""
         if not region:
             self._target.write_chunk((), block, workspace)
             return
@@ -133,13 +107,7 @@ class Gatherer:
         self._spill(pending, workspace)
 
     def spilled(self) -> Iterator[Waiting]:
-        """Yield the chunks that lie in scratch, once all blocks have been taken.
-
-        Raises
-        ------
-        BlockError
-            When a chunk is incomplete: the blocks did not cover the array.
-        """
+        """Yield the chunks that lie in scratch, once all blocks have been taken."""
         incomplete = [index for index, waiting in self._waiting.items() if waiting.n_missing]
         if incomplete:
             where = format_region(self._box(incomplete[0]))

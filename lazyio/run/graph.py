@@ -45,11 +45,6 @@ class Delivery:
 
         Masked arrays stay masked: what their gaps are filled with is for the
         consumer to say.
-
-        Raises
-        ------
-        BlockError
-            When it has another shape or dtype, or is no array of numpy's.
         """
         array = self.array
         wanted = tuple(part.stop - part.start for part in region)
@@ -77,20 +72,7 @@ def _as_element(block: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[An
 
 
 def as_dask_array(collection: Any) -> da.Array:
-    """Return any dask collection of blocks as dask's own array.
-
-    Parameters
-    ----------
-    collection : dask collection
-        With ``chunks`` and ``dtype``, and keys laid out as its chunks are.
-
-    Raises
-    ------
-    OptionError
-        When it has neither, as dataframes and bags.
-    PlanError
-        When the sizes of its blocks are not known.
-    """
+    """Return any dask collection of blocks as dask's own array."""
     if not isinstance(collection, da.Array):
         chunks, dtype = getattr(collection, "chunks", None), getattr(collection, "dtype", None)
         keys = collection.__dask_keys__()

@@ -28,13 +28,7 @@ from lazyio.run.schedulers import Scheduler
 
 
 def run_here(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_workers: int) -> None:
-    """Compute every block in this process' threads, or in the calling one.
-
-    Raises
-    ------
-    BlockError
-        When a block raises, or is not what its array promised.
-    """
+    """Compute every block in this process' threads, or in the calling one."""
     states = threading.local()
     fused = {}
     for delivery in deliveries:

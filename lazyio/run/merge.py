@@ -21,20 +21,7 @@ Graph = dict[Any, Any]
 
 
 def merged_graph(arrays: Sequence[da.Array], keys: Sequence[Any]) -> Graph:
-    """Return the tasks that compute blocks of some arrays.
-
-    Parameters
-    ----------
-    arrays : sequence of dask.array.Array
-        What is computed.
-    keys : sequence
-        The blocks of them that are wanted; each is in the graph.
-
-    Returns
-    -------
-    dict
-        From keys to tasks, optimised.
-    """
+    """Return the tasks that compute blocks of some arrays."""
     if len(arrays) == 1:
         (optimized,) = optimize(*arrays)
         found = dict(ensure_dict(optimized.__dask_graph__()))

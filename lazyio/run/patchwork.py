@@ -66,24 +66,6 @@ class Patchwork:
 
     Parts are laid by one thread at a time; chunks that are ready may be
     written by others meanwhile.
-
-    Parameters
-    ----------
-    target : Rewritable
-        Where chunks go.
-    bounds : tuple of int or None
-        How far the array may grow.
-    memory_nbytes : int
-        Bytes that waiting chunks may take.
-    scratch : Scratch
-        Where they wait beyond that.
-    hands_over_early : bool
-        Whether a chunk that is complete goes at once.
-    old_shape : tuple of int, optional
-        Extents in which there may be something already, which is kept.
-    shared : Shared, optional
-        An array that other threads may write to meanwhile: what is there of a
-        chunk is looked at when it is written, and not before.
     """
 
     def __init__(

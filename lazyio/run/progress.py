@@ -38,30 +38,14 @@ Callback = Callable[[Step], object]
 
 
 def check_progress(wanted: Any) -> None:
-    """Refuse what can be told nothing.
-
-    Raises
-    ------
-    OptionError
-        When it is neither a flag nor a function.
-    """
+    """Refuse what can be told nothing."""
     if not (callable(wanted) or isinstance(wanted, bool)):
         msg = f"progress={wanted!r}; give True for a bar, or a function that takes a step"
         raise OptionError(msg)
 
 
 class Progress:
-    """Counts blocks and tells whoever wants to know; a context manager.
-
-    Parameters
-    ----------
-    wanted : bool or callable
-        ``True`` draws a bar on stderr; a callable is given every :class:`Step`.
-    n_total : int
-        Number of blocks of all arrays.
-    total_nbytes : int, optional
-        Bytes of all arrays; ``None`` where nobody knows, and the bar only counts.
-    """
+    """Counts blocks and tells whoever wants to know; a context manager."""
 
     def __init__(self, wanted: Any, *, n_total: int, total_nbytes: int | None) -> None:
         check_progress(wanted)

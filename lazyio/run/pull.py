@@ -28,29 +28,7 @@ def pull(
     on_done: Callable[[Item], object],
     on_wait: Callable[..., object] | None = None,
 ) -> None:
-    """Do work on every item, in threads, and return when all is done.
-
-    Parameters
-    ----------
-    items : iterable
-        Taken one at a time, in order, by whichever thread is free.
-    work : callable
-        Given an item and the thread's own workspace.
-    n_threads : int
-        How many items are worked on at once.
-    on_done : callable
-        Given each item after its work, on the calling thread.
-    on_wait : callable, optional
-        Given the items that are worked on, and ``is_ending=``, when none of
-        them has been done for long; on the calling thread.
-
-    Raises
-    ------
-    BaseException
-        The first that ``work``, ``items`` or ``on_done`` raised, or that
-        interrupted the wait; by then no thread is at work any more, unless the
-        wait for that was interrupted, too.
-    """
+    """Do work on every item, in threads, and return when all is done."""
     stop = threading.Event()
     finished: queue.SimpleQueue[tuple[object, BaseException | None]] = queue.SimpleQueue()
     source = _Shared(items)

@@ -46,22 +46,6 @@ class Scheduler:
 def scheduler_for(given: Any = None) -> Scheduler:
     """Return the scheduler that is asked for, else the one that dask would take.
 
-    Parameters
-    ----------
-    given : str, callable, Client or Executor, optional
-        As in dask's ``compute``.
-
-    Returns
-    -------
-    Scheduler
-        Found without importing ``distributed``, which takes as long as many
-        writes: where nobody has imported it there is no client.
-
-    Raises
-    ------
-    OptionError
-        When it is none of dask's.
-
     Examples
     --------
     >>> scheduler_for("sync").kind, scheduler_for(dask.threaded.get).kind

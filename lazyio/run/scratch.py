@@ -16,13 +16,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Scratch:
-    """A file that any thread may add to; made at the first piece.
-
-    Parameters
-    ----------
-    path : Path
-        Where the file goes; who gives it also removes it.
-    """
+    """A file that any thread may add to; made at the first piece."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -53,29 +53,6 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
 
     Jobs that read from a source do so one after the other, each in the
     blocks that suit it; those that have graphs are one graph.
-
-    Parameters
-    ----------
-    jobs : sequence of Job
-        Each with a target of its own.
-    scratch : Path
-        Where parts of chunks may wait.
-    progress : bool or callable
-        As the user gave it.
-    scheduler : Scheduler
-        What computes graphs.
-
-    Returns
-    -------
-    Ran
-        How many blocks there are, and how many of them were kept.
-
-    Raises
-    ------
-    BlockError
-        When a block raises or is not what it should be.
-    TargetError
-        When the disk is full or fails.
     """
     busy = [
         job for job in jobs if job.source is not None or job.array is not None or job.comes_once

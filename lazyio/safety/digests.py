@@ -190,17 +190,7 @@ class Noted:
         self._rims = _Latest()
 
     def note(self, chunk: int, digest: int | None, rim: int | None = None) -> None:
-        """Note the digest of a chunk, by its position in the grid.
-
-        Parameters
-        ----------
-        chunk : int
-            The position.
-        digest : int or None
-            Of the chunk as it is stored; ``None`` if it is not.
-        rim : int, optional
-            Of its elements, where the end of the array cuts it.
-        """
+        """Note the digest of a chunk, by its position in the grid."""
         with self._lock:
             self._chunks.add(chunk, _NOT_STORED if digest is None else digest)
             if rim is not None:
@@ -385,17 +375,7 @@ class Table:
         return _found(self.rims, chunk)
 
     def renewed(self, before: Mapping[str, str], now: "Table", part: Mapping[str, str]) -> "Table":
-        """Return the table after a part was written: what did not hold before is not to hold now.
-
-        Parameters
-        ----------
-        before : mapping
-            Facts as they were found before.
-        now : Table
-            As if it had been written anew.
-        part : mapping
-            By what the job is known that wrote the part.
-        """
+        """Return the table after a part was written; what did not hold before does not hold now."""
         held = {name: digest for name, digest in self.facts.items() if before.get(name) != digest}
         lost = {name for name in before if name not in self.facts}
         facts = {name: held.get(name, now.facts[name]) for name in now.facts if name not in lost}
@@ -438,15 +418,7 @@ class Table:
 
     @classmethod
     def read(cls, head: str, rows: Rows) -> "Table":
-        """Return the table that was written as a head and rows.
-
-        Raises
-        ------
-        ValueError
-            When it is damaged itself.
-        LaterFormat
-            When a later lazyio wrote it.
-        """
+        """Return the table that was written as a head and rows."""
         damaged = "its digests are damaged themselves"
         try:
             held = dict(json.loads(head))

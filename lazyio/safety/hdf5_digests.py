@@ -71,13 +71,7 @@ def forget(file: h5py.File, key: str) -> None:
 
 
 def load(file: h5py.File, key: str) -> Table | None:
-    """Return the digests of a dataset, ``None`` where there are none.
-
-    Raises
-    ------
-    ValueError
-        When they are damaged.
-    """
+    """Return the digests of a dataset, ``None`` where there are none."""
     try:
         group = file.get(group_of(key))
         if group is None:
@@ -185,13 +179,7 @@ def pieces_in(dataset: h5py.Dataset, region: Region) -> set[int]:
 
 
 def digest_of_piece(dataset: h5py.Dataset, number: int) -> int:
-    """Return the digest of a piece as it is stored, read back by libhdf5.
-
-    Raises
-    ------
-    OSError, RuntimeError
-        When it is not there, or does not decode.
-    """
+    """Return the digest of a piece as it is stored, read back by libhdf5."""
     step = piece_shape(dataset)
     index = index_at(number, grid_shape(dataset.shape, step))
     if has_payloads(dataset):

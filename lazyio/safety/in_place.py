@@ -18,19 +18,7 @@ logger = logging.getLogger("lazyio")
 
 
 class InPlaceFile:
-    """A file whose old bytes stay as they are until all of a change is on the disk.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    folder : Path
-        The hidden folder, where the log of the change lies.
-    lock : FileLock
-        Keeps other programs from writing to the file meanwhile.
-    advise : callable
-        Takes what goes wrong once the change is made.
-    """
+    """A file whose old bytes stay as they are until all of a change is on the disk."""
 
     def __init__(
         self, path: Path, folder: Path, lock: FileLock, advise: Callable[[str, str], object]
@@ -96,30 +84,7 @@ class InPlaceFile:
         may_be_later: bool = False,
         is_followed: bool = False,
     ) -> None:
-        """Make the change, once programs that read the file have closed it.
-
-        Parameters
-        ----------
-        hand_over : callable
-            Returns what is still to be written, as places and bytes.
-        nbytes : int
-            Length that the file then has.
-        patience : float
-            Seconds to wait for readers.
-        may_be_later : bool
-            Whether the change may stay complete in its log where they do not close it.
-        is_followed : bool
-            Whether they follow a file that grows, so that they need not close it.
-
-        Raises
-        ------
-        TargetLockedError
-            When they do not; the change is not made.
-        TargetError
-            When another program has changed the file; it is as that program left it.
-        OSError
-            When the disk fails before the change is committed; it is not made then.
-        """
+        """Make the change, once programs that read the file have closed it."""
         try:
             with self._lock.exclusive(patience):
                 self._write_log(hand_over(), nbytes)
@@ -175,13 +140,7 @@ class InPlaceFile:
         self._end = self._base.nbytes
 
     def end_log(self) -> None:
-        """Have no log any more: what is written from now on is not taken back.
-
-        Raises
-        ------
-        OSError
-            When the disk fails.
-        """
+        """Have no log any more: what is written from now on is not taken back."""
         redo.forget(self._folder)
 
     def close(self) -> None:
@@ -189,13 +148,7 @@ class InPlaceFile:
         self._log.close()
 
     def _check_unchanged(self) -> None:
-        """Refuse to go on when another program has changed, moved or replaced the file.
-
-        Raises
-        ------
-        TargetError
-            Saying which; the file is as that program left it.
-        """
+        """Refuse to go on when another program has changed, moved or replaced the file."""
         now = os.fstat(self.descriptor)
         try:
             is_here = os.path.samestat(self.path.stat(), now)

@@ -66,13 +66,7 @@ def compared(there: Facts, now: Facts) -> dict[str, tuple[Any, Any]]:
 
 
 def refuse(where: Path, target: Path, found: Mapping[str, tuple[Any, Any]]) -> None:
-    """Raise what a job that differs comes to.
-
-    Raises
-    ------
-    ResumeError
-        Naming each thing that differs.
-    """
+    """Raise what a job that differs comes to."""
     listed = "; ".join(_told(name, old, new) for name, (old, new) in found.items())
     msg = (
         f"the interrupted job in {where} is another one: {listed}. Make the same call again, "

@@ -45,14 +45,7 @@ class Record:
 
 
 class Journal:
-    """An append-only file of records.
-
-    Parameters
-    ----------
-    path : Path
-        The file; made if it is not there. What is behind its last good record
-        is cut off: a torn tail, or everything behind a damaged one.
-    """
+    """An append-only file of records."""
 
     def __init__(self, path: Path) -> None:
         self.records, self.n_lost = records_in(path)
@@ -71,11 +64,6 @@ class Journal:
 
         Records that are there must be the first of all that were given, in
         their order. Once one could not be written, none is any more.
-
-        Raises
-        ------
-        OSError
-            When it could not be written whole, or one before it could not.
         """
         with self._lock:
             if self._failed is not None:

@@ -57,13 +57,7 @@ class Keeping:
         return all(chunk in self.kept for chunk in self.chunks_in(region))
 
     def has(self, chunk: int, digest: int) -> bool:
-        """Return whether a chunk is kept that has been computed again.
-
-        Raises
-        ------
-        TwoResultsError
-            When it came out otherwise.
-        """
+        """Return whether a chunk is kept that has been computed again."""
         record = self.kept.get(chunk)
         if record is None:
             return False

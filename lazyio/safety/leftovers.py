@@ -165,13 +165,7 @@ def clean(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def tidy(target: Path) -> None:
-    """Finish what a killed run has left of what is about to be written, if nobody is at work on it.
-
-    Raises
-    ------
-    TargetLockedError, TargetError
-        When a change cannot be finished.
-    """
+    """Finish what a killed run left at a target, unless somebody is at work on it."""
     names.finish(target)
     for left in leftovers(target):
         if left.is_locked or (left.is_resumable and not left.is_interrupted):
@@ -186,13 +180,7 @@ def tidy(target: Path) -> None:
 
 
 def refuse_half_applied(path: Path) -> None:
-    """Refuse to read a file that is half changed; nothing is touched.
-
-    Raises
-    ------
-    SourceError
-        When it still is after a few seconds: who was at work on it was killed.
-    """
+    """Refuse to read a file that is half changed; nothing is touched."""
     until = time.monotonic() + _PATIENCE
     while redo.is_half_applied(path):
         is_dead = not lock.is_held(hidden_path(path) / lock.NAME) and redo.is_half_applied(path)

@@ -61,20 +61,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def enter(folder: Path, target: Path) -> int:
-    """Make a hidden folder, where it is not there, and lock it.
-
-    Returns
-    -------
-    int
-        Descriptor; closing it drops the lock. The folder stays until :func:`leave`.
-
-    Raises
-    ------
-    TargetLockedError
-        When another has it.
-    TargetError
-        When the place cannot be written, or has no working locks.
-    """
+    """Make a hidden folder, where it is not there, and lock it."""
     for _ in range(_MOST_TRIES):
         try:
             folder.mkdir(exist_ok=True)
@@ -119,27 +106,7 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 
 def acquire(path: Path, target: Path) -> int:
-    """Lock a file for this process and return its descriptor.
-
-    Parameters
-    ----------
-    path : Path
-        The lock file; made if it is not there.
-    target : Path
-        What the lock protects, named in errors.
-
-    Returns
-    -------
-    int
-        Descriptor; closing it drops the lock.
-
-    Raises
-    ------
-    TargetLockedError
-        When another writer holds it; names process, host and since when.
-    TargetError
-        When the file system has no working locks.
-    """
+    """Lock a file for this process and return its descriptor."""
     # A link in place of the lock would lead to a file that is not ours.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     descriptor = _held(os.open(path, flags, 0o666))
@@ -176,18 +143,6 @@ class FileLock:
     """The lock that HDF5 libraries take on a file: shared while we work, exclusive for moments.
 
     While it is held other programs may read the file, and none opens it for writing.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Raises
-    ------
-    TargetLockedError
-        When another program has it open for writing; names it where that is known.
-    OSError
-        When it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -213,16 +168,6 @@ class FileLock:
 
         A lock cannot be converted: for a moment there is none, and another program may come
         between. What the file is then is for the caller to look at, before it is changed.
-
-        Parameters
-        ----------
-        patience : float
-            Seconds to wait for programs that read the file.
-
-        Raises
-        ------
-        TargetLockedError
-            When they have it open after that.
         """
         until = time.monotonic() + patience
         while not self.try_exclusive():

@@ -67,13 +67,7 @@ class Steps:
     """Small files, with what they are to hold."""
 
     def begin(self, home: Path) -> "Begun":
-        """Have it on the disk that these are to be done: from now on they are.
-
-        Raises
-        ------
-        OSError
-            When the disk fails; none of them is done then.
-        """
+        """Have it on the disk that these are to be done: from now on they are."""
         written = {**self.closed, **self.files}
         begun = Begun(
             closed={path: _as_hex(data) for path, data in self.closed.items()},
@@ -124,13 +118,7 @@ class Begun:
 
     @classmethod
     def load(cls, home: Path) -> "Begun | None":
-        """Return what has been begun in a store, ``None`` where that is nothing.
-
-        Raises
-        ------
-        TargetError
-            When what is written there cannot be read, or leads out of the store.
-        """
+        """Return what has been begun in a store, ``None`` where that is nothing."""
         path = home / FOLDER / _STEPS
         if not path.exists():
             return None
@@ -174,13 +162,7 @@ class Begun:
         )
 
     def check(self, home: Path) -> None:
-        """Refuse where something is neither as it was nor as it is to be.
-
-        Raises
-        ------
-        TargetError
-            Naming it, and where the other side lies. Nothing is touched.
-        """
+        """Refuse where something is neither as it was nor as it is to be."""
         try:
             odd = next(self._odd(), None)
         except OSError as error:
@@ -219,13 +201,7 @@ class Begun:
         return self.closed, self.files
 
     def take(self, home: Path) -> None:
-        """Do them, however many are done already; then nobody can do them again.
-
-        Raises
-        ------
-        OSError
-            When the disk fails; the rest is then done by the next call that writes.
-        """
+        """Do them, however many are done already; then nobody can do them again."""
         _write(self.closed, home)
         folders = {path.parent for path in self.closed}
         _sync_all(folders)
@@ -413,15 +389,7 @@ def is_hidden_name(name: str) -> bool:
 
 @contextlib.contextmanager
 def naming(home: Path) -> Iterator[None]:
-    """Be the only one who gives names in a store, and finish what another has begun.
-
-    Raises
-    ------
-    TargetLockedError
-        When another is at it for half a minute.
-    TargetError
-        When the disk fails, or what was begun is not to be finished any more.
-    """
+    """Be the only one who gives names in a store, and finish what another has begun."""
     folder = home / FOLDER
     descriptor = _entered(folder, home)
     try:
@@ -455,27 +423,7 @@ def _finish(begun: Begun, home: Path) -> None:
 
 
 def finish(*paths: Path, tidy: bool = False) -> bool:
-    """Finish what has been begun in a store that a path is, or lies in; for who writes.
-
-    Parameters
-    ----------
-    *paths : Path
-        The store, and an array in it: the groups between them may not be there yet.
-    tidy : bool
-        Whether to remove as well what a run leaves that was killed before, and
-        to look into the groups below.
-
-    Returns
-    -------
-    bool
-        Whether there was anything.
-
-    Raises
-    ------
-    TargetLockedError, TargetError
-        When another is at it, the disk fails, or another program has changed
-        what it was begun for.
-    """
+    """Finish what has been begun in a store that a path is, or lies in; for who writes."""
     homes = {home for path in paths for home in _homes_of(path)}
     if tidy:
         homes |= {home for path in paths for home in _homes_below(path)}
@@ -487,13 +435,7 @@ def finish(*paths: Path, tidy: bool = False) -> bool:
 
 
 def refuse_begun(path: Path) -> None:
-    """Refuse to remove what a change needs that has been begun and is not finished.
-
-    Raises
-    ------
-    TargetError
-        Naming ``lazyio recover``.
-    """
+    """Refuse to remove what a change needs that has been begun and is not finished."""
     for home in (*_homes_of(path), *_homes_below(path)):
         if is_begun(home):
             msg = (
@@ -508,18 +450,6 @@ def check_finished(*paths: Path, below: bool = False) -> None:
 
     Nothing is changed and no lock is taken: who makes a change needs
     milliseconds, so that it is waited for.
-
-    Parameters
-    ----------
-    *paths : Path
-        The store, and the array in it.
-    below : bool
-        Whether the groups below are to be read, too.
-
-    Raises
-    ------
-    SourceError
-        Naming ``lazyio recover``.
     """
     homes = {home for path in paths for home in _homes_of(path)}
     if below:

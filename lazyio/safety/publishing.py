@@ -11,29 +11,7 @@ Advice = tuple[tuple[str, str], ...]
 
 
 def publish_in(home: Path, works: Sequence[WorkDirectory], steps: Callable[[], Steps]) -> Advice:
-    """Make what was built part of a store: all of it, or nothing.
-
-    Parameters
-    ----------
-    home : Path
-        Folder of the store.
-    works : sequence of WorkDirectory
-        In which it was built, below that folder or beside it.
-    steps : callable
-        Returns what is to be done; called when nobody else gives names there.
-        What another program has changed meanwhile is for it to refuse.
-
-    Returns
-    -------
-    tuple of (str, str)
-        Advice on what failed afterwards, for the report.
-
-    Raises
-    ------
-    TargetError
-        When something else has changed or taken a name meanwhile, or the disk
-        fails. Nothing is published then.
-    """
+    """Make what was built part of a store: all of it, or nothing."""
     for work in works:
         work.settle()
     with naming(home):

@@ -102,14 +102,7 @@ class Committed:
 
 
 class RedoLog:
-    """Ranges of bytes that are to be written over those of a file.
-
-    Parameters
-    ----------
-    folder : Path
-        The hidden folder, in which a change was begun. Payloads that a killed run has
-        noted there are kept.
-    """
+    """Ranges of bytes that are to be written over those of a file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -154,21 +147,7 @@ class RedoLog:
         os.ftruncate(self._descriptor, self._end)
 
     def commit(self, target: int, nbytes: int) -> None:
-        """Have the log on the disk: from now on the change is made, whatever happens.
-
-        Parameters
-        ----------
-        target : int
-            Descriptor of the file, which nobody else has open; what lies behind its
-            old end is on the disk.
-        nbytes : int
-            Length that the file then has.
-
-        Raises
-        ------
-        OSError
-            When the disk fails; the change is then not made, and the log is emptied.
-        """
+        """Have the log on the disk: from now on the change is made, whatever happens."""
         try:
             self._commit(target, nbytes)
         except BaseException:
@@ -214,13 +193,7 @@ class RedoLog:
         os.fsync(self._descriptor)
 
     def restart(self, base: Base) -> None:
-        """Begin the log of the next change: the one that it holds is made and durable.
-
-        Raises
-        ------
-        OSError
-            When the disk fails. The log is then of no use; its change is made.
-        """
+        """Begin the log of the next change: the one that it holds is made and durable."""
         # Emptied first: what a later header says must not be read with an older foot.
         os.ftruncate(self._descriptor, _HEADER.size + _DIGEST_NBYTES)
         self.rebase(base)
@@ -228,13 +201,7 @@ class RedoLog:
         self._entries = array("Q")
 
     def rebase(self, base: Base) -> None:
-        """Say what the file is like that the log is for, on the disk.
-
-        Raises
-        ------
-        OSError
-            When the disk fails.
-        """
+        """Say what the file is like that the log is for, on the disk."""
         write_at(self._descriptor, memoryview(_packed(base)), 0)
         os.fsync(self._descriptor)
 
@@ -245,20 +212,7 @@ class RedoLog:
 
 
 def begin(folder: Path, target: int) -> None:
-    """Note what a file is like, on the disk, before anything is written behind its end.
-
-    Parameters
-    ----------
-    folder : Path
-        The hidden folder.
-    target : int
-        Descriptor of the file.
-
-    Raises
-    ------
-    OSError
-        When the disk fails.
-    """
+    """Note what a file is like, on the disk, before anything is written behind its end."""
     descriptor = os.open(folder / LOG, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         write_at(descriptor, memoryview(_packed(base_now(target))), 0)
@@ -282,13 +236,7 @@ def is_begun(folder: Path) -> bool:
 
 
 def base_of(folder: Path) -> Base | None:
-    """Return what a file was before it was changed, ``None`` where it was not.
-
-    Raises
-    ------
-    OSError
-        When that cannot be read.
-    """
+    """Return what a file was before it was changed, ``None`` where it was not."""
     try:
         log = os.open(folder / LOG, os.O_RDONLY)
     except FileNotFoundError:
@@ -342,13 +290,6 @@ def undo(folder: Path, lock: FileLock | None) -> None:
 
     A file that another program has changed, replaced or has open is left as it is: HDF5 takes no
     notice of what lies behind its end.
-
-    Parameters
-    ----------
-    folder : Path
-        The hidden folder.
-    lock : FileLock or None
-        Of the file, where it is still there.
     """
     base = base_of(folder)
     if base is not None and lock is not None:
@@ -362,20 +303,7 @@ def undo(folder: Path, lock: FileLock | None) -> None:
 
 
 def apply(folder: Path, target: int) -> None:
-    """Make the change that a committed log describes, and have it on the disk.
-
-    Parameters
-    ----------
-    folder : Path
-        The hidden folder.
-    target : int
-        Descriptor of the file, which is locked, and fits the log: see :func:`misfit`.
-
-    Raises
-    ------
-    OSError
-        When the disk fails. It is then to be applied again: until then the file cannot be opened.
-    """
+    """Make the change that a committed log describes, and have it on the disk."""
     log = os.open(folder / LOG, os.O_RDONLY)
     try:
         change = _committed_in(log)
@@ -405,20 +333,7 @@ def apply(folder: Path, target: int) -> None:
 
 
 def misfit(folder: Path, target: int) -> str | None:
-    """Return in what a file is another than the one that a log was made for.
-
-    Parameters
-    ----------
-    folder : Path
-        The hidden folder, whose log is committed.
-    target : int
-        Descriptor of the file.
-
-    Returns
-    -------
-    str or None
-        ``None`` where every range holds what it held before the change, or what it holds after it.
-    """
+    """Return in what a file is another than the one that a log was made for."""
     log = os.open(folder / LOG, os.O_RDONLY)
     try:
         change = _committed_in(log)
@@ -445,20 +360,7 @@ def misfit(folder: Path, target: int) -> str | None:
 
 
 def recover(folder: Path, target: Path) -> str | None:
-    """Make the change that a committed log describes, and then forget it.
-
-    Returns
-    -------
-    str or None
-        What went wrong once the change was made: the log could not be removed.
-
-    Raises
-    ------
-    TargetLockedError
-        When another program has the file open.
-    TargetError
-        When the file is another by now, or the disk fails; nothing is lost.
-    """
+    """Make the change that a committed log describes, and then forget it."""
     try:
         lock = FileLock(target)
     except FileNotFoundError:
@@ -501,22 +403,6 @@ def take_own_copy(path: Path, folder: Path, lock: FileLock, old_nbytes: int) -> 
     """Give a path a file of its own, where another name leads to the same one.
 
     That name is a snapshot, which stays what it is; what was written behind its end is cut off.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    folder : Path
-        The hidden folder, where the copy is made.
-    lock : FileLock
-        Held exclusively, and then that of the copy.
-    old_nbytes : int
-        Length of the file before anything was written behind its end.
-
-    Raises
-    ------
-    OSError
-        When the disk is full or fails; the path leads where it did.
     """
     copy = folder / _COPY
     shutil.copyfile(path, copy)
@@ -558,13 +444,7 @@ def forget(folder: Path) -> None:
 
 
 def write_at(descriptor: int, view: memoryview, at: int) -> None:
-    """Write bytes at a place, however many calls it takes.
-
-    Raises
-    ------
-    OSError
-        When the file system takes no more.
-    """
+    """Write bytes at a place, however many calls it takes."""
     done = 0
     while done < len(view):
         done += os.pwrite(descriptor, view[done:], at + done)
@@ -582,13 +462,7 @@ def _read_at(descriptor: int, nbytes: int, at: int) -> bytes:
 
 
 def is_committed(folder: Path) -> bool:
-    """Return whether a log is complete: its foot, and all that it speaks of.
-
-    Raises
-    ------
-    OSError
-        When that cannot be read: then nobody may take it for incomplete.
-    """
+    """Return whether a log is complete: its foot, and all that it speaks of."""
     try:
         log = os.open(folder / LOG, os.O_RDONLY)
     except FileNotFoundError:
@@ -607,13 +481,7 @@ def is_committed(folder: Path) -> bool:
 
 
 def _committed_in(log: int) -> Committed:
-    """Return the change that a log describes.
-
-    Raises
-    ------
-    ValueError
-        When it is not complete.
-    """
+    """Return the change that a log describes."""
     size = os.fstat(log).st_size
     raw = _read_at(log, _FOOT.size + _DIGEST_NBYTES, max(0, size - _FOOT.size - _DIGEST_NBYTES))
     foot, digest = raw[: _FOOT.size], raw[_FOOT.size :]

@@ -16,15 +16,7 @@ from lazyio.safety.names import Identity, content_of, identity_of
 
 
 class Seen:
-    """States of an array's metadata and of some of its objects.
-
-    Parameters
-    ----------
-    folder : Path
-        The array's own.
-    metadata : iterable of str
-        Names of files that say what it is.
-    """
+    """States of an array's metadata and of some of its objects."""
 
     def __init__(self, folder: Path, metadata: Iterable[str]) -> None:
         self._folder = folder
@@ -58,18 +50,7 @@ class Seen:
         return digest_of_value([self._metadata, self._objects])
 
     def check(self, names: Iterable[str]) -> None:
-        """Refuse to replace what another program has changed meanwhile.
-
-        Parameters
-        ----------
-        names : iterable of str
-            Objects that are to be replaced or removed.
-
-        Raises
-        ------
-        TargetError
-            Naming the file.
-        """
+        """Refuse to replace what another program has changed meanwhile."""
         for name, content in self._metadata.items():
             if content_of(self._folder / name) != content:
                 self._refuse(name)

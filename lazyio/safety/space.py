@@ -9,22 +9,7 @@ from lazyio.sizes import format_size
 
 
 def require_space(folder: Path, nbytes: int, target: Path) -> None:
-    """Refuse to begin what cannot end.
-
-    Parameters
-    ----------
-    folder : Path
-        On the disk that is written to.
-    nbytes : int
-        Bytes that are known to be needed; what compression leaves is not known.
-    target : Path
-        What is written.
-
-    Raises
-    ------
-    TargetError
-        With ``ENOSPC``; says how much is needed and how much there is.
-    """
+    """Refuse to begin what cannot end."""
     free = shutil.disk_usage(folder).free
     if nbytes > free:
         msg = (

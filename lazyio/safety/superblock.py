@@ -27,13 +27,7 @@ _WORD = 0xFFFFFFFF
 
 
 def version_of(path: Path) -> int:
-    """Return the version of a file's superblock.
-
-    Raises
-    ------
-    ValueError
-        When it is no HDF5 file.
-    """
+    """Return the version of a file's superblock."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         return os.pread(descriptor, _NBYTES, _place_in(descriptor))[8]
@@ -42,13 +36,7 @@ def version_of(path: Path) -> int:
 
 
 def note_followed(folder: Path, path: Path) -> None:
-    """Say in a hidden folder that a file may bear a mark, before it does.
-
-    Raises
-    ------
-    OSError
-        When the disk fails.
-    """
+    """Say in a hidden folder that a file may bear a mark, before it does."""
     facts = path.stat()
     write_whole(folder / FOLLOWED, f"{facts.st_dev} {facts.st_ino}".encode())
     sync_folder(folder)
@@ -70,25 +58,7 @@ def unmark_followed(folder: Path, target: Path) -> None:
 
 
 def unmark(path: Path) -> bool:
-    """Take away the mark of a writer that is no more, and tell how long the file is.
-
-    Parameters
-    ----------
-    path : Path
-        The file. Nobody writes to it, which is for the caller to know.
-
-    Returns
-    -------
-    bool
-        Whether there was a mark.
-
-    Raises
-    ------
-    ValueError
-        When it is no HDF5 file.
-    OSError
-        When the disk fails.
-    """
+    """Take away the mark of a writer that is no more, and tell how long the file is."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         place = _place_in(descriptor)
@@ -111,13 +81,6 @@ def marked(view: memoryview, at: int) -> memoryview:
 
     libhdf5 leaves the mark of a writer out where the file is an object of ours, and then followers
     do not open it.
-
-    Parameters
-    ----------
-    view : memoryview
-        What is to be written.
-    at : int
-        Where the superblock begins in it, if it does.
     """
     if not 0 <= at <= len(view) - _NBYTES or view[at + _MARKS] != _FOLLOWED:
         return view

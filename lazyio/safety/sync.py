@@ -20,13 +20,7 @@ _MANY = 2000
 
 
 def sync_file(path: Path) -> None:
-    """Have a file's content on the disk.
-
-    Raises
-    ------
-    OSError
-        When the disk fails; what was written is then not to be relied on.
-    """
+    """Have a file's content on the disk."""
     _sync(path, os.O_RDONLY)
 
 
@@ -40,11 +34,6 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a small file, whole or not at all, and have its content on the disk.
 
     Which content it has is sure once its folder is there, too; see :func:`sync_folder`.
-
-    Raises
-    ------
-    OSError
-        When the disk is full or fails.
     """
     built = path.with_name(f"{path.name}.partial")
     try:
@@ -77,11 +66,6 @@ def sync_names(root: Path, names: Iterable[str]) -> None:
     """Have some files below a folder on the disk, and every folder on the way to them.
 
     A file that is no longer there has no name to be lost.
-
-    Raises
-    ------
-    OSError
-        When the disk fails.
     """
     files = {Path(name) for name in names}
     if len(files) > _MANY and _sync_file_system(root):
@@ -95,13 +79,7 @@ def sync_names(root: Path, names: Iterable[str]) -> None:
 
 
 def sync_above(root: Path, path: Path) -> None:
-    """Have the name of something on the disk, and those of the folders from there up to a root.
-
-    Raises
-    ------
-    OSError
-        When the disk fails.
-    """
+    """Have the name of something on the disk, and those of the folders from there up to a root."""
     for folder in _between(root, path):
         sync_folder(folder)
 

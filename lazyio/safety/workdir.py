@@ -49,27 +49,6 @@ class WorkDirectory:
     """The locked hidden sibling of one target; a context manager.
 
     Leaving the context removes it, whether the target was published or not.
-
-    Parameters
-    ----------
-    target : Path
-        Absolute path of what will be published, links resolved.
-    folder : Path, optional
-        Where to work, on the same file system; by default the target's own
-        folder. For targets whose folder is to be made when they are published.
-    facts : mapping, optional
-        What the job is, where it may be gone on with after a kill. Leaving
-        the context then keeps what is not published, once the job is saved.
-
-    Raises
-    ------
-    ResumeError
-        When an interrupted job is there, and is another one; or there is one
-        and this one cannot be gone on with.
-    TargetError
-        When the folder is missing or cannot be written.
-    TargetLockedError
-        When another writer is at work on the target.
     """
 
     def __init__(
@@ -144,13 +123,7 @@ class WorkDirectory:
         return self.target.stat().st_size if self.target.exists() else 0
 
     def lock_file(self) -> None:
-        """Keep other programs from writing to the file that has the target's name now.
-
-        Raises
-        ------
-        TargetLockedError
-            When one has it open for writing; names it where that is known.
-        """
+        """Keep other programs from writing to the file that has the target's name now."""
         self._unlock_file()
         if self.target.is_file():
             self.file_lock = lock.FileLock(self.target)
@@ -161,24 +134,12 @@ class WorkDirectory:
             self.file_lock = None
 
     def in_place(self) -> InPlaceFile:
-        """Return the file that is there, to be changed itself.
-
-        Raises
-        ------
-        OSError
-            When the disk fails.
-        """
+        """Return the file that is there, to be changed itself."""
         self._is_in_place = True  # Not to be looked up again, once it is changed.
         return InPlaceFile(self.target, self.path, self._locked_file(), self._advise)
 
     def begin_in_place(self) -> None:
-        """Note what the file that is there is like, before it is changed itself.
-
-        Raises
-        ------
-        OSError
-            When the disk fails.
-        """
+        """Note what the file that is there is like, before it is changed itself."""
         redo.begin(self.path, self._locked_file().descriptor)
 
     def _locked_file(self) -> lock.FileLock:
@@ -193,25 +154,12 @@ class WorkDirectory:
             job.save(self.path / JOB, self._facts)
 
     def publish(self) -> None:
-        """Give what was built its final name, replacing what had it.
-
-        Raises
-        ------
-        TargetError
-            When something else has changed or taken the name meanwhile, or the
-            rename fails; what has the name keeps it.
-        """
+        """Give what was built its final name, replacing what had it."""
         self.settle()
         self.give_name()
 
     def check_unchanged(self) -> None:
-        """Refuse to replace what is not what it was.
-
-        Raises
-        ------
-        TargetError
-            When something else has changed or taken the name meanwhile.
-        """
+        """Refuse to replace what is not what it was."""
         if _signature(self.target) != self._seen:
             msg = (
                 f"{self.target} was changed by another program while it was being written anew; "
@@ -220,14 +168,7 @@ class WorkDirectory:
             raise TargetError(errno.EBUSY, msg)
 
     def settle(self) -> None:
-        """Have what was built on the disk.
-
-        Raises
-        ------
-        TargetError
-            When something else has changed or taken the name meanwhile, or the
-            disk fails.
-        """
+        """Have what was built on the disk."""
         self.check_unchanged()
         try:
             # On the disk before it has the name, so that a power cut leaves old or new.
@@ -404,13 +345,7 @@ def remove_all_of(path: Path, target: Path, file_lock: lock.FileLock | None) -> 
 
 
 def _remove_tree(folder: Path) -> None:
-    """Remove a folder, to which a thread of zarr-python may still add for a moment after an error.
-
-    Raises
-    ------
-    OSError
-        When the disk fails.
-    """
+    """Remove a folder; a thread of zarr-python may still add to it for a moment after an error."""
     for n_left in reversed(range(_MOST_REMOVALS)):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(folder, ignore_errors=n_left > 0)

@@ -50,13 +50,7 @@ def pieces_of(table: Table) -> Iterator[bytes | memoryview]:
 
 
 def load(folder: Path) -> Table | None:
-    """Return the digests of an array, ``None`` where there are none.
-
-    Raises
-    ------
-    ValueError
-        When they are damaged.
-    """
+    """Return the digests of an array, ``None`` where there are none."""
     try:
         return parse((folder / NAME).read_bytes())
     except FileNotFoundError:
@@ -75,13 +69,7 @@ def head_of(folder: Path) -> dict[str, Any]:
 
 
 def parse(data: bytes) -> Table:
-    """Return digests from what is stored of them.
-
-    Raises
-    ------
-    ValueError
-        When they are damaged.
-    """
+    """Return digests from what is stored of them."""
     head, _, rows = data.partition(b"\n")
     if len(rows) % 24:
         msg = "its digests are damaged themselves"
@@ -175,13 +163,7 @@ def load_or_none(folder: Path) -> Table | None:
 
 
 def digest_of_file(path: str | os.PathLike[str]) -> int:
-    """Return the digest of an object as it is stored.
-
-    Raises
-    ------
-    OSError
-        When it cannot be read.
-    """
+    """Return the digest of an object as it is stored."""
     hash_ = Hash()
     with open(path, "rb", buffering=0) as file:
         while piece := file.read(_READ_NBYTES):
@@ -190,20 +172,7 @@ def digest_of_file(path: str | os.PathLike[str]) -> int:
 
 
 def facts_of(folder: Path, name: str) -> dict[str, str]:
-    """Return digests of everything beside its elements that a reader of an array gets.
-
-    Parameters
-    ----------
-    folder : Path
-        The array's own.
-    name : str
-        Its path in the store, empty for the store itself.
-
-    Raises
-    ------
-    OSError, ValueError
-        When its metadata cannot be read.
-    """
+    """Return digests of everything beside its elements that a reader of an array gets."""
 
     def read(file: str) -> bytes | None:
         with contextlib.suppress(FileNotFoundError):

@@ -74,15 +74,7 @@ def ring(paths: Sequence[str], store: str | None = None) -> dict[str, Place]:
 
 
 def beside(root: Path, paths: Sequence[str]) -> dict[str, Place]:
-    """Return the places of arrays that are added to a store, next to one that is there.
-
-    Parameters
-    ----------
-    root : Path
-        The store, which may lie in another.
-    paths : sequence of str
-        Of the arrays, from there; empty for one that is a store of its own.
-    """
+    """Return the places of arrays that are added to a store, next to one that is there."""
     places = {}
     for path in paths:
         # One that is replaced keeps its neighbours.
@@ -103,24 +95,12 @@ def beside(root: Path, paths: Sequence[str]) -> dict[str, Place]:
 
 
 def make_room(folder: Path) -> None:
-    """Make the folder in which an array is told of others; later the array stays as it is.
-
-    Raises
-    ------
-    OSError
-        When the disk fails.
-    """
+    """Make the folder in which an array is told of others; later the array stays as it is."""
     (folder / FOLDER).mkdir(exist_ok=True)
 
 
 def keep(old: Path, new: Path) -> None:
-    """Have an array that takes the place of another know what that one was told of.
-
-    Raises
-    ------
-    OSError
-        When the disk fails.
-    """
+    """Have an array that takes the place of another know what that one was told of."""
     if (new / FOLDER).is_dir():
         with contextlib.suppress(ValueError):
             for path in told(old):
@@ -128,13 +108,7 @@ def keep(old: Path, new: Path) -> None:
 
 
 def introduce(root: Path, places: Mapping[str, Place]) -> None:
-    """Tell arrays that are there of those that have come.
-
-    Raises
-    ------
-    OSError
-        When the disk fails; the new arrays are all there even so.
-    """
+    """Tell arrays that are there of those that have come."""
     for path, place in places.items():
         above = place.path.removesuffix(path)
         for other in place.near:
@@ -145,15 +119,7 @@ def introduce(root: Path, places: Mapping[str, Place]) -> None:
 
 
 def told(folder: Path) -> Iterator[str]:
-    """Yield the paths of arrays that an array was told of.
-
-    Raises
-    ------
-    ValueError
-        When what it was told is damaged.
-    OSError
-        When it cannot be read.
-    """
+    """Yield the paths of arrays that an array was told of."""
     if not (folder / FOLDER).is_dir():
         return
     for file in sorted((folder / FOLDER).iterdir()):
@@ -162,13 +128,7 @@ def told(folder: Path) -> Iterator[str]:
 
 
 def path_in(name: str, data: bytes) -> str:
-    """Return the path that a file tells of.
-
-    Raises
-    ------
-    ValueError
-        When it is damaged.
-    """
+    """Return the path that a file tells of."""
     if name != _name_of(data):
         msg = f"{FOLDER}/{name} is damaged"
         raise ValueError(msg)

@@ -29,27 +29,7 @@ class HasFacts(Protocol):
 
 
 def common_axis(parts: Sequence[HasFacts], axis: Any, *, is_new: bool = False) -> int:
-    """Return the axis that arrays are joined along, counted from the start.
-
-    Parameters
-    ----------
-    parts : sequence of arrays or sources
-        At least one.
-    axis : int
-        As the user gave it.
-    is_new : bool
-        Whether the axis is one that they do not have yet.
-
-    Returns
-    -------
-    int
-        At least 0.
-
-    Raises
-    ------
-    OptionError
-        When there is no such axis, or shapes differ elsewhere.
-    """
+    """Return the axis that arrays are joined along, counted from the start."""
     first = parts[0].shape
     n_axes = len(first) + is_new
     if not is_integer(axis) or not -n_axes <= axis < n_axes:
@@ -74,13 +54,7 @@ def _others(shape: Shape, axis: int, is_new: bool) -> tuple[int | None, ...]:
 
 
 def common_dtype(parts: Sequence[HasFacts]) -> np.dtype[Any]:
-    """Return the dtype of all arrays, native where only their byte order differs.
-
-    Raises
-    ------
-    OptionError
-        When they differ in more than that: no value is changed in silence.
-    """
+    """Return the dtype of all arrays, native where only their byte order differs."""
     first = parts[0].dtype
     differ = False
     for at, part in enumerate(parts):
@@ -137,19 +111,6 @@ def _own(part: Source, unit: Shape | None, axis: int, nbytes: int) -> Shape | No
 
 def common_step(extents: Sequence[int], chunks: Sequence[int]) -> int:
     """Return the chunk extent that suits parts which follow each other.
-
-    Parameters
-    ----------
-    extents : sequence of int
-        Elements of each part along the axis.
-    chunks : sequence of int
-        Elements of its chunks along the axis.
-
-    Returns
-    -------
-    int
-        One whose every multiple is a boundary of chunks, where a few chunks
-        make that; else the largest of them: little is read twice.
 
     Examples
     --------

@@ -21,17 +21,7 @@ _ITERATOR_METHODS = ("_get_data", "_get_maxshape", "_get_dtype")
 
 
 def array_like_source(obj: Any) -> Source:
-    """Return the source for anything with the facts of an array and a way to read parts.
-
-    Raises
-    ------
-    UnknownFormatError
-        When it has no shape, dtype and indexing.
-    SourceError
-        When it can only be gone through once.
-    UnsupportedDtypeError
-        When its elements cannot be stored.
-    """
+    """Return the source for anything with the facts of an array and a way to read parts."""
     if isinstance(obj, np.memmap):
         mapped = _from_memmap(obj)
         if mapped is not None:
@@ -133,13 +123,7 @@ def is_indexed(obj: object) -> bool:
 
 
 def refuse_elements(obj: object) -> None:
-    """Raise where the elements of an array-like have no plain bytes.
-
-    Raises
-    ------
-    UnsupportedDtypeError
-        Saying how to get an array that has them.
-    """
+    """Raise where the elements of an array-like have no plain bytes."""
     if isinstance(obj, np.ma.MaskedArray):
         msg = "a masked array has values that are not there; call .filled(value) first"
         raise UnsupportedDtypeError(msg)

@@ -138,26 +138,7 @@ class PlacementCache:
         is_watched: bool,
         folders: Sequence[Path] = (),
     ) -> Placement | None:
-        """Return the placement, ``None`` where libhdf5 has to read.
-
-        Parameters
-        ----------
-        path, key : str
-            Of the dataset.
-        identity : Identity
-            Of the open file that is read by it.
-        is_watched : bool
-            Whether libhdf5 has to find that very file.
-        folders : sequence of Path
-            Where files that the key leads to may lie; none where that is not asked.
-
-        Raises
-        ------
-        SourceChangedError
-            When it finds another.
-        UnsafeFileError
-            When the key leads to files outside the folders.
-        """
+        """Return the placement, ``None`` where libhdf5 has to read."""
         known = _HELD.of(self._token)
         with known.lock:
             if known.held is None or known.held[0] != identity:

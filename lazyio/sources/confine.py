@@ -33,13 +33,7 @@ _ORIGIN = "${ORIGIN}"
 
 
 def allowed_folders(path: str, allow_external: object) -> tuple[Path, ...]:
-    """Return the folders that a file may point into: its own, and those listed.
-
-    Raises
-    ------
-    OptionError
-        When ``allow_external`` is not a list of folders.
-    """
+    """Return the folders that a file may point into: its own, and those listed."""
     own = Path(os.path.realpath(path)).parent
     if allow_external is None:
         return (own,)
@@ -52,24 +46,7 @@ def allowed_folders(path: str, allow_external: object) -> tuple[Path, ...]:
 
 
 def require_inside(found: str, path: str, what: str, folders: Sequence[Path]) -> None:
-    """Raise unless a file lies in one of the folders and is a regular one.
-
-    Parameters
-    ----------
-    found : str
-        The file that was found; symbolic links are resolved.
-    path : str
-        The file or store that leads to it, for the message.
-    what : str
-        What in it does.
-    folders : sequence of Path
-        As :func:`allowed_folders` gives them.
-
-    Raises
-    ------
-    UnsafeFileError
-        Naming what leads there, and what would allow it.
-    """
+    """Raise unless a file lies in one of the folders and is a regular one."""
     wanted = os.path.realpath(found)
     if not is_inside(wanted, folders):
         msg = (
@@ -91,29 +68,12 @@ def refuse_links(file: h5py.File, key: str, folders: Sequence[Path]) -> None:
     Every link on the way is looked at before it is followed, and so is where
     the data of the dataset at its end lie: raw files, and sources of virtual
     datasets with the links and storage of their own.
-
-    Raises
-    ------
-    UnsafeFileError
-        Naming what leads outside, where to, and what would allow it.
-    SourceError
-        When a source of a virtual dataset is missing, which libhdf5 would
-        read as the fill value.
     """
     _Walk(folders=folders).check(file, key, _MOST_LINKS)
 
 
 def raw_segments(dataset: h5py.Dataset, *, origin: str | None = None) -> tuple[Segment, ...]:
-    """Return where the elements of a dataset with external storage lie, in order.
-
-    Parameters
-    ----------
-    dataset : h5py.Dataset
-        Of an open file.
-    origin : str, optional
-        Folder that relative names count from; by default the file's own, as
-        lazyio has it. libhdf5 takes the working directory.
-    """
+    """Return where the elements of a dataset with external storage lie, in order."""
     folder, properties = os.path.dirname(dataset.file.filename), dataset.id.get_create_plist()
     found = (properties.get_external(at) for at in range(properties.get_external_count()))
     prefix = os.environ.get(_STORED) or (_ORIGIN if origin is None else origin)

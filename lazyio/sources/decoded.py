@@ -57,20 +57,7 @@ class DecodedSource:
 
 
 def decoded(part: StoredSource, attrs: Mapping[str, Any]) -> Source:
-    """Return a stored array as what it was, if one of its attributes says so.
-
-    Parameters
-    ----------
-    part : Source
-        As it is stored.
-    attrs : mapping
-        Its attributes; the units of other writers change nothing.
-
-    Returns
-    -------
-    Source
-        The same one where there is nothing to decode.
-    """
+    """Return a stored array as what it was, if one of its attributes says so."""
     if DTYPE_ATTRIBUTE not in attrs:
         return part
     was = original(part.dtype, {DTYPE_ATTRIBUTE: attrs[DTYPE_ATTRIBUTE]})

@@ -51,15 +51,7 @@ class Readable(Protocol):
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
-    """Return the absolute path of something that is there.
-
-    Raises
-    ------
-    SourceError
-        When nothing is at that path, or it is none.
-    UnsafeFileError
-        When it is a pipe, a socket or a device.
-    """
+    """Return the absolute path of something that is there."""
     found = absolute(path)
     try:
         facts = found.stat()
@@ -73,13 +65,7 @@ def existing(path: str | os.PathLike[str]) -> Path:
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
-    """Return the absolute path of something that need not be there.
-
-    Raises
-    ------
-    SourceError
-        When it has a NUL in it, or is looked up from a folder that is gone.
-    """
+    """Return the absolute path of something that need not be there."""
     name = os.fspath(path)
     if "\0" in name:
         msg = f"path={name!r} holds a NUL, which no file name can; check the path"
@@ -98,13 +84,7 @@ def _looked_up(path: str | os.PathLike[str]) -> str:
 
 
 def require_regular(path: str) -> None:
-    """Raise where a path leads to a pipe, a socket or a device: opening one may never end.
-
-    Raises
-    ------
-    UnsafeFileError
-        Naming what it is instead.
-    """
+    """Raise where a path leads to a pipe, a socket or a device: opening one may never end."""
     try:
         facts = os.stat(path)
     except OSError:
@@ -114,13 +94,7 @@ def require_regular(path: str) -> None:
 
 
 def require_regular_file(facts: os.stat_result, path: str) -> None:
-    """Raise unless what the system says of something is that it is a file, or a folder.
-
-    Raises
-    ------
-    UnsafeFileError
-        Naming what it is instead.
-    """
+    """Raise unless what the system says of something is that it is a file, or a folder."""
     # A folder does not open as a file, and whoever tries says so.
     if stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode):
         return
@@ -131,15 +105,7 @@ def require_regular_file(facts: os.stat_result, path: str) -> None:
 
 
 def open_for_reading(path: str) -> FileIO:
-    """Return an unbuffered file, or say why there is none.
-
-    Raises
-    ------
-    SourceError
-        When it cannot be opened; ``errno`` says why.
-    UnsafeFileError
-        When it is no regular file.
-    """
+    """Return an unbuffered file, or say why there is none."""
     try:
         file = FileIO(path, "r", opener=_open_at_once)
     except OSError as error:
@@ -168,15 +134,7 @@ def opened_path(file: FileIO) -> str:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Return what a file of JSON holds, read only where its size is that of metadata.
-
-    Raises
-    ------
-    SourceError
-        When it cannot be read.
-    ValueError
-        When it is no JSON, or too large or too deep to be metadata.
-    """
+    """Return what a file of JSON holds, read only where its size is that of metadata."""
     with open_for_reading(str(path)) as file:
         require_metadata_size(os.fstat(file.fileno()).st_size)
         try:
@@ -187,13 +145,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def require_metadata_size(nbytes: int) -> None:
-    """Raise where metadata are too large to be any.
-
-    Raises
-    ------
-    ValueError
-        Naming both sizes.
-    """
+    """Raise where metadata are too large to be any."""
     if nbytes > MOST_METADATA_NBYTES:
         msg = f"its {nbytes} bytes are more than metadata take ({MOST_METADATA_NBYTES})"
         raise ValueError(msg)
@@ -201,22 +153,7 @@ def require_metadata_size(nbytes: int) -> None:
 
 @contextmanager
 def reading(path: str, identity: Identity | None) -> Iterator[FileIO]:
-    """Open a file to read it as it was when it was described.
-
-    Parameters
-    ----------
-    path : str
-        Where it lies.
-    identity : Identity or None
-        What it was then; ``None`` reads whatever is there.
-
-    Raises
-    ------
-    SourceChangedError
-        When it is another, or was changed while it was read.
-    SourceError
-        When it cannot be read.
-    """
+    """Open a file to read it as it was when it was described."""
     try:
         file = open_for_reading(path)
     except SourceError as error:
@@ -250,24 +187,6 @@ def describing(path: str) -> Iterator[tuple[FileIO, Identity]]:
 
 def read_region(file: Readable, offset: int, shape: Shape, region: Region, out: Array) -> None:
     """Fill ``out`` with a part of a C-ordered array that lies in a file.
-
-    Parameters
-    ----------
-    file : FileIO or Readable
-        Unbuffered file.
-    offset : int
-        Bytes before the array.
-    shape : tuple of int
-        Extents of the array.
-    region : tuple of slice
-        The part.
-    out : ndarray
-        C-ordered, of the region's shape and the array's dtype.
-
-    Raises
-    ------
-    TruncatedSourceError
-        When the file ends before the part does.
 
     Notes
     -----
@@ -324,20 +243,6 @@ def _read_stripes(
 def run_of(shape: Shape, itemsize: int, nbytes: int) -> Shape:
     """Return the part of a C-ordered file that is one run of about so many bytes.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Extents of the array.
-    itemsize : int
-        Bytes per element.
-    nbytes : int
-        Bytes, upper bound of the run, but for a single element.
-
-    Returns
-    -------
-    tuple of int
-        Elements per axis, the trailing axes whole.
-
     Examples
     --------
     >>> run_of((1000, 64, 32), 2, 65536), run_of((10**6,), 2, 65536)
@@ -352,13 +257,7 @@ def run_of(shape: Shape, itemsize: int, nbytes: int) -> Shape:
 
 
 def read_exactly(file: Readable, offset: int, view: memoryview) -> None:
-    """Read until the view is full; one call may give less than was asked for.
-
-    Raises
-    ------
-    TruncatedSourceError
-        When the file ends first.
-    """
+    """Read until the view is full; one call may give less than was asked for."""
     file.seek(offset)
     got = 0
     while got < len(view):
@@ -373,24 +272,7 @@ def read_exactly(file: Readable, offset: int, view: memoryview) -> None:
 
 
 def require_stored(file: FileIO, address: int, nbytes: int, decoded_nbytes: int) -> None:
-    """Raise where an encoded chunk cannot be as long as the file says, before memory is taken.
-
-    Parameters
-    ----------
-    file : FileIO
-        In which it lies.
-    address, nbytes : int
-        First byte and length, as metadata give them.
-    decoded_nbytes : int
-        Bytes of the chunk that it decodes to.
-
-    Raises
-    ------
-    TruncatedSourceError
-        When it lies beyond the end of the file.
-    ValueError
-        When it is much longer than what it decodes to, as no codec makes it.
-    """
+    """Raise where an encoded chunk cannot be as long as the file says, before memory is taken."""
     size = os.fstat(file.fileno()).st_size
     if address < 0 or nbytes < 0 or address + nbytes > size:
         msg = (

@@ -17,13 +17,6 @@ from lazyio.os_errors import errno_of
 def foreign_errors(name: str, kind: type[OSError] = SourceError) -> Iterator[None]:
     """Raise what a library raises of a file as an error of lazyio, with the cause chained.
 
-    Parameters
-    ----------
-    name : str
-        What was being read.
-    kind : type
-        What to raise.
-
     Examples
     --------
     >>> with foreign_errors("scan.h5"):

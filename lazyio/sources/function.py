@@ -135,20 +135,7 @@ class SerialSource:
 
 
 def with_lock(source: Source, lock: Any) -> Source:
-    """Return a source that is read under a lock, as ``dask.array.from_array`` takes it.
-
-    Parameters
-    ----------
-    source : Source
-        The source.
-    lock : bool or lock
-        ``True`` for a lock of its own, ``False`` for none.
-
-    Raises
-    ------
-    OptionError
-        When it is neither.
-    """
+    """Return a source that is read under a lock, as ``dask.array.from_array`` takes it."""
     if lock is False:
         return source
     held = OwnLock() if lock is True else lock
@@ -159,13 +146,7 @@ def with_lock(source: Source, lock: Any) -> Source:
 
 
 def _require_plain(part: Any, dtype: np.dtype[Any], kind: str, switch: str) -> None:
-    """Refuse what netCDF4 has masked or scaled: it says that it holds something else.
-
-    Raises
-    ------
-    BlockError
-        Naming the setting that makes it plain.
-    """
+    """Refuse what netCDF4 has masked or scaled: it says that it holds something else."""
     if np.ma.is_masked(part) or np.asarray(part).dtype != dtype:
         msg = (
             f"{kind} masks or scales its elements, which are {dtype} in the file; call "
@@ -194,13 +175,7 @@ def _element(part: Any, dtype: np.dtype[Any]) -> Any:
 
 
 def checked_part(part: Any, region: Region, dtype: np.dtype[Any], who: str) -> Array:
-    """Return a part that has the shape and dtype that were asked for.
-
-    Raises
-    ------
-    BlockError
-        When it has not; it would be broadcast or cast in silence otherwise.
-    """
+    """Return a part that has the shape and dtype that were asked for."""
     wanted, remedy = box_shape(region), "return exactly the region that was asked for"
     if not wanted and isinstance(part, (np.generic, str)):
         part = _element(part, dtype)

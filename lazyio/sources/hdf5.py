@@ -189,33 +189,7 @@ class Hdf5Source:
 def hdf5_source(
     path: str | os.PathLike[str], key: str | None, allow_external: object = None
 ) -> Source:
-    """Return the source for a dataset, after reading its metadata.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    key : str or None
-        Path of the dataset; ``None`` where the file has only one.
-    allow_external : list of path-like, optional
-        Folders, beside the file's own, that links and virtual data may lead to.
-
-    Returns
-    -------
-    Source
-        Holds the path, never the open file. Times and text that lazyio wrote
-        are what they were; all else is as it is stored.
-
-    Raises
-    ------
-    SourceError
-        When the file or key is missing, the file cannot be opened, or a
-        filter of the dataset is not to be had.
-    UnsafeFileError
-        When a link, external storage or virtual data leads outside.
-    UnsupportedDtypeError
-        When its elements have no fixed size.
-    """
+    """Return the source for a dataset, after reading its metadata."""
     found = existing(path)
     refuse_half_applied(Path(os.path.realpath(found)))
     folders = allowed_folders(str(found), allow_external)
@@ -317,11 +291,6 @@ def dataset_keys(group: h5py.Group) -> list[str]:
 
     Links are not followed, and what has two names is listed once. libhdf5's
     own visit calls itself for each level, which a file can have too many of.
-
-    Raises
-    ------
-    SourceError
-        When groups are nested too deeply to be of use.
     """
     keys: list[str] = []
     root = h5py.h5o.get_info(group.id, b".")

@@ -22,13 +22,6 @@ def files_behind(file: h5py.File, key: str) -> tuple[SeenFile, ...]:
 
     Where libhdf5 looks in several places, those count as well in which nothing
     is: a file that is put there is found first.
-
-    Parameters
-    ----------
-    file : h5py.File
-        The file that the caller named.
-    key : str
-        Path of the dataset in it.
     """
     walk = _Walk()
     walk.follow(file, _parts(key), None, _MOST_STEPS)

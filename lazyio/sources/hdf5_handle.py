@@ -62,13 +62,6 @@ def open_dataset_source(dataset: h5py.Dataset) -> Source:
     It travels as path and key where that leads to the same data; where its
     file is open for writing, is no file on disk, or has no name for it, it is
     read through the handle.
-
-    Raises
-    ------
-    SourceError
-        When its file has been closed, or a filter is not to be had.
-    UnsupportedDtypeError
-        When its elements have no fixed size.
     """
     if not dataset:
         msg = "the dataset's file has been closed; open it again, or give path and key"

@@ -30,13 +30,7 @@ Integers = npt.NDArray[np.int64]
 
 
 def dtype_of(dataset: h5py.Dataset) -> np.dtype[Any]:
-    """Return the type of a dataset's elements.
-
-    Raises
-    ------
-    UnsupportedDtypeError
-        When numpy has no such type.
-    """
+    """Return the type of a dataset's elements."""
     try:
         dtype: np.dtype[Any] = dataset.dtype
     except (TypeError, ValueError, OverflowError) as error:
@@ -61,21 +55,7 @@ def attributes_of(item: h5py.Group | h5py.Dataset) -> tuple[dict[str, Any], list
 
 
 def each_stored_chunk(dataset: h5py.Dataset, take: Callable[[Integers, Integers], None]) -> bool:
-    """Hand over where the chunks of a dataset lie, some thousand at a time.
-
-    Parameters
-    ----------
-    dataset : h5py.Dataset
-        Of an open file.
-    take : callable
-        Gets positions in the grid of chunks, one in a row, in the order of the index,
-        and for each of them address, bytes and filter mask.
-
-    Returns
-    -------
-    bool
-        ``False`` where libhdf5 does not say so rightly, and nothing was handed over.
-    """
+    """Hand over where the chunks of a dataset lie, some thousand at a time."""
     if 0 in dataset.shape:
         return True
     is_turned = _is_told_turned(dataset)
@@ -107,11 +87,6 @@ class StoredPayloads:
 
     ``get_chunk_info_by_coord`` goes through all chunks, and by wrong positions where those of
     :func:`each_stored_chunk` are wrong.
-
-    Parameters
-    ----------
-    dataset : h5py.Dataset
-        Open as long as this is used.
     """
 
     def __init__(self, dataset: h5py.Dataset) -> None:
@@ -119,13 +94,7 @@ class StoredPayloads:
         self._has_any = False
 
     def find(self, corner: Sequence[int]) -> tuple[int, bytes] | None:
-        """Return mask and payload of a chunk, ``None`` if it is not stored.
-
-        Raises
-        ------
-        OSError, RuntimeError
-            When it cannot be read.
-        """
+        """Return mask and payload of a chunk, ``None`` if it is not stored."""
         # Of a dataset of which nothing is stored libhdf5 gives any number as the size of a chunk.
         self._has_any = self._has_any or self._dataset.id.get_storage_size() > 0
         if not self._has_any:

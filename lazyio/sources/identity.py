@@ -94,15 +94,7 @@ class SeenFile:
         )
 
     def check(self) -> None:
-        """Refuse a file that is not as it was.
-
-        Raises
-        ------
-        SourceChangedError
-            When it was changed, made or removed.
-        SourceError
-            When it is not there, and never was.
-        """
+        """Refuse a file that is not as it was."""
         now = identity_at(self.path)
         if self.identity is None:
             if now is not None:
@@ -126,38 +118,20 @@ def changed(path: str, what: str, number: int | None = None) -> SourceChangedErr
 
 
 def require_same(path: str, identity: Identity, now: Identity) -> None:
-    """Refuse a file that is not as it was when it was described.
-
-    Raises
-    ------
-    SourceChangedError
-        Naming the file and what has become of it.
-    """
+    """Refuse a file that is not as it was when it was described."""
     what = identity.difference(now)
     if what:
         raise changed(path, what)
 
 
 def require_one_of(files: Iterable[SeenFile], path: str, now: Identity) -> None:
-    """Refuse a file that is none of those that were seen, each as it was.
-
-    Raises
-    ------
-    SourceChangedError
-        Naming it.
-    """
+    """Refuse a file that is none of those that were seen, each as it was."""
     if now not in [file.identity for file in files]:
         raise changed(path, "is not the file that it was")
 
 
 def identity_of(path: str, descriptor: int) -> Identity:
-    """Return the identity of an open file.
-
-    Raises
-    ------
-    SourceError
-        When the system cannot tell, as of one that a file server has removed.
-    """
+    """Return the identity of an open file."""
     try:
         return Identity.of(os.fstat(descriptor))
     except OSError as error:
@@ -225,11 +199,6 @@ def unchanged(path: str, identity: Identity, file: FileIO) -> Iterator[None]:
 
     What is read of one that is being changed may not decode: then that error
     is not what the reader should be told.
-
-    Raises
-    ------
-    SourceChangedError
-        When it is another, or was changed meanwhile.
     """
     require_same(path, identity, identity_of(path, file.fileno()))
     try:
@@ -244,13 +213,7 @@ def unchanged(path: str, identity: Identity, file: FileIO) -> Iterator[None]:
 
 @contextmanager
 def all_unchanged(files: Iterable[SeenFile]) -> Iterator[None]:
-    """Refuse what is read by way of other files unless they are as they were.
-
-    Raises
-    ------
-    SourceChangedError
-        When one of them is another, or was changed meanwhile.
-    """
+    """Refuse what is read by way of other files unless they are as they were."""
     several = tuple(files)
     for file in several:
         file.check()

@@ -137,13 +137,7 @@ def _fill(part: Source, region: Region, out: Array, at: int) -> None:
 
 
 def _slabs(part: Source, region: Region) -> Iterator[tuple[Region, Region]]:
-    """Cut a region into slabs of whole chunks, so that what is copied is never a second block.
-
-    Yields
-    ------
-    wanted, place : tuple of slice
-        The slab in the source, and in the region.
-    """
+    """Cut a region into slabs of whole chunks, so that what is copied is never a second block."""
     shape = box_shape(region)
     axis = next((at for at, extent in enumerate(shape) if extent > 1), None)
     if axis is None:
@@ -161,25 +155,7 @@ def _slabs(part: Source, region: Region) -> Iterator[tuple[Region, Region]]:
 
 
 def joined(parts: Sequence[Source], axis: int) -> Source:
-    """Return sources one after another along an axis that they have.
-
-    Parameters
-    ----------
-    parts : sequence of Source
-        At least one; their shapes may differ along the axis only.
-    axis : int
-        Counted from the end where it is negative.
-
-    Returns
-    -------
-    Source
-        A source of one part is that part itself.
-
-    Raises
-    ------
-    OptionError
-        When shapes or dtypes do not go together, or there is no such axis.
-    """
+    """Return sources one after another along an axis that they have."""
     dtype = common_dtype(parts)
     along = common_axis(parts, axis)
     if len(parts) == 1:
@@ -199,25 +175,7 @@ def joined(parts: Sequence[Source], axis: int) -> Source:
 
 
 def stacked(parts: Sequence[Source], axis: int) -> Source:
-    """Return sources of one shape side by side along a new axis.
-
-    Parameters
-    ----------
-    parts : sequence of Source
-        At least one, all of one shape.
-    axis : int
-        Position of the new axis, counted from the end where it is negative.
-
-    Returns
-    -------
-    Source
-        With one axis more than the parts.
-
-    Raises
-    ------
-    OptionError
-        When shapes or dtypes differ, or the axis cannot be there.
-    """
+    """Return sources of one shape side by side along a new axis."""
     along = common_axis(parts, axis, is_new=True)
     common_dtype(parts)  # Here, where parts are still known by their files.
     return joined([LiftedSource(part=part, axis=along) for part in parts], along)

@@ -47,20 +47,6 @@ def open_hdf5(path: str, identity: Identity | None = None) -> Iterator[h5py.File
     """Open a file for reading, and say what is wrong where that fails.
 
     A file that another program has locked to change it is waited for, for a moment.
-
-    Parameters
-    ----------
-    path : str
-        Where it lies.
-    identity : Identity, optional
-        The state that what is opened must have.
-
-    Raises
-    ------
-    SourceError
-        When it cannot be opened, or is being written all the time.
-    SourceChangedError
-        When it is another than the one that was described.
     """
     require_regular(path)
     with foreign_errors(path), _opened(path) as file:
@@ -101,15 +87,7 @@ def _opened(path: str) -> h5py.File:
 
 
 def read_dataset(dataset: h5py.Dataset, region: Region, out: Array, name: str) -> None:
-    """Fill ``out`` with a part of an open dataset, by libhdf5.
-
-    Raises
-    ------
-    DamagedDataError
-        When it does not decode.
-    SourceError
-        When a filter is not to be had.
-    """
+    """Fill ``out`` with a part of an open dataset, by libhdf5."""
     require_filters(dataset, name)
     try:
         if not out.size:
@@ -133,13 +111,7 @@ def read_dataset(dataset: h5py.Dataset, region: Region, out: Array, name: str) -
 
 
 def write_dataset(dataset: h5py.Dataset, region: Region, elements: Array) -> None:
-    """Write a part of an open dataset, by libhdf5.
-
-    Raises
-    ------
-    OSError, RuntimeError
-        When the disk fails, or a filter does.
-    """
+    """Write a part of an open dataset, by libhdf5."""
     if elements.dtype.kind == "V" and elements.dtype.fields is None:
         there = space = h5py.h5s.ALL
         if region:
@@ -158,13 +130,7 @@ def write_dataset(dataset: h5py.Dataset, region: Region, elements: Array) -> Non
 
 
 def require_filters(dataset: h5py.Dataset, name: str) -> None:
-    """Raise unless every filter of a dataset can be undone here.
-
-    Raises
-    ------
-    SourceError
-        Naming the filter, and how to get it where that is known.
-    """
+    """Raise unless every filter of a dataset can be undone here."""
     for step, label in zip(filters_of(dataset), labels_of(dataset), strict=True):
         number = step.filter_id
         if libhdf5_has(number):

@@ -45,35 +45,7 @@ def source_for(
     options: Mapping[str, Any] | None = None,
     allow_external: object = None,
 ) -> Source:
-    """Return the source for a path or an array-like.
-
-    Parameters
-    ----------
-    obj : path-like, array-like or Source
-        What to read.
-    key : str, optional
-        Path of the array inside a file or store.
-    format : {"npy", "hdf5", "zarr", "raw"}, optional
-        When content and suffix should not decide.
-    storage_options : mapping, optional
-        For a URL, as fsspec takes them.
-    options : mapping, optional
-        The adapter's own: ``shape``, ``dtype``, ``offset``, ``order`` of raw files.
-    allow_external : list of path-like, optional
-        Folders that links in an HDF5 file may lead to.
-
-    Returns
-    -------
-    Source
-        The adapter; only metadata has been read.
-
-    Raises
-    ------
-    UnknownFormatError
-        When nothing says what it is.
-    SourceError
-        When it is missing or cannot be read.
-    """
+    """Return the source for a path or an array-like."""
     if isinstance(obj, (str, os.PathLike)):
         return _from_path(obj, key, format, storage_options, dict(options or {}), allow_external)
     if format == "raw" and isinstance(obj, (list, tuple)):
@@ -96,13 +68,7 @@ def source_for(
 
 
 def refuse_path_options(obj: object, **given: object) -> None:
-    """Raise where options that are for paths were given with something else.
-
-    Raises
-    ------
-    OptionError
-        Naming them, and the type of what was given.
-    """
+    """Raise where options that are for paths were given with something else."""
     names = [name for name, value in given.items() if value not in (None, {})]
     if names:
         msg = (
@@ -118,24 +84,7 @@ def zarr_array_source(
     storage_options: Mapping[str, Any] | None = None,
     allow_external: object = None,
 ) -> Source:
-    """Return the source for an array in a Zarr store, its elements as they were.
-
-    Parameters
-    ----------
-    store : path-like, str or zarr store
-        A folder, a zip file, a URL or a store object.
-    path : str or None
-        Path of the array inside it; ``None`` where the store has only one.
-    storage_options : mapping, optional
-        For a URL, as fsspec takes them.
-    allow_external : list of path-like, optional
-        Folders that symbolic links in a local store may lead to.
-
-    Returns
-    -------
-    Source
-        Only metadata has been read.
-    """
+    """Return the source for an array in a Zarr store, its elements as they were."""
     return _from_zarr_array(zarr_adapter.zarr_source(store, path, storage_options, allow_external))
 
 
@@ -145,15 +94,7 @@ def _from_zarr_array(source: zarr_adapter.ZarrSource) -> Source:
 
 
 def array_source(obj: Any) -> Source:
-    """Return the source for something that is an array already, or reads like one.
-
-    Raises
-    ------
-    UnknownFormatError
-        When it has no shape, dtype and indexing.
-    UnsupportedDtypeError
-        When its elements have no fixed size.
-    """
+    """Return the source for something that is an array already, or reads like one."""
     if isinstance(obj, h5py.Dataset):
         return open_dataset_source(obj)
     if isinstance(obj, zarr.Array):

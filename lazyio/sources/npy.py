@@ -19,27 +19,7 @@ _MOST_HEADER_NBYTES = 10_000
 
 
 def npy_source(path: str | os.PathLike[str]) -> RawSource:
-    """Return the source for an ``.npy`` file, after reading its header.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    RawSource
-        Where the header says the data lies.
-
-    Raises
-    ------
-    SourceError
-        When it is missing or its header cannot be read.
-    TruncatedSourceError
-        When the data is shorter than the header says.
-    UnsupportedDtypeError
-        When it holds pickled objects, which are never loaded.
-    """
+    """Return the source for an ``.npy`` file, after reading its header."""
     found = existing(path)
     if not found.is_file():
         msg = f"{found} is not a file; an .npy array is one"

@@ -157,35 +157,7 @@ def raw_source(
     offset: int = 0,
     order: str = "C",
 ) -> RawSource:
-    """Return the source for a headerless file, after checking its size.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    shape : tuple of int
-        Extents; one may be -1 and follows from the size of the file.
-    dtype : dtype-like
-        Type of an element, with its byte order.
-    offset : int
-        Bytes to skip at the start.
-    order : {"C", "F"}
-        Whether the last or the first axis is the fastest.
-
-    Returns
-    -------
-    RawSource
-        Nothing but the file's size has been looked at.
-
-    Raises
-    ------
-    TruncatedSourceError
-        When the file is shorter than the shape.
-    SourceError
-        When it is longer, or missing.
-    OptionError
-        When the arguments cannot be.
-    """
+    """Return the source for a headerless file, after checking its size."""
     found = existing(path)
     if not found.is_file():
         msg = f"{found} is not a file; raw data lies in a file"
@@ -238,29 +210,7 @@ def raw_sources(
     offset: int = 0,
     order: str = "C",
 ) -> Source:
-    """Return the source for one headerless file, or for several joined on axis 0.
-
-    Parameters
-    ----------
-    paths : path-like or sequence of path-like
-        The files, in the order in which they follow each other.
-    shape : tuple of int
-        Extents of each file; one may be -1 and follows from the size of each.
-    dtype, offset, order : optional
-        As in :func:`raw_source`, the same for all files.
-
-    Returns
-    -------
-    Source
-        Nothing but the sizes of the files has been looked at.
-
-    Raises
-    ------
-    SourceError
-        Naming the first file that is missing or not of the size it should be.
-    OptionError
-        When the arguments cannot be, or the files differ beside axis 0.
-    """
+    """Return the source for one headerless file, or for several joined on axis 0."""
     if isinstance(paths, (str, os.PathLike)):
         return raw_source(paths, shape, dtype, offset=offset, order=order)
     files = list(paths) if isinstance(paths, Iterable) else []

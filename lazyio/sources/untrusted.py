@@ -110,26 +110,7 @@ class UntrustedSource:
 def untrusted_source(
     path: Any, key: Any, memory_nbytes: int, request: Mapping[str, Any]
 ) -> UntrustedSource:
-    """Return the source for an array, described by a child process.
-
-    Parameters
-    ----------
-    path : path-like
-        The file or store, on a disk here.
-    key : str, optional
-        Path of the array inside it.
-    memory_nbytes : int
-        Bytes that the child may take.
-    request : mapping
-        What else :func:`lazyio.sources.lookup.source_for` takes, as JSON can hold it.
-
-    Raises
-    ------
-    UnsafeFileError
-        When reading it crashes, takes too long or too much memory.
-    LazyioError
-        As opening it in this process would raise it.
-    """
+    """Return the source for an array, described by a child process."""
     if "://" in str(path):
         msg = f"trusted=False is for files and folders on a disk here; copy {path} to one"
         raise OptionError(msg)

@@ -33,30 +33,7 @@ class VariableReader:
 
 
 def unwrapped(obj: Any, key: str | None = None) -> tuple[Any, str | None]:
-    """Return the array in a wrapper, and what is left of the key.
-
-    Parameters
-    ----------
-    obj : object
-        An xarray Dataset or DataArray, or HDMF's ``H5DataIO``; anything else
-        is returned as it is.
-    key : str, optional
-        Name of a variable of a Dataset.
-
-    Returns
-    -------
-    array : object
-        A dask array, or something with ``shape``, ``dtype`` and indexing.
-    key : str or None
-        ``None`` where it was used.
-
-    Raises
-    ------
-    SourceError
-        When a Dataset has no such variable, or several and no key was given.
-    OptionError
-        When a key was given for a DataArray.
-    """
+    """Return the array in a wrapper, and what is left of the key."""
     if is_xarray(obj, "Dataset"):
         obj, key = _variable(obj, key), None
     if is_xarray(obj, "DataArray"):

@@ -182,34 +182,7 @@ def zarr_source(
     storage_options: Mapping[str, Any] | None = None,
     allow_external: object = None,
 ) -> ZarrSource:
-    """Return the source for an array in a store.
-
-    Parameters
-    ----------
-    store : path-like, str, zarr store, zarr.Group or zarr.Array
-        A directory, a zip file, a URL, a store object or what is open already.
-    path : str or None
-        Path of the array inside it; ``None`` where the store has only one.
-    storage_options : mapping, optional
-        For a URL, as fsspec takes them.
-    allow_external : list of path-like, optional
-        Folders, beside the one that a local store lies in, that symbolic links
-        in it may lead to.
-
-    Returns
-    -------
-    ZarrSource
-        Only metadata has been read.
-
-    Raises
-    ------
-    OptionError
-        When the path is no string, or a package for the URL is missing.
-    SourceError
-        When the store or array is missing, or its metadata cannot be read.
-    UnsupportedDtypeError
-        When its elements are Python objects, such as bytes of any length.
-    """
+    """Return the source for an array in a store."""
     if path is not None and not isinstance(path, str):
         msg = f"path={path!r} is no path inside a Zarr store; give a string"
         raise OptionError(msg)
@@ -261,13 +234,7 @@ def _source_in(
 
 
 def watched_array(array: zarr.Array[Any]) -> ZarrSource:
-    """Return the source for a zarr array as it is now, where its store can tell that later.
-
-    Raises
-    ------
-    SourceChangedError
-        When it is not what it was when it was opened.
-    """
+    """Return the source for a zarr array as it is now, where its store can tell that later."""
     path = array_folder(array)
     if path is None:
         return describe_array(array, _zip_state(array.store))
@@ -386,14 +353,7 @@ def _opened(
 
 
 def array_paths(group: zarr.Group) -> list[str]:
-    """Return the paths of all arrays below a group.
-
-    Raises
-    ------
-    SourceError
-        When groups are nested too deeply to be of use: zarr-python's time for
-        them grows with the square of the depth, and its stack with the depth.
-    """
+    """Return the paths of all arrays below a group."""
     members = group.members(max_depth=_MOST_DEPTH)
     if any(path.count("/") >= _MOST_DEPTH for path, _ in members):
         msg = f"{group.store_path}: its groups are nested more than {_MOST_DEPTH} deep"

@@ -41,34 +41,13 @@ class FolderState:
         return self.path, self.inode, self.metadata
 
     def check(self) -> None:
-        """Refuse a folder that is not the one that was described, or has other metadata.
-
-        Raises
-        ------
-        SourceChangedError
-            Naming it.
-        """
+        """Refuse a folder that is not the one that was described, or has other metadata."""
         with OpenFolder(self.path, self) as folder:
             folder.check()
 
 
 class OpenFolder:
-    """An array's folder while it is read; objects come from it, wherever its path leads by now.
-
-    Parameters
-    ----------
-    path : str
-        Absolute path of the folder.
-    state : FolderState or None
-        What it was like when it was described; ``None`` reads whatever is there.
-
-    Raises
-    ------
-    SourceChangedError
-        When it is not there any more.
-    SourceError
-        When it cannot be read.
-    """
+    """An array's folder while it is read; objects come from it, wherever its path leads by now."""
 
     def __init__(self, path: str, state: FolderState | None) -> None:
         self._path = path
@@ -106,18 +85,7 @@ class OpenFolder:
 
     @contextmanager
     def unchanged(self, names: Collection[str] = ()) -> Iterator[None]:
-        """Refuse what is read unless folder and metadata are those described, before and after.
-
-        Parameters
-        ----------
-        names : collection of str
-            Objects that are read by their names, without :meth:`open`.
-
-        Raises
-        ------
-        SourceChangedError
-            When they are others, or an object was written, made or removed.
-        """
+        """Refuse what is read unless folder and metadata are those described, before and after."""
         self.check()
         try:
             yield
@@ -131,13 +99,7 @@ class OpenFolder:
         self.check(names)
 
     def check(self, names: Collection[str] = ()) -> None:
-        """Refuse another folder, other metadata, and objects of these names that were changed.
-
-        Raises
-        ------
-        SourceChangedError
-            Naming it.
-        """
+        """Refuse another folder, other metadata, and objects of these names that were changed."""
         state = self._state
         if state is None:
             return
@@ -153,15 +115,7 @@ class OpenFolder:
                 raise changed(self.path_of(name), "was removed" if now is None else "was made")
 
     def open(self, name: str) -> FileIO | None:
-        """Return an object open for reading, ``None`` where there is none, and was none.
-
-        Raises
-        ------
-        SourceChangedError
-            When it was removed.
-        SourceError
-            When it cannot be read.
-        """
+        """Return an object open for reading, ``None`` where there is none, and was none."""
         path = self.path_of(name)
         opener = partial(_open_in, self._descriptor, name)
         try:
@@ -183,23 +137,12 @@ class OpenFolder:
         """Refuse an object that has been written since the array was described.
 
         To be called once it has been read.
-
-        Raises
-        ------
-        SourceChangedError
-            Naming it.
         """
         if self._is_later(facts):
             raise changed(self.path_of(name), "was written")
 
     def check_missing(self, name: str) -> None:
-        """Refuse a gap where an object may have been, or come, since the array was described.
-
-        Raises
-        ------
-        SourceChangedError
-            Naming the folder in which something was made or removed.
-        """
+        """Refuse a gap where an object may have been, or come, since the array was described."""
         above = name
         while above:
             above = above.rpartition("/")[0]
@@ -221,13 +164,7 @@ class OpenFolder:
             self.check_object(name, facts)
 
     def entries(self, name: str) -> list[tuple[str, bool]]:
-        """Return the names in a folder inside, and whether each is a folder itself.
-
-        Raises
-        ------
-        SourceChangedError
-            When anything was made or removed in it.
-        """
+        """Return the names in a folder inside, and whether each is a folder itself."""
         try:
             descriptor = os.open(name or ".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._descriptor)
         except FileNotFoundError as error:
@@ -257,13 +194,7 @@ class OpenFolder:
 
 
 def folder_state(path: str) -> FolderState:
-    """Return the state of an array's folder, once whatever is changed gets a later stamp.
-
-    Raises
-    ------
-    SourceError
-        When it cannot be read.
-    """
+    """Return the state of an array's folder, once whatever is changed gets a later stamp."""
     seen_ns = time.time_ns()
     wait_for_tick(seen_ns)
     with OpenFolder(path, None) as folder:

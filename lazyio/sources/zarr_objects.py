@@ -51,26 +51,7 @@ class ZarrObjects:
     """Where symbolic links may lead; none where that is not asked."""
 
     def read_into(self, folder: OpenFolder, region: Region, out: Array) -> None:
-        """Fill ``out`` with a part; of a shard only inner chunks in it are decoded.
-
-        Parameters
-        ----------
-        folder : OpenFolder
-            The array's own.
-        region : tuple of slice
-            The part.
-        out : ndarray
-            Of the region's shape and the array's dtype.
-
-        Raises
-        ------
-        SourceError
-            When an object is there and cannot be read.
-        SourceChangedError
-            When one was written, made or removed since the folder was described.
-        DamagedDataError
-            When it does not decode.
-        """
+        """Fill ``out`` with a part; of a shard only inner chunks in it are decoded."""
         workspace = Workspace()
         n_missing = 0
         for index, inside, outside in touched(region, self.chain.shape):
@@ -140,17 +121,7 @@ class ZarrObjects:
 
 
 def index_named(metadata: Any, ndim: int, name: str) -> tuple[int, ...] | None:
-    """Return the position of the object of a name in an array's folder, ``None`` where it is none.
-
-    Parameters
-    ----------
-    metadata : zarr metadata
-        Which knows how objects are called.
-    ndim : int
-        Axes of the array.
-    name : str
-        From the array's folder on, joined by ``/``.
-    """
+    """Return the position of the object of a name in an array's folder, else ``None``."""
     index = tuple(map(int, _NUMBER.findall(f"/{name}")))[:ndim]
     is_one = len(index) == ndim and metadata.encode_chunk_key(index) == name
     return index if is_one else None
@@ -159,19 +130,7 @@ def index_named(metadata: Any, ndim: int, name: str) -> tuple[int, ...] | None:
 def stored_objects(
     folder: OpenFolder, metadata: Any, region: Region, step: Shape
 ) -> Iterator[tuple[int, ...]]:
-    """Yield the positions of objects that are there, of those that a region touches.
-
-    Parameters
-    ----------
-    folder : OpenFolder
-        The array's own.
-    metadata : zarr metadata
-        Which knows how objects are called.
-    region : tuple of slice
-        A part of the array.
-    step : tuple of int
-        Extents of an object.
-    """
+    """Yield the positions of objects that are there, of those that a region touches."""
     rows = [
         range(part.start // size, n_along(part.stop, size))
         for part, size in zip(region, step, strict=True)
@@ -192,20 +151,7 @@ def stored_objects(
 
 
 def objects_of(array: zarr.Array[Any], folders: tuple[Path, ...] = ()) -> ZarrObjects | None:
-    """Return how an array's files are read, ``None`` where zarr-python must do it.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        In any store.
-    folders : tuple of Path
-        Where symbolic links of a local store may lead.
-
-    Returns
-    -------
-    ZarrObjects or None
-        For arrays in a local folder of which every codec is known here.
-    """
+    """Return how an array's files are read, ``None`` where zarr-python must do it."""
     if not isinstance(array.store, zarr.storage.LocalStore):
         return None
     dtype = np.dtype(array.dtype)

@@ -23,17 +23,7 @@ METADATA_NAMES = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
 class ConfinedStore(LocalStore):
-    """A local folder, of which nothing is read that lies outside.
-
-    Parameters
-    ----------
-    root : path-like
-        The folder.
-    folders : sequence of Path
-        Where symbolic links in it may lead; by default the folder that it lies in.
-    read_only : bool
-        It always is.
-    """
+    """A local folder, of which nothing is read that lies outside."""
 
     def __init__(
         self, root: Path | str, *, folders: Sequence[Path] = (), read_only: bool = True
@@ -92,13 +82,7 @@ class SizedZipStore(ZipStore):
 
 
 def confined_store(path: Path, folders: Sequence[Path] = ()) -> Any:
-    """Return the store for a folder or a zip file.
-
-    Raises
-    ------
-    SourceError
-        When it is a file and no zip file.
-    """
+    """Return the store for a folder or a zip file."""
     if not os.path.isfile(path):
         return ConfinedStore(path, folders=folders)
     if not zipfile.is_zipfile(path):

@@ -25,20 +25,7 @@ _MOST_NBYTES = 64 * 2**10 - 512
 
 
 def write_attributes(item: Any, attrs: Mapping[str, Any]) -> None:
-    """Give a dataset or group its attributes.
-
-    Parameters
-    ----------
-    item : h5py.Dataset or h5py.Group
-        What is described.
-    attrs : mapping
-        From names to values.
-
-    Raises
-    ------
-    OptionError
-        Naming the attribute that has no form in HDF5.
-    """
+    """Give a dataset or group its attributes."""
     for name, value in attrs.items():
         if name in RESERVED:
             msg = (

@@ -44,17 +44,7 @@ class Target(Protocol):
     def write_chunk(
         self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace
     ) -> None:
-        """Encode a chunk and commit it.
-
-        Parameters
-        ----------
-        index : sequence of int
-            Position in the grid of chunks.
-        chunk : ndarray
-            The chunk's elements, cut at the end of the array; any strides.
-        workspace : Workspace
-            The calling thread's own.
-        """
+        """Encode a chunk and commit it."""
 
     @property
     def n_written(self) -> int:

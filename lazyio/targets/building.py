@@ -47,13 +47,7 @@ PAYLOADS = "payloads"
 
 
 class Building:
-    """A file that is being built; a job on it cannot be gone on with.
-
-    Parameters
-    ----------
-    file : h5py.File
-        Open for writing.
-    """
+    """A file that is being built; a job on it cannot be gone on with."""
 
     is_resumable = False
     """Whether payloads are noted in a journal."""
@@ -73,15 +67,7 @@ class Building:
 
 
 class Direct(Building):
-    """A file whose payloads go to their places at once, and whose metadata pass through.
-
-    Parameters
-    ----------
-    engine : LayoutEngine
-        Through which libhdf5 writes.
-    folder : Path
-        Whose disk the file fills, named when it is full.
-    """
+    """A file whose payloads go to their places at once, and whose metadata pass through."""
 
     def __init__(self, engine: LayoutEngine, folder: Path) -> None:
         super().__init__(engine.file)
@@ -100,19 +86,7 @@ class Direct(Building):
 
 
 class Resumable(Building):
-    """A file on which a job can be gone on with.
-
-    Parameters
-    ----------
-    file : h5py.File
-        Open for writing.
-    spool : Spool
-        Where payloads wait that have no place yet.
-    engine : LayoutEngine, optional
-        What gives them their places at once.
-    folder : Path
-        Whose disk the file fills, named when it is full.
-    """
+    """A file on which a job can be gone on with."""
 
     is_resumable = True
 
@@ -139,13 +113,7 @@ class Resumable(Building):
             target.payloads = InPlace(self._engine, dataset)
 
     def replay(self, records: Sequence[Record], targets: Sequence[Filled]) -> None:
-        """Give chunks the places that they had, in the same order.
-
-        Raises
-        ------
-        ResumeError
-            When they come out otherwise.
-        """
+        """Give chunks the places that they had, in the same order."""
         self._spool.places = {}
         if self._engine is None:
             return
@@ -176,22 +144,6 @@ def building(path: Path, libver: Any, *, nbytes: int = 0) -> Iterator[Building]:
 
     libhdf5 writes through a file object, which keeps errors of the disk from
     it: it would end the process on some of them (h5py#1120).
-
-    Parameters
-    ----------
-    path : Path
-        The hidden file; made if it is not there.
-    libver : optional
-        File format bounds, as in h5py, but never ``"latest"``.
-    nbytes : int
-        Bytes that it has already.
-
-    Raises
-    ------
-    OptionError
-        When ``libver`` is none, or makes files that others cannot read.
-    TargetError
-        When the disk is full or fails.
     """
     folder = path.parent.parent
     if not engine_works():
@@ -204,17 +156,7 @@ def building(path: Path, libver: Any, *, nbytes: int = 0) -> Iterator[Building]:
 
 @contextlib.contextmanager
 def resumable(path: Path, libver: Any, *, old: Path | None) -> Iterator[Building]:
-    """Open a hidden file on which a job can be gone on with.
-
-    Parameters
-    ----------
-    path : Path
-        The hidden file; made if it is not there.
-    libver : optional
-        File format bounds, as in h5py.
-    old : Path, optional
-        The file of which it is a copy, to be added to.
-    """
+    """Open a hidden file on which a job can be gone on with."""
     folder = path.parent.parent
     with contextlib.ExitStack() as stack:
         spool = Spool(path.parent / PAYLOADS)
@@ -298,11 +240,6 @@ def is_added_in_place(path: Path, copy: Path, *, is_read: bool) -> bool:
 
     One that is read while it is written is always copied: to its readers it
     has to stay as it is.
-
-    Raises
-    ------
-    TargetError
-        When the disk fails.
     """
     with disk_errors(path.parent):
         facts = path.stat()
@@ -333,13 +270,7 @@ def _cloned(path: Path, copy: Path) -> bool:
 
 @functools.cache
 def engine_works() -> bool:
-    """Return whether libhdf5 does what the layout engine relies on, tried once a process.
-
-    Raises
-    ------
-    OSError, RuntimeError
-        When that cannot be tried, for want of memory, descriptors or threads.
-    """
+    """Return whether libhdf5 does what the layout engine relies on, tried once a process."""
     with _short_lived_file() as path:
         try:
             works, reason = _is_read_back(path), "it read back other values"

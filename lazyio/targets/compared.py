@@ -22,13 +22,7 @@ class Comparable(Rewritable, Protocol):
 
 
 class Compared:
-    """The chunks of an array, against which others are held.
-
-    Parameters
-    ----------
-    target : Comparable
-        The array, open for reading.
-    """
+    """The chunks of an array, against which others are held."""
 
     n_written = 0
     is_read_back = True
@@ -75,13 +69,7 @@ class Compared:
 
 
 def require_equal(target: Comparable, index: Sequence[int], chunk: npt.NDArray[Any]) -> None:
-    """Refuse a chunk that is not the one that is there.
-
-    Raises
-    ------
-    TwoResultsError
-        Naming it.
-    """
+    """Refuse a chunk that is not the one that is there."""
     again = target.as_stored(index, chunk)
     if digest_of_elements(again) != digest_of_elements(target.read_chunk(index)):
         raise TwoResultsError.at(box(target.shape, target.chunk_shape, index))

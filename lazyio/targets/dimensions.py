@@ -21,11 +21,6 @@ _GROWING_CHUNK = (1024,)
 def check_dims(dims: object, ndim: int) -> tuple[str, ...] | None:
     """Return names of axes, ``None`` where there are none.
 
-    Raises
-    ------
-    OptionError
-        When they are not one name for each axis.
-
     Examples
     --------
     >>> check_dims(["time", "channel"], 2)
@@ -47,20 +42,7 @@ def check_dims(dims: object, ndim: int) -> tuple[str, ...] | None:
 
 
 def attach_dimensions(dataset: h5py.Dataset, dims: Sequence[str]) -> None:
-    """Give every axis of a dataset its dimension scale.
-
-    Parameters
-    ----------
-    dataset : h5py.Dataset
-        In a file that may be written.
-    dims : sequence of str
-        One name an axis.
-
-    Raises
-    ------
-    OptionError
-        When something else has the name of a dimension, or it has another length.
-    """
+    """Give every axis of a dataset its dimension scale."""
     own_name = posixpath.basename(dataset.name)
     if dataset.ndim == 1 and tuple(dims) == (own_name,):
         if not dataset.is_scale:
@@ -82,20 +64,7 @@ class ScaleUse:
 
 
 def remove_dataset(group: h5py.Group, key: str) -> list[ScaleUse]:
-    """Remove a dataset, or a link, and all that refers to it.
-
-    Parameters
-    ----------
-    group : h5py.Group
-        Where, in a file that may be written.
-    key : str
-        Path from there; nothing is done where nothing is.
-
-    Returns
-    -------
-    list of ScaleUse
-        Axes that have lost it as their scale.
-    """
+    """Remove a dataset, or a link, and all that refers to it."""
     link = group.get(key, getlink=True)
     if link is None:
         return []
@@ -113,13 +82,7 @@ def remove_dataset(group: h5py.Group, key: str) -> list[ScaleUse]:
 
 
 def attach_again(scale: h5py.Dataset, use: ScaleUse) -> None:
-    """Give an axis the scale that has replaced the one it had.
-
-    Raises
-    ------
-    OptionError
-        When the new one has another length.
-    """
+    """Give an axis the scale that has replaced the one it had."""
     dataset = use.dataset
     if dataset.name is None or len(dataset.dims[use.axis]):
         return  # Removed as well, or named anew.

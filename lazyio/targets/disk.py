@@ -15,13 +15,7 @@ from lazyio.sizes import format_size
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn an error of the file system, or libhdf5's word for it, into a TargetError.
-
-    Raises
-    ------
-    TargetError
-        With the ``errno`` where there is one.
-    """
+    """Turn an error of the file system, or libhdf5's word for it, into a TargetError."""
     try:
         yield
     except LazyioError:
@@ -32,20 +26,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def store_errors(name: str, region: Region | None = None) -> Iterator[None]:
-    """Turn an error of a store behind a URL, of whatever library, into a TargetError.
-
-    Parameters
-    ----------
-    name : str
-        What the store is called.
-    region : tuple of slice, optional
-        The part of an array that was being written.
-
-    Raises
-    ------
-    TargetError
-        With the ``errno`` where there is one.
-    """
+    """Turn an error of a store behind a URL, of whatever library, into a TargetError."""
     try:
         yield
     except LazyioError:

@@ -81,28 +81,7 @@ class Hdf5Options:
 
 
 class Hdf5Target:
-    """A dataset in a file that is open for writing.
-
-    Parameters
-    ----------
-    dataset : h5py.Dataset
-        The dataset; its file stays open as long as the target is used.
-    chunk_shape : tuple of int
-        What is written at once: its chunks, or any grid where it has none.
-    folder : Path
-        Whose disk the file fills, named when it is full.
-    noted : Noted, optional
-        Takes the digests of what is written.
-    bounds : tuple of int or None, optional
-        How far it may become longer than it is, ``None`` without bound.
-    rewrites : bool
-        Whether chunks may be there already, or be given more than once.
-    old : callable, optional
-        From a region to its elements as they were, where the dataset itself
-        cannot be asked while it is written.
-    put : callable, optional
-        Takes corner, payload and mask of a chunk, where libhdf5 is not to write it.
-    """
+    """A dataset in a file that is open for writing."""
 
     def __init__(
         self,
@@ -307,13 +286,7 @@ class Hdf5Target:
         return pieces_in(self._dataset, region)
 
     def grow(self, shape: Shape) -> None:
-        """Take chunks within these extents from now on.
-
-        Raises
-        ------
-        TargetError
-            When the dataset may not become that long.
-        """
+        """Take chunks within these extents from now on."""
         try:
             with self._lock:
                 self._dataset.resize(shape)
@@ -525,22 +498,7 @@ def element_dtype(dataset: h5py.Dataset) -> np.dtype[Any]:
 
 @contextlib.contextmanager
 def hidden_file(path: Path, libver: Any) -> Iterator[h5py.File]:
-    """Open a file that nobody else knows, and close it whatever happens.
-
-    Parameters
-    ----------
-    path : Path
-        The hidden file; made if it is not there.
-    libver : optional
-        File format bounds, as in h5py, but never ``"latest"``.
-
-    Raises
-    ------
-    OptionError
-        When ``libver`` is none, or makes files that others cannot read.
-    TargetError
-        When the file cannot be opened, or not be closed for want of space.
-    """
+    """Open a file that nobody else knows, and close it whatever happens."""
     file = _open(path, libver)
     try:
         yield file
@@ -562,26 +520,7 @@ def create_dataset(
     dtype: np.dtype[Any],
     options: Hdf5Options,
 ) -> h5py.Dataset:
-    """Make a dataset that is still empty.
-
-    Parameters
-    ----------
-    group : h5py.Group
-        Where, in a file that is open for writing.
-    key : str
-        Path of the dataset from there.
-    shape, chunk_shape : tuple of int
-        Extents of the dataset and of its chunks.
-    dtype : numpy.dtype
-        Type of an element.
-    options : Hdf5Options
-        How it is stored.
-
-    Raises
-    ------
-    OptionError, UnsupportedDtypeError, TargetExistsError, TargetError
-        Before anything is computed.
-    """
+    """Make a dataset that is still empty."""
     require_filters(options.filters)
     if group.get(key, getlink=True) is not None:
         msg = f"{key!r} is there already; give every array a key of its own"
@@ -654,13 +593,7 @@ def _properties(filters: tuple[Filter, ...]) -> Any:
 
 
 def require_filters(filters: tuple[Filter, ...]) -> None:
-    """Raise unless each filter can be applied, by lazyio or by libhdf5.
-
-    Raises
-    ------
-    OptionError
-        Naming the filter, and the extra that brings it where there is one.
-    """
+    """Raise unless each filter can be applied, by lazyio or by libhdf5."""
     # The itemsize does not matter for whether there is an encoder at all.
     if encoder_for(filters, 2) is not None:
         return
@@ -673,13 +606,7 @@ def require_filters(filters: tuple[Filter, ...]) -> None:
 
 
 def check_libver(libver: Any) -> None:
-    """Refuse file format bounds with which others cannot read the file.
-
-    Raises
-    ------
-    OptionError
-        When the lower bound is ``"latest"``.
-    """
+    """Refuse file format bounds with which others cannot read the file."""
     if libver == "latest" or (isinstance(libver, (tuple, list)) and "latest" in libver[:1]):
         msg = (
             'libver="latest" makes files that HDF5 1.10 and PyTables cannot read; leave it out, '
@@ -697,15 +624,7 @@ def _open(path: Path, libver: Any) -> h5py.File:
 
 @contextlib.contextmanager
 def opening_errors(folder: Path, libver: Any) -> Iterator[None]:
-    """Say what is wrong where libhdf5 cannot open or create a file.
-
-    Raises
-    ------
-    OptionError
-        When ``libver`` is none, or makes files that others cannot read.
-    TargetError
-        When the disk fails, or what is there is no HDF5 file.
-    """
+    """Say what is wrong where libhdf5 cannot open or create a file."""
     check_libver(libver)
     try:
         yield

@@ -124,20 +124,6 @@ class HeldFile:
 
     libhdf5 cannot take an exception from it: the first is kept, and from then
     on everything that is written is swallowed.
-
-    Parameters
-    ----------
-    descriptor : int
-        The file.
-    nbytes : int
-        Bytes that are there already.
-    name : str
-        What h5py calls it.
-    keeps_old : bool
-        Whether the bytes that are there stay as they are: what belongs over
-        them is held to the end.
-    write : callable
-        Writes bytes at a place.
     """
 
     def __init__(

@@ -109,20 +109,7 @@ def array_identity(array: Any) -> Hashable:
 
 @contextlib.contextmanager
 def growing(identity: Hashable, name: str) -> Iterator[None]:
-    """Be the only thread that reads and changes the shape of an array.
-
-    Parameters
-    ----------
-    identity : hashable
-        Of the array.
-    name : str
-        What to call it in an error.
-
-    Raises
-    ------
-    TargetLockedError
-        When another is at it for a minute.
-    """
+    """Be the only thread that reads and changes the shape of an array."""
     with _LOCKS.registry:
         growth = _LOCKS.growing.get(identity)
         if growth is None:

@@ -45,24 +45,7 @@ _LIVE: set["LayoutEngine"] = set()
 
 
 class LayoutEngine:
-    """A file in which places are reserved; its metadata are written last.
-
-    Parameters
-    ----------
-    path : Path
-        The file; made if it is not there.
-    libver : optional
-        File format bounds, as in h5py.
-    nbytes : int
-        Bytes of the file that are good; what lies behind them is an earlier
-        run's, and kept until it is written over.
-    in_place : InPlaceFile, optional
-        The file, where it is one that others read: it is changed when this is
-        closed or committed.
-    on_overwrite : callable, optional
-        Told which ranges of those bytes, by place and number, are about to be
-        written over when the file is closed, where there is no log.
-    """
+    """A file in which places are reserved; its metadata are written last."""
 
     def __init__(
         self,
@@ -143,11 +126,6 @@ class LayoutEngine:
         """Return where the payload of a chunk belongs.
 
         ``on_reserved`` is told first, before another place is reserved.
-
-        Raises
-        ------
-        EngineError
-            When libhdf5 did not ask for that many bytes to be written in one piece.
         """
         if threading.current_thread() is threading.main_thread():
             return self.call(lambda: self._reserve(dataset, corner, nbytes, mask, on_reserved))
@@ -248,20 +226,6 @@ class LayoutEngine:
         All payloads whose places were given have been written, and no other
         thread writes meanwhile. The log of the change is complete on the disk
         before the file changes.
-
-        Parameters
-        ----------
-        patience : float
-            Seconds to wait for programs that read the file.
-        is_followed : bool
-            Whether they follow it, so that it is changed before their eyes.
-
-        Raises
-        ------
-        TargetLockedError
-            When they do not close it. The change is not made; it may be tried again.
-        OSError, EngineError
-            When that fails; nothing more is written then.
         """
         # On the engine's thread to the end, whatever interrupts the one that waits for it.
         self.call(lambda: self._commit(patience, is_followed))
@@ -270,11 +234,6 @@ class LayoutEngine:
         """From now on write at once whatever libhdf5 writes, in its order, and without a log.
 
         All has been committed.
-
-        Raises
-        ------
-        OSError
-            When the disk fails.
         """
         if self._in_place is None:
             msg = "only a file that others read is followed"

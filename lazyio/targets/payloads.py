@@ -85,13 +85,7 @@ class InPlace:
 
 
 class Spool:
-    """A file in which payloads wait.
-
-    Parameters
-    ----------
-    path : Path
-        The file; made if it is not there.
-    """
+    """A file in which payloads wait."""
 
     engine = "spool"
 

@@ -18,16 +18,6 @@ class WindowTarget:
 
     A chunk that the window covers goes to the array as it is. One that it cuts
     is read, overlaid and written once.
-
-    Parameters
-    ----------
-    target : Rewritable
-        The whole array.
-    window : tuple of slice
-        The part that is written.
-    shared : Shared, optional
-        An array that other threads may write to at the same time, through this
-        handle or another: what is done to a chunk is one step for them.
     """
 
     def __init__(self, target: Rewritable, window: Region, shared: Shared | None = None) -> None:

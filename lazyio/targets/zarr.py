@@ -107,26 +107,7 @@ class Overlaid:
 
 
 class ZarrTarget:
-    """An array that is open for writing.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        The array. In a local folder its objects are written here; elsewhere
-        zarr-python does it.
-    keeps_empty : bool
-        Whether objects that hold the fill value only are stored.
-    replaces : bool
-        Whether there may be objects, which readers have open or links lead to:
-        they are replaced as a whole, and never changed.
-    noted : Noted, optional
-        Takes the digests of objects in a local folder, or in a zip file.
-    bounds : tuple of int or None, optional
-        How far it may become longer than it is, ``None`` without bound.
-    over : Overlaid, optional
-        An array of which a part is written: this one holds the objects of the
-        part alone, and those that it has not are the other's.
-    """
+    """An array that is open for writing."""
 
     def __init__(
         self,
@@ -491,28 +472,7 @@ def create_array(
     options: ZarrOptions,
     shard_shape: Shape | None = None,
 ) -> "zarr.Array[Any]":
-    """Make an array that is still empty.
-
-    Parameters
-    ----------
-    store : path-like or zarr store
-        As zarr-python takes it.
-    path : str
-        Path of the array inside it, empty for the store itself.
-    shape, chunk_shape : tuple of int
-        Extents of the array and of what its codecs compress at once.
-    dtype : numpy.dtype
-        Type of an element.
-    options : ZarrOptions
-        How it is stored.
-    shard_shape : tuple of int, optional
-        Extents of a shard, multiples of those of a chunk.
-
-    Raises
-    ------
-    OptionError, UnsupportedDtypeError, TargetExistsError, TargetError
-        Before anything is computed.
-    """
+    """Make an array that is still empty."""
     if any(field[0].subdtype for field in (dtype.fields or {}).values()):
         msg = (
             f"Zarr has no type for dtype {dtype}, a record with arrays as fields; write each "

@@ -15,11 +15,6 @@ class Apart:
     """Metadata of new arrays, kept from a store until :meth:`tell`.
 
     A run that fails or is killed before leaves objects that no reader finds.
-
-    Parameters
-    ----------
-    store : zarr store
-        Where chunks go at once.
     """
 
     def __init__(self, store: Any) -> None:

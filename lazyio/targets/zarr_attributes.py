@@ -42,16 +42,6 @@ def is_unicode(text: str) -> bool:
 def json_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return attributes as JSON knows them.
 
-    Parameters
-    ----------
-    attributes : mapping
-        From names to values.
-
-    Raises
-    ------
-    OptionError
-        Naming the attribute that has no form in JSON.
-
     Examples
     --------
     >>> json_attributes({"gain": np.float32(2), "probe": {"sites": np.arange(2)}})
@@ -66,18 +56,6 @@ def xarray_fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
     """Return the attribute ``_FillValue`` of a v3 array as xarray writes and reads it.
 
     JSON has no NaN, so that floats are the base64 of their eight bytes.
-
-    Parameters
-    ----------
-    value : scalar
-        Of the array's dtype.
-    dtype : numpy.dtype
-        Type of an element.
-
-    Returns
-    -------
-    JSON value or None
-        ``None`` for dtypes of which xarray reads none.
 
     Examples
     --------

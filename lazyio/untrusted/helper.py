@@ -55,33 +55,7 @@ def ask(
     seconds: float | None = None,
     keep: bool = False,
 ) -> tuple[dict[str, Any], bytes | memoryview]:
-    """Return what a child answers about a file.
-
-    Parameters
-    ----------
-    path : str
-        Absolute path of the file or store.
-    request : mapping
-        What is asked, as JSON can hold it.
-    out : memoryview, optional
-        Where the bytes go that are asked for; all of it or nothing is filled.
-    memory_nbytes : int
-        Bytes that the child may take.
-    most_nbytes : int
-        Bytes of an answer that does not go into ``out``.
-    seconds : float, optional
-        What the child has for it, before data are counted.
-    keep : bool
-        Whether the child is to wait for the next question about the file.
-
-    Raises
-    ------
-    UnsafeFileError
-        When the child crashed, took too long or too much memory, or answered
-        nonsense.
-    LazyioError
-        As the child raised it.
-    """
+    """Return what a child answers about a file."""
     patience = SECONDS if seconds is None else seconds
     asked = {"path": path, "seconds": patience, **request}
     try:

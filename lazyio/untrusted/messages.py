@@ -27,13 +27,7 @@ class EndOfMessages(Exception):
 
 
 def send(link: socket.socket, header: Mapping[str, Any], body: memoryview | bytes = b"") -> None:
-    """Send a message.
-
-    Raises
-    ------
-    OSError
-        When the other side has gone.
-    """
+    """Send a message."""
     text = json.dumps(header).encode()
     content = memoryview(body).cast("B")
     link.sendall(_FRAME.pack(len(text), content.nbytes) + text)
@@ -43,24 +37,7 @@ def send(link: socket.socket, header: Mapping[str, Any], body: memoryview | byte
 def receive(
     link: socket.socket, out: memoryview | None = None, most_nbytes: int = 0
 ) -> tuple[dict[str, Any], bytes | memoryview]:
-    """Return a message: its header, and its body.
-
-    Parameters
-    ----------
-    link : socket
-        From the other side.
-    out : memoryview, optional
-        Where the body goes, which has to be as long, or empty.
-    most_nbytes : int
-        Of a body that goes elsewhere.
-
-    Raises
-    ------
-    EndOfMessages
-        When there is none, or it is not as it should be.
-    OSError
-        When the other side takes too long, or has gone.
-    """
+    """Return a message: its header, and its body."""
     head = bytearray(_FRAME.size)
     _fill(link, memoryview(head))
     n_header, n_body = _FRAME.unpack(head)
@@ -98,15 +75,7 @@ def _fill(link: socket.socket, view: memoryview) -> None:
 
 
 def error_to_send(error: BaseException, path: str) -> dict[str, Any]:
-    """Return an error as JSON can hold it: lazyio's own as they are, others as unsafe.
-
-    Parameters
-    ----------
-    error : BaseException
-        As it was raised.
-    path : str
-        The file that was being read.
-    """
+    """Return an error as JSON can hold it: lazyio's own as they are, others as unsafe."""
     if _is_of_memory(error):
         text = (
             f"{path}: reading it takes more memory than the limit; if you trust it, give a higher "
@@ -152,13 +121,7 @@ def dtype_to_send(dtype: np.dtype[Any]) -> Any:
 
 
 def dtype_received(sent: Any) -> np.dtype[Any]:
-    """Return the dtype that a child describes.
-
-    Raises
-    ------
-    ValueError, TypeError
-        When it is none.
-    """
+    """Return the dtype that a child describes."""
     return TEXT if sent == "text" else np.dtype(descr_to_dtype(_tuples(sent)))
 
 

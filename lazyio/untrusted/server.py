@@ -196,13 +196,7 @@ def _read(request: Mapping[str, Any], held: dict[str, Any]) -> Answer:
 
 
 def _source(request: Mapping[str, Any], held: dict[str, Any]) -> Any:
-    """Return the source of a file, the one of an earlier question where there is one.
-
-    Raises
-    ------
-    SourceChangedError
-        When it is not what it was when it was opened.
-    """
+    """Return the source of a file, the one of an earlier question where there is one."""
     asked = {name: request.get(name) for name in ("key", "format", "options", "allow_external")}
     name = json.dumps(asked)
     if name not in held:

@@ -163,17 +163,7 @@ class Findings:
     def compare(
         self, key: str, stored: Mapping[str, str], found: Mapping[str, str], anew: Container[str]
     ) -> set[str]:
-        """Note what describes an array otherwise than it did, and return the names of that.
-
-        Parameters
-        ----------
-        key : str
-            Of the array.
-        stored, found : mapping of str to str
-            Digests of what describes it, when it was written and now.
-        anew : container of str
-            What other programs change without touching elements; so do they all attributes.
-        """
+        """Note what describes an array otherwise than it did, and return the names of that."""
         differing = {
             name for name in stored.keys() | found.keys() if stored.get(name) != found.get(name)
         }

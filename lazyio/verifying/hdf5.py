@@ -58,13 +58,7 @@ _NO_CHECKSUM = "it decodes, and has neither digests nor checksums"
 
 
 def check_file(path: Path, key: str | None, findings: Findings, *, deep: bool) -> None:
-    """Check the datasets of a file, or one of them.
-
-    Raises
-    ------
-    SourceError
-        When there is no such dataset, or the file may not be read.
-    """
+    """Check the datasets of a file, or one of them."""
     folders = allowed_folders(str(path), None)
     try:
         os.close(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)))

@@ -35,13 +35,7 @@ _CHECKSUMS = ("crc32c", "fletcher32", "adler32", "crc32", "jenkins_lookup3")
 
 
 def check_store(root: Path, key: str | None, findings: Findings, *, deep: bool) -> None:
-    """Check the arrays of a store, or one of them.
-
-    Raises
-    ------
-    SourceError
-        When there is no such array, or the store may not be read.
-    """
+    """Check the arrays of a store, or one of them."""
     try:
         os.close(os.open(root, os.O_RDONLY))
         os.listdir(root)

@@ -46,13 +46,7 @@ class Objects(Protocol):
         """Yield the names of what may be objects, from the array on; not those of metadata."""
 
     def is_there(self, name: str) -> bool:
-        """Return whether there is an object of a name.
-
-        Raises
-        ------
-        OSError
-            When that cannot be told.
-        """
+        """Return whether there is an object of a name."""
 
     def digest(self, name: str) -> tuple[int, int]:
         """Return the digest of an object, and its bytes; raises what its reading raises."""
@@ -68,25 +62,7 @@ def check_known(
     *,
     deep: bool,
 ) -> None:
-    """Check an array against its digests.
-
-    Parameters
-    ----------
-    findings : Findings
-        Takes what is found.
-    key : str
-        What the array is called there.
-    table : Table
-        Its digests.
-    facts : dict
-        What describes it now.
-    array : zarr.Array
-        Itself.
-    objects : Objects
-        What is stored of it.
-    deep : bool
-        Whether to read it.
-    """
+    """Check an array against its digests."""
     step = tuple(map(int, array.shards or array.chunks))
     extents = Extents.of(table, array.shape, step)
     has_grown = extents.is_growth and extents.old != extents.new
@@ -170,11 +146,6 @@ def decoder(array: Any, folders: tuple[Path, ...] = ()) -> Callable[[Region], Re
     """Return what reads a part of an array that nothing is known of, but that it is to decode.
 
     ``folders`` are those that its objects may lie in, where it lies in one.
-
-    Raises
-    ------
-    UnsupportedDtypeError
-        When it holds what is not read here.
     """
     source = replace(describe_array(array), folders=folders)
 

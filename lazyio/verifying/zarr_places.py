@@ -25,17 +25,7 @@ class _Offset:
 
 
 def check_places(findings: Findings, places: Mapping[str, Place], found: Container[str]) -> None:
-    """Note arrays that are lost, moved, or have taken the place of another.
-
-    Parameters
-    ----------
-    findings : Findings
-        Takes what is found.
-    places : mapping of str to Place
-        What arrays know, by where they are.
-    found : container of str
-        Where arrays are, also those that know nothing.
-    """
+    """Note arrays that are lost, moved, or have taken the place of another."""
     for store in {place.store for place in places.values()}:
         # An array that is opened as a store by itself does not know where it lies.
         own = {at: place for at, place in places.items() if at and place.store == store}

@@ -32,13 +32,7 @@ _MORE = 0xFFFF
 
 
 def check_zip(path: Path, key: str | None, findings: Findings, *, deep: bool) -> None:
-    """Check the arrays of a store in a zip file, or one of them.
-
-    Raises
-    ------
-    SourceError
-        When there is no such array.
-    """
+    """Check the arrays of a store in a zip file, or one of them."""
     try:
         with SizedZipStore(path, mode="r") as store, zipfile.ZipFile(path) as file:
             _check(store, file, key, findings, deep=deep)

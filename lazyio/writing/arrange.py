@@ -140,13 +140,7 @@ class Arranged:
 
 
 def _cast(block: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return a block as another dtype; numpy lets times that do not fit turn into others.
-
-    Raises
-    ------
-    OverflowError
-        When a time lies outside of what a finer unit reaches.
-    """
+    """Return a block as another dtype; numpy lets times that do not fit turn into others."""
     found = block.astype(dtype, copy=False)
     is_finer = dtype.kind in "mM" and dtype != block.dtype and block.dtype.kind == dtype.kind
     if is_finer and np.can_cast(block.dtype, dtype, "safe"):
@@ -158,13 +152,7 @@ def _cast(block: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 
 def _filled(block: npt.NDArray[Any], gap: Any) -> npt.NDArray[Any]:
-    """Return a masked block with its gaps filled, if no value of it would be taken for one.
-
-    Raises
-    ------
-    ValueError
-        When a value that is there is the one that fills gaps.
-    """
+    """Return a masked block with its gaps filled, if no value of it would be taken for one."""
     values = np.ma.getdata(block)
     is_there = ~np.ma.getmaskarray(block)
     # What is not a number is no value that gaps could be confused with.
@@ -186,28 +174,7 @@ def arrange(
     fill_value: Any = None,
     fill_name: str = "fill_value",
 ) -> Arranged:
-    """Return an array with its plan.
-
-    Parameters
-    ----------
-    key : str
-        Under which it goes.
-    given : Input
-        What it is.
-    cutting : Cutting
-        How it is to be cut.
-    dtype : dtype-like, optional
-        Cast to this type.
-    fill_value : scalar, optional
-        Before it is stored.
-    fill_name : str
-        The argument that it was given for.
-
-    Raises
-    ------
-    PlanError, OptionError, UnsupportedDtypeError
-        Before anything is read.
-    """
+    """Return an array with its plan."""
     element = given.dtype if dtype is None else as_dtype(dtype)
     form = stored(element, cutting.format)
     value = None if fill_value is None else as_fill_value(fill_name, fill_value, element)
@@ -310,24 +277,7 @@ def in_whole_chunks(
     n_copies: int,
     workers_fixed: bool,
 ) -> Arranged:
-    """Return an array planned for chunks that are there, and may reach beyond it.
-
-    Parameters
-    ----------
-    make : callable
-        Plans the array under a memory limit, ``None`` for the user's.
-    chunk_shape : tuple of int
-        What is written whole.
-    n_copies : int
-        Chunks that each worker holds beside those that encoding takes.
-    workers_fixed : bool
-        Whether there must not be fewer workers.
-
-    Raises
-    ------
-    PlanError
-        When the smallest blocks leave them no room.
-    """
+    """Return an array planned for chunks that are there, and may reach beyond it."""
     arranged = make(None)
     plan = arranged.plan
     options: dict[str, Any] = {"n_copies": n_copies, "workers_fixed": workers_fixed}

@@ -54,11 +54,6 @@ def refuse_differences(existing: Existing, asked: Asked, given: Input) -> None:
     """Raise when an existing dataset is not what was asked for.
 
     Values that keep their meaning in the dataset's dtype are cast.
-
-    Raises
-    ------
-    OptionError
-        Listing everything that differs.
     """
     found = differences(existing, asked, given)
     if found:

@@ -22,13 +22,7 @@ from lazyio.writing.windows import Room
 
 
 def room_in(dataset: h5py.Dataset, name: str) -> Room:
-    """Return the extents of an existing dataset, and how far they go.
-
-    Raises
-    ------
-    TargetError
-        When it has none.
-    """
+    """Return the extents of an existing dataset, and how far they go."""
     if dataset.shape is None:
         msg = f"{name} is empty (a null dataspace) and has no part; write it anew"
         raise TargetError(errno.EINVAL, msg)
@@ -87,13 +81,7 @@ def described(filters: Sequence[Any]) -> str:
 
 
 def refuse_unusable(path: Path, key: str) -> None:
-    """Refuse a file that has no dataset to write a part of, or of which it is not all.
-
-    Raises
-    ------
-    TargetError
-        Also where the elements lie in other files, which would be changed in place.
-    """
+    """Refuse a file that has no dataset to write a part of, or of which it is not all."""
     if not path.exists():
         msg = f"{path} does not exist; lazyio.allocate makes a dataset to be filled by region"
         raise TargetError(errno.ENOENT, msg)

@@ -80,13 +80,7 @@ class Hdf5Settings:
     """Whether anybody said how to compress: else windows are priced as for any codec."""
 
     def check(self) -> None:
-        """Refuse what no dataset can have.
-
-        Raises
-        ------
-        OptionError
-            Naming the argument.
-        """
+        """Refuse what no dataset can have."""
         check_flags(
             shuffle=False if self.shuffle is None else self.shuffle, fletcher32=self.fletcher32
         )
@@ -161,22 +155,7 @@ def run_shape(shape: Shape, itemsize: int) -> Shape:
 
 
 def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
-    """Return a new dataset with its plan and its filters.
-
-    Parameters
-    ----------
-    key : str
-        Path inside the file.
-    given : Input
-        What goes into it.
-    settings : Hdf5Settings
-        What the user says of it; what the array says itself fills the gaps.
-
-    Raises
-    ------
-    PlanError, OptionError, UnsupportedDtypeError
-        Before anything is read.
-    """
+    """Return a new dataset with its plan and its filters."""
     full = settings.completed(given)
     full.check()
     return as_recommended(
@@ -188,13 +167,7 @@ def dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
 
 
 def plan_for_hdf5(given: Input, settings: Hdf5Settings) -> Plan:
-    """Return the plan that :func:`dataset_item` makes.
-
-    Raises
-    ------
-    PlanError, OptionError, UnsupportedDtypeError
-        Before anything is read.
-    """
+    """Return the plan that :func:`dataset_item` makes."""
     return dataset_item("", given, settings).arranged.plan
 
 
@@ -250,26 +223,7 @@ def part_of(
     region: Any,
     append_dim: Any,
 ) -> tuple[Arranged, Window]:
-    """Return the plan for a part of an existing dataset, and which part it is.
-
-    Parameters
-    ----------
-    dataset : h5py.Dataset
-        In an open file; only its metadata are read.
-    key : str
-        What the report calls it.
-    given : Input
-        What goes into the part.
-    settings : Hdf5Settings
-        What the user says; the dataset must be that already.
-    region, append_dim : optional
-        As in :func:`lazyio.to_hdf5`; all of the dataset where neither is given.
-
-    Raises
-    ------
-    OptionError
-        Listing everything in which the dataset differs, or when the part is none.
-    """
+    """Return the plan for a part of an existing dataset, and which part it is."""
     name = f"dataset {dataset.name!r}"
     room = room_in(dataset, name)
     if given.comes_once:

@@ -48,17 +48,7 @@ def facts_of_job(
     several: Iterable[tuple[Arranged, Any, Window | None]],
     **common: Any,
 ) -> dict[str, Any]:
-    """Return what makes a job the same one.
-
-    Parameters
-    ----------
-    format : str
-        ``hdf5`` or ``zarr``.
-    several : iterable of (Arranged, options, Window or None)
-        The arrays, the dataclass of how each is stored, and the part that is written.
-    **common
-        What concerns all of them.
-    """
+    """Return what makes a job the same one."""
     facts: dict[str, Any] = {f"{name} version": _version(name) for name in _LIBRARIES[format]}
     if format == "hdf5":
         facts["HDF5 version"] = h5py.version.hdf5_version
@@ -130,24 +120,7 @@ def begin_keeping(
     targets: Sequence[tuple[Resumable, Shape, Noted | None]],
     replay: Callable[[Sequence[Record]], object] | None = None,
 ) -> tuple[Journal, Advice]:
-    """Let targets go on where an interrupted run stopped, and note what they do.
-
-    Parameters
-    ----------
-    work : WorkDirectory
-        Of the job.
-    targets : sequence of (target, tuple of int, Noted or None)
-        Each with the corner of the part that is written, and what takes digests.
-    replay : callable, optional
-        Is given all records first, in their order.
-
-    Returns
-    -------
-    journal : Journal
-        To be closed after the run.
-    advice : tuple
-        On what was found damaged.
-    """
+    """Let targets go on where an interrupted run stopped, and note what they do."""
     journal = Journal(work.journal)
     keepings = [
         Keeping(

@@ -19,15 +19,7 @@ class Order(Protocol):
 
 
 def now_or_later(order: Order, *, compute: bool) -> Any:
-    """Return the report of an order, or a ``Delayed`` that gives it.
-
-    Parameters
-    ----------
-    order : Order
-        Checked; nothing of it is on disk or locked.
-    compute : bool
-        Whether to carry it out now.
-    """
+    """Return the report of an order, or a ``Delayed`` that gives it."""
     if compute:
         return order.write()
     # As it is, not taken apart: dask would compute the arrays in it as its arguments.

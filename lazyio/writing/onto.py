@@ -18,22 +18,7 @@ from lazyio.writing.windows import Room, Window, axis_of, window_behind, window_
 
 
 def onto(given: Input, room: Room, region: Any, append_dim: Any) -> tuple[Input, Window]:
-    """Return a stream or iterator as it goes into an array that is there.
-
-    Parameters
-    ----------
-    given : Input
-        A stream, which is appended; or pieces, which go where they say.
-    room : Room
-        The array.
-    region, append_dim : optional
-        As the user gave them.
-
-    Raises
-    ------
-    OptionError
-        When it does not go there.
-    """
+    """Return a stream or iterator as it goes into an array that is there."""
     whole = Window(region=tuple(slice(0, extent) for extent in room.shape), shape=room.shape)
     if region is not None and (append_dim is not None or window_of(region, room) != whole.region):
         msg = (

@@ -150,13 +150,7 @@ def link_at(root: Path, name: str) -> Path | None:
 
 
 def check_zip_place(given: Sequence[Input], path: Path, mode: str, *, replace: bool) -> None:
-    """Refuse a ``.zip`` file that is there, unless it may be replaced as a whole.
-
-    Raises
-    ------
-    TargetError, TargetExistsError
-        Naming what is there and what to do.
-    """
+    """Refuse a ``.zip`` file that is there, unless it may be replaced as a whole."""
     check_file(path, mode, is_file=True)
     if path.exists() and mode != "w" and not replace:
         msg = (
@@ -220,13 +214,7 @@ def check_file(path: Path, mode: str, *, is_file: bool) -> None:
 
 
 def check_writable(*paths: Path) -> None:
-    """Refuse what is there and may not be written, though its folder would let it be replaced.
-
-    Raises
-    ------
-    TargetError
-        As h5py refuses it.
-    """
+    """Refuse what is there and may not be written, though its folder would let it be replaced."""
     for path in paths:
         if path.exists() and not os.access(path, os.W_OK, effective_ids=_IS_EFFECTIVE):
             msg = f"{path} cannot be written: its permissions forbid it; choose another path"
@@ -251,13 +239,7 @@ def check_open_file(item: h5py.Group | h5py.Dataset) -> None:
 
 @contextmanager
 def file_to_replace(path: Path) -> Iterator[h5py.File]:
-    """Open a file for a look at what it holds; one that is in use is refused.
-
-    Raises
-    ------
-    TargetError
-        When it is no HDF5 file, or open for writing here or elsewhere.
-    """
+    """Open a file for a look at what it holds; one that is in use is refused."""
     if not h5py.is_hdf5(path):
         msg = f"{path} is there already and is no HDF5 file; pass mode='w' to replace it"
         raise TargetError(errno.EINVAL, msg)
@@ -352,24 +334,7 @@ def check_place(root: Path, name: str, zarr_format: int, *, replace: bool) -> No
 
 
 def check_hdf5_place(given: Mapping[str, Input], path: Path, mode: str, *, replace: bool) -> bool:
-    """Refuse a file that may not be written, and return whether it is added to.
-
-    Parameters
-    ----------
-    given : mapping of str to Input
-        What goes into it, by key.
-    path : Path
-        The file.
-    mode : str
-        h5py's file mode.
-    replace : bool
-        Whether datasets that are there may be replaced.
-
-    Raises
-    ------
-    TargetError, TargetExistsError
-        Naming what is there and what to do.
-    """
+    """Refuse a file that may not be written, and return whether it is added to."""
     check_file(path, mode, is_file=True)
     is_kept = mode in ("a", "r+") and path.exists()
     for key, one in given.items():
@@ -384,13 +349,7 @@ def check_hdf5_place(given: Mapping[str, Input], path: Path, mode: str, *, repla
 def check_zarr_place(
     given: Input, root: Path, name: str, mode: str, zarr_format: int, *, replace: bool
 ) -> bool:
-    """Refuse a store that may not be written, and return whether it is added to.
-
-    Raises
-    ------
-    TargetError, TargetExistsError
-        Naming what is there and what to do.
-    """
+    """Refuse a store that may not be written, and return whether it is added to."""
     check_file(root, mode, is_file=False)
     if not name:
         _refuse_folder_of_process(root)

@@ -60,11 +60,6 @@ class Running:
 
         A job that can be gone on with has them anyway, and by them it is
         known again once it is done.
-
-        Raises
-        ------
-        OptionError
-            When such a job has more chunks than can be numbered.
         """
         can_be_numbered = n_boxes(shape, chunk_shape) <= MOST_CHUNKS
         if self.resume and not can_be_numbered:
@@ -76,16 +71,7 @@ class Running:
         return Noted() if can_be_numbered and (self.digests or self.resume) else None
 
     def write(self, jobs: Sequence[Job], scratch: Path) -> Ran:
-        """Run jobs, and return how many blocks they have.
-
-        Raises
-        ------
-        ResumeError
-            When an array is not the one that was begun: before anything more
-            of it is written.
-        SourceChangedError
-            When a file was changed since it was opened.
-        """
+        """Run jobs, and return how many blocks they have."""
         begun = [job for job in jobs if job.keeping is not None and job.keeping.kept]
         if begun and not self.trusts:
             self._require_same(begun)
@@ -109,22 +95,7 @@ class Running:
             raise ResumeError(msg) from error
 
     def is_same(self, arranged: Arranged, target: Comparable, window: Region | None = None) -> bool:
-        """Return whether what is done comes out again: its last chunk is computed and compared.
-
-        Parameters
-        ----------
-        arranged : Arranged
-            What was written.
-        target : Comparable
-            The array that it was written to, open for reading.
-        window : tuple of slice, optional
-            The part of it that was written.
-
-        Raises
-        ------
-        BlockError
-            When the chunk cannot be computed.
-        """
+        """Return whether what is done comes out again: its last chunk is computed and compared."""
         place = tuple(slice(0, n) for n in target.shape) if window is None else window
         if any(
             part.start < 0 or part.stop > n for part, n in zip(place, target.shape, strict=True)
@@ -153,13 +124,7 @@ class Running:
         return True
 
     def _compare(self, jobs: Sequence[Job]) -> None:
-        """Compute the one chunk of each job.
-
-        Raises
-        ------
-        TwoResultsError
-            When it comes out otherwise than it is there.
-        """
+        """Compute the one chunk of each job."""
         scheduler = scheduler_for(self.scheduler)
         with tempfile.TemporaryDirectory(prefix="lazyio-") as folder:
             run(jobs, scratch=Path(folder, "scratch"), progress=False, scheduler=scheduler)

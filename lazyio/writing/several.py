@@ -24,20 +24,7 @@ def holds_several(data: Any) -> bool:
 
 
 def items_of(data: Any, prefix: str) -> list[tuple[str, Input]]:
-    """Return what is to be written, each under its key.
-
-    Parameters
-    ----------
-    data : mapping or array
-        One array, or several by key.
-    prefix : str
-        The key of one array; of several the group that they go to.
-
-    Raises
-    ------
-    OptionError
-        When a mapping is empty or has a key that is no text.
-    """
+    """Return what is to be written, each under its key."""
     if not holds_several(data):
         return [(prefix, recognise(data))]
     if not data or not all(isinstance(key, str) for key in data):
@@ -52,13 +39,7 @@ def items_of(data: Any, prefix: str) -> list[tuple[str, Input]]:
 
 
 def only_item(data: Any) -> Input:
-    """Return what is to be written into one array that is there.
-
-    Raises
-    ------
-    OptionError
-        When it is several.
-    """
+    """Return what is to be written into one array that is there."""
     if holds_several(data):
         msg = "several arrays do not go into one; write them one at a time"
         raise OptionError(msg)
@@ -66,13 +47,7 @@ def only_item(data: Any) -> Input:
 
 
 def refuse_for_streams(several: Sequence[Input], *, resume: bool) -> None:
-    """Refuse what cannot be done with data that comes once.
-
-    Raises
-    ------
-    OptionError
-        Naming it.
-    """
+    """Refuse what cannot be done with data that comes once."""
     if resume and any(one.comes_once for one in several):
         msg = (
             "resume=True: a stream or iterator comes once, and what a killed run had of it does "
@@ -83,11 +58,6 @@ def refuse_for_streams(several: Sequence[Input], *, resume: bool) -> None:
 
 def refuse_clashes(keys: Sequence[str]) -> None:
     """Refuse arrays of which one would lie at the key of another, or below it.
-
-    Raises
-    ------
-    OptionError
-        Naming both.
 
     Examples
     --------
@@ -111,24 +81,7 @@ def refuse_clashes(keys: Sequence[str]) -> None:
 
 
 def for_each(settings: Settings, keys: Sequence[str], *, dims: str, attrs: str) -> list[Settings]:
-    """Return the settings of each of several arrays, which may differ in two of them.
-
-    Parameters
-    ----------
-    settings : dataclass
-        As they were given for all.
-    keys : sequence of str
-        Of the arrays.
-    dims : str
-        The setting of names of axes: where it is a mapping, one by key.
-    attrs : str
-        The setting of attributes: by key where all that it holds are mappings.
-
-    Raises
-    ------
-    OptionError
-        When one is given for an array that there is not.
-    """
+    """Return the settings of each of several arrays, which may differ in two of them."""
     names = [key.strip("/") for key in keys]
     each = [settings] * len(names)
     for setting in (dims, attrs):
@@ -152,13 +105,7 @@ def item_of_each(
     given: Sequence[tuple[str, Input]],
     each: Sequence[Settings],
 ) -> tuple[Item, ...]:
-    """Return what is made of each array with its settings.
-
-    Raises
-    ------
-    LazyioError
-        What ``item`` raises; where there are several arrays it names the one.
-    """
+    """Return what is made of each array with its settings."""
     made = []
     for (key, one), settings in zip(given, each, strict=True):
         try:
@@ -197,11 +144,6 @@ def sharing_memory(several: Sequence[Arranged]) -> list[Arranged]:
 
     Parts of chunks share the memory that is left. What graphs have in common
     is held until the last of them has had it: one more copy of a block.
-
-    Raises
-    ------
-    PlanError
-        When that does not fit; names the smallest limit that would do.
     """
     graphs = [one for one in several if one.given.source is None and one.given.array is not None]
     if len(graphs) < 2:

@@ -15,11 +15,6 @@ class Unchanged:
 
     Of what lazyio has not opened itself, such as a memmap that was given to
     dask, it is as it was when the write began.
-
-    Parameters
-    ----------
-    jobs : iterable of Job
-        What they are read for.
     """
 
     def __init__(self, jobs: Iterable[Job]) -> None:
@@ -31,13 +26,7 @@ class Unchanged:
         self._seen = [file for file in seen if file.is_file]
 
     def check(self) -> None:
-        """Refuse to go on when one of them is not as it was.
-
-        Raises
-        ------
-        SourceChangedError
-            Naming the file.
-        """
+        """Refuse to go on when one of them is not as it was."""
         try:
             for source in self._watched:
                 source.require_unchanged()

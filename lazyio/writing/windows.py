@@ -24,15 +24,6 @@ class Window:
 def done_region(window: Window, seen: Shape, *, appends: bool) -> Region:
     """Return where a part lies if it has been written already.
 
-    Parameters
-    ----------
-    window : Window
-        Where it would go now.
-    seen : tuple of int
-        Extents of the array before it goes there.
-    appends : bool
-        Whether that is behind the end: then it would be just before.
-
     Examples
     --------
     >>> done_region(Window(region=(slice(8, 10),), shape=(10,)), (8,), appends=True)
@@ -61,13 +52,7 @@ class Room:
 
 
 def window_for(room: Room, data_shape: Shape, region: Any, append_dim: Any) -> Window:
-    """Return where data goes: into a region, behind what is there, or over all of it.
-
-    Raises
-    ------
-    OptionError
-        When both are given, or the data does not go there.
-    """
+    """Return where data goes: into a region, behind what is there, or over all of it."""
     if region is not None and append_dim is not None:
         msg = "region and append_dim both say where the data goes; give one of them"
         raise OptionError(msg)
@@ -79,24 +64,12 @@ def window_for(room: Room, data_shape: Shape, region: Any, append_dim: Any) -> W
 
 
 def window_of(region: Any, room: Room) -> Region:
-    """Return the part of an array that a region stands for, as far as it is there.
-
-    Raises
-    ------
-    OptionError
-        When it is none.
-    """
+    """Return the part of an array that a region stands for, as far as it is there."""
     return tuple(_bounds(part, axis, room) for axis, part in enumerate(_parts(region, room)))
 
 
 def whole(room: Room, data_shape: Shape) -> Window:
-    """Return the window that is all of an array.
-
-    Raises
-    ------
-    OptionError
-        When the data has another shape.
-    """
+    """Return the window that is all of an array."""
     if data_shape != room.shape:
         msg = (
             f"{room.name} has shape {room.shape}, the data {data_shape}; give data of the same "
@@ -108,22 +81,6 @@ def whole(room: Room, data_shape: Shape) -> Window:
 
 def window_at(region: Any, room: Room, data_shape: Shape) -> Window:
     """Return where a region lies, once the array has grown for it.
-
-    Parameters
-    ----------
-    region : tuple, slice, int, Ellipsis or mapping
-        Integers and slices of step 1, one an axis; or by names of axes. An end
-        beyond the array lets it grow.
-    room : Room
-        The existing array.
-    data_shape : tuple of int
-        Extents of what is written.
-
-    Raises
-    ------
-    OptionError
-        When the region is none, the data has another shape than the region, or
-        the array cannot grow as far.
 
     Examples
     --------
@@ -153,11 +110,6 @@ def window_at(region: Any, room: Room, data_shape: Shape) -> Window:
 def window_behind(append_dim: Any, room: Room, data_shape: Shape) -> Window:
     """Return where data lies that is appended along an axis.
 
-    Raises
-    ------
-    OptionError
-        When there is no such axis, the other extents differ, or it cannot grow.
-
     Examples
     --------
     >>> room = Room(name="x", shape=(8, 10), max_shape=(None, 10), dims=("time", "channel"))
@@ -184,13 +136,7 @@ def window_behind(append_dim: Any, room: Room, data_shape: Shape) -> Window:
 
 
 def axis_of(append_dim: Any, room: Room) -> int:
-    """Return the axis that is meant by its number or name.
-
-    Raises
-    ------
-    OptionError
-        When there is none.
-    """
+    """Return the axis that is meant by its number or name."""
     if isinstance(append_dim, str) and append_dim in room.dims:
         return room.dims.index(append_dim)
     ndim = len(room.shape)

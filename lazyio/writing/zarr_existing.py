@@ -29,20 +29,7 @@ from lazyio.writing.zarr_stores import node_at, node_name
 
 
 def existing_array(store: Any, path: str) -> Any:
-    """Return the array of which a part is to be written.
-
-    Parameters
-    ----------
-    store : zarr store
-        In which it lies.
-    path : str
-        Counted from the root of the store.
-
-    Raises
-    ------
-    TargetError
-        When there is none.
-    """
+    """Return the array of which a part is to be written."""
     name = node_name(store, path)
     try:
         found = node_at(store, path)
@@ -67,13 +54,7 @@ def part_of_array(
     region: Any,
     append_dim: Any,
 ) -> tuple[Arranged, Window]:
-    """Return the plan for a part of an existing array, and which part it is.
-
-    Raises
-    ------
-    OptionError
-        Listing everything in which the array differs, or when the part is none.
-    """
+    """Return the plan for a part of an existing array, and which part it is."""
     name = f"array {array.store_path}"
     room = _room_in(array, name)
     if given.comes_once:
@@ -130,11 +111,6 @@ def fitted_to(
     """Return the form of an array's elements, once nothing else differs.
 
     ``item_shapes`` are those of elements as they are and as they are asked for.
-
-    Raises
-    ------
-    OptionError
-        Listing everything in which the array differs.
     """
     dtype = np.dtype(array.dtype)
     attributes = dict(array.attrs)

@@ -33,26 +33,7 @@ def publish_arrays(
     zarr_format: int,
     check: Callable[[], object],
 ) -> Advice:
-    """Give arrays of a store that is there their names, all of them or none.
-
-    Parameters
-    ----------
-    works : sequence of WorkDirectory
-        In which they were built.
-    root : Path
-        The store.
-    paths : sequence of str
-        Of the arrays, in the store.
-    zarr_format : int
-        Of groups that are to be made.
-    check : callable
-        Refuses what another program has changed meanwhile.
-
-    Returns
-    -------
-    tuple of (str, str)
-        Advice on what failed once they had them.
-    """
+    """Give arrays of a store that is there their names, all of them or none."""
     if works[0].target == _home_of(root, ""):
         check()
         works[0].publish()  # An array that is a store of its own.
@@ -78,30 +59,7 @@ def publish_part(
     removals: Sequence[Path],
     is_closed: bool,
 ) -> Advice:
-    """Put objects of a part of an array to the others, all of them or none.
-
-    Parameters
-    ----------
-    work : WorkDirectory
-        In which they were built, beside the array's metadata as they will be.
-    root : Path
-        The store.
-    path : str
-        Of the array, in the store.
-    check : callable
-        Refuses what another program has changed meanwhile.
-    objects : sequence of (Path, Path)
-        From where to where.
-    removals : sequence of Path
-        Objects that are to be there no longer.
-    is_closed : bool
-        Whether nobody may open the array meanwhile, which is neither old nor new then.
-
-    Returns
-    -------
-    tuple of (str, str)
-        Advice on what failed once they were made.
-    """
+    """Put objects of a part of an array to the others, all of them or none."""
     home = _home_of(root, path)
 
     def steps() -> Steps:
@@ -175,19 +133,7 @@ def _home_of(root: Path, path: str) -> Path:
 def _files_after(
     home: Path, root: Path, built: Mapping[str, Path], zarr_format: int
 ) -> dict[Path, bytes]:
-    """Return the files of groups that change when arrays take their places.
-
-    Parameters
-    ----------
-    home : Path
-        The outermost group that may change.
-    root : Path
-        The store, which is that group, or lies in it.
-    built : mapping of str to Path
-        From the path of each array in the store to where it lies until then.
-    zarr_format : int
-        Of groups that are to be made.
-    """
+    """Return the files of groups that change when arrays take their places."""
     inside = "" if root == home else f"{root.relative_to(home).as_posix()}/"
     arrays = {f"{inside}{path}".strip("/"): folder for path, folder in built.items()}
     above = {group for path in arrays for group in _above(path)}

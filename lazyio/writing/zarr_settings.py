@@ -51,13 +51,7 @@ class ZarrSettings:
     strategy: str = "auto"
 
     def check(self) -> None:
-        """Refuse what no array can have.
-
-        Raises
-        ------
-        OptionError
-            Naming the argument.
-        """
+        """Refuse what no array can have."""
         if self.zarr_format not in (2, 3):
             msg = f"zarr_format={self.zarr_format!r}; give 3 or 2"
             raise OptionError(msg)
@@ -110,37 +104,19 @@ class ZarrSettings:
 
 
 def refuse_no_chunks(format: str) -> None:
-    """Raise for a format in which everything is chunked.
-
-    Raises
-    ------
-    OptionError
-        Saying what to give.
-    """
+    """Raise for a format in which everything is chunked."""
     if format == "zarr":
         msg = "chunks=None: a Zarr array always has chunks; give -1 for a single one"
         raise OptionError(msg)
 
 
 def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
-    """Return a new array with its plan and its options.
-
-    Raises
-    ------
-    PlanError, OptionError, UnsupportedDtypeError
-        Before anything is read.
-    """
+    """Return a new array with its plan and its options."""
     return _made_by(partial(_array_item, path, given), given, settings)
 
 
 def plan_for_zarr(given: Input, settings: ZarrSettings) -> Plan:
-    """Return the plan that :func:`array_item` makes.
-
-    Raises
-    ------
-    PlanError, OptionError, UnsupportedDtypeError
-        Before anything is read.
-    """
+    """Return the plan that :func:`array_item` makes."""
     return _made_by(partial(_arranged, "", given), given, settings).plan
 
 
@@ -287,13 +263,7 @@ def _is_name(name: Any) -> bool:
 
 
 def compressors_of_version(compressors: Any, zarr_format: int) -> Any:
-    """Return compressors as zarr-python takes them: one in v2, any number in v3.
-
-    Raises
-    ------
-    OptionError
-        When they are those of the other version.
-    """
+    """Return compressors as zarr-python takes them: one in v2, any number in v3."""
     is_list = isinstance(compressors, (tuple, list))
     if zarr_format == 2 and is_list and len(compressors) < 2:
         return compressors[0] if compressors else None

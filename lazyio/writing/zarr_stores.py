@@ -19,20 +19,7 @@ Node = zarr.Array[Any] | zarr.Group
 
 
 def store_behind(store: Any, storage_options: Mapping[str, Any] | None) -> tuple[Any, str]:
-    """Return the store that a user means, and the path inside it that theirs count from.
-
-    Parameters
-    ----------
-    store : URL, zarr store, StorePath, zarr.Group or mapping
-        Not a path of this machine.
-    storage_options : mapping, optional
-        For a URL, as fsspec takes them.
-
-    Raises
-    ------
-    OptionError
-        When the package that a URL needs is not installed, or knows no such URL.
-    """
+    """Return the store that a user means, and the path inside it that theirs count from."""
     if isinstance(store, zarr.Group):
         return store.store, store.path
     if isinstance(store, StorePath):
@@ -52,13 +39,7 @@ def _behind_url(url: str, storage_options: Mapping[str, Any] | None) -> Any:
 
 
 def check_mode_of(store: Any, inside: str, mode: str) -> None:
-    """Refuse what the mode does not allow of a store that is open, or lies behind a URL.
-
-    Raises
-    ------
-    TargetError, TargetExistsError
-        When there is something and must not be, or the reverse; or it is read-only.
-    """
+    """Refuse what the mode does not allow of a store that is open, or lies behind a URL."""
     name = node_name(store, inside)
     if store.read_only:
         msg = f"{name} is open for reading only; open it with mode='r+' or 'a'"
@@ -75,13 +56,7 @@ def check_mode_of(store: Any, inside: str, mode: str) -> None:
 
 
 def check_place_in(store: Any, path: str, zarr_format: int, *, replace: bool) -> None:
-    """Refuse a place in a store that holds anything but an array that may be replaced.
-
-    Raises
-    ------
-    TargetError, TargetExistsError
-        Naming what is there and what to do.
-    """
+    """Refuse a place in a store that holds anything but an array that may be replaced."""
     parts = path.split("/") if path else []
     above = ["/".join(parts[:depth]) for depth in range(len(parts))]
     for group in above:
@@ -115,13 +90,7 @@ def check_place_in(store: Any, path: str, zarr_format: int, *, replace: bool) ->
 
 
 def check_open_array(array: "zarr.Array[Any]", *, grows: bool) -> None:
-    """Refuse an open array that cannot be written, or not as is asked.
-
-    Raises
-    ------
-    TargetError
-        When it was opened for reading, or would grow in a zip file.
-    """
+    """Refuse an open array that cannot be written, or not as is asked."""
     if array.read_only:
         msg = f"{array.store_path} is open for reading only; open it with mode='r+' or 'a'"
         raise TargetError(errno.EROFS, msg)
@@ -145,15 +114,7 @@ def node_at(store: Any, path: str) -> Node | None:
 
 
 def renew_consolidated(store: Any, path: str) -> None:
-    """Bring consolidated metadata up to date in every group above an array that has some.
-
-    Parameters
-    ----------
-    store : zarr store
-        Not a zip file, in which nothing can be replaced.
-    path : str
-        Of the array that is new, or has changed.
-    """
+    """Bring consolidated metadata up to date in every group above an array that has some."""
     if isinstance(store, ZipStore):
         return
     parts = path.split("/") if path else []
