@@ -439,6 +439,40 @@ def test_filters_that_do_not_undo_what_they_did(tmp_path) -> None:
     assert path.read_bytes() == before
 
 
+def _append(path, rows, by) -> None:
+    if by == "append_dim":
+        lazyio.to_hdf5(rows, path, "x", append_dim=0)
+        return
+    with lazyio.writer(path) as writer:
+        writer.create("x", axis=0).append(rows)
+
+
+@pytest.mark.parametrize("by", ["append_dim", "writer"])
+def test_the_only_chunk_whose_filter_was_skipped(tmp_path, by) -> None:
+    """libhdf5 gives back the mask that the last chunk had in memory, and stores another."""
+    path = tmp_path / "x.h5"
+    first = np.array([[-2217290083731461461, 6073799251550665231]], ">i8")
+    rows = [
+        [7869496564730156389, -4829819167071762034],
+        [-745960225194988993, -2992016365818634899],
+    ]
+    rows = np.array(rows, ">i8")
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((4, 2))
+    properties.set_szip(h5py.h5z.SZIP_NN_OPTION_MASK, 8)
+    properties.set_fill_value(np.array([-7597783430467472184], ">i8"))
+    space = h5py.h5s.create_simple((1, 2), (h5py.h5s.UNLIMITED, 2))
+    with h5py.File(path, "w", libver=("earliest", "latest")) as file:
+        dataset = h5py.Dataset(
+            h5py.h5d.create(file.id, b"x", h5py.h5t.STD_I64BE, space, properties)
+        )
+        dataset[...] = first
+    with pytest.raises(TargetError, match=r"\[0:3, 0:2\] cannot be read back"):
+        _append(path, rows, by)
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["x"][...], first)
+
+
 def test_records_of_text_in_utf8(tmp_path) -> None:
     """By libhdf5, which has no way from ASCII to UTF-8 inside a record."""
     text = h5py.h5t.C_S1.copy()

@@ -99,6 +99,10 @@ def make(path: Path, rng: random.Random) -> Made:
                 np.empty(shape, dataset.dtype),
                 None if dataset.dtype.hasobject else dataset.id.get_type(),
             )
+        for one in dataset.virtual_sources() if layout == "virtual" else []:
+            # A type that libhdf5 takes to be damaged is found here only.
+            with h5py.File(path if one.file_name == "." else one.file_name) as other:
+                other[one.dset_name]
     return Made(
         path=path,
         kind=kind,

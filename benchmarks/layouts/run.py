@@ -312,12 +312,13 @@ def _require_managed(made: Made, expected: Array) -> None:
                 file[KEY].resize(expected.shape)
             file[KEY][...] = expected
             file.flush()
-        with h5py.File(alone) as file:
-            file[KEY][...]
+        is_same = _is_same(_by_h5py(alone, made), expected)
     except (OSError, TypeError) as error:
         raise OfLibhdf5 from error
     finally:
         alone.unlink()
+    if not is_same:
+        raise OfLibhdf5
 
 
 def _require_sound(path: Path) -> None:

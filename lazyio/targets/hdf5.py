@@ -55,7 +55,12 @@ from lazyio.safety.digests import Noted, Rows, digest_of, digest_of_elements, re
 from lazyio.safety.hdf5_digests import digest_of_piece, has_payloads, pieces_in
 from lazyio.safety.journal import Record
 from lazyio.safety.keeping import Keeping
-from lazyio.sources.hdf5_layout import StoredPayloads, is_byte_for_byte, limits_of
+from lazyio.sources.hdf5_layout import (
+    StoredPayloads,
+    each_stored_chunk,
+    is_byte_for_byte,
+    limits_of,
+)
 from lazyio.sources.libhdf5 import bound_metadata, read_dataset, write_dataset
 from lazyio.spec import Shape, nbytes_of
 from lazyio.targets.attributes import write_attributes
@@ -378,7 +383,19 @@ class Hdf5Target:
             )
             yield h5py.Dataset(identifier)
 
-    def _require_decodable(self, piece: int) -> None:
+    def _stored_masks(self) -> dict[int, int]:
+        """Return the filter masks of the chunks that were written, as the file will have them."""
+        masks: dict[int, int] = {}
+
+        def note(index: npt.NDArray[Any], places: npt.NDArray[Any]) -> None:
+            for at, mask in zip(index.tolist(), places[:, 2].tolist(), strict=True):
+                if (piece := flat_index(at, self.grid)) in self._written:
+                    masks[piece] = mask
+
+        each_stored_chunk(self._dataset, note)
+        return masks
+
+    def _require_decodable(self, piece: int, masks: Mapping[int, int]) -> None:
         """Raise unless a chunk decodes to what was written, in a file that knows nothing of it."""
         if piece not in self._written:
             return
@@ -386,7 +403,9 @@ class Hdf5Target:
         corner = tuple(part.start for part in region)
         if (found := self._stored.find(corner)) is None:
             return
-        mask, payload = found
+        # The one that was written last comes with the mask it was given, whatever is stored of it.
+        mask = masks.get(piece, found[0])
+        payload = found[1]
         # The options of szip depend on the shape of the whole, too.
         with self._one_chunk(self.shape, self._dataset.maxshape) as one:
             file = one.file
@@ -436,13 +455,14 @@ class Hdf5Target:
             if self._to_read_back:
                 # What libhdf5 has in its cache has no place yet, and may get none it tells.
                 self._dataset.id.flush()
+            masks = self._stored_masks() if self._written else {}
             for piece in sorted(self._to_read_back):
                 number = piece
                 if grid != self.grid:
                     number = flat_index(index_at(piece, self.grid), grid)
                 with self._reading_back(piece):
                     if self._is_doubtful:
-                        self._require_decodable(piece)
+                        self._require_decodable(piece, masks)
                     if self._noted is not None:
                         digest = digest_of_piece(self._dataset, number)
                         self._noted.note(piece, digest, self._rim_read_back(number))
