@@ -8,7 +8,7 @@ import pytest
 
 import lazyio
 from lazyio.cli import main
-from lazyio.codecs.filters import CODECS
+from lazyio.codecs.hdf5_filters import CODECS
 
 DOCS = Path(__file__).parent
 

@@ -1,8 +1,13 @@
 """Lazy arrays that do not fit in memory, to HDF5 and Zarr with chunks that match."""
 
+from lazyio.appending.open import writer
+from lazyio.atomic.recovery import clean, recover
 from lazyio.errors import LazyioError
-from lazyio.opening.joining import concatenate, stack
-from lazyio.opening.reading import (
+from lazyio.execution.report import WriteReport
+from lazyio.iterables.blocks import Blocks
+from lazyio.iterables.stream import Stream
+from lazyio.opening.concatenate import concatenate, stack
+from lazyio.opening.open import (
     from_array,
     from_function,
     from_hdf5,
@@ -12,19 +17,14 @@ from lazyio.opening.reading import (
     from_zarr,
     open,
 )
-from lazyio.pieces.blocks import Blocks
-from lazyio.pieces.stream import Stream
 from lazyio.planner import plan
 from lazyio.planning import Plan
-from lazyio.pushing.opening import writer
-from lazyio.run.report import WriteReport
-from lazyio.safety.leftovers import clean, recover
 from lazyio.sources.base import Source
-from lazyio.verifying.findings import VerifyReport
-from lazyio.verifying.verify import verify
-from lazyio.writing.allocation import allocate
-from lazyio.writing.into_hdf5 import to_hdf5
-from lazyio.writing.into_zarr import to_zarr
+from lazyio.verification.report import VerifyReport
+from lazyio.verification.verify import verify
+from lazyio.writing.allocate import allocate
+from lazyio.writing.to_hdf5 import to_hdf5
+from lazyio.writing.to_zarr import to_zarr
 
 __all__ = [
     "Blocks",

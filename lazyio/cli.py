@@ -16,24 +16,24 @@ import h5py
 import numpy as np
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
-from lazyio.elements import DTYPE_ATTRIBUTE
+from lazyio.atomic.recovery import clean, leftovers, recover
+from lazyio.dtypes import DTYPE_ATTRIBUTE
 from lazyio.errors import LazyioError, OptionError, UnknownFormatError
+from lazyio.execution.run import RESUMING
 from lazyio.info import info_of
-from lazyio.opening.reading import open as open_lazily
+from lazyio.opening.open import open as open_lazily
 from lazyio.planner import plan
-from lazyio.run.write import RESUMING
-from lazyio.safety.leftovers import clean, leftovers, recover
 from lazyio.sources.files import existing
 from lazyio.sources.hdf5 import dataset_keys
 from lazyio.sources.hdf5_layout import attributes_of
 from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.lookup import SUFFIXES, format_of
 from lazyio.sources.zarr import zarr_source
-from lazyio.targets.zarr_attributes import is_unicode
-from lazyio.verifying.findings import DAMAGED, INCOMPLETE, MODIFIED, OK, UNVERIFIABLE
-from lazyio.verifying.verify import verify
-from lazyio.writing.into_hdf5 import to_hdf5
-from lazyio.writing.into_zarr import to_zarr
+from lazyio.storage.zarr.attributes import is_unicode
+from lazyio.verification.report import DAMAGED, INCOMPLETE, MODIFIED, OK, UNVERIFIABLE
+from lazyio.verification.verify import verify
+from lazyio.writing.to_hdf5 import to_hdf5
+from lazyio.writing.to_zarr import to_zarr
 
 DONE, FAILED, USAGE = 0, 1, 2
 INTERRUPTED, TERMINATED = 130, 143

@@ -11,22 +11,21 @@ import h5py
 import numpy as np
 import zarr
 
-from lazyio.codecs.filters import NAMES
+from lazyio.atomic.publish_steps import check_finished
+from lazyio.codecs.hdf5_filters import NAMES
+from lazyio.dtypes import Shape
 from lazyio.errors import UnknownFormatError, UnsafeFileError, UnsupportedDtypeError
-from lazyio.opening.reading import open as open_lazily
+from lazyio.opening.open import open as open_lazily
 from lazyio.os_errors import walk
-from lazyio.safety.names import check_finished
-from lazyio.sizes import format_size
 from lazyio.sources.files import existing
 from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.hdf5 import dataset_keys
 from lazyio.sources.hdf5_layout import dtype_of
 from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.lookup import format_of
-from lazyio.sources.zarr import array_paths, zarr_source
-from lazyio.sources.zarr_store import confined_store
-from lazyio.spec import Shape
-from lazyio.targets.zarr import METADATA_FILES, local_folder
+from lazyio.sources.zarr import array_paths, confined_store, zarr_source
+from lazyio.storage.zarr.array import METADATA_FILES, local_folder
+from lazyio.units import format_size
 from lazyio.untrusted.helper import ask
 from lazyio.untrusted.messages import dtype_received, dtype_to_send
 

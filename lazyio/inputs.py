@@ -14,7 +14,9 @@ from dask.array.core import normalize_chunks
 from dask.base import is_dask_collection, tokenize
 from dask.tokenize import TokenizationError
 
-from lazyio.blocks import (
+from lazyio.dtypes import Shape, as_dtype, is_integer, is_text
+from lazyio.errors import OptionError, UnsupportedDtypeError
+from lazyio.execution.dask_arrays import (
     held_in,
     locations_in,
     locations_of,
@@ -22,21 +24,17 @@ from lazyio.blocks import (
     reads_file,
     source_of,
 )
-from lazyio.elements import is_text
-from lazyio.errors import OptionError, UnsupportedDtypeError
-from lazyio.grid import Bounds
-from lazyio.pieces.base import Pieces
-from lazyio.pieces.blocks import Blocks
-from lazyio.pieces.iterators import IteratorPieces, is_iterator, recommended_chunks
-from lazyio.pieces.sparse import SparsePieces, is_sparse
-from lazyio.pieces.stream import Stream
+from lazyio.execution.dask_graphs import as_dask_array
+from lazyio.iterables.base import Pieces
+from lazyio.iterables.blocks import Blocks
+from lazyio.iterables.hdmf import IteratorPieces, is_iterator, recommended_chunks
+from lazyio.iterables.sparse import SparsePieces, is_sparse
+from lazyio.iterables.stream import Stream
 from lazyio.planning import Facts
-from lazyio.run.graph import as_dask_array
-from lazyio.sources.arrays import is_indexed
+from lazyio.regions import Bounds
+from lazyio.sources.adapters import VariableReader, is_indexed, is_xarray
 from lazyio.sources.base import Source, lies_in_rows
 from lazyio.sources.lookup import array_source, source_for
-from lazyio.sources.wrapped import VariableReader, is_xarray
-from lazyio.spec import Shape, as_dtype, is_integer
 
 _MASKED_NBYTES = 4 * 2**20
 """Blocks of a masked array in memory: small, for a mask and a filled copy come with each."""

@@ -10,13 +10,13 @@ import dask
 import numpy as np
 from dask.system import CPU_COUNT
 
+from lazyio.dtypes import Shape, as_shape, is_integer
 from lazyio.errors import OptionError
+from lazyio.execution.schedulers import scheduler_for
 from lazyio.memory import auto_limit
 from lazyio.planning import Plan, Wishes
-from lazyio.planning.allotment import DEFAULT_LIMIT
-from lazyio.run.schedulers import scheduler_for
-from lazyio.sizes import parse_size
-from lazyio.spec import Shape, as_shape, is_integer
+from lazyio.planning.budget import DEFAULT_LIMIT
+from lazyio.units import parse_size
 
 
 @dataclass(frozen=True)

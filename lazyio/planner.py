@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy.typing as npt
 
+from lazyio.dtypes import as_dtype, as_shape
 from lazyio.errors import OptionError
 from lazyio.inputs import recognise
+from lazyio.iterables.hdmf import is_iterator
 from lazyio.options import AUTO, refuse_no_target, source_chunks_of, value_of, wishes_for
-from lazyio.pieces.iterators import is_iterator
 from lazyio.planning import Facts, Plan, solve
-from lazyio.sources.arrays import is_indexed
+from lazyio.sources.adapters import is_indexed
 from lazyio.sources.lookup import array_source
-from lazyio.spec import as_dtype, as_shape
-from lazyio.writing.hdf5_settings import Hdf5Settings, plan_for_hdf5, run_shape
-from lazyio.writing.zarr_settings import ZarrSettings, plan_for_zarr, refuse_no_chunks
+from lazyio.writing.hdf5_request import Hdf5Settings, plan_for_hdf5, run_shape
+from lazyio.writing.zarr_request import ZarrSettings, plan_for_zarr, refuse_no_chunks
 
 
 def plan(

@@ -4,9 +4,9 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from lazyio.grid import rows_of
 from lazyio.inputs import recognise
-from lazyio.writing.arrange import expanded
+from lazyio.regions import rows_of
+from lazyio.writing.array_plan import expanded
 
 
 def test_axes_that_are_put_in():

@@ -943,7 +943,7 @@ class TestPlaces:
 HOLDER = """
 import sys
 from pathlib import Path
-from lazyio.safety.workdir import WorkDirectory
+from lazyio.atomic.workdir import WorkDirectory
 with WorkDirectory(Path(sys.argv[1])) as work:
     work.built.write_bytes(b"the first")
     sys.stdout.write("held")

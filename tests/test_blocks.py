@@ -22,7 +22,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import basic_indices
 
 import lazyio
-from lazyio.blocks import as_blocks, locations_in, locations_of, masked_blocks, source_of
+from lazyio.execution.dask_arrays import (
+    as_blocks,
+    locations_in,
+    locations_of,
+    masked_blocks,
+    source_of,
+)
 from lazyio.sources.function import ArraySource
 from lazyio.sources.lookup import source_for
 

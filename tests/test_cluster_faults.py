@@ -16,8 +16,8 @@ import pytest
 import zarr
 
 import lazyio
+from lazyio.atomic.recovery import leftovers
 from lazyio.errors import BlockError
-from lazyio.safety.leftovers import leftovers
 
 distributed = pytest.importorskip("distributed")
 

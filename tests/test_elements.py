@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lazyio.elements import DTYPE_ATTRIBUTE, TEXT, original, stored
+from lazyio.dtypes import DTYPE_ATTRIBUTE, TEXT, original, stored
 from lazyio.errors import UnsupportedDtypeError
 
 UNITS = ["D", "h", "m", "s", "ms", "us", "ns", "W", "25s"]

@@ -21,11 +21,11 @@ import pytest
 import zarr
 
 import lazyio
+from lazyio.atomic import fsync as sync
+from lazyio.atomic.recovery import leftovers
 from lazyio.errors import SourceChangedError, TargetError, TargetLockedError
-from lazyio.safety import sync
-from lazyio.safety.leftovers import leftovers
-from lazyio.verifying import hdf5 as hdf5_checks
-from lazyio.verifying.verify import verify_here
+from lazyio.verification import hdf5 as hdf5_checks
+from lazyio.verification.verify import verify_here
 
 VALUES = np.arange(40_000, dtype="i4").reshape(400, 100)
 OLD = np.ones(5)
@@ -454,8 +454,8 @@ def test_a_second_ctrl_c(tmp_path, suffix):
 HUNG = """
 import sys, threading, time
 import lazyio, numpy as np
-from lazyio.run import pull
-pull._LONG = pull._LONG_ENDING = 0.2
+from lazyio.execution import threads
+threads._LONG = threads._LONG_ENDING = 0.2
 hung = threading.Event()
 def read(region):
     if region[0].start >= 100:
@@ -493,7 +493,7 @@ def test_a_source_that_hangs(tmp_path, suffix):
 ZOMBIE = """
 import os, pathlib, signal, sys, threading, time
 import lazyio, numpy as np
-from lazyio.safety.leftovers import clean
+from lazyio.atomic.recovery import clean
 path, resume = pathlib.Path(sys.argv[1]), sys.argv[2] == "True"
 reading, goes_on, came_back = threading.Event(), threading.Event(), threading.Event()
 

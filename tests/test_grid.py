@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyio.errors import OptionError
-from lazyio.grid import (
+from lazyio.regions import (
     as_region,
     box,
     box_shape,

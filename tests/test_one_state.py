@@ -500,9 +500,9 @@ def test_file_that_is_written_for_long(folder, monkeypatch):
 @pytest.mark.parametrize("is_graph", [False, True])
 def test_target_that_is_read_is_copied(folder, monkeypatch, is_graph):
     """A large file is not changed in place while what is written is made of it."""
-    monkeypatch.setattr("lazyio.safety.workdir.COPIED_NBYTES", 1000)
-    monkeypatch.setattr("lazyio.targets.building.COPIED_NBYTES", 1000)
-    monkeypatch.setattr("lazyio.targets.building._cloned", lambda path, copy: False)
+    monkeypatch.setattr("lazyio.atomic.workdir.COPIED_NBYTES", 1000)
+    monkeypatch.setattr("lazyio.storage.hdf5.file.COPIED_NBYTES", 1000)
+    monkeypatch.setattr("lazyio.storage.hdf5.file._cloned", lambda path, copy: False)
     _gzip(folder, 1)
     array = lazyio.open(folder / "x.h5", "x", chunks=CHUNKS)
     report = lazyio.to_hdf5(array + 1 if is_graph else array, folder / "x.h5", "y", chunks=CHUNKS)

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazyio
+from lazyio.atomic.recovery import leftovers
 from lazyio.errors import BlockError, OptionError, TargetError
-from lazyio.safety.leftovers import leftovers
 
 
 @pytest.fixture(params=FORMATS)
@@ -226,8 +226,8 @@ def test_a_failing_stream_changes_nothing(path):
 
 def test_into_a_large_file(tmp_path, monkeypatch):
     """What is there is read from the file that is being changed."""
-    monkeypatch.setattr("lazyio.safety.workdir.COPIED_NBYTES", 1000)
-    monkeypatch.setattr("lazyio.targets.building.COPIED_NBYTES", 1000)
+    monkeypatch.setattr("lazyio.atomic.workdir.COPIED_NBYTES", 1000)
+    monkeypatch.setattr("lazyio.storage.hdf5.file.COPIED_NBYTES", 1000)
     path = tmp_path / "x.h5"
     for codec in (None, "gzip"):
         made(path, np.arange(10000), chunks=3000, mode="w", compression=codec)

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 import lazyio
+from lazyio.appending import hdf5_commit as hdf5_ways
+from lazyio.appending import writer as writer_module
+from lazyio.atomic import lock, workdir
+from lazyio.atomic import log as redo
+from lazyio.atomic.recovery import leftovers
+from lazyio.atomic.workdir import WorkDirectory, hidden_path
 from lazyio.errors import TargetError, TargetExistsError, TargetLockedError
-from lazyio.pushing import hdf5_ways
-from lazyio.pushing import writer as writer_module
-from lazyio.safety import lock, redo, workdir
-from lazyio.safety.leftovers import leftovers
-from lazyio.safety.workdir import WorkDirectory, hidden_path
-from lazyio.targets import building
+from lazyio.storage.hdf5 import file as building
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its locks are others")
 
@@ -314,8 +315,8 @@ def test_a_followed_file_has_no_other_name(tmp_path):
 def test_after_a_kill_another_program_comes_first(path, how, tmp_path):
     """A read touches nothing; the next write goes on, or says that it cannot."""
     code = (
-        "import os, sys, numpy as np, lazyio, lazyio.safety.redo as redo\n"
-        "from lazyio.safety import workdir\nfrom lazyio.targets import building\n"
+        "import os, sys, numpy as np, lazyio, lazyio.atomic.log as redo\n"
+        "from lazyio.atomic import workdir\nfrom lazyio.storage.hdf5 import file as building\n"
         "workdir.COPIED_NBYTES = building.COPIED_NBYTES = 0\n"
         "redo.apply = lambda *_: os.kill(os.getpid(), 9)\n"
         "lazyio.to_hdf5(np.arange(1000), sys.argv[1], 'new')"

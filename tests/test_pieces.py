@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazyio
-from lazyio.codecs.encode import Encoder
+from lazyio.atomic.recovery import leftovers
+from lazyio.codecs.hdf5_chunks import Encoder
 from lazyio.errors import BlockError, OptionError, PlanError
-from lazyio.safety.leftovers import leftovers
 
 
 @pytest.fixture(params=FORMATS)
@@ -281,7 +281,7 @@ class TestBlocks:
 
     def test_into_a_large_file(self, tmp_path, monkeypatch):
         """A file that is changed itself: what was handed over cannot be read back there."""
-        monkeypatch.setattr("lazyio.targets.building.COPIED_NBYTES", 1000)
+        monkeypatch.setattr("lazyio.storage.hdf5.file.COPIED_NBYTES", 1000)
         path = tmp_path / "x.h5"
         lazyio.to_hdf5(np.arange(10000), path, "first")
         pairs = [(np.s_[a : a + 2], np.arange(2) + a) for a in (0, 2, 4, 0)]
@@ -549,7 +549,7 @@ class TestIterators:
 
     def test_complete_chunks_do_not_wait(self, tmp_path, monkeypatch):
         """Of a long iteration in order only little is in memory, and nothing in scratch."""
-        monkeypatch.setattr("lazyio.run.scratch.Scratch.append", None)
+        monkeypatch.setattr("lazyio.execution.assembler.Scratch.append", None)
         row = np.ones((64, 512))
         pairs = ((np.s_[at : at + 64, :], row * at) for at in range(0, 64 * 400, 64))
         lazyio.to_hdf5(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lazyio
-from lazyio.safety.leftovers import clean, recover
+from lazyio.atomic.recovery import clean, recover
 
 MEASURE = """
 import json, sys

@@ -16,7 +16,7 @@ from parts import cases, expected
 
 import lazyio
 from lazyio.errors import BlockError, OptionError, PlanError, TargetError
-from lazyio.targets.hdf5 import Hdf5Target
+from lazyio.storage.hdf5.dataset import Hdf5Target
 
 CODECS = {
     "none": {},

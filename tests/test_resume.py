@@ -17,10 +17,10 @@ import zarr
 from zarr.codecs import GzipCodec
 
 import lazyio
+from lazyio.atomic.journal import Journal
+from lazyio.atomic.recovery import leftovers
+from lazyio.atomic.workdir import hidden_path
 from lazyio.errors import BlockError, OptionError, ResumeError, TargetError, TargetExistsError
-from lazyio.safety.journal import Journal
-from lazyio.safety.leftovers import leftovers
-from lazyio.safety.workdir import hidden_path
 
 VALUES = np.arange(4000, dtype="i4").reshape(200, 20)
 
@@ -422,7 +422,7 @@ def test_where_there_is_no_journal(tmp_path, target):
 
 def test_without_the_layout_engine(tmp_path, monkeypatch):
     """Payloads wait beside the file, and are put in at the end."""
-    monkeypatch.setattr("lazyio.targets.building.engine_works", lambda: False)
+    monkeypatch.setattr("lazyio.storage.hdf5.file.engine_works", lambda: False)
     kind = Kind(tmp_path / "x.h5", KINDS["hdf5-gzip"][1])
     with pytest.raises(BlockError):
         kind.write(lazyio.from_source(Failing(fails_from=120)))
@@ -438,7 +438,7 @@ def test_a_record_that_cannot_be_written(kind, tmp_path, monkeypatch, engine):
     if engine == "spool":
         if kind.path.suffix == ".zarr":
             pytest.skip("has no other engine")
-        monkeypatch.setattr("lazyio.targets.building.engine_works", lambda: False)
+        monkeypatch.setattr("lazyio.storage.hdf5.file.engine_works", lambda: False)
     write, n_records = Journal._write, 0
 
     def fails_once(journal, raw):

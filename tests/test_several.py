@@ -12,8 +12,8 @@ from hdmf.data_utils import DataChunkIterator
 import lazyio
 from lazyio.errors import OptionError
 from lazyio.inputs import recognise
-from lazyio.writing.arrange import Cutting, arrange
-from lazyio.writing.several import items_of, sharing_memory
+from lazyio.writing.array_plan import Cutting, arrange
+from lazyio.writing.multi_array import items_of, sharing_memory
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyio.errors import OptionError
-from lazyio.sizes import format_size, parse_size
+from lazyio.units import format_size, parse_size
 
 UNITS = {
     "": 1,

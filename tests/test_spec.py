@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lazyio.dtypes import MAX_NDIM, as_dtype, as_shape, is_integer, nbytes_of
 from lazyio.errors import OptionError, UnsupportedDtypeError
-from lazyio.spec import MAX_NDIM, as_dtype, as_shape, is_integer, nbytes_of
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazyio
+from lazyio.atomic.recovery import leftovers
 from lazyio.errors import BlockError, OptionError, PlanError, TargetError
-from lazyio.safety.leftovers import leftovers
 
 
 @pytest.fixture(params=FORMATS)
@@ -365,7 +365,7 @@ def test_memory_of_a_million_items(path):
 def test_a_bar_of_a_stream_ends_at_its_own_length(tmp_path, capfd, monkeypatch, has_tqdm, expected):
     """A short stream is no failure; where nobody knows the length the bar only counts."""
     if not has_tqdm:
-        monkeypatch.setattr("lazyio.run.progress.optional", lambda name: None)
+        monkeypatch.setattr("lazyio.execution.progress.optional", lambda name: None)
     rows = (np.zeros(100, "i4") for _ in range(20))
     lazyio.to_hdf5(lazyio.Stream(rows, expected_length=expected), tmp_path / "x.h5", progress=True)
     first, *_, last = capfd.readouterr().err.strip("\r\n").split("\r")

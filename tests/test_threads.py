@@ -16,7 +16,7 @@ import zarr
 
 import lazyio
 from lazyio.errors import TargetLockedError
-from lazyio.targets import in_process
+from lazyio.storage import region_target as in_process
 
 N_THREADS = 8
 HDF5 = {

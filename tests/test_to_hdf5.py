@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as hnp
 
 import lazyio
 from lazyio.errors import BlockError, OptionError, TargetExistsError
-from lazyio.targets.hdf5 import Hdf5Target
+from lazyio.storage.hdf5.dataset import Hdf5Target
 
 CODECS = {
     "none": {},

@@ -85,7 +85,7 @@ def test_transposed_chunks(tmp_path, recording) -> None:
 
 def test_codecs_that_are_not_ours_go_through_zarr(tmp_path, recording, monkeypatch) -> None:
     """A codec that is not known is zarr-python's work: correct, and the report says so."""
-    monkeypatch.setattr("lazyio.targets.zarr.chain_of", lambda *_, **__: None)
+    monkeypatch.setattr("lazyio.storage.zarr.array.chain_of", lambda *_, **__: None)
     out = tmp_path / "out.zarr"
     report = lazyio.to_zarr(recording, out, chunks=(100, 30))
     assert report.engine == "zarr-python"

@@ -17,6 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazyio
+from lazyio.appending import hdf5_commit as hdf5_ways
+from lazyio.appending import writer as flusher
+from lazyio.appending import writer as writer_module
+from lazyio.atomic import fsync as sync
+from lazyio.atomic.recovery import leftovers, recover
+from lazyio.atomic.workdir import hidden_path
 from lazyio.errors import (
     BlockError,
     OptionError,
@@ -25,12 +31,7 @@ from lazyio.errors import (
     TargetExistsError,
     TargetLockedError,
 )
-from lazyio.pushing import flusher, hdf5_ways
-from lazyio.pushing import writer as writer_module
-from lazyio.safety import sync
-from lazyio.safety.leftovers import leftovers, recover
-from lazyio.safety.workdir import hidden_path
-from lazyio.targets.layout_engine import LayoutEngine
+from lazyio.storage.hdf5.deferred_metadata import LayoutEngine
 
 
 @pytest.fixture(params=["h5", "zarr"])

@@ -15,14 +15,14 @@ import pytest
 import zarr
 
 import lazyio
+from lazyio.atomic import hdf5_superblock as superblock
+from lazyio.atomic.recovery import recover
+from lazyio.atomic.workdir import hidden_path
 from lazyio.errors import OptionError, SourceError
-from lazyio.safety import superblock
-from lazyio.safety.leftovers import recover
-from lazyio.safety.workdir import hidden_path
 
 PUSH = """
 import sys, numpy as np, lazyio
-from lazyio.pushing import flusher
+from lazyio.appending import writer as flusher
 
 path, swmr, codec, start = sys.argv[1], sys.argv[2] == "1", sys.argv[3], int(sys.argv[4])
 flusher.INTERVAL = 0.05
@@ -142,7 +142,7 @@ def test_a_kill_leaves_what_stock_readers_open_at_once(tmp_path):
     path = tmp_path / "x.h5"
     process = pushing(path)
     least = kill(process, 0.3)
-    if not lazyio.safety.redo.is_committed(hidden_path(path)):
+    if not lazyio.atomic.log.is_committed(hidden_path(path)):
         x, _ = found_in(path)
         assert len(x) >= least
     recover(path)
@@ -380,7 +380,7 @@ def test_what_fails_once_rows_are_told_is_a_warning(tmp_path, monkeypatch, caplo
 
     w = lazyio.writer(path)
     w.create("t", dtype="i8", item_shape=()).append(np.arange(50))
-    monkeypatch.setattr(f"lazyio.pushing.zarr_grown.{step}", fails)
+    monkeypatch.setattr(f"lazyio.appending.zarr.{step}", fails)
     w.close()
     assert zarr.open_array(path, path="t")[...].tolist() == [*range(50)]
     assert "No space left" in caplog.text

@@ -10,10 +10,10 @@ import pytest
 import zarr
 
 import lazyio
+from lazyio.atomic import publish_steps as names
+from lazyio.atomic.recovery import clean, recover
 from lazyio.errors import ResumeError, SourceError, TargetError
-from lazyio.safety import names
-from lazyio.safety.leftovers import clean, recover
-from lazyio.targets.zarr import ZarrTarget
+from lazyio.storage.zarr.array import ZarrTarget
 
 OLD = np.arange(100)
 REGION = np.s_[15:55]

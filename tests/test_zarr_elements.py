@@ -18,7 +18,7 @@ from zarr.codecs import (
 )
 
 import lazyio
-from lazyio.elements import TEXT
+from lazyio.dtypes import TEXT
 from lazyio.errors import OptionError, UnsupportedDtypeError
 
 RECORD = np.dtype([("a", "<i2"), ("b", ">f8"), ("c", "S3")])
@@ -222,7 +222,7 @@ def test_gaps_get_the_fill_value(out, form, version):
 def test_chunks_of_fill_value(out, monkeypatch, empty, engine, shards):
     """Not stored unless asked for, by whoever encodes."""
     if engine == "zarr-python":
-        monkeypatch.setattr("lazyio.targets.zarr.chain_of", lambda *_, **__: None)
+        monkeypatch.setattr("lazyio.storage.zarr.array.chain_of", lambda *_, **__: None)
     values = np.full((8, 8), 7, "i2")
     values[0, 0] = 1
     options = {"chunks": (2, 2), "shards": shards, "fill_value": 7, "write_empty_chunks": empty}

@@ -20,8 +20,8 @@ from zarr.codecs import BloscCodec, GzipCodec, TransposeCodec, ZstdCodec
 
 import lazyio
 from lazyio.errors import BlockError, OptionError, PlanError, TargetError
-from lazyio.grid import box, grid_shape
-from lazyio.targets.zarr import METADATA_FILES, ZarrTarget
+from lazyio.regions import box, grid_shape
+from lazyio.storage.zarr.array import METADATA_FILES, ZarrTarget
 
 CODECS = {
     "plain": {"compressors": None},
@@ -326,7 +326,7 @@ def test_a_part_of_what_is_too_large_for_any_disk(tmp_path):
 def test_parts_of_fill_value(tmp_path, monkeypatch, empty, codec):
     """They take no room, unless they are wanted all the same."""
     if codec != "zstd":
-        monkeypatch.setattr("lazyio.targets.zarr.chain_of", lambda *_, **__: None)
+        monkeypatch.setattr("lazyio.storage.zarr.array.chain_of", lambda *_, **__: None)
     make(tmp_path / "x.zarr", np.ones(12), (4,))
     options = {"write_empty_chunks": empty}
     lazyio.to_zarr(np.zeros(6), tmp_path / "x.zarr", region=np.s_[2:8], **options)

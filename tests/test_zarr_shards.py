@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import lazyio
 from lazyio.errors import OptionError, PlanError
-from lazyio.targets.zarr import ZarrTarget
+from lazyio.storage.zarr.array import ZarrTarget
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
 
 import lazyio
 from lazyio.errors import BlockError, OptionError, TargetError, TargetExistsError
-from lazyio.targets.zarr import ZarrTarget
+from lazyio.storage.zarr.array import ZarrTarget
 
 VALUES = np.arange(200, dtype="i4").reshape(20, 10)
 
@@ -218,7 +218,7 @@ class TestArrays:
                 file.write(next(iter(pieces))[:3])
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("lazyio.targets.zarr._write_file", fail)
+        monkeypatch.setattr("lazyio.storage.zarr.array._write_file", fail)
         with pytest.raises(TargetError, match="free space or choose another disk"):
             lazyio.to_zarr(VALUES + 1, array)
         assert contents(tmp_path) == before

@@ -12,8 +12,9 @@ from benchmarks.company import model
 from benchmarks.company.model import Array, Step
 from benchmarks.company.programs import N_COLUMNS, ROWS_A_CHUNK, TARGET, Act, Scene, Tell
 from lazyio import info
-from lazyio.safety import leftovers, workdir
-from lazyio.targets import building
+from lazyio.atomic import recovery as leftovers
+from lazyio.atomic import workdir
+from lazyio.storage.hdf5 import file as building
 
 _FEW = {"memory_limit": "64 MiB", "workers": 2}
 _CHUNKS = (ROWS_A_CHUNK, N_COLUMNS)

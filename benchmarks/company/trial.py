@@ -37,8 +37,8 @@ from benchmarks.company.programs import (
     Tell,
     copy,
 )
+from lazyio.atomic import recovery as leftovers
 from lazyio.errors import LazyioError
-from lazyio.safety import leftovers
 
 _LENGTHS = (20, 48, 61)
 _MAKERS = {"hdf5": ("lazyio", "stock", "swmr"), "zarr": ("lazyio", "stock", "consolidated")}

@@ -30,7 +30,7 @@ from benchmarks.layouts.datasets import KEY, OTHER, Array, Made, make
 from benchmarks.options import add_shared, chosen_from, output_folder, save
 from lazyio.errors import LazyioError, TargetError, UnsupportedDtypeError
 from lazyio.info import info_of
-from lazyio.verifying.verify import verify_here
+from lazyio.verification.verify import verify_here
 
 _N_SHORT = 150
 

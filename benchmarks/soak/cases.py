@@ -14,8 +14,8 @@ import numpy as np
 import zarr
 
 import lazyio
-from lazyio.safety import workdir
-from lazyio.targets import building
+from lazyio.atomic import workdir
+from lazyio.storage.hdf5 import file as building
 
 N_COLUMNS = 64
 _DTYPE = np.dtype("i2")

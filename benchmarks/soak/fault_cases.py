@@ -14,10 +14,11 @@ import zarr
 
 import lazyio
 from benchmarks.soak.cases import Array, same, values
-from lazyio.safety import redo, workdir
-from lazyio.safety.leftovers import clean, recover
-from lazyio.targets import building
-from lazyio.verifying.verify import verify_here
+from lazyio.atomic import log as redo
+from lazyio.atomic import workdir
+from lazyio.atomic.recovery import clean, recover
+from lazyio.storage.hdf5 import file as building
+from lazyio.verification.verify import verify_here
 
 _ROWS = 60
 _OLD = values(7, 7 + _ROWS)

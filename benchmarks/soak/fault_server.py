@@ -24,8 +24,8 @@ from typing import Any
 
 from benchmarks.soak.fault_cases import Failed, Interrupted, Operation, operations
 from benchmarks.soak.faults import Trial
+from lazyio.atomic.recovery import recover
 from lazyio.errors import LazyioError
-from lazyio.safety.leftovers import recover
 
 _KINDS = (
     *("open", "write", "read", "fsync", "rename", "unlink", "mkdir", "truncate", "allocate"),

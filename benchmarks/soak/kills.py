@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.options import add_shared, chosen_from, output_folder, save
 from benchmarks.soak.cases import NAMES, Case, Slow, cases
-from lazyio.safety.leftovers import recover
+from lazyio.atomic.recovery import recover
 
 _N_ROWS = 4000
 _WORKERS = 2

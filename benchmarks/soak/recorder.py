@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from lazyio.safety import workdir
+from lazyio.atomic import workdir
 
 Step = tuple[Any, ...]
 Files = dict[str, bytes | None]

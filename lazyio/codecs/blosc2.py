@@ -27,7 +27,7 @@ import numpy as np
 
 from lazyio.codecs.libraries import shared_functions
 from lazyio.codecs.workspace import Bytes, Workspace
-from lazyio.spec import Shape
+from lazyio.dtypes import Shape
 
 Compress = Callable[[Bytes], Bytes]
 

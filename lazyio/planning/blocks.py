@@ -1,4 +1,7 @@
-"""Block shapes: as many whole units as one worker's share of memory holds.
+"""Block and shard shapes: whole units, as many as one worker has memory for.
+
+A block that is no multiple of the source's chunk decodes some chunks more
+than once. How often has a closed form, independent of their number.
 
 A unit is what is written at once, a chunk or a shard. Two searches:
 
@@ -6,6 +9,11 @@ A unit is what is written at once, a chunk or a shard. Two searches:
   do, spread evenly over the axis. At least half of the room is always used.
 * For a source with chunks of its own, over combinations of extents per axis,
   those that cost the fewest repeated reads of the source.
+
+A shard is whole chunks, and may reach over the end of the array. It is encoded
+in memory before it is written, so it is no larger than a block; within that
+it is large enough to keep the number of files small. It is evened out as blocks
+are: the count of shards stays, the largest gets smaller.
 """
 
 import itertools
@@ -15,10 +23,90 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.grid import n_along, n_boxes
-from lazyio.planning.factors import divisors
-from lazyio.planning.reads import elements_read, read_amplification
-from lazyio.spec import Shape
+from lazyio.dtypes import Shape
+from lazyio.planning.boundaries import common_step
+from lazyio.planning.default_chunks import divisors
+from lazyio.planning.request import Given
+from lazyio.regions import grid_shape, n_along, n_boxes
+
+_ACCESS_NBYTES = 4096
+"""What fetching a separate run of bytes costs beside the run itself."""
+_LONG_RUN_NBYTES = 64 * 2**10
+"""From here on that does not count."""
+
+
+def touches(extent: int, block: int, chunk: int) -> int:
+    """Return how many (block, source chunk) pairs overlap along one axis.
+
+    Every block edge or chunk edge starts a new pair; edges that fall together,
+    at multiples of the least common multiple, start one only.
+
+    Examples
+    --------
+    >>> touches(12, 4, 6)
+    4
+    """
+    if extent == 0:
+        return 0
+    shared = (extent - 1) // math.lcm(block, chunk)
+    return n_along(extent, block) + n_along(extent, chunk) - 1 - shared
+
+
+def elements_read(extent: int, block: int, chunk: int) -> int:
+    """Return the elements decoded along one axis when it is read block by block.
+
+    Examples
+    --------
+    >>> elements_read(12, 4, 6)
+    24
+    """
+    if extent == 0:
+        return 0
+    last_chunk_start = (extent - 1) // chunk * chunk
+    blocks_on_last = n_along(extent, block) - last_chunk_start // block
+    padding = last_chunk_start + chunk - extent
+    return touches(extent, block, chunk) * chunk - padding * blocks_on_last
+
+
+def read_amplification(shape: Shape, block: Shape, source_chunk: Shape) -> float:
+    """Return elements decoded over elements wanted; 1.0 when nothing is read twice.
+
+    Examples
+    --------
+    >>> read_amplification((12, 6), (4, 6), (6, 6))
+    2.0
+    """
+    total = math.prod(shape)
+    if total == 0:
+        return 1.0
+    read = math.prod(map(elements_read, shape, block, source_chunk))
+    return read / total
+
+
+def run_amplification(shape: Shape, block: Shape, itemsize: int) -> float:
+    """Return the cost of reading blocks of a C-ordered file, 1.0 at best.
+
+    A block that spans the trailing axes is a few long runs. A narrow one is
+    many short runs, each of which costs about a page beside its own bytes,
+    though never more than reading the whole row that it lies in.
+
+    Examples
+    --------
+    >>> run_amplification((700000, 384), (1000, 384), 2)
+    1.0
+    >>> run_amplification((700000, 384), (1000, 1), 2)
+    384.0
+    """
+    run = itemsize
+    for extent, edge in zip(reversed(shape), reversed(block), strict=True):
+        run *= min(extent, edge)
+        if edge < extent:
+            row = run // min(extent, edge) * extent
+            if run == 0 or run >= _LONG_RUN_NBYTES:
+                return 1.0
+            return min((run + _ACCESS_NBYTES) / run, row / run)
+    return 1.0
+
 
 TASK_NBYTES = 2 * 2**20
 """What one more task costs, as bytes that could have been read instead."""
@@ -135,3 +223,63 @@ def _thin(
         first = np.unique(bins[order], return_index=True)[1]
         kept.append(fits[order[first]])
     return np.unique(np.concatenate(kept))
+
+
+MAX_FILES = 10_000
+"""Shards grow until there are no more than that, where the block allows."""
+MANY_FILES = 100_000
+"""From here on listing and copying a store takes minutes."""
+_SHARD_NBYTES = 128 * 2**20
+_MAX_INNER_CHUNKS = 65_536
+
+
+def choose_shard(given: Given, chunk: Shape, room_nbytes: int, block_nbytes: int) -> Shape | None:
+    """Return the shard: what the user fixed, or one that makes few files."""
+    if given.shard is None:
+        return None
+    shape = given.facts.shape
+    if given.shard != "auto":
+        return tuple(
+            max(1, n_along(extent, step)) * step if edge == -1 else edge
+            for edge, step, extent in zip(given.shard, chunk, shape, strict=True)
+        )
+    itemsize = max(1, given.facts.dtype.itemsize)
+    total = math.prod(shape) * itemsize
+    wanted = min(room_nbytes, block_nbytes, max(_SHARD_NBYTES, total // MAX_FILES))
+    free = _filled(shape, chunk, wanted // itemsize, (0,) * len(shape))
+    steps = _steps(given)
+    if steps is None:
+        return free
+    aligned = _filled(shape, chunk, wanted // itemsize, steps)
+    # Cutting across blocks that the array has is worth it only against a flood of files.
+    is_flood = n_boxes(shape, aligned) > MANY_FILES
+    return free if given.block is None and is_flood else aligned
+
+
+def _steps(given: Given) -> Shape | None:
+    """Return what shard edges must divide to stay in one block; 0 where nothing."""
+    shape = given.facts.shape
+    if given.block is not None:
+        steps = given.block
+    elif given.facts.edges is not None:
+        steps = tuple(map(common_step, given.facts.edges, shape))
+    else:
+        return None
+    return tuple(0 if step >= extent else step for step, extent in zip(steps, shape, strict=True))
+
+
+def _filled(shape: Shape, chunk: Shape, room: int, steps: Shape) -> Shape:
+    """Return whole chunks in C order, of at most ``room`` elements but at least one chunk."""
+    counts = [1] * len(shape)
+    most_chunks = min(_MAX_INNER_CHUNKS, room // math.prod(chunk))
+    grid = grid_shape(shape, chunk)
+    for axis in reversed(range(len(shape))):
+        n_units = max(1, grid[axis])
+        fitting = max(1, most_chunks // math.prod(counts))
+        if not steps[axis]:
+            # As many shards as before, of even size.
+            counts[axis] = n_along(n_units, n_along(n_units, min(n_units, fitting)))
+        elif steps[axis] % chunk[axis] == 0:
+            whole = divisors(steps[axis] // chunk[axis])
+            counts[axis] = max(count for count in whole if count <= fitting)
+    return tuple(count * step for count, step in zip(counts, chunk, strict=True))

@@ -9,10 +9,9 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from lazyio.grid import n_along
-from lazyio.planning.factors import divisors
-from lazyio.planning.solver import ideal_extents
-from lazyio.spec import Shape
+from lazyio.dtypes import Shape
+from lazyio.planning.default_chunks import divisors, ideal_extents
+from lazyio.regions import n_along
 
 Edges = tuple[tuple[int, ...], ...]
 """Sizes of the blocks along each axis, as in ``dask.array.Array.chunks``."""

@@ -7,9 +7,9 @@ one block and has exactly one writer. A layout that breaks this cannot be built.
 
 from dataclasses import dataclass
 
+from lazyio.dtypes import Shape
 from lazyio.errors import PlanError
-from lazyio.grid import is_multiple
-from lazyio.spec import Shape
+from lazyio.regions import is_multiple
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A plan: what will be on disk, in memory and read twice, before anything runs."""
+"""A plan: what will be on disk, in memory and read again, before anything runs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,13 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lazyio.elements import stored
-from lazyio.grid import Region, boxes, cuts, n_boxes
+from lazyio.dtypes import Shape, nbytes_of, stored
 from lazyio.planning.access import WindowCost
 from lazyio.planning.boundaries import Edges
-from lazyio.planning.describe import as_html, as_text
+from lazyio.planning.display import as_html, as_text
 from lazyio.planning.layout import Layout
-from lazyio.spec import Shape, nbytes_of
+from lazyio.regions import Region, boxes, cuts, n_boxes
 
 _WAITING_NBYTES = 1024
 """What is kept beside the elements of a chunk of which parts wait."""

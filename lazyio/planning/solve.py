@@ -1,4 +1,4 @@
-"""From facts and wishes to a plan: the order in which things are decided.
+"""From the facts and the request to a plan: the order in which things are decided.
 
 1. What the user fixed is taken as it is, or refused with the limit that would
    do. Nothing else raises.
@@ -9,21 +9,19 @@
 
 from dataclasses import replace
 
+from lazyio.dtypes import Shape, nbytes_of
 from lazyio.errors import PlanError
 from lazyio.planning.access import WindowCost, access_amplification, window_costs
-from lazyio.planning.allotment import allot
-from lazyio.planning.budget import Budget
+from lazyio.planning.advice import advice_on, chunk_reason
+from lazyio.planning.blocking import Cut, Unit, cut_blocks, n_reads, n_tasks, wanted_block
+from lazyio.planning.blocks import choose_shard
+from lazyio.planning.budget import Budget, allot
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES, choose_chunk
-from lazyio.planning.cuts import Cut, Unit, cut_blocks, n_reads, n_tasks, wanted_block
-from lazyio.planning.facts import Facts, Wishes
-from lazyio.planning.given import Given, as_given
-from lazyio.planning.hdmf_plan import solve_hdmf
+from lazyio.planning.hdmf import solve_hdmf
 from lazyio.planning.layout import Layout
 from lazyio.planning.plan import Plan, gather_room
-from lazyio.planning.remarks import advice_on, chunk_reason
-from lazyio.planning.shards import choose_shard
-from lazyio.sizes import format_size
-from lazyio.spec import Shape, nbytes_of
+from lazyio.planning.request import Facts, Given, Wishes, as_given
+from lazyio.units import format_size
 
 _MUCH_DEARER = 2.0
 """What windows read in vain before it is worth a word that other chunks would do better."""

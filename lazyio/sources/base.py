@@ -10,8 +10,8 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.grid import Region
-from lazyio.spec import Shape
+from lazyio.dtypes import Shape
+from lazyio.regions import Region
 
 Array = npt.NDArray[Any]
 

@@ -14,16 +14,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from lazyio.dtypes import Shape, most_stored
 from lazyio.errors import (
     SourceChangedError,
     SourceError,
     TruncatedSourceError,
     UnsafeFileError,
 )
-from lazyio.grid import Region, box_shape
+from lazyio.regions import Region, box_shape
 from lazyio.sources.base import Array
 from lazyio.sources.identity import Identity, changed, identity_of, settled, unchanged
-from lazyio.spec import Shape, most_stored
 
 PAGE_NBYTES = 4096
 """What is fetched at least, however little is read."""

@@ -7,10 +7,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from lazyio.dtypes import Shape
 from lazyio.errors import BlockError, OptionError
-from lazyio.grid import Region, box_shape, format_region
+from lazyio.regions import Region, box_shape, format_region
 from lazyio.sources.base import Array, Source
-from lazyio.spec import Shape
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lazyio.atomic.hdf5_digests import GROUP
+from lazyio.atomic.recovery import refuse_half_applied
 from lazyio.codecs.workspace import Workspace
-from lazyio.elements import DTYPE_ATTRIBUTE, TEXT
+from lazyio.dtypes import DTYPE_ATTRIBUTE, TEXT, Shape, nbytes_of
 from lazyio.errors import (
     DamagedDataError,
     OptionError,
@@ -19,7 +21,7 @@ from lazyio.errors import (
     SourceError,
     UnsupportedDtypeError,
 )
-from lazyio.grid import (
+from lazyio.regions import (
     Region,
     box,
     box_shape,
@@ -29,12 +31,8 @@ from lazyio.grid import (
     overlap,
     touched,
 )
-from lazyio.safety.hdf5_digests import GROUP
-from lazyio.safety.leftovers import refuse_half_applied
 from lazyio.sources.base import Array, Source, listed
-from lazyio.sources.chunk_table import Placement, PlacementCache, is_decoded_here
-from lazyio.sources.confine import allowed_folders, refuse_links
-from lazyio.sources.decoded import decoded
+from lazyio.sources.cf_decoded import decoded
 from lazyio.sources.files import (
     describing,
     existing,
@@ -44,12 +42,85 @@ from lazyio.sources.files import (
     require_stored,
 )
 from lazyio.sources.foreign import described, foreign_errors
-from lazyio.sources.hdf5_files import files_behind
-from lazyio.sources.hdf5_layout import dtype_of
-from lazyio.sources.identity import Identity, SeenFile, all_unchanged, identity_of, require_one_of
+from lazyio.sources.hdf5_layout import RawStorage, dtype_of
+from lazyio.sources.identity import (
+    Identity,
+    SeenFile,
+    all_unchanged,
+    identity_at,
+    identity_of,
+    require_one_of,
+)
 from lazyio.sources.libhdf5 import identity_in, open_hdf5, read_dataset, require_filters
-from lazyio.sources.raw_storage import RawStorage
-from lazyio.spec import Shape, nbytes_of
+from lazyio.sources.manifest import Placement, PlacementCache, is_decoded_here
+from lazyio.sources.path_policy import allowed_folders, files_behind, refuse_links
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenDatasetSource:
+    """A dataset that only an open handle leads to: in memory, or open for writing.
+
+    It is read through libhdf5 and h5py's lock, and cannot go to another process.
+    """
+
+    array: h5py.Dataset
+    """The handle; its file has to stay open."""
+    shape: Shape
+    """Extents, in elements."""
+    dtype: np.dtype[Any]
+    """Type of an element."""
+    chunk_shape: Shape | None
+    """What is decoded at once; ``None`` for contiguous datasets."""
+
+    @property
+    def location(self) -> tuple[str, str]:
+        """Name of the file, which may be none on disk, and of the dataset."""
+        self._require_open()
+        return str(self.array.file.filename), str(self.array.name or "")
+
+    def read(self, region: Region) -> Array:
+        """Return a part as a new array."""
+        out: Array = np.empty(box_shape(region), self.dtype)
+        self.read_into(region, out)
+        return out
+
+    def read_into(self, region: Region, out: Array) -> None:
+        """Fill ``out`` with a part."""
+        self._require_open()
+        read_dataset(self.array, region, out, f"the open dataset {self.array.name!r}")
+
+    def _require_open(self) -> None:
+        if not self.array:
+            msg = "the dataset's file has been closed; keep it open, or give path and key"
+            raise SourceError(msg)
+
+
+def open_dataset_source(dataset: h5py.Dataset) -> Source:
+    """Return the source for a dataset that a user has opened.
+
+    It travels as path and key where that leads to the same data; where its
+    file is open for writing, is no file on disk, or has no name for it, it is
+    read through the handle.
+    """
+    if not dataset:
+        msg = "the dataset's file has been closed; open it again, or give path and key"
+        raise SourceError(msg)
+    file = dataset.file
+    on_disk = file.driver in ("sec2", "stdio") and file.mode == "r" and not file.swmr_mode
+    if on_disk and dataset.name is not None and _leads_to_itself(file):
+        return hdf5_source(file.filename, dataset.name)
+    facts = describe_dataset(dataset, str(file.filename))
+    held = OpenDatasetSource(
+        array=dataset, shape=facts.shape, dtype=facts.dtype, chunk_shape=facts.chunk_shape
+    )
+    return decoded(held, dataset.attrs)
+
+
+def _leads_to_itself(file: h5py.File) -> bool:
+    """Return whether the path of an open file still leads to it, and to no successor."""
+    found = identity_at(os.fsdecode(file.filename))
+    return found is not None and not identity_in(file).difference(found)
+
 
 _MOST_TRIES = 3
 """To describe a file that is being changed."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from io import FileIO
 
 from lazyio.errors import SourceChangedError, SourceError
-from lazyio.grid import Region
+from lazyio.regions import Region
 
 _COARSE_CLOCK = 5
 """CLOCK_REALTIME_COARSE: the clock by which Linux stamps files, a tick behind the other."""

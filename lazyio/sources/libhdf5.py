@@ -10,13 +10,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lazyio.codecs.dataset_filters import filters_of, labels_of, libhdf5_has, remedy_for
-from lazyio.elements import is_text
+from lazyio.atomic.hdf5_digests import read_opaque
+from lazyio.atomic.recovery import interruption_of
+from lazyio.codecs.hdf5_chunks import filters_of, labels_of, libhdf5_has, remedy_for
+from lazyio.dtypes import is_text
 from lazyio.errors import DamagedDataError, SourceError
-from lazyio.grid import Region, format_region
 from lazyio.os_errors import errno_of
-from lazyio.safety.hdf5_digests import read_opaque
-from lazyio.safety.leftovers import interruption_of
+from lazyio.regions import Region, format_region
 from lazyio.sources.base import Array
 from lazyio.sources.files import require_regular
 from lazyio.sources.foreign import foreign_errors

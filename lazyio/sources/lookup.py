@@ -11,16 +11,17 @@ import zarr
 from zarr.abc.store import Store
 from zarr.storage import StorePath
 
+from lazyio.atomic.log import superblock_in
 from lazyio.errors import OptionError, SourceError, UnknownFormatError
-from lazyio.safety.redo import superblock_in
-from lazyio.sources import hdf5, npy
+from lazyio.sources import hdf5
+from lazyio.sources import raw as npy
 from lazyio.sources import zarr as zarr_adapter
-from lazyio.sources.arrays import array_like_source
+from lazyio.sources.adapters import array_like_source
 from lazyio.sources.base import Source, listed
-from lazyio.sources.decoded import decoded
+from lazyio.sources.cf_decoded import decoded
 from lazyio.sources.files import existing, open_for_reading
 from lazyio.sources.foreign import foreign_errors
-from lazyio.sources.hdf5_handle import open_dataset_source
+from lazyio.sources.hdf5 import open_dataset_source
 from lazyio.sources.raw import raw_sources
 
 FORMATS = ("npy", "hdf5", "zarr", "raw")

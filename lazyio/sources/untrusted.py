@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from lazyio.elements import is_text
+from lazyio.dtypes import MAX_NDIM, Shape, is_text
 from lazyio.errors import OptionError, UnsafeFileError, UnsupportedDtypeError
-from lazyio.grid import Region, box_shape
+from lazyio.regions import Region, box_shape
 from lazyio.sources.base import Array
 from lazyio.sources.files import existing
 from lazyio.sources.foreign import foreign_errors
-from lazyio.spec import MAX_NDIM, Shape
 from lazyio.untrusted.helper import ask
 from lazyio.untrusted.messages import dtype_received
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.format import descr_to_dtype, dtype_to_descr
 
 from lazyio import errors
-from lazyio.elements import TEXT, is_text
+from lazyio.dtypes import TEXT, is_text
 from lazyio.errors import LazyioError, UnsafeFileError
 
 _FRAME = struct.Struct(">IQ")

@@ -22,13 +22,13 @@ import numpy as np
 from dask.base import tokenize
 
 from lazyio.codecs.libraries import optional
-from lazyio.elements import is_text
+from lazyio.dtypes import is_text
 from lazyio.errors import SourceChangedError
 from lazyio.info import info_here
 from lazyio.sources.base import lies_in_rows
 from lazyio.sources.lookup import source_for
 from lazyio.untrusted.messages import EndOfMessages, dtype_to_send, error_to_send, receive, send
-from lazyio.verifying.verify import verify_here
+from lazyio.verification.verify import verify_here
 
 _NBYTES_PER_SECOND = 10**6
 """What is waited for at least: a slow disk, and data that shrink a thousand times."""

@@ -1,42 +1,325 @@
-"""Datasets that are to be made: in a file that is built, or one that the caller has open."""
+"""New HDF5 datasets: what fills them, in a file that is built or one that is open."""
 
 import contextlib
+import errno
+import os
 import posixpath
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy.typing as npt
 
-from lazyio.run.report import WriteReport
-from lazyio.safety.digests import Table
-from lazyio.safety.hdf5_digests import load
-from lazyio.safety.workdir import WorkDirectory
-from lazyio.targets.hdf5 import (
-    Hdf5Target,
+from lazyio.atomic.digests import Noted, Table
+from lazyio.atomic.fsync import require_space
+from lazyio.atomic.hdf5_digests import forget, load, store, table_of
+from lazyio.atomic.workdir import WorkDirectory
+from lazyio.dtypes import DTYPE_ATTRIBUTE, Shape, is_text, original, widened
+from lazyio.errors import TargetError
+from lazyio.execution.report import WriteReport
+from lazyio.execution.task import Job
+from lazyio.planning.plan import Advice
+from lazyio.regions import Region
+from lazyio.storage.disk_errors import disk_errors
+from lazyio.storage.hdf5.attributes import RESERVED
+from lazyio.storage.hdf5.dataset import Hdf5Options, Hdf5Target, create_dataset, link_dataset
+from lazyio.storage.hdf5.dimension_scales import (
+    ScaleUse,
+    attach_again,
+    attach_dimensions,
+    grow_dimensions,
+    remove_dataset,
 )
-from lazyio.writing.hdf5_filling import (
-    Hdf5Item,
-    Made,
-    keep,
-    least_nbytes,
-    make,
-    opened_for,
-    path_of,
-    publish,
+from lazyio.storage.hdf5.file import Building, building, in_place, is_added_in_place, resumable
+from lazyio.storage.region_target import Shared, WindowTarget
+from lazyio.writing.array_plan import Arranged, in_window
+from lazyio.writing.compatibility import Window
+from lazyio.writing.resume import begin_keeping, facts_of_job, in_head
+from lazyio.writing.run_options import (
+    OPEN_HANDLE,
+    Outcome,
+    Running,
+    Written,
+    outcome_of,
+    report_on,
+    report_with_done,
+    scratch_beside,
 )
-from lazyio.writing.jobs import facts_of_job, in_head
-from lazyio.writing.places import (
+from lazyio.writing.target_checks import (
     check_hdf5_place,
     check_key,
     check_key_is_free,
     check_open_file,
     refuse_own_source,
 )
-from lazyio.writing.report import Outcome, Written, report_on, report_with_done
-from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hdf5Item:
+    """One dataset that is to be made."""
+
+    arranged: Arranged
+    """What goes into it."""
+    options: Hdf5Options
+    """How it is stored."""
+    dims: tuple[str, ...] | None = None
+    """Names of its axes."""
+    link: tuple[str, str] | None = None
+    """Path and key of the dataset that it is a link to, instead."""
+    contradicted: tuple[str, ...] = ()
+    """In what that dataset is not what was asked for, each as a clause."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A dataset that stands, and what fills it; neither where it is a link."""
+
+    item: Hdf5Item
+    dataset: Any = None
+    target: Hdf5Target | None = None
+    window: Region | None = None
+    noted: Noted | None = None
+    shared: Shared | None = None
+    """What other threads may write to as well."""
+    seen: Shape | None = None
+    """Extents that it had before it grew."""
+    dropped: tuple[str, ...] = ()
+    """Attributes of what it replaces that it has not."""
+
+    def to_job(self) -> Job:
+        """Return the job that fills the dataset, or a part of it."""
+        arranged, target = self.item.arranged, self.target
+        if target is None:
+            msg = f"{arranged.key!r} is a link, which nothing fills"
+            raise TypeError(msg)
+        if self.window is None:
+            return arranged.job(target, keeping=target.keeping, shared=self.shared)
+        part = WindowTarget(target, self.window, self.shared)
+        return arranged.job(part, self.window, target.keeping)
+
+    def keep_digests(self, group: h5py.Group, job: Mapping[str, str]) -> None:
+        """Store the digests of what was written, in place of any of what was there before."""
+        key = posixpath.join(group.name, self.item.arranged.key)
+        if self.noted is None:
+            forget(group.file, key)
+        else:
+            rows = self.noted.rows() if self.target is None else self.target.rows(self.noted)
+            rims = self.noted.rims() if self.target is None else self.target.rims(self.noted)
+            store(group.file, key, table_of(self.dataset, rows, rims, job))
+
+    def finish(self) -> Outcome:
+        """Return what has become of it, once the job is done."""
+        arranged = self.item.arranged
+        if self.target is None:
+            return Outcome(key=arranged.key, plan=arranged.plan, engine="link")
+        if arranged.given.pieces is not None:
+            grow_dimensions(self.dataset)
+        properties = self.dataset.id.get_create_plist()
+        has_mark = (
+            "_FillValue" in self.dataset.attrs
+            or properties.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
+        )
+        shape = self.target.chunk_shape
+        found = outcome_of(arranged, self.to_job(), shape, has_mark=has_mark)
+        if self.dropped:
+            what = (
+                f"{arranged.key!r} has not the attributes of what it replaced: "
+                f"{', '.join(self.dropped)}; give attrs= with those that still hold"
+            )
+            found = replace(found, advice=(*found.advice, ("attributes-dropped", what)))
+        return found
+
+
+def opened_for(
+    work: WorkDirectory,
+    old: Path | None,
+    libver: Any,
+    running: Running,
+    nbytes: int,
+    *,
+    is_read: bool,
+) -> contextlib.AbstractContextManager[Building]:
+    """Return the file that is built: a new one, a copy of the old one, or that itself.
+
+    ``is_read`` says that what is written is made of other datasets of the file.
+    """
+    is_in_place = work.is_in_place
+    if not work.is_resumed:
+        copied = old.stat().st_size if old is not None and is_read else 0
+        require_space(work.path.parent, nbytes + copied, work.target)
+        is_in_place = old is not None and is_added_in_place(old, work.built, is_read=is_read)
+    n_good_bytes = work.n_good_bytes
+    if is_in_place and not work.is_in_place:
+        with disk_errors(work.target.parent):
+            work.begin_in_place()
+    work.save_job()
+    if is_in_place:
+        return in_place(work)
+    if running.resume:
+        return resumable(work.built, libver, old=old)
+    return building(work.built, libver, nbytes=0 if old is None else n_good_bytes)
+
+
+def publish(work: WorkDirectory) -> Advice:
+    """Give a file its name, or change the one that has it; says which, of one that was there."""
+    if not work.is_in_place:
+        work.publish()
+        return ()
+    work.has_name()
+    return (("changed-in-place", "a large file was changed itself, by a log of the change"),)
+
+
+def least_nbytes(item: Hdf5Item) -> int:
+    """Return the bytes that a dataset takes at least, as far as that is known."""
+    given = item.arranged.given
+    has_data = item.link is None and not given.is_empty and not given.comes_once
+    return item.arranged.plan.nbytes if has_data and not item.options.filters else 0
+
+
+def keep(
+    work: WorkDirectory, made: Sequence[Made], built: Building, stack: contextlib.ExitStack
+) -> Advice:
+    """Let datasets go on where an interrupted run stopped, where the file can do that."""
+    if not built.is_resumable:
+        for one in made:
+            if one.target is not None:
+                built.prepare(one.target, one.dataset)
+        return ()
+    filled = []
+    targets = []
+    for one in made:
+        if one.target is None:
+            continue
+        built.prepare(one.target, one.dataset)
+        filled.append((one.target, one.dataset))
+        corner = tuple(part.start for part in one.window or ())
+        targets.append((one.target, corner, one.noted if one.target.encodes else None))
+    journal, advice = begin_keeping(work, targets, lambda records: built.replay(records, filled))
+    stack.callback(journal.close)
+    return advice
+
+
+def make(
+    group: h5py.Group,
+    items: Sequence[Hdf5Item],
+    path: Path,
+    running: Running,
+    *,
+    replace_old: bool,
+) -> list[Made]:
+    """Make every dataset, its attributes and dimensions; nothing is computed yet."""
+    made = []
+    uses: list[tuple[str, ScaleUse]] = []
+    for item in items:
+        key = item.arranged.key
+        dropped: tuple[str, ...] = ()
+        if replace_old:
+            dropped = _dropped(group, item)
+            uses += [(key, use) for use in remove_dataset(group, key)]
+        made.append(replace(_make_one(group, item, path, running), dropped=dropped))
+    # Coordinates first: other arrays have them as their scales.
+    named = [one for one in made if one.item.dims and one.dataset is not None]
+    for one in sorted(named, key=lambda one: one.dataset.ndim):
+        attach_dimensions(one.dataset, one.item.dims or ())
+    for key, use in uses:
+        attach_again(group[key], use)
+    return made
+
+
+def _dropped(group: h5py.Group, item: Hdf5Item) -> tuple[str, ...]:
+    """Return the attributes of a dataset that the one which replaces it has not."""
+    old = group.get(item.arranged.key)
+    if not isinstance(old, h5py.Dataset):
+        return ()
+    own = set(item.options.attrs) | {*RESERVED, DTYPE_ATTRIBUTE}
+    if DTYPE_ATTRIBUTE in old.attrs:
+        own |= {"units", "calendar"}  # lazyio's own, of times.
+    return tuple(name for name in old.attrs if name not in own and not name.startswith("_Netcdf4"))
+
+
+def _make_one(group: h5py.Group, item: Hdf5Item, path: Path, running: Running) -> Made:
+    """Make a dataset, or a link to one."""
+    arranged = item.arranged
+    if item.link is not None:
+        link_dataset(group, arranged.key, *item.link, path)
+        return Made(item=item)
+    plan = arranged.plan
+    noted = running.noted(plan.shape, plan.chunk_shape)
+    dataset = create_dataset(
+        group,
+        arranged.key,
+        shape=arranged.first_shape,
+        chunk_shape=plan.chunk_shape,
+        dtype=plan.dtype,
+        options=item.options,
+    )
+    target = Hdf5Target(
+        dataset,
+        plan.chunk_shape,
+        folder=path.parent,
+        noted=noted,
+        bounds=arranged.bounds,
+        rewrites=arranged.given.pieces is not None,
+    )
+    return Made(item=item, dataset=dataset, target=target, noted=noted)
+
+
+def in_part(
+    dataset: h5py.Dataset,
+    arranged: Arranged,
+    window: Window,
+    path: Path,
+    running: Running,
+    old: Callable[[Region], npt.NDArray[Any]] | None = None,
+    shared: Shared | None = None,
+) -> Made:
+    """Return the job that writes a part of a dataset, which has grown for it."""
+    if dataset.shape != window.shape:
+        with disk_errors(path.parent):
+            dataset.resize(tuple(map(max, dataset.shape, window.shape)))
+        grow_dimensions(dataset)
+    if is_text(arranged.form.dtype) and DTYPE_ATTRIBUTE in dataset.attrs:
+        form = original(arranged.form.dtype, dataset.attrs)
+        if form is not None and widened(form, arranged.form.original) is not form:
+            # Longer text comes to it than it was made for.
+            del dataset.attrs[DTYPE_ATTRIBUTE]
+    chunk_shape = dataset.chunks or arranged.plan.chunk_shape
+    noted = running.noted(window.shape, chunk_shape)
+    target = Hdf5Target(
+        dataset,
+        chunk_shape,
+        folder=path.parent,
+        noted=noted,
+        bounds=arranged.bounds,
+        rewrites=True,
+        old=old,
+    )
+    region = None
+    if arranged.bounds is None:
+        arranged, region = in_window(arranged, window.region), window.region
+    item = Hdf5Item(arranged=arranged, options=Hdf5Options())
+    return Made(
+        item=item, dataset=dataset, target=target, window=region, noted=noted, shared=shared
+    )
+
+
+def check_seen(dataset: h5py.Dataset, seen: Shape) -> None:
+    """Refuse a dataset that has grown or shrunk since its part was chosen."""
+    if dataset.shape != seen:
+        msg = (
+            f"{dataset.name!r} has shape {dataset.shape} now and had {seen} when the part was "
+            "chosen; make the call again"
+        )
+        raise TargetError(errno.EBUSY, msg)
+
+
+def path_of(item: h5py.Group | h5py.Dataset) -> Path:
+    """Return the path of an open file, links resolved; what names it where it lies in memory."""
+    name = item.file.filename
+    return Path(os.path.realpath(name)) if os.path.exists(name) else Path(name)
 
 
 @dataclass(frozen=True, kw_only=True)

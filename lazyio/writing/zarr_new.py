@@ -1,9 +1,11 @@
-"""Arrays that are to be made: in a local store, a zip file, or a store that is open."""
+"""New Zarr arrays: in a local store, a zip file, or a store that is open."""
 
 import contextlib
 import errno
 import logging
+import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,43 +13,299 @@ from pathlib import Path
 from typing import Any
 
 import zarr
+import zarr.errors
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore, StorePath, ZipStore
 
-from lazyio.errors import BlockError, TargetError
+from lazyio.atomic.digests import Noted, Table
+from lazyio.atomic.fsync import require_space
+from lazyio.atomic.journal import Facts
+from lazyio.atomic.publish_steps import Identity, identity_of
+from lazyio.atomic.workdir import WorkDirectory
+from lazyio.atomic.zarr_digests import NAME as DIGESTS
+from lazyio.atomic.zarr_digests import (
+    Place,
+    beside,
+    facts_in,
+    facts_of,
+    introduce,
+    load,
+    make_room,
+    pieces_of,
+    ring,
+    store,
+    table_of,
+)
+from lazyio.atomic.zarr_digests import keep as keep_neighbours
+from lazyio.errors import BlockError, OptionError, TargetError, TargetExistsError
+from lazyio.execution.report import WriteReport
+from lazyio.execution.task import Job
 from lazyio.planning.plan import Advice
-from lazyio.run.report import WriteReport
-from lazyio.safety.digests import Noted
-from lazyio.safety.job import Facts
-from lazyio.safety.names import Identity, identity_of
-from lazyio.safety.space import require_space
-from lazyio.safety.workdir import WorkDirectory
-from lazyio.safety.zarr_digests import NAME as DIGESTS
-from lazyio.safety.zarr_digests import facts_in, load, pieces_of
-from lazyio.safety.zarr_places import Place, beside, introduce, ring
-from lazyio.safety.zarr_places import keep as keep_neighbours
-from lazyio.targets.disk import disk_errors, store_errors
-from lazyio.targets.zarr import chunk_keys_of
-from lazyio.targets.zarr_apart import Apart
-from lazyio.writing.jobs import facts_of_job, in_head
-from lazyio.writing.places import check_zarr_place, refuse_own_source
-from lazyio.writing.report import Written, report_on, report_with_done
-from lazyio.writing.running import OPEN_HANDLE, Running, scratch_beside
-from lazyio.writing.zarr_filling import (
-    Made,
-    ZarrItem,
-    filled,
-    folder_of,
-    keep,
-    least_nbytes,
-    make,
-    settings_of,
+from lazyio.regions import Region
+from lazyio.sources.zarr import store_name
+from lazyio.storage.disk_errors import disk_errors, store_errors
+from lazyio.storage.region_target import Shared, WindowTarget
+from lazyio.storage.zarr.array import (
+    Apart,
+    ZarrOptions,
+    ZarrTarget,
+    chunk_keys_of,
+    create_array,
+    local_folder,
 )
-from lazyio.writing.zarr_groups import publish_arrays
-from lazyio.writing.zarr_stores import (
-    check_mode_of,
-    check_place_in,
-    renew_consolidated,
-    resolved_name,
+from lazyio.storage.zarr.groups import publish_arrays
+from lazyio.writing.array_plan import Arranged
+from lazyio.writing.resume import begin_keeping, facts_of_job, in_head
+from lazyio.writing.run_options import (
+    OPEN_HANDLE,
+    Outcome,
+    Running,
+    Written,
+    outcome_of,
+    report_on,
+    report_with_done,
+    scratch_beside,
 )
+from lazyio.writing.target_checks import check_zarr_place, refuse_own_source
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZarrItem:
+    """One array that is to be made."""
+
+    arranged: Arranged
+    """What goes into it; its key is the path inside the store."""
+    options: ZarrOptions
+    """How it is stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """An array that stands, and the job that fills it."""
+
+    arranged: Arranged
+    array: Any
+    target: ZarrTarget
+    window: Region | None = None
+    noted: Noted | None = None
+    shared: Shared | None = None
+    """What other threads may write to as well."""
+
+    def to_job(self) -> Job:
+        """Return the job."""
+        keeping = self.target.keeping
+        if self.window is None:
+            return self.arranged.job(self.target, keeping=keeping, shared=self.shared)
+        target = WindowTarget(self.target, self.window, self.shared)
+        return self.arranged.job(target, self.window, keeping)
+
+    def keep_digests(self, job: Mapping[str, str], place: Place) -> None:
+        """Store the digests of what was written beside it, where there are any."""
+        folder = local_folder(self.array)
+        if self.noted is not None and folder is not None:
+            facts = facts_of(folder, self.arranged.key)
+            store(folder, self.table(facts, place, job))
+            make_room(folder)
+
+    def table(
+        self, facts: Mapping[str, str], place: Place, job: Mapping[str, str] | None = None
+    ) -> Table:
+        """Return the digests of what was written, which were noted."""
+        noted = self.noted or Noted()
+        rows, rims = self.target.rows(noted), self.target.rims(noted)
+        array = self.target.array
+        return table_of(array, facts, rows, rims, job=job, place=place.to_dict())
+
+    def tell_shape(self) -> None:
+        """Let readers see how long it has become, where it has grown."""
+        if self.arranged.bounds is not None:
+            self.array.resize(self.target.shape)
+
+    def finish(self) -> Outcome:
+        """Return what has become of it, once the job is done."""
+        # Every array of Zarr has a fill value, of which 0 is no mark.
+        has_mark = "_FillValue" in self.array.attrs or bool(self.array.fill_value)
+        chunk_shape = self.array.chunks
+        return outcome_of(self.arranged, self.to_job(), chunk_shape, has_mark=has_mark)
+
+
+def make(store: Any, path: str, item: ZarrItem, *, noted: Noted | None = None) -> Made:
+    """Make an array, still empty, and the job that fills it."""
+    return filled(create_array(store, path, **settings_of(item)), item, noted)
+
+
+def settings_of(item: ZarrItem) -> dict[str, Any]:
+    """Return what :func:`~lazyio.storage.zarr.array.create_array` takes."""
+    plan = item.arranged.plan
+    return {
+        "shape": item.arranged.first_shape,
+        "chunk_shape": plan.chunk_shape,
+        "shard_shape": plan.shard_shape,
+        "dtype": plan.dtype,
+        "options": item.options,
+    }
+
+
+def filled(array: Any, item: ZarrItem, noted: Noted | None) -> Made:
+    """Return an array that stands, and what fills it."""
+    target = ZarrTarget(
+        array,
+        keeps_empty=bool(item.options.write_empty_chunks),
+        # A chunk of pieces may have to be written again, and hold nothing then.
+        replaces=item.arranged.given.pieces is not None,
+        noted=noted,
+        bounds=item.arranged.bounds,
+    )
+    return Made(arranged=item.arranged, array=array, target=target, noted=noted)
+
+
+def least_nbytes(item: ZarrItem) -> int:
+    """Return the bytes that an array takes at least, as far as that is known."""
+    is_plain = item.options.compressors is None and item.options.filters in (None, "auto")
+    is_stored = bool(item.options.write_empty_chunks)
+    is_known = not item.arranged.given.comes_once
+    return item.arranged.plan.nbytes if is_plain and is_stored and is_known else 0
+
+
+def keep(work: WorkDirectory, several: Sequence[Made], stack: contextlib.ExitStack) -> Advice:
+    """Let arrays go on where an interrupted run stopped."""
+    targets = [
+        (one.target, tuple(part.start for part in one.window or ()), one.noted) for one in several
+    ]
+    journal, advice = begin_keeping(work, targets)
+    stack.callback(journal.close)
+    return advice
+
+
+def folder_of(store: Any) -> Path | None:
+    """Return the folder of a local store, beside which parts of chunks may wait."""
+    return Path(store.root) if isinstance(store, LocalStore) else None
+
+
+Node = zarr.Array[Any] | zarr.Group
+
+
+def store_behind(store: Any, storage_options: Mapping[str, Any] | None) -> tuple[Any, str]:
+    """Return the store that a user means, and the path inside it that theirs count from."""
+    if isinstance(store, zarr.Group):
+        return store.store, store.path
+    if isinstance(store, StorePath):
+        return store.store, store.path
+    if isinstance(store, (str, os.PathLike)):
+        return _behind_url(str(store), storage_options), ""
+    return (zarr.storage.MemoryStore(store) if isinstance(store, dict) else store), ""
+
+
+def _behind_url(url: str, storage_options: Mapping[str, Any] | None) -> Any:
+    options = dict(storage_options) if storage_options else None
+    try:
+        return FsspecStore.from_url(url, storage_options=options)
+    except (ImportError, ValueError) as error:
+        msg = f"{url} cannot be opened: {error}; install the package that it names"
+        raise OptionError(msg) from error
+
+
+def check_mode_of(store: Any, inside: str, mode: str) -> None:
+    """Refuse what the mode does not allow of a store that is open, or lies behind a URL."""
+    name = node_name(store, inside)
+    if store.read_only:
+        msg = f"{name} is open for reading only; open it with mode='r+' or 'a'"
+        raise TargetError(errno.EROFS, msg)
+    if mode not in ("w-", "x", "r+"):
+        return
+    is_there = node_at(store, inside) is not None
+    if is_there and mode != "r+":
+        msg = f"{name} is there already, and mode={mode!r} makes only new ones; pass mode='a'"
+        raise TargetExistsError(errno.EEXIST, msg)
+    if not is_there and mode == "r+":
+        msg = f"{name} holds nothing, and mode='r+' adds to existing ones only; pass mode='a'"
+        raise TargetError(errno.ENOENT, msg)
+
+
+def check_place_in(store: Any, path: str, zarr_format: int, *, replace: bool) -> None:
+    """Refuse a place in a store that holds anything but an array that may be replaced."""
+    parts = path.split("/") if path else []
+    above = ["/".join(parts[:depth]) for depth in range(len(parts))]
+    for group in above:
+        found = node_at(store, group)
+        name = node_name(store, group)
+        if isinstance(found, zarr.Array):
+            msg = f"{name} is an array, and an array holds no other; choose another path"
+            raise TargetError(errno.ENOTDIR, msg)
+        version = None if found is None else found.metadata.zarr_format
+        if version not in (None, zarr_format):
+            msg = (
+                f"{name} is a Zarr v{version} group, to which no v{zarr_format} "
+                "array can be added; choose another store, or zarr_format"
+            )
+            raise TargetError(errno.EEXIST, msg)
+    found = node_at(store, path)
+    name = node_name(store, path)
+    if isinstance(found, zarr.Group):
+        msg = f"{name} is a group of arrays, which is not replaced; give path= for an array in it"
+        raise TargetExistsError(errno.EEXIST, msg)
+    if found is not None and not replace:
+        msg = f"{name} is there already; pass overwrite=True to replace it, or another path"
+        raise TargetExistsError(errno.EEXIST, msg)
+    # Chunks without metadata would come to light between those of the new array.
+    if found is None and not replace and not sync(store.is_empty(path)):
+        msg = (
+            f"{name} holds objects and no array, left by a run that failed or by others; pass "
+            "overwrite=True to remove all of them, or another path"
+        )
+        raise TargetExistsError(errno.ENOTEMPTY, msg)
+
+
+def check_open_array(array: "zarr.Array[Any]", *, grows: bool) -> None:
+    """Refuse an open array that cannot be written, or not as is asked."""
+    if array.read_only:
+        msg = f"{array.store_path} is open for reading only; open it with mode='r+' or 'a'"
+        raise TargetError(errno.EROFS, msg)
+    if grows and isinstance(array.store, ZipStore):
+        msg = (
+            f"{array.store_path} cannot grow: nothing can be changed in a .zip file; write a new "
+            "one, or a directory"
+        )
+        raise TargetError(errno.EROFS, msg)
+
+
+def node_at(store: Any, path: str) -> Node | None:
+    """Return the array or group at a path, ``None`` where there is nothing."""
+    if isinstance(store, LocalStore) and not store.root.exists():
+        return None  # zarr would make the folder, to look into it.
+    mode: Any = "r" if store.read_only else "r+"
+    try:
+        return zarr.open(store, path=path, mode=mode)
+    except (FileNotFoundError, zarr.errors.NodeNotFoundError):
+        return None
+
+
+def renew_consolidated(store: Any, path: str) -> None:
+    """Bring consolidated metadata up to date in every group above an array that has some."""
+    if isinstance(store, ZipStore):
+        return
+    parts = path.split("/") if path else []
+    with warnings.catch_warnings():
+        # That v3 has no specification of it yet is known to whoever made it.
+        warnings.simplefilter("ignore")
+        for depth in reversed(range(len(parts))):
+            above = "/".join(parts[:depth])
+            group = node_at(store, above)
+            if isinstance(group, zarr.Group) and group.metadata.consolidated_metadata is not None:
+                version: Any = group.metadata.zarr_format
+                zarr.consolidate_metadata(store, path=above or None, zarr_format=version)
+
+
+def node_name(store: Any, path: str) -> str:
+    """Return what an error or a report calls an array or group."""
+    return f"{store_name(store)}/{path}" if path else store_name(store)
+
+
+def resolved_name(store: Any) -> Path:
+    """Return a store as sources are compared with it, links followed where it is a path."""
+    name = store_name(store)
+    return Path(os.path.realpath(name) if os.path.exists(name) else name)
+
 
 logger = logging.getLogger("lazyio")
 

@@ -6,7 +6,9 @@ import pytest
 
 from benchmarks.soak import flips, kills, states
 from benchmarks.soak.cases import NAMES, cases
-from lazyio.safety import names, redo, workdir
+from lazyio.atomic import log as redo
+from lazyio.atomic import publish_steps as names
+from lazyio.atomic import workdir
 
 pytestmark = pytest.mark.filterwarnings("ignore:Object at .*lazyio is not recognized")
 

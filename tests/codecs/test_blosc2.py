@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazyio
-from lazyio.codecs import blosc2, families
-from lazyio.codecs.filters import Filter
+from lazyio.codecs import blosc2
+from lazyio.codecs import hdf5_chunks as families
+from lazyio.codecs.hdf5_filters import Filter
 from lazyio.sources.hdf5 import Hdf5Source
 
 CNAMES = ("blosclz", "lz4", "lz4hc", "zlib", "zstd")

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyio.codecs import zstd
-from lazyio.codecs.decode import decoder_for
-from lazyio.codecs.encode import encoder_for
-from lazyio.codecs.filters import Filter, parse_filters
+from lazyio.codecs.hdf5_chunks import decoder_for, encoder_for
+from lazyio.codecs.hdf5_filters import Filter, parse_filters
 from lazyio.codecs.workspace import Workspace
 
 CODECS = {

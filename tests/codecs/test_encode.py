@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyio.codecs.encode import encoder_for
-from lazyio.codecs.filters import Filter, as_given, parse_filters
+from lazyio.codecs.hdf5_chunks import encoder_for
+from lazyio.codecs.hdf5_filters import Filter, as_given, parse_filters
 from lazyio.codecs.workspace import Workspace
 
 CODECS = {

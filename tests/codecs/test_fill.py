@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyio.codecs.fill import Fill
+from lazyio.codecs.workspace import Fill
 
 DTYPES = ["bool", "u1", "<i2", ">f4", "f8", "c16", "S3", "S300", "U2", "M8[s]", "V5", "i2,f8"]
 

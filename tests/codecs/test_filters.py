@@ -5,7 +5,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from lazyio.codecs.filters import CODECS, NAMES, Filter, parse_filters
+from lazyio.codecs.hdf5_filters import CODECS, NAMES, Filter, parse_filters
 from lazyio.errors import OptionError
 
 FACTS = {"dtype": np.dtype("f4"), "chunk_nbytes": 4000}

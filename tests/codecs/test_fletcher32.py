@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyio.codecs.fletcher32 import fletcher32
+from lazyio.codecs.shuffle import fletcher32
 
 
 def plain(data):

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from lazyio.codecs import bitshuffle, deflate, lzf
-from lazyio.codecs.decode import decoder_for
-from lazyio.codecs.encode import encoder_for
-from lazyio.codecs.filters import Filter, parse_filters
+from lazyio.codecs.hdf5_chunks import decoder_for, encoder_for
+from lazyio.codecs.hdf5_filters import Filter, parse_filters
 from lazyio.codecs.libraries import optional, required, shared_functions
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import OptionError

@@ -22,10 +22,9 @@ from zarr.codecs import numcodecs as in_v3
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from lazyio.codecs.fill import Fill
-from lazyio.codecs.workspace import Workspace
-from lazyio.codecs.zarr_bytes import as_bytes, decode_at_most, numcodec
+from lazyio.codecs.workspace import Fill, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of
+from lazyio.codecs.zarr_codecs import as_bytes, decode_at_most, numcodec
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Numcodecs codecs are not:zarr.errors.ZarrUserWarning"),
@@ -428,7 +427,7 @@ def test_parts_of_a_shard(name):
 def test_numcodecs_is_not_needed_to_say_no(monkeypatch):
     """Without numcodecs its codecs are left to zarr."""
     array, _ = make("<i4", V2)
-    monkeypatch.setattr("lazyio.codecs.zarr_bytes.optional", lambda _: None)
+    monkeypatch.setattr("lazyio.codecs.zarr_codecs.optional", lambda _: None)
     assert chain_for(array) is None
 
 
@@ -437,7 +436,7 @@ def test_checksums_without_their_library(monkeypatch):
     checked, _ = make("<i4", {"compressors": Crc32cCodec()})
     shard, _ = make("<i4", sharded())
     assert isinstance(chain_for(checked), Chain)
-    for module in ("zarr_bytes", "zarr_shard"):
+    for module in ("zarr_codecs", "zarr_chain"):
         monkeypatch.setattr(f"lazyio.codecs.{module}.optional", lambda _: None)
     assert chain_for(checked) is None
     assert chain_for(shard) is None

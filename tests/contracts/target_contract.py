@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lazyio.codecs.workspace import Workspace
-from lazyio.grid import box, grid_shape
+from lazyio.regions import box, grid_shape
 
 SHAPE = (23, 17)
 CHUNK_SHAPE = (5, 6)

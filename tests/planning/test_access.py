@@ -14,12 +14,14 @@ from lazyio.planning.access import (
     CHUNK_OVERHEAD_NBYTES,
     AccessCost,
     Overheads,
+    Window,
     access_amplification,
+    elements_sum,
+    matched_sum,
     overheads_of,
+    touched_sum,
     window_costs,
 )
-from lazyio.planning.access_windows import Window
-from lazyio.planning.overlaps import elements_sum, matched_sum, touched_sum
 
 WHOLE = Overheads(chunk_nbytes=100)
 WANTED = Overheads(chunk_nbytes=100, run_nbytes=7, whole_chunks=False)

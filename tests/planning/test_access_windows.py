@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lazyio.errors import OptionError
-from lazyio.planning.access_windows import as_windows
+from lazyio.planning.access import as_windows
 
 SHAPE = (700, 384)
 

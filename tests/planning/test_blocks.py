@@ -8,9 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyio.grid import n_boxes
-from lazyio.planning.blocks import TASK_NBYTES, align_blocks, fill_blocks
-from lazyio.planning.reads import elements_read, read_amplification
+from lazyio.planning.blocks import (
+    TASK_NBYTES,
+    align_blocks,
+    elements_read,
+    fill_blocks,
+    read_amplification,
+)
+from lazyio.regions import n_boxes
 
 axis = st.tuples(st.integers(0, 5000), st.integers(1, 300))
 room_share = st.floats(0, 1.2)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyio.planning.choices import Choice
+from lazyio.planning.default_chunks import Choice
 
 extents = st.integers(1, 10**6)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazyio
-from lazyio.planning.drawing import as_svg
+from lazyio.planning.display import as_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

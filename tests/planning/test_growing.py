@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import lazyio
 from lazyio.errors import PlanError
-from lazyio.planning.growing import extents_asked, growing_chunk_shape, with_chunks
+from lazyio.planning.chunks import extents_asked, growing_chunk_shape, with_chunks
 
 
 @given(st.data())

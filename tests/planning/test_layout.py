@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyio.errors import PlanError
-from lazyio.grid import boxes
 from lazyio.planning.layout import Layout
+from lazyio.regions import boxes
 
 
 def blocks_of(chunk, block_shape):

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyio.planning.overlaps import elements_sum, matched_sum, touched_sum
+from lazyio.planning.access import elements_sum, matched_sum, touched_sum
 
 axis = st.integers(1, 40).flatmap(
     lambda extent: st.tuples(st.just(extent), st.integers(1, extent), st.integers(1, 45))

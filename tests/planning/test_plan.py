@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 import lazyio
 from lazyio.errors import LazyioError, OptionError, PlanError, UnsupportedDtypeError
-from lazyio.grid import box_shape, n_along
-from lazyio.planning.reads import read_amplification
+from lazyio.planning.blocks import read_amplification
+from lazyio.regions import box_shape, n_along
 
 GIB = 2**30
 DTYPES = ["u1", "i2", ">f4", "f8", "c16", "S7", "M8[ns]", "bool"]

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 import lazyio
 from lazyio.errors import OptionError
 from lazyio.planning import Facts, Wishes, solve
-from lazyio.planning.access import AccessCost, overheads_of
-from lazyio.planning.access_windows import as_windows
+from lazyio.planning.access import AccessCost, as_windows, overheads_of
 
 extents = st.one_of(st.integers(0, 30), st.integers(1, 3000), st.integers(1, 10**8))
 shapes = st.lists(extents, max_size=5).map(tuple)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyio.planning.reads import elements_read, read_amplification, run_amplification, touches
+from lazyio.planning.blocks import elements_read, read_amplification, run_amplification, touches
 
 axis = st.tuples(st.integers(0, 60), st.integers(1, 70), st.integers(1, 70))
 

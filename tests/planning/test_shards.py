@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import lazyio
 from lazyio.errors import OptionError, PlanError
-from lazyio.grid import n_along
-from lazyio.planning.shards import MANY_FILES, MAX_FILES
+from lazyio.planning.blocks import MANY_FILES, MAX_FILES
+from lazyio.regions import n_along
 
 extents = st.one_of(st.integers(0, 30), st.integers(1, 3000), st.integers(1, 10**7))
 shapes = st.lists(extents, min_size=1, max_size=5).map(tuple)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyio.planning.solver import ideal_extents, raise_to, solve_chunk_shape
+from lazyio.planning.default_chunks import ideal_extents, raise_to, solve_chunk_shape
 
 N_CASES = 6000
 

@@ -11,12 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazyio
-from lazyio.planning.access import AccessCost, Overheads
-from lazyio.planning.access_windows import Window
-from lazyio.planning.choices import Choice
-from lazyio.planning.pricing import Bounds, Prices
-from lazyio.planning.solver import solve_chunk_shape
-from lazyio.planning.suiting import best_shape, niceness, suit_windows
+from lazyio.planning.access import AccessCost, Bounds, Overheads, Prices, Window
+from lazyio.planning.access_search import best_shape, niceness, suit_windows
+from lazyio.planning.default_chunks import Choice, solve_chunk_shape
 
 WHOLE = Overheads(chunk_nbytes=300)
 WANTED = Overheads(chunk_nbytes=300, run_nbytes=20, whole_chunks=False)

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lazyio
-from lazyio.grid import boxes
-from lazyio.planning.growing import with_chunks
-from lazyio.planning.window import cuts_chunks, within
+from lazyio.planning.chunks import with_chunks
+from lazyio.planning.iterables import cuts_chunks, within
+from lazyio.regions import boxes
 
 
 @given(st.data())

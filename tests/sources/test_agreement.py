@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from source_contract import few
 
-from lazyio.sources.agreement import common_step
 from lazyio.sources.base import reading_unit
+from lazyio.sources.concatenated import common_step, joined, stacked
 from lazyio.sources.function import ArraySource
-from lazyio.sources.joined import joined, stacked
 from lazyio.sources.raw import raw_source
 
 MATRIX = np.arange(37 * 23, dtype="<i2").reshape(37, 23)

@@ -17,7 +17,7 @@ from lazyio.errors import (
     UnknownFormatError,
     UnsupportedDtypeError,
 )
-from lazyio.sources.hdf5_handle import OpenDatasetSource
+from lazyio.sources.hdf5 import OpenDatasetSource
 from lazyio.sources.lookup import array_source
 from lazyio.sources.raw import RawSource
 

@@ -6,9 +6,9 @@ import pytest
 from source_contract import SourceContract, StoredContract, TravelsContract, assert_same
 
 import lazyio
-from lazyio.blocks import locations_of
-from lazyio.elements import DTYPE_ATTRIBUTE, stored
-from lazyio.sources.decoded import DecodedSource
+from lazyio.dtypes import DTYPE_ATTRIBUTE, stored
+from lazyio.execution.dask_arrays import locations_of
+from lazyio.sources.cf_decoded import DecodedSource
 from lazyio.sources.hdf5 import hdf5_source
 
 

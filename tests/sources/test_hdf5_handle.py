@@ -11,7 +11,7 @@ from source_contract import ReadsIntoContract, SourceContract, assert_same, whol
 
 import lazyio
 from lazyio.errors import SourceError
-from lazyio.sources.hdf5_handle import OpenDatasetSource, open_dataset_source
+from lazyio.sources.hdf5 import OpenDatasetSource, open_dataset_source
 
 MATRIX = np.arange(37 * 23, dtype="<i2").reshape(37, 23)
 

@@ -23,16 +23,15 @@ from source_contract import (
 )
 
 import lazyio
-from lazyio.blocks import locations_in, locations_of, source_of
 from lazyio.errors import OptionError, PlanError, SourceError, TruncatedSourceError
-from lazyio.planning.reads import read_amplification
+from lazyio.execution.dask_arrays import locations_in, locations_of, source_of
+from lazyio.planning.blocks import read_amplification
 from lazyio.sources import files
 from lazyio.sources.base import lies_in_rows
+from lazyio.sources.concatenated import JoinedSource, LiftedSource, joined, stacked
 from lazyio.sources.function import ArraySource
 from lazyio.sources.hdf5 import hdf5_source
-from lazyio.sources.joined import JoinedSource, LiftedSource, joined, stacked
-from lazyio.sources.npy import npy_source
-from lazyio.sources.raw import raw_source
+from lazyio.sources.raw import npy_source, raw_source
 
 MATRIX = np.arange(37 * 23, dtype="<i2").reshape(37, 23)
 

@@ -13,7 +13,7 @@ import zarr
 from hdmf.data_utils import DataChunkIterator, GenericDataChunkIterator
 
 import lazyio
-from lazyio.elements import stored
+from lazyio.dtypes import stored
 from lazyio.errors import OptionError, SourceError, UnknownFormatError
 from lazyio.sources.function import ArraySource, SerialSource
 from lazyio.sources.hdf5 import Hdf5Source

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lazyio
-from lazyio.sources import chunk_table
+from lazyio.sources import manifest as chunk_table
 from lazyio.sources.manifest import ManifestMaker
 
 keys = st.lists(st.integers(0, 400), unique=True, max_size=200)

@@ -20,7 +20,7 @@ from lazyio.errors import (
     TruncatedSourceError,
     UnsupportedDtypeError,
 )
-from lazyio.sources.npy import npy_source
+from lazyio.sources.raw import npy_source
 
 ALIGNED = np.dtype([("flag", "?"), ("value", ">f8"), ("xy", "i2", (2, 2))], align=True)
 UNICODE = np.dtype([("größe", "<f4"), ("数", "<i2")])

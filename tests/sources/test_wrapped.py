@@ -12,8 +12,8 @@ from source_contract import SourceContract, TravelsContract
 
 import lazyio
 from lazyio.errors import OptionError, SourceError, UnsupportedDtypeError
+from lazyio.sources.adapters import unwrapped
 from lazyio.sources.lookup import array_source
-from lazyio.sources.wrapped import unwrapped
 
 MATRIX = np.arange(60, dtype="<i4").reshape(12, 5)
 

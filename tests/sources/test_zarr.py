@@ -18,7 +18,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 import lazyio
 from lazyio.codecs.workspace import Workspace
 from lazyio.codecs.zarr_chain import Chain
-from lazyio.elements import TEXT
+from lazyio.dtypes import TEXT
 from lazyio.errors import (
     DamagedDataError,
     OptionError,

@@ -1,0 +1,1 @@
+"""Arrays that grow by what is appended."""

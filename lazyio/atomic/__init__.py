@@ -1,0 +1,1 @@
+"""What keeps a target old or complete: lock, hidden folder, log, journal, digests."""

@@ -1,0 +1,340 @@
+"""A chunk to the bytes that HDF5 stores for it and back, outside libhdf5 and its lock.
+
+Encoders take a filter as it is given, decoders as a file describes it: the two
+differ where a plugin puts numbers of its own before those it was given.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.codecs import bitshuffle, blosc, blosc2, deflate, lz4, lzf, zstd
+from lazyio.codecs.hdf5_filters import (
+    BITSHUFFLE,
+    BLOSC,
+    BLOSC2,
+    DEFLATE,
+    FLETCHER32,
+    LZ4,
+    LZF,
+    SHUFFLE,
+    ZSTD,
+    Filter,
+    blosc_defaults,
+)
+from lazyio.codecs.libraries import optional
+from lazyio.codecs.shuffle import fletcher32, room_for_planes, shuffle, unshuffle
+from lazyio.codecs.workspace import Bytes, Workspace
+
+Compress = Callable[[Bytes], bytes | Bytes]
+Decompress = Callable[[Bytes, Bytes], None]
+
+SELF_CONTAINED = {BLOSC, BLOSC2, LZ4, BITSHUFFLE}
+"""Filters that store what does not shrink inside their own payload, not under a mask bit."""
+
+
+def in_usual_order(filters: tuple[Filter, ...]) -> bool:
+    """Return whether it is a shuffle, a codec and a checksum, or some of them, in that order.
+
+    So h5py and netCDF put them. In any other order the sizes in between are
+    not those of the chunk, and libhdf5 has to do it.
+
+    Examples
+    --------
+    >>> in_usual_order((Filter(filter_id=2), Filter(filter_id=1), Filter(filter_id=3)))
+    True
+    >>> in_usual_order((Filter(filter_id=1), Filter(filter_id=2)))
+    False
+    """
+    numbers = [step.filter_id for step in filters]
+    n_codecs = sum(number not in (SHUFFLE, FLETCHER32) for number in numbers)
+    return SHUFFLE not in numbers[1:] and FLETCHER32 not in numbers[:-1] and n_codecs <= 1
+
+
+def compressor(step: Filter, itemsize: int) -> Compress | None:
+    """Return what encodes a compression filter here, ``None`` where libhdf5 must."""
+    number, options = step.filter_id, step.options
+    if number == DEFLATE:
+        return deflate.compressor(options[0])
+    if number == ZSTD:
+        return zstd.compressor(_signed(options[0]) if options else zstd.DEFAULT_LEVEL)
+    if number == LZ4 and optional("numcodecs") is not None:
+        return lz4.compressor(options[0] if options else 0)
+    if number == LZF and lzf.is_available():
+        return lzf.compressor()
+    if number == BITSHUFFLE and itemsize and bitshuffle.is_available():
+        return _bit_shuffler(options, itemsize)
+    if number == BLOSC:
+        return _blosc_compressor(options, itemsize)
+    if number == BLOSC2 and itemsize and blosc2.is_available():
+        return _blosc2_compressor(options)
+    return None
+
+
+def decompressor(step: Filter, itemsize: int) -> Decompress | None:
+    """Return what decodes a compression filter here, ``None`` where libhdf5 must."""
+    has_numcodecs = optional("numcodecs") is not None
+    if step.filter_id == BITSHUFFLE:
+        return _bit_unshuffler(step.options, itemsize)
+    known: dict[int, tuple[bool, Decompress]] = {
+        DEFLATE: (True, deflate.decompress),
+        ZSTD: (has_numcodecs, zstd.decompress),
+        BLOSC: (has_numcodecs, blosc.decompress),
+        BLOSC2: (blosc2.is_available(), blosc2.decompress),
+        LZ4: (has_numcodecs, lz4.decompress),
+        LZF: (lzf.is_available(), lzf.decompress),
+    }
+    is_available, decompress = known.get(step.filter_id, (False, deflate.decompress))
+    return decompress if is_available else None
+
+
+def _blosc_compressor(options: tuple[int, ...], itemsize: int) -> Compress | None:
+    level, shuffle, code = (*options[4:7], *blosc_defaults()[len(options[4:7]) :])
+    names = {code: name for name, code in blosc.CNAMES.items()}
+    if code not in names or not itemsize:
+        return None
+    return blosc.compressor(names[code], level, shuffle, typesize=itemsize)
+
+
+def _blosc2_compressor(options: tuple[int, ...]) -> Compress | None:
+    given = (*options[:4], *(0,) * (4 - len(options)))
+    level, shuffle, code = (*options[4:7], *blosc_defaults()[len(options[4:7]) :])
+    is_known = code in blosc.CNAMES.values() and shuffle in blosc.SHUFFLES.values()
+    if not is_known or not blosc2.has(code) or level not in blosc.LEVELS:
+        return None
+    if given[3] > blosc2.MAX_NBYTES or len(options[8:]) != (*options, *(0,) * 8)[7]:
+        return None
+    return blosc2.compressor((*given, level, shuffle, code, *options[7:]))
+
+
+def _bit_shuffler(options: tuple[int, ...], itemsize: int) -> Compress | None:
+    block, follows, level = (*options, 0, 0, 0)[:3]
+    if block % 8 or follows not in bitshuffle.CNAMES.values():
+        return None
+    return bitshuffle.compressor(itemsize, block, follows, _signed(level))
+
+
+def _bit_unshuffler(options: tuple[int, ...], itemsize: int) -> Decompress | None:
+    # In the file three numbers of the plugin's own come first, the element size last of them.
+    block, follows = (*options[3:], 0, 0)[:2]
+    is_known = options[2:3] == (itemsize,) and follows in bitshuffle.CNAMES.values()
+    if not is_known or block % 8 or not bitshuffle.is_available():
+        return None
+    return partial(bitshuffle.decompress, itemsize=itemsize, block=block, follows=follows)
+
+
+def _signed(value: int) -> int:
+    return value - 2**32 if value >= 2**31 else value
+
+
+Payload = bytes | npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """What turns a whole chunk into its payload; made by :func:`encoder_for`."""
+
+    shuffles: bool
+    """Whether byte planes go into the compressor."""
+    compress: Compress | None
+    """The compressor, if any."""
+    skip_mask: int
+    """Filter mask of a chunk whose compression was left out, 0 if it never is."""
+    checksums: bool
+    """Whether a Fletcher checksum follows."""
+
+    def encode(self, chunk: npt.NDArray[Any], workspace: Workspace) -> tuple[Payload, int]:
+        """Return the payload of a chunk and its filter mask."""
+        packed = self._pack(chunk, workspace)
+        payload: Payload = packed
+        mask = 0
+        if self.compress is not None:
+            payload = self.compress(packed)
+            if self.skip_mask and len(payload) >= packed.size:
+                payload, mask = packed, self.skip_mask
+        if self.checksums:
+            payload = _with_checksum(payload, workspace)
+        return payload, mask
+
+    def _pack(self, chunk: npt.NDArray[Any], workspace: Workspace) -> Bytes:
+        if self.shuffles:
+            return shuffle(chunk, workspace)
+        if chunk.flags.c_contiguous:
+            return chunk.reshape(-1).view(np.uint8)
+        packed = workspace.array("packed", chunk.shape, chunk.dtype)
+        np.copyto(packed, chunk)
+        return packed.reshape(-1).view(np.uint8)
+
+
+def encoder_for(filters: tuple[Filter, ...], itemsize: int) -> Encoder | None:
+    """Return the encoder of a list of filters, ``None`` where libhdf5 must do it.
+
+    Examples
+    --------
+    >>> gzip = (Filter(filter_id=1, options=(4,)),)
+    >>> payload, mask = encoder_for(gzip, 2).encode(np.zeros(1000, "int16"), Workspace())
+    >>> len(payload) < 100, mask
+    (True, 0)
+    """
+    if not in_usual_order(filters):
+        return None
+    shuffles = checksums = False
+    compress = None
+    skip_mask = 0
+    for at, step in enumerate(filters):
+        if step.filter_id == SHUFFLE:
+            # With elements of one byte the planes are the data.
+            shuffles = itemsize > 1
+        elif step.filter_id == FLETCHER32:
+            checksums = True
+        else:
+            compress = compressor(step, itemsize)
+            if compress is None:
+                return None
+            skip_mask = 0 if step.filter_id in SELF_CONTAINED else 1 << at
+    return Encoder(shuffles=shuffles, compress=compress, skip_mask=skip_mask, checksums=checksums)
+
+
+def _with_checksum(payload: Payload, workspace: Workspace) -> Payload:
+    data = np.frombuffer(payload, np.uint8)
+    # The padded chunk has been used by now, unless it is the payload itself.
+    joined = workspace.buffer("padded", data.size + 4)
+    if np.may_share_memory(joined, data):
+        joined = workspace.buffer("checked", data.size + 4)
+    joined[: data.size] = data
+    joined[data.size :].view("<u4")[0] = fletcher32(data)
+    return joined
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """What turns a payload into a whole chunk; made by :func:`decoder_for`."""
+
+    filters: tuple[Filter, ...]
+    """In the order in which they were applied."""
+    itemsize: int
+    """Bytes per element."""
+    decompress: Decompress | None
+    """What undoes the compression filter, if any."""
+
+    def decode(
+        self, payload: Bytes, mask: int, out: Bytes, workspace: Workspace | None = None
+    ) -> None:
+        """Fill ``out`` with the bytes of a chunk."""
+        data = payload
+        numbers = [step.filter_id for at, step in enumerate(self.filters) if not mask >> at & 1]
+        if numbers and numbers[-1] == FLETCHER32:
+            data = _checked(data)
+            numbers.pop()
+        is_shuffled = bool(numbers) and numbers[0] == SHUFFLE
+        if is_shuffled:
+            del numbers[0]
+        room = out
+        if is_shuffled and self.itemsize > 1:
+            workspace = workspace or Workspace()
+            room = room_for_planes(out.size, workspace)
+        if numbers and self.decompress is not None:
+            self.decompress(data, room)
+            data = room
+        _require(data, out.size)
+        if room is not out and workspace is not None:
+            unshuffle(data, self.itemsize, out, workspace)
+        elif data is not out:
+            out[:] = data
+
+
+def decoder_for(filters: tuple[Filter, ...], itemsize: int) -> Decoder | None:
+    """Return the decoder of a list of filters, ``None`` where libhdf5 must do it.
+
+    Examples
+    --------
+    >>> decoder_for((Filter(filter_id=1, options=(4,)),), 2) is not None
+    True
+    >>> decoder_for((Filter(filter_id=4, options=(32, 8)),), 2) is None
+    True
+    """
+    if not in_usual_order(filters):
+        return None
+    decompress = None
+    for step in filters:
+        if step.filter_id not in (SHUFFLE, FLETCHER32):
+            decompress = decompressor(step, itemsize)
+            if decompress is None:
+                return None
+    return Decoder(filters=filters, itemsize=itemsize, decompress=decompress)
+
+
+def _checked(data: Bytes) -> Bytes:
+    if data.size < 4:
+        msg = "it is too short for its checksum"
+        raise ValueError(msg)
+    content, stored = data[:-4], int.from_bytes(data[-4:].tobytes(), "little")
+    if fletcher32(content) != stored:
+        msg = "its Fletcher checksum is wrong"
+        raise ValueError(msg)
+    return content
+
+
+def _require(data: Any, nbytes: int) -> None:
+    if data.size != nbytes:
+        msg = f"it decodes to {data.size} bytes instead of {nbytes}"
+        raise ValueError(msg)
+
+
+_BUILT_IN = range(1, 32)
+
+
+def filters_of(dataset: h5py.Dataset) -> tuple[Filter, ...]:
+    """Return the filters of a dataset in the order in which they are applied."""
+    properties = dataset.id.get_create_plist()
+    described = [properties.get_filter(at) for at in range(properties.get_nfilters())]
+    return tuple(Filter(filter_id=number, options=tuple(opts)) for number, _, opts, _ in described)
+
+
+def labels_of(dataset: h5py.Dataset) -> tuple[str, ...]:
+    """Return what the maker of a dataset called each of its filters."""
+    properties = dataset.id.get_create_plist()
+    described = [properties.get_filter(at) for at in range(properties.get_nfilters())]
+    return tuple(label.decode(errors="replace").strip() for *_, label in described)
+
+
+def libhdf5_has(number: int) -> bool:
+    """Return whether libhdf5 can apply a filter, by a plugin where there is one.
+
+    Examples
+    --------
+    >>> libhdf5_has(1), libhdf5_has(9)
+    (True, False)
+    """
+    load_plugins(number)
+    return bool(h5py.h5z.filter_avail(number))
+
+
+@functools.cache
+def load_plugins(number: int) -> None:
+    """Register hdf5plugin's filter with libhdf5, where it is not built in.
+
+    In place of one that libhdf5 has found itself: HDF5_PLUGIN_PATH may lead to
+    those of another libhdf5, as netCDF4 sets it, which fail in this one.
+    """
+    plugins = None if number in _BUILT_IN else optional("hdf5plugin")
+    if plugins is None:
+        return
+    registered = plugins.get_config().registered_filters
+    for name in [name for name, known in plugins.FILTERS.items() if known == number]:
+        # It leaves one alone that is there already, and says that it does not know it.
+        if registered.get(name, "unknown") == "unknown":
+            plugins.register(name, force=True)
+
+
+def remedy_for(number: int, otherwise: str) -> str:
+    """Return how to get a filter that is missing."""
+    if number in _BUILT_IN or optional("hdf5plugin") is not None:
+        return otherwise
+    return f'run pip install "lazyio[plugins]", or {otherwise}'

@@ -1,0 +1,121 @@
+"""Data that come once: taken in turn by the calling thread, and written by others."""
+
+import functools
+import heapq
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lazyio.codecs.workspace import Workspace
+from lazyio.execution.assembler import Patchwork, Ready
+from lazyio.execution.task import Part
+from lazyio.execution.threads import Trouble, feed
+from lazyio.iterables.stream import slabs
+from lazyio.regions import Region
+from lazyio.storage.base import Growing, Rewritable
+
+
+@dataclass(frozen=True)
+class _Due:
+    """Something that is to be written by whichever thread is free."""
+
+    part: Part
+    region: Region
+    write: Callable[[Workspace], None]
+
+
+_Step = _Due | float
+"""Something to be written, or how many elements were taken just now."""
+
+
+def _at_once(part: Part, trouble: Trouble) -> Iterator[_Step]:
+    """Yield what is to be written of a job whose data come once, as they come."""
+    return (_from_stream if part.job.pieces is None else _from_pieces)(part, trouble)
+
+
+def _from_stream(part: Part, trouble: Trouble) -> Iterator[_Step]:
+    plan, stream, target = part.job.plan, part.job.stream, part.job.target
+    if stream is None or not isinstance(target, Growing):
+        return
+    axis, shape = stream.axis, plan.shape
+
+    def grow(length: int) -> None:
+        with part.gate:
+            target.grow((*shape[:axis], length, *shape[axis + 1 :]))
+
+    for slab in slabs(stream, trouble.checked(stream.take()), plan.block_shape[axis], grow):
+        if isinstance(slab, int):
+            yield slab
+        else:
+            yield _Due(part, slab.region_in(shape), functools.partial(part.take, slab))
+
+
+def _from_pieces(part: Part, trouble: Trouble) -> Iterator[_Step]:
+    pieces, target = part.job.pieces, part.job.target
+    if pieces is None or not isinstance(target, Rewritable):
+        return
+    patchwork = Patchwork(
+        target,
+        pieces.max_shape,
+        memory_nbytes=part.job.plan.gather_nbytes,
+        scratch=part.scratch,
+        hands_over_early=pieces.is_in_order,
+        old_shape=pieces.old_shape,
+        shared=part.job.shared,
+    )
+
+    def write(ready: Ready, workspace: Workspace) -> None:
+        with part.gate:
+            patchwork.write(ready, workspace)
+
+    def due(ready: Ready) -> _Due:
+        return _Due(part, patchwork.region_of(ready), functools.partial(write, ready))
+
+    for region, elements in trouble.checked(pieces.take(target.chunk_shape)):
+        converted = part.converted(region, elements)
+        with part.gate:
+            patchwork.grow(region)
+        yield from map(due, patchwork.lay(region, converted))
+        yield elements.size / max(1, math.prod(target.shape[1:]))
+    yield from map(due, patchwork.rest())
+
+
+def coming_once(parts: Sequence[Part]) -> int:
+    """Take from all streams and iterators in turn, and return how often something was written.
+
+    Only the calling thread advances them.
+    """
+    if not parts:
+        return 0
+    n_written = 0
+
+    def count(due: _Due) -> None:
+        nonlocal n_written
+        n_written += 1
+        due.part.advance(due.region)
+
+    names = "the next item of " + ", ".join(part.job.key or "the stream" for part in parts)
+    feed(
+        lambda trouble: _in_turn([_at_once(part, trouble) for part in parts]),
+        lambda due, workspace: due.write(workspace),
+        n_threads=min(part.job.plan.workers for part in parts),
+        on_done=count,
+        on_wait=functools.partial(parts[0].progress.wait, names),
+    )
+    return n_written
+
+
+def _in_turn(several: Sequence[Iterator[_Step]]) -> Iterator[_Due]:
+    """Yield what is to be written, each time from the data of which fewest elements were taken.
+
+    One device may feed several of them through queues: none may run ahead of the others.
+    """
+    taken = [(0.0, at) for at in range(len(several))]
+    while taken:
+        n_taken, at = heapq.heappop(taken)
+        for step in several[at]:
+            if isinstance(step, _Due):
+                yield step
+            else:
+                heapq.heappush(taken, (n_taken + step, at))
+                break

@@ -1,0 +1,1 @@
+"""One-pass input: streams, blocks, iterators and sparse matrices."""

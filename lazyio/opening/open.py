@@ -1,0 +1,478 @@
+"""Public: open anything as a lazy dask array."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.dtypes import as_dtype, as_shape
+from lazyio.errors import OptionError, SourceError
+from lazyio.opening.blocks import lazily, lazy_array
+from lazyio.options import check_flags, limit_of, source_chunks_of
+from lazyio.os_errors import system_errors
+from lazyio.regions import Region
+from lazyio.sources.adapters import unwrapped
+from lazyio.sources.base import Array, Source
+from lazyio.sources.function import FunctionSource, with_lock
+from lazyio.sources.hdf5 import hdf5_source
+from lazyio.sources.lookup import array_source, refuse_path_options, source_for, zarr_array_source
+from lazyio.sources.path_policy import allowed_folders
+from lazyio.sources.raw import npy_source, raw_sources
+from lazyio.sources.untrusted import UntrustedSource, untrusted_source
+
+
+def is_apart(given: Any, trusted: Any) -> bool:
+    """Return whether a child process is to read it; only files can be."""
+    check_flags(trusted=trusted)
+    if trusted:
+        return False
+    if not isinstance(given, (str, os.PathLike)):
+        msg = f"trusted=False is for paths; {type(given).__name__} has been opened already"
+        raise OptionError(msg)
+    return True
+
+
+def refuse_for_untrusted(**given: Any) -> None:
+    """Raise for options that only files of a trusted kind have."""
+    names = ", ".join(name for name, value in given.items() if value is not None)
+    if names:
+        msg = f"{names}: not an option of files on a disk here, as trusted=False takes them"
+        raise OptionError(msg)
+
+
+def apart(
+    path: str | os.PathLike[str],
+    key: str | None,
+    request: dict[str, Any],
+    memory_limit: Any,
+    allow_external: Any = None,
+) -> UntrustedSource:
+    """Return the source for an array that child processes read."""
+    folders = None
+    if allow_external is not None:
+        # The file's own folder comes first, and is known there.
+        folders = [str(folder) for folder in allowed_folders(str(path), allow_external)[1:]]
+    request = {**request, "allow_external": folders}
+    return untrusted_source(path, key, limit_of(memory_limit), request)
+
+
+PathLike = str | os.PathLike[str]
+
+
+@system_errors(SourceError)
+def open(
+    obj: Any,
+    key: str | None = None,
+    *,
+    format: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+    allow_external: Any = None,
+    trusted: bool = True,
+    **options: Any,
+) -> da.Array:
+    """Return anything as a dask array whose blocks fit one memory limit.
+
+    Parameters
+    ----------
+    obj : path-like, array-like or Source
+        A file or store, told apart by content, then by suffix; or an array.
+    key : str, optional
+        Path of the array inside it; not needed where there is only one.
+    format : {"npy", "hdf5", "zarr", "raw"}, optional
+        When content and suffix should not decide.
+    storage_options : mapping, optional
+        For a URL, as fsspec takes them.
+    chunks : optional
+        Blocks of the dask array, as in ``dask.array.from_array``: ``"auto"``
+        for the plan's, a tuple, an integer, -1, or a :class:`Plan`.
+    memory_limit : int or str, optional
+        Bytes for all blocks in flight; 1 GiB by default, ``"auto"`` for half of
+        what is free.
+    access : optional
+        Windows that will be taken out of the array, as in :func:`plan`. Blocks
+        are then as many of the source's chunks, in the proportions that compute
+        the least in vain for them.
+    allow_external : list of path-like, optional
+        Folders, beside the file's own, that links in an HDF5 file or symbolic
+        links in a Zarr store may lead to.
+    trusted : bool
+        ``False`` for a file of a stranger: child processes with limits of
+        memory and time read it, here and on workers, and never this process.
+        Each needs ``memory_limit`` and a little more.
+    **options
+        The adapter's own: ``shape``, ``dtype``, ``offset``, ``order`` of raw files.
+
+    Returns
+    -------
+    dask.array.Array
+        Nothing is read until it is computed. Blocks are whole chunks of the
+        source. It pickles with paths, without open files.
+
+    Raises
+    ------
+    UnknownFormatError
+        When neither content nor suffix says what it is.
+    SourceError
+        When it is missing, truncated or cannot be read.
+    UnsafeFileError
+        When it leads outside its folder; or when it is not trusted, and crashes
+        what reads it, or takes too long or too much memory.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> np.save("ramp.npy", np.arange(10))
+    >>> lazyio.open("ramp.npy").sum().compute()
+    np.int64(45)
+    """
+    given, key = unwrapped(obj, key)
+    is_raw = format == "raw"  # Bytes of which the user says what they are: nothing to distrust.
+    if not is_raw and is_apart(given, trusted):
+        refuse_for_untrusted(storage_options=storage_options, **options)
+        source = apart(given, key, {"format": format}, memory_limit, allow_external)
+        return lazily(source, chunks, memory_limit, access)
+    paths = {
+        "format": format,
+        "storage_options": storage_options,
+        "options": options,
+        "allow_external": allow_external,
+    }
+    if isinstance(given, (da.Array, np.ma.MaskedArray)):
+        refuse_path_options(given, key=key, **paths)
+        return lazy_array(given, chunks, memory_limit, access)
+    return lazily(source_for(given, key, **paths), chunks, memory_limit, access)
+
+
+def from_array(
+    array_like: Any,
+    *,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+    lock: Any = False,
+) -> da.Array:
+    """Return an array-like as a dask array, without a copy of the whole.
+
+    Parameters
+    ----------
+    array_like : ndarray, memmap, h5py.Dataset, zarr.Array or array-like
+        Anything with ``shape``, ``dtype`` and indexing by slices. Memmaps and
+        datasets of files that are open for reading travel as their path.
+    chunks, memory_limit, access : optional
+        As in :func:`open`.
+    lock : bool or lock
+        As in ``dask.array.from_array``: held while a part is read, for what must not be
+        called by two threads at a time, such as a function that seeks in a file.
+
+    Returns
+    -------
+    dask.array.Array
+        Nothing is read until it is computed.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> lazyio.from_array(np.arange(10), chunks=5).chunks
+    ((5, 5),)
+    """
+    given, _ = unwrapped(array_like)
+    if lock is not False:
+        return lazily(with_lock(array_source(given), lock), chunks, memory_limit, access)
+    return lazy_array(given, chunks, memory_limit, access)
+
+
+@system_errors(SourceError)
+def from_raw(
+    path: PathLike | Sequence[PathLike],
+    shape: int | Iterable[int],
+    dtype: npt.DTypeLike,
+    *,
+    offset: int = 0,
+    order: str = "C",
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+) -> da.Array:
+    """Return a headerless binary file, or several, as a dask array.
+
+    Parameters
+    ----------
+    path : path-like or sequence of path-like
+        The file; its size must be what shape, dtype and offset say. Several
+        are joined on axis 0.
+    shape : tuple of int
+        Extents of a file; one may be -1 and follows from the size of each.
+    dtype : dtype-like
+        Type of an element, with its byte order, such as ``">i2"``.
+    offset : int
+        Bytes to skip at the start.
+    order : {"C", "F"}
+        Whether the last or the first axis is the fastest.
+    chunks, memory_limit, access : optional
+        As in :func:`open`.
+
+    Returns
+    -------
+    dask.array.Array
+        Nothing is read until it is computed.
+
+    Raises
+    ------
+    TruncatedSourceError, SourceError
+        When the file is shorter, or longer, than it should be.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> np.arange(12, dtype="int16").tofile("recording.raw")
+    >>> lazyio.from_raw("recording.raw", (-1, 4), "int16").shape
+    (3, 4)
+    """
+    source = raw_sources(path, shape, dtype, offset=offset, order=order)
+    return lazily(source, chunks, memory_limit, access)
+
+
+@system_errors(SourceError)
+def from_npy(
+    path: PathLike,
+    *,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+    trusted: bool = True,
+) -> da.Array:
+    """Return an ``.npy`` file as a dask array; pickles are never loaded.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    chunks, memory_limit, access, trusted : optional
+        As in :func:`open`.
+
+    Returns
+    -------
+    dask.array.Array
+        Nothing is read until it is computed.
+
+    Raises
+    ------
+    SourceError
+        When it is missing, truncated or has no readable header.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> np.save("image.npy", np.ones((4, 4)))
+    >>> lazyio.from_npy("image.npy").mean().compute()
+    np.float64(1.0)
+    """
+    if is_apart(path, trusted):
+        source = apart(path, None, {"format": "npy"}, memory_limit)
+        return lazily(source, chunks, memory_limit, access)
+    return lazily(npy_source(path), chunks, memory_limit, access)
+
+
+@system_errors(SourceError)
+def from_hdf5(
+    path: PathLike,
+    key: str | None = None,
+    *,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+    allow_external: Any = None,
+    trusted: bool = True,
+) -> da.Array:
+    """Return a dataset of an HDF5 file as a dask array.
+
+    Parameters
+    ----------
+    path : path-like
+        The file: HDF5, netCDF-4 or NWB.
+    key : str, optional
+        Path of the dataset; not needed where there is only one.
+    chunks, memory_limit, access, allow_external, trusted : optional
+        As in :func:`open`.
+
+    Returns
+    -------
+    dask.array.Array
+        Blocks are whole chunks of the dataset; the file is open only while a
+        block is read.
+
+    Raises
+    ------
+    SourceError
+        When the file or key is missing, or a filter is not to be had.
+    UnsafeFileError
+        When a link in the file leads outside its folder.
+
+    Examples
+    --------
+    >>> import h5py, lazyio, numpy as np
+    >>> with h5py.File("scan.h5", "w") as file:
+    ...     file["raw"] = np.arange(6).reshape(2, 3)
+    >>> lazyio.from_hdf5("scan.h5", "raw").shape
+    (2, 3)
+    """
+    if is_apart(path, trusted):
+        source = apart(path, key, {"format": "hdf5"}, memory_limit, allow_external)
+        return lazily(source, chunks, memory_limit, access)
+    return lazily(hdf5_source(path, key, allow_external), chunks, memory_limit, access)
+
+
+@system_errors(SourceError)
+def from_zarr(
+    store: Any,
+    path: str | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+    allow_external: Any = None,
+    trusted: bool = True,
+) -> da.Array:
+    """Return a Zarr array, v2 or v3, as a dask array.
+
+    Parameters
+    ----------
+    store : path-like, URL or zarr store
+        Where it lies.
+    path : str, optional
+        Path of the array; not needed where there is only one.
+    storage_options : mapping, optional
+        For a URL, as fsspec takes them.
+    chunks, memory_limit, access, allow_external, trusted : optional
+        As in :func:`open`.
+
+    Returns
+    -------
+    dask.array.Array
+        Blocks are whole chunks; of shards, whole chunks inside them.
+
+    Raises
+    ------
+    SourceError
+        When store or array is missing, or its metadata cannot be read.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np, zarr
+    >>> _ = zarr.create_array("scan.zarr", data=np.arange(6), overwrite=True)
+    >>> lazyio.from_zarr("scan.zarr").sum().compute()
+    np.int64(15)
+    """
+    if is_apart(store, trusted):
+        refuse_for_untrusted(storage_options=storage_options)
+        source = apart(store, path, {"format": "zarr"}, memory_limit, allow_external)
+        return lazily(source, chunks, memory_limit, access)
+    stored = zarr_array_source(store, path, storage_options, allow_external)
+    return lazily(stored, chunks, memory_limit, access)
+
+
+def from_function(
+    read: Callable[[Region], Array],
+    shape: int | Iterable[int],
+    dtype: npt.DTypeLike,
+    *,
+    source_chunks: Sequence[int] | None = None,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+    lock: Any = False,
+) -> da.Array:
+    """Return an array that a function reads as a dask array.
+
+    Parameters
+    ----------
+    read : callable
+        Given a region, a tuple of slices; returns an ndarray of exactly that
+        region's shape and of ``dtype``. Called from several threads.
+    shape : tuple of int
+        Extents.
+    dtype : dtype-like
+        Type of an element.
+    source_chunks : tuple of int, optional
+        What ``read`` fetches at once, so that nothing is fetched twice.
+    chunks, memory_limit, access : optional
+        As in :func:`open`.
+    lock : bool or lock
+        As in ``dask.array.from_array``: held while a part is read, for what must not be
+        called by two threads at a time, such as a function that seeks in a file.
+
+    Returns
+    -------
+    dask.array.Array
+        ``read`` is not called until a block is computed.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> def read(region):
+    ...     rows, columns = region
+    ...     return np.add.outer(np.arange(10)[rows], np.arange(10)[columns])
+    >>> int(lazyio.from_function(read, (10, 10), "int64")[3, 4])
+    7
+    """
+    _check_callable(read)
+    extents = as_shape(shape)
+    source = FunctionSource(
+        function=read,
+        shape=extents,
+        dtype=as_dtype(dtype),
+        chunk_shape=source_chunks_of(source_chunks, extents),
+    )
+    return lazily(with_lock(source, lock), chunks, memory_limit, access)
+
+
+def from_source(
+    source: Source,
+    *,
+    chunks: Any = "auto",
+    memory_limit: int | str | None = None,
+    access: Any = None,
+    lock: Any = False,
+) -> da.Array:
+    """Return a source of your own as a dask array.
+
+    Parameters
+    ----------
+    source : Source
+        With ``shape``, ``dtype``, ``chunk_shape`` and ``read(region)``; HDMF's
+        GenericDataChunkIterator subclasses are taken as they are.
+    chunks, memory_limit, access : optional
+        As in :func:`open`.
+    lock : bool or lock
+        As in ``dask.array.from_array``: held while a part is read, for what must not be
+        called by two threads at a time, such as a function that seeks in a file.
+
+    Returns
+    -------
+    dask.array.Array
+        ``read`` is not called until a block is computed.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> class Ramp:
+    ...     shape, dtype, chunk_shape = (10,), np.dtype("int64"), None
+    ...     def read(self, region):
+    ...         return np.arange(region[0].start, region[0].stop)
+    >>> lazyio.from_source(Ramp()).sum().compute()
+    np.int64(45)
+    """
+    return lazily(with_lock(array_source(source), lock), chunks, memory_limit, access)
+
+
+def _check_callable(read: Any) -> None:
+    if not callable(read):
+        msg = f"read={read!r} is not a function; give one that takes a region"
+        raise OptionError(msg)

@@ -1,1 +1,0 @@
-"""Arrays that come once, in pieces, and are over before their extents are known."""

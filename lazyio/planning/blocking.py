@@ -1,0 +1,202 @@
+"""How an array is cut into blocks: along chunks, its source, or the blocks it has."""
+
+import math
+from dataclasses import dataclass
+
+from lazyio.dtypes import Shape, nbytes_of
+from lazyio.planning.advice import block_reason
+from lazyio.planning.blocks import align_blocks, fill_blocks, read_amplification, run_amplification
+from lazyio.planning.boundaries import Edges, common_step, divides_steps
+from lazyio.planning.budget import Budget
+from lazyio.planning.request import Facts, Given
+from lazyio.regions import n_boxes
+
+MAX_AMPLIFICATION = 3.0
+"""Above it, reading once and passing parts of chunks through scratch is cheaper."""
+_LEAST_TASK_NBYTES = 16 * 2**20
+_LEAST_WANTED_NBYTES = 2**20
+_TASKS_PER_WORKER = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """What is written whole by one task, and what writing it holds beside the block."""
+
+    shape: Shape
+    """Extents of a shard, or of a chunk where there are no shards."""
+    chunk_nbytes: int
+    """Bytes of a chunk."""
+    shard_nbytes: int
+    """Bytes of a shard; 0 without shards."""
+    source_chunk_nbytes: int
+    """Bytes of a chunk that the source decodes; 0 where it has none."""
+
+    @property
+    def beside(self) -> dict[str, int]:
+        """The bytes, as :class:`Budget` takes them."""
+        return {
+            "chunk_nbytes": self.chunk_nbytes,
+            "source_chunk_nbytes": self.source_chunk_nbytes,
+            "shard_nbytes": self.shard_nbytes,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How blocks are cut: what is planned, and what is held of it at once."""
+
+    block: Shape
+    """Extents of a planned block, of whole units."""
+    held: int
+    """Elements of the largest block that stands in memory."""
+    reason: str
+    """Why, for the printed table."""
+    amplification: float = 1.0
+    """Elements that the source decodes, over elements wanted."""
+    edges: Edges | None = None
+    """Blocks that are kept as the array has them."""
+    read_shape: Shape | None = None
+    """Blocks that are read or computed, where they cut across units."""
+
+
+def cut_blocks(given: Given, unit: Unit, budget: Budget) -> Cut:
+    """Return how the array is cut into blocks that the budget has room for."""
+    facts = given.facts
+    room = budget.room_nbytes(**unit.beside) // facts.itemsize
+    if given.block is not None:
+        return Cut(
+            block=given.block,
+            held=math.prod(given.block),
+            reason="block as given",
+            amplification=_amplification(facts, given.block),
+        )
+    if facts.edges is not None:
+        return _cut_of_graph(facts.edges, facts, unit, min(room, wanted_block(facts, budget)))
+    solved = _solved_block(facts, unit.shape, budget, room)
+    amplification = _amplification(facts, solved)
+    if amplification > MAX_AMPLIFICATION:
+        read_shape = _read_blocks(facts, budget, unit)
+        if read_shape is not None:
+            return Cut(
+                block=solved,
+                held=max(_within(unit.shape, facts.shape), math.prod(read_shape)),
+                read_shape=read_shape,
+                reason="blocks of whole chunks would read the source several times over",
+            )
+    return Cut(
+        block=solved,
+        held=math.prod(solved),
+        amplification=amplification,
+        reason=block_reason(facts, solved),
+    )
+
+
+def n_reads(facts: Facts, read_shape: Shape | None) -> int | None:
+    """Return the number of tasks where they are not the plan's blocks."""
+    if read_shape is None:
+        return None
+    if facts.edges is not None:
+        return math.prod(map(len, facts.edges))
+    return n_boxes(facts.shape, read_shape)
+
+
+def n_tasks(facts: Facts, cut: Cut) -> int:
+    """Return the number of blocks that are read or computed."""
+    reads = n_reads(facts, cut.read_shape)
+    if reads is not None:
+        return reads
+    if cut.edges is not None:
+        return math.prod(map(len, cut.edges))
+    return n_boxes(facts.shape, cut.block)
+
+
+def wanted_block(facts: Facts, budget: Budget) -> int:
+    """Return the elements of a block that is neither too dear nor too coarse.
+
+    A task costs a quarter of a millisecond, so blocks of a large array are at
+    least 16 MiB; few large blocks leave workers idle at the end, so there are
+    at least four per worker, which comes first for small arrays. A block fills
+    at least half of what is wanted: twice the least is asked for.
+    """
+    per_worker = nbytes_of(facts.shape, facts.dtype) // budget.workers
+    wanted = max(
+        _LEAST_WANTED_NBYTES,
+        min(2 * _LEAST_TASK_NBYTES, per_worker // _TASKS_PER_WORKER),
+        per_worker // (2 * _TASKS_PER_WORKER),
+    )
+    return wanted // facts.itemsize
+
+
+def _cut_of_graph(edges: Edges, facts: Facts, unit: Unit, room: int) -> Cut:
+    """Return how the blocks of a graph are taken: as they are, or gathered to units."""
+    largest = tuple(max((1, *sizes)) for sizes in edges)
+    steps = tuple(map(common_step, edges, facts.shape))
+    held = math.prod(max(sizes, default=0) for sizes in edges)
+    if divides_steps(unit.shape, steps, facts.shape):
+        return Cut(
+            block=_round_up(largest, unit.shape, facts.shape),
+            held=held,
+            edges=edges,
+            reason="blocks are the array's own, each of whole chunks",
+        )
+    return Cut(
+        block=fill_blocks(facts.shape, unit.shape, room),
+        held=max(held, _within(unit.shape, facts.shape)) if unit.shard_nbytes else held,
+        read_shape=largest,
+        reason="the array's own blocks cut across chunks, so it is re-blocked",
+    )
+
+
+def _solved_block(facts: Facts, unit: Shape, budget: Budget, room: int) -> Shape:
+    wanted = min(room, wanted_block(facts, budget))
+    if facts.source_chunk_shape is None:
+        return fill_blocks(facts.shape, unit, wanted)
+    while True:
+        block = align_blocks(
+            facts.shape,
+            tuple(min(edge, max(1, end)) for edge, end in zip(unit, facts.shape, strict=True)),
+            facts.source_chunk_shape,
+            wanted,
+            facts.itemsize,
+        )
+        amplification = read_amplification(facts.shape, block, facts.source_chunk_shape)
+        if amplification == 1.0 or wanted >= room:
+            return block
+        # Larger blocks than tasks need are worth it where they save reading twice.
+        wanted = min(2 * wanted, room)
+
+
+def _read_blocks(facts: Facts, budget: Budget, unit: Unit) -> Shape | None:
+    """Return blocks of whole source chunks, or rows, for a pass through scratch.
+
+    Half of the memory is kept for the parts of chunks that wait, where the
+    other half holds a block. ``None`` where not even all of it does.
+    """
+    source = facts.source_chunk_shape or (1,) * len(facts.shape)
+    source = tuple(min(u, max(1, n)) for u, n in zip(source, facts.shape, strict=True))
+    for limit_nbytes in (budget.limit_nbytes // 2, budget.limit_nbytes):
+        share = Budget(limit_nbytes=limit_nbytes, workers=budget.workers)
+        room = share.room_nbytes(**unit.beside) // facts.itemsize
+        if math.prod(source) <= room:
+            return fill_blocks(facts.shape, source, min(room, wanted_block(facts, budget)))
+    return None
+
+
+def _amplification(facts: Facts, block: Shape) -> float:
+    if facts.source_chunk_shape is not None:
+        return read_amplification(facts.shape, block, facts.source_chunk_shape)
+    if facts.in_rows:
+        return run_amplification(facts.shape, block, facts.dtype.itemsize)
+    return 1.0
+
+
+def _within(unit: Shape, shape: Shape) -> int:
+    """Return the elements of a unit, cut at the end of the array."""
+    return math.prod(min(edge, max(1, end)) for edge, end in zip(unit, shape, strict=True))
+
+
+def _round_up(largest: Shape, unit: Shape, shape: Shape) -> Shape:
+    return tuple(
+        min(-(-edge // step) * step, max(1, end))
+        for edge, step, end in zip(largest, unit, shape, strict=True)
+    )

@@ -1,1 +1,0 @@
-"""How blocks get from a source or a graph to a target: threads, gathering, progress."""

@@ -1,1 +1,0 @@
-"""Where chunks go: one adapter a format, all of one Protocol."""

@@ -1,0 +1,181 @@
+"""Public: make an array that is still empty, to be filled part by part."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy.typing as npt
+
+from lazyio.dtypes import as_dtype, as_shape
+from lazyio.errors import OptionError, TargetError
+from lazyio.execution.report import WriteReport
+from lazyio.inputs import Input
+from lazyio.os_errors import system_errors
+from lazyio.sources.lookup import format_of
+from lazyio.writing.target_checks import is_local
+from lazyio.writing.to_hdf5 import DEFAULT_KEY, to_hdf5
+from lazyio.writing.to_zarr import to_zarr
+
+_FORMATS = ("hdf5", "zarr")
+
+
+@system_errors(TargetError)
+def allocate(
+    path: Any,
+    key: str = DEFAULT_KEY,
+    *,
+    shape: int | Sequence[int],
+    dtype: npt.DTypeLike,
+    maxshape: Any = None,
+    fillvalue: Any = None,
+    format: str | None = None,
+    mode: str = "a",
+    overwrite: bool = False,
+    chunks: Any = "auto",
+    chunk_nbytes: int | str | tuple[int | str, int | str] | None = None,
+    access: Any = None,
+    compression: Any = None,
+    compression_opts: Any = None,
+    shuffle: bool | None = None,
+    fletcher32: bool = False,
+    attrs: Mapping[str, Any] | None = None,
+    dims: Sequence[str] | None = None,
+    libver: Any = None,
+    shards: Any = None,
+    compressors: Any = "auto",
+    filters: Any = "auto",
+    zarr_format: int = 3,
+    chunk_key_encoding: Mapping[str, str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    compute: bool = True,
+) -> WriteReport:
+    """Make an empty dataset or array, to be filled later with ``region=``.
+
+    Nothing but metadata is written: chunks take space once they are filled,
+    and until then a reader gets the fill value.
+
+    Parameters
+    ----------
+    path : path-like, h5py.Group, zarr store or zarr.Group
+        File or store; HDF5, unless it is a Zarr store, its suffix is
+        ``.zarr``, or ``format`` says otherwise.
+    key : str
+        Path of the array inside it.
+    shape : tuple of int
+        Extents; 0 along an axis that is to grow.
+    dtype : dtype-like
+        Type of an element.
+    maxshape : tuple, optional
+        How far an HDF5 dataset may grow, ``None`` per axis for no bound; by
+        default without bound along axes of no elements, and no farther along
+        others. A Zarr array may always grow.
+    fillvalue : scalar, optional
+        What a reader gets where nothing was written.
+    format : {"hdf5", "zarr"}, optional
+        Where path and suffix should not decide.
+    mode, overwrite, chunks, chunk_nbytes, access, attrs, dims, compute : optional
+        As in :func:`to_hdf5` and :func:`to_zarr`.
+    compression, compression_opts, shuffle, fletcher32, libver : optional
+        As in :func:`to_hdf5`, for HDF5.
+    shards, compressors, filters, zarr_format, chunk_key_encoding, storage_options : optional
+        As in :func:`to_zarr`, for Zarr.
+
+    Returns
+    -------
+    WriteReport
+        Of an array of which nothing has been stored.
+
+    Raises
+    ------
+    TargetExistsError
+        When the array is there already.
+    PlanError, OptionError, UnsupportedDtypeError, TargetError
+        When it cannot be made as asked.
+
+    Examples
+    --------
+    >>> import lazyio, numpy as np
+    >>> report = lazyio.allocate(
+    ...     "grid.h5", "x", shape=(8, 10), dtype="f8", maxshape=(None, 10), fillvalue=np.nan
+    ... )
+    >>> report = lazyio.to_hdf5(np.ones((3, 10)), "grid.h5", "x", region=(slice(0, 3),))
+    >>> np.isnan(lazyio.open("grid.h5", "x")).sum(axis=1).compute()
+    array([ 0,  0,  0, 10, 10, 10, 10, 10])
+    """
+    empty = Input(shape=as_shape(shape), dtype=as_dtype(dtype))
+    if (
+        maxshape is None
+        and 0 in empty.shape
+        and format_of_target(path, format) == "hdf5"
+        and chunks is not None
+    ):
+        # What has no elements yet is there to get some.
+        maxshape = tuple(extent or None for extent in empty.shape)
+    common: dict[str, Any] = {
+        "mode": mode,
+        "overwrite": overwrite,
+        "chunks": chunks,
+        "chunk_nbytes": chunk_nbytes,
+        "access": access,
+        "compute": compute,
+    }
+    hdf5 = {
+        "maxshape": (maxshape, None),
+        "compression": (compression, None),
+        "compression_opts": (compression_opts, None),
+        "shuffle": (shuffle, None),
+        "fletcher32": (fletcher32, False),
+        "libver": (libver, None),
+    }
+    zarr = {
+        "shards": (shards, None),
+        "compressors": (compressors, "auto"),
+        "filters": (filters, "auto"),
+        "zarr_format": (zarr_format, 3),
+        "chunk_key_encoding": (chunk_key_encoding, None),
+        "storage_options": (storage_options, None),
+    }
+    if format_of_target(path, format) == "hdf5":
+        _refuse("hdf5", zarr)
+        own = {name: value for name, (value, _) in hdf5.items()}
+        return to_hdf5(
+            empty, path, key, **common, **own, fillvalue=fillvalue, attrs=attrs, dims=dims
+        )
+    _refuse("zarr", hdf5)
+    own = {name: value for name, (value, _) in zarr.items()}
+    return to_zarr(
+        empty,
+        path,
+        None if key == DEFAULT_KEY else key,
+        **common,
+        **own,
+        fill_value=fillvalue,
+        attributes=attrs,
+        dimension_names=dims,
+    )
+
+
+def format_of_target(path: Any, given: str | None) -> str:
+    """Return the format of a target: as given, or as what is there or its suffix says."""
+    if given is not None and given not in _FORMATS:
+        msg = f'format={given!r} is not a target format; give "hdf5" or "zarr"'
+        raise OptionError(msg)
+    if isinstance(path, h5py.Group):
+        found = "hdf5"
+    elif not is_local(path):
+        found = "zarr"
+    else:
+        found = given or ("zarr" if format_of(path) == "zarr" else "hdf5")
+    if given is not None and given != found:
+        msg = f"format={given!r}, but a {type(path).__name__} is {found}; leave it out"
+        raise OptionError(msg)
+    return found
+
+
+def _refuse(kind: str, options: Mapping[str, tuple[Any, Any]]) -> None:
+    """Refuse options of the other format, given with the defaults that do nothing."""
+    for name, (value, default) in options.items():
+        if value is not default and not (type(value) is type(default) and value == default):
+            other = "Zarr" if kind == "hdf5" else "HDF5"
+            msg = f"{name}={value!r} is for {other}, and the target is {kind}; leave it out"
+            raise OptionError(msg)

@@ -1,0 +1,100 @@
+"""What comes once and goes into an array that is there: where its parts belong."""
+
+from dataclasses import replace
+from operator import add
+from typing import Any
+
+from lazyio.dtypes import Shape
+from lazyio.errors import OptionError
+from lazyio.inputs import Input, from_pieces
+from lazyio.iterables.base import Appended, Pieces, Placed
+from lazyio.iterables.blocks import Blocks
+from lazyio.iterables.hdmf import IteratorPieces
+from lazyio.iterables.sparse import SparsePieces
+from lazyio.iterables.stream import Stream
+from lazyio.regions import Bounds
+from lazyio.writing.compatibility import Room, Window, axis_of, window_behind, window_of
+
+
+def onto(given: Input, room: Room, region: Any, append_dim: Any) -> tuple[Input, Window]:
+    """Return a stream or iterator as it goes into an array that is there."""
+    whole = Window(region=tuple(slice(0, extent) for extent in room.shape), shape=room.shape)
+    if region is not None and (append_dim is not None or window_of(region, room) != whole.region):
+        msg = (
+            f"region={region!r}: what comes piece by piece says itself where it goes in "
+            f"{room.name}, or is appended; give region=... for all of it, or append_dim="
+        )
+        raise OptionError(msg)
+    if given.stream is not None:
+        pieces: Pieces = _appended(given.stream, room, append_dim)
+    elif given.pieces is not None:
+        pieces = _placed(given.pieces, room, append_dim)
+    else:
+        return given, whole
+    # Bounds are those that are there, and so are chunks, where it only recommends others.
+    recommended = None if given.pieces is None else given.pieces.chunk_shape
+    settings = {name: value for name, value in given.settings.items() if name != "maxshape"}
+    if settings.get("chunks") == recommended:
+        settings.pop("chunks", None)
+    return replace(from_pieces(pieces), dims=given.dims, settings=settings), whole
+
+
+def _appended(stream: Stream, room: Room, append_dim: Any) -> Appended:
+    if append_dim is None:
+        msg = (
+            f"{room.name} is there already; give append_dim={stream.axis} for a stream to go on "
+            "at its end, or overwrite=True"
+        )
+        raise OptionError(msg)
+    axis = axis_of(append_dim, room)
+    if axis != stream.axis:
+        msg = f"append_dim={append_dim!r}: the stream grows along axis {stream.axis}; give axis="
+        raise OptionError(msg)
+    # As one element would, so that what does not fit is told before the first is taken.
+    window_behind(append_dim, room, tuple(extent or 1 for extent in stream.maxshape))
+    bounds = tuple(
+        bound if at == axis else extent
+        for at, (extent, bound) in enumerate(zip(room.shape, room.max_shape, strict=True))
+    )
+    return Appended(stream, room.shape, bounds)
+
+
+def _placed(pieces: Pieces, room: Room, append_dim: Any) -> Placed:
+    """Return pieces that go where they say, or as far behind what is there."""
+    if isinstance(pieces, SparsePieces):
+        msg = (
+            f"{room.name} is there already, and a sparse matrix is zero where nothing is stored; "
+            "write it anew, or the parts that are to change as lazyio.Blocks"
+        )
+        raise OptionError(msg)
+    axis = None if append_dim is None else axis_of(append_dim, room)
+    start = tuple(extent if at == axis else 0 for at, extent in enumerate(room.shape))
+    is_same_rank = len(pieces.shape) == len(room.shape)
+    reach = tuple(map(add, start, pieces.shape)) if is_same_rank else ()
+    fits = is_same_rank and all(
+        bound is None or extent <= bound
+        for extent, bound in zip(reach, room.max_shape, strict=True)
+    )
+    is_whole = reach == room.shape or axis is not None
+    if not fits or (isinstance(pieces, Blocks) and not is_whole):
+        msg = (
+            f"{room.name} has shape {room.shape} and maxshape {room.max_shape}, which does not "
+            f"take pieces of an array of {pieces.shape}; give the shape that is there"
+        )
+        raise OptionError(msg)
+    bounds = _bounds(pieces, room, start)
+    if isinstance(pieces, IteratorPieces) and axis is None:
+        # What it selects up to the end reaches to that of what is there.
+        pieces = pieces.within(bounds, tuple(map(max, pieces.shape, room.shape)))
+    return Placed(pieces, room.shape, bounds, start)
+
+
+def _bounds(pieces: Pieces, room: Room, start: Shape) -> Bounds:
+    """Return how far an array may grow for pieces: no farther than either says."""
+    found = []
+    for extent, own, bound, at in zip(
+        room.shape, pieces.max_shape, room.max_shape, start, strict=True
+    ):
+        known = [one for one in (None if own is None else own + at, bound) if one is not None]
+        found.append(max(extent, min(known)) if known else None)
+    return tuple(found)
