@@ -29,7 +29,6 @@ from lazyio.sources.hdf5_layout import attributes_of
 from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.lookup import SUFFIXES, format_of
 from lazyio.sources.zarr import zarr_source
-from lazyio.storage.zarr.attributes import is_unicode
 from lazyio.verification.report import DAMAGED, INCOMPLETE, MODIFIED, OK, UNVERIFIABLE
 from lazyio.verification.verify import verify
 from lazyio.writing.to_hdf5 import to_hdf5
@@ -38,6 +37,8 @@ from lazyio.writing.to_zarr import to_zarr
 DONE, FAILED, USAGE = 0, 1, 2
 INTERRUPTED, TERMINATED = 130, 143
 _OF_STATUS = {OK: DONE, DAMAGED: 3, INCOMPLETE: 4, UNVERIFIABLE: 5, MODIFIED: 6}
+_LEVELLED = ("gzip", "zstd", "blosc", "blosc2")
+"""Codecs that have a level."""
 _OF_THE_FILE = {
     "CLASS",
     "NAME",
@@ -309,7 +310,7 @@ def _attributes(arguments: argparse.Namespace) -> dict[str, Any]:
             attrs, left_out = attributes_of(file[key or dataset_keys(file)[0]])
         for name in left_out:
             print(f"attribute {name!r} is left out: numpy has no such type", file=sys.stderr)
-        found = {name: _plain(attrs[name]) for name in attrs if name not in _OF_THE_FILE}
+        found = {name: _plain(name, attrs[name]) for name in attrs if name not in _OF_THE_FILE}
     else:
         found = {}
     if DTYPE_ATTRIBUTE in found:
@@ -319,17 +320,23 @@ def _attributes(arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(name: str, value: Any) -> Any:
     """Return an attribute of HDF5 as one that either format takes."""
     if isinstance(value, h5py.Empty):
         return None
     if isinstance(value, np.ndarray) and value.shape == (1,):
         # netCDF keeps single values as lists of one.
         value = value[0]
-    if isinstance(value, str) and not is_unicode(value):
-        # Bytes that are no UTF-8: h5py has a surrogate for each.
-        value = value.encode(errors="surrogateescape").decode("latin-1")
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+    if isinstance(value, str):
+        # Of bytes that are no UTF-8 h5py makes a surrogate each.
+        value = value.encode(errors="surrogateescape")
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        print(f"attribute {name!r} is no UTF-8: it is read as Latin-1", file=sys.stderr)
+        return value.decode("latin-1")
 
 
 def _info(arguments: argparse.Namespace) -> None:
@@ -377,8 +384,8 @@ def _hdf5_codec(codec: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _check_codec_options(codec: str | None, arguments: argparse.Namespace) -> None:
     """Refuse a level for what has none, rather than leave it out in silence."""
-    if arguments.level is not None and codec in (None, "none"):
-        msg = f"--level {arguments.level} needs --compression gzip, zstd or blosc"
+    if arguments.level is not None and codec not in _LEVELLED:
+        msg = f"--level {arguments.level} needs --compression gzip, zstd, blosc or blosc2"
         raise OptionError(msg)
 
 

@@ -68,9 +68,10 @@ def as_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
         msg = f"dtype={dtype!r} is not a numpy dtype: {error}"
         raise OptionError(msg) from error
     if resolved.isbuiltin == _OF_ANOTHER_LIBRARY:
+        plain = "complex64" if "complex" in resolved.name else "float32"
         msg = (
             f"dtype {resolved} is another library's own, and no other program reads it back; store "
-            f'.astype("float32"), or its bytes: .view("u{resolved.itemsize}")'
+            f'.astype("{plain}"), or its bytes: .view("u{resolved.itemsize}")'
         )
         raise UnsupportedDtypeError(msg)
     if resolved.subdtype is not None:
@@ -78,18 +79,25 @@ def as_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
         raise UnsupportedDtypeError(msg)
     if resolved.kind == "T" and hasattr(resolved, "na_object"):
         msg = (
-            f"dtype {resolved} has a mark for missing text, which files have none for; convert "
-            "with .astype(numpy.dtypes.StringDType()), which stores it as text"
+            f"dtype {resolved} has a mark for missing text, which files have none for; put a word "
+            "of your own in its place, then convert with .astype(numpy.dtypes.StringDType()), "
+            "which else makes it the text 'None' or 'nan'"
         )
         raise UnsupportedDtypeError(msg)
     # numpy calls text of any length an object, too; files have a type for it.
     if resolved.hasobject and resolved.kind != "T":
         msg = (
-            f"dtype {resolved} holds Python objects, which have no fixed size on disk; convert "
-            "with .astype(...) first: to a number, or text to numpy.dtypes.StringDType()"
+            f"dtype {resolved} holds Python objects, which have no fixed size on disk; {OF_OBJECTS}"
         )
         raise UnsupportedDtypeError(msg)
     return resolved
+
+
+OF_OBJECTS = (
+    "convert them first: whole numbers with .astype('int64'), others with .astype(float), text "
+    "with .astype(numpy.dtypes.StringDType()), once no None is left, which would become text"
+)
+"""What to do with an array of Python's objects."""
 
 
 def is_table(obj: object) -> bool:
@@ -101,8 +109,9 @@ def is_table(obj: object) -> bool:
 
 
 OF_A_TABLE = (
-    "give its columns, each as an array of its own: {name: table[name].to_numpy() for name in "
-    "table.columns}"
+    "give its columns to to_hdf5 or to_zarr, each as an array of its own: {str(name): "
+    "table[name].to_numpy() for name in table.columns}, text with .to_numpy(dtype=str) once none "
+    "is missing"
 )
 """What to do with one."""
 
@@ -239,8 +248,8 @@ def _for_hdf5(block: Array) -> Array:
     if "\0" in "".join(map(str, texts)):
         first = next(text for text in map(str, texts) if "\0" in text)
         msg = (
-            f"the text {first!r} holds a null character, with which HDF5's text ends; replace it, "
-            "as with numpy.strings.replace, or write Zarr"
+            f"the text {first!r} holds a null character, with which HDF5's text ends; replace it "
+            "in Python, as in [text.replace('\\0', '') for text in array.tolist()], or write Zarr"
         )
         raise UnsupportedDtypeError(msg)
     return block
@@ -284,10 +293,12 @@ def _times(dtype: np.dtype[Any]) -> Stored:
     kind = "datetime64" if dtype.kind == "M" else "timedelta64"
     wanted = "D" if unit in _COARSE[kind] else unit
     if wanted not in _UNITS:
-        msg = (
-            f"dtype {dtype} has units that no file has a word for; convert with "
-            f'.astype("{kind}[ns]") first'
-        )
+        what = f"dtype {dtype} has units that no file has a word for"
+        if unit in ("Y", "M"):
+            remedy = "years and months have no fixed length, so that no other unit is the same"
+        else:
+            remedy = f'.astype("{kind}[ns]") would cut what is finer than a nanosecond'
+        msg = f"{what}; store the numbers, .view('int64'), with the unit as an attribute: {remedy}"
         raise UnsupportedDtypeError(msg)
     plain = np.dtype(f"{kind}[{wanted}]")
     units = _UNITS[wanted]

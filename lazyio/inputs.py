@@ -14,7 +14,7 @@ from dask.array.core import normalize_chunks
 from dask.base import is_dask_collection, tokenize
 from dask.tokenize import TokenizationError
 
-from lazyio.dtypes import Shape, as_dtype, is_integer, is_text
+from lazyio.dtypes import OF_OBJECTS, Shape, as_dtype, is_integer, is_text
 from lazyio.errors import OptionError, UnsupportedDtypeError
 from lazyio.execution.dask_arrays import (
     held_in,
@@ -151,7 +151,8 @@ def recognise(data: Any) -> Input:
     if is_xarray(data, "Dataset"):
         msg = (
             "an xarray Dataset holds several arrays with coordinates, which cannot be written as "
-            "one yet; give {name: dataset[name].data}, or one of them"
+            "one yet; give to_hdf5 or to_zarr {name: dataset[name].variable for name in "
+            "dataset.variables}, which leaves out the attributes of the Dataset itself"
         )
         raise OptionError(msg)
     if is_xarray(data, "DataArray") or is_xarray(data, "Variable"):
@@ -262,11 +263,15 @@ def _refusal(meta: Any) -> str:
     if isinstance(meta, np.ndarray):
         return (
             f"blocks of dtype {meta.dtype} hold Python objects, which have no plain bytes to "
-            "store; convert them first, text with .astype(numpy.dtypes.StringDType()), numbers "
-            "with .astype(float)"
+            f"store; {OF_OBJECTS}"
         )
     remedy = "make them numpy arrays first, with .map_blocks(numpy.asarray)"
-    if "sparse" in kind:
+    if kind.startswith("scipy"):
+        remedy = (
+            "make them dense first, with .map_blocks(lambda block: block.toarray(), "
+            "dtype=array.dtype)"
+        )
+    elif "sparse" in kind:
         remedy = "make them dense first, with .map_blocks(lambda block: block.todense())"
     elif "cupy" in kind:
         remedy = "copy them from the device first, with .map_blocks(lambda block: block.get())"

@@ -181,7 +181,8 @@ def refuse_comm(comm: Any) -> None:
     if comm is not None:
         msg = (
             f"comm={comm!r} does not work yet in this version; leave it out, and have each "
-            "process write a part of its own with region=, whose calls wait for each other"
+            "process write a part of its own with region=, one after the other: who comes while "
+            "another writes gets TargetLockedError"
         )
         raise OptionError(msg)
 

@@ -53,7 +53,10 @@ def system_errors(
                     raise
                 where = getattr(error, "filename", None)
                 what = doing if where is None else f"{doing} {os.fsdecode(where)}"
-                msg = f"{what} failed: {os.strerror(number)}; {remedy_for(number)}"
+                remedy = remedy_for(number)
+                if doing == "reading" and number not in _REMEDIES:
+                    remedy = "check the disk, or read a copy"
+                msg = f"{what} failed: {os.strerror(number)}; {remedy}"
                 raise kind(number, msg) from error
 
         return told

@@ -11,6 +11,7 @@ from lazyio.inputs import recognise
 from lazyio.iterables.hdmf import is_iterator
 from lazyio.options import AUTO, refuse_no_target, source_chunks_of, value_of, wishes_for
 from lazyio.planning import Facts, Plan, solve
+from lazyio.planning.budget import within_limit
 from lazyio.sources.adapters import is_indexed
 from lazyio.sources.lookup import array_source
 from lazyio.writing.hdf5_request import Hdf5Settings, plan_for_hdf5, run_shape
@@ -133,10 +134,16 @@ def plan(
         "strategy": strategy,
     }
     given = recognise(what)
-    if format == "zarr":
-        return plan_for_zarr(given, ZarrSettings(**options, shards=shards))
-    refuse_no_target(format, shards)
-    return plan_for_hdf5(given, Hdf5Settings(**options))
+    if format != "zarr":
+        refuse_no_target(format, shards)
+
+    def make(limit: int | None) -> Plan:
+        limited = options if limit is None else {**options, "memory_limit": limit}
+        if format == "zarr":
+            return plan_for_zarr(given, ZarrSettings(**limited, shards=shards))
+        return plan_for_hdf5(given, Hdf5Settings(**limited))
+
+    return within_limit(make)
 
 
 def _is_shape(what: Any) -> bool:

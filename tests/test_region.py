@@ -203,7 +203,7 @@ def test_the_memory_of_chunks_larger_than_the_part_is_counted(tmp_path):
     row = np.ones((1, 1000))
     report = lazyio.to_hdf5(row, tmp_path / "x.h5", "x", region=np.s_[4:5])
     assert report.peak_nbytes > 8_000_000
-    with pytest.raises(PlanError, match=r"too small for chunks of \(1000, 1000\).*memory_limit="):
+    with pytest.raises(PlanError, match=r"too small: chunks of \(1000, 1000\).*memory_limit="):
         lazyio.to_hdf5(row, tmp_path / "x.h5", "x", region=np.s_[4:5], memory_limit="1 MB")
 
 

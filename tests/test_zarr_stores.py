@@ -287,13 +287,13 @@ class TestZip:
         names = zipfile.ZipFile(path).namelist()
         assert len(names) == len(set(names))
         for options in ({}, {"path": "x"}, {"mode": "r+"}):
-            with pytest.raises(TargetExistsError, match=r"nothing can be changed in a \.zip file"):
+            with pytest.raises(TargetExistsError, match=r"\.zip file is replaced as a whole"):
                 lazyio.to_zarr(VALUES, path, **options)
         with pytest.raises(TargetExistsError, match="makes only new ones"):
             lazyio.to_zarr(VALUES, path, mode="x")
         lazyio.to_zarr(VALUES * 2, path, mode="w")
         np.testing.assert_array_equal(lazyio.open(path), VALUES * 2)
-        lazyio.to_zarr(VALUES * 3, path, "in/side", overwrite=True)
+        lazyio.to_zarr(VALUES * 3, path, "in/side", mode="w")
         np.testing.assert_array_equal(lazyio.open(path, "in/side"), VALUES * 3)
         assert os.listdir(tmp_path) == ["s.zarr.zip"]
 

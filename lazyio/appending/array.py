@@ -59,7 +59,7 @@ class Batches:
         if cast is None:
             msg = (
                 f"its dtype is {found.dtype}, of which {dtype} cannot hold every value that is "
-                "there, convert it with .astype"
+                "there; make the array with a dtype that does, for .astype would cut them"
             )
             raise ValueError(msg)
         return self.form.encode(self._in_rows(cast)).astype(self.stored, copy=False)

@@ -210,7 +210,7 @@ def _refuse_other_version(path: Path, version: int) -> None:
     if superblock.version_of(path) != version:
         msg = (
             f"swmr=True: {path} is of a format that SWMR does not know; copy it with h5repack "
-            "--low=3 --high=4, write a new file, or leave swmr out"
+            "--low=2 --high=2, write a new file, or leave swmr out"
         )
         raise OptionError(msg)
 

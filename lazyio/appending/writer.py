@@ -131,8 +131,8 @@ def refuse_overfull(several: Sequence[Opened], limit_nbytes: int, workers: int) 
     needed = -(-(each + workers * ENCODE_COPIES * chunk) * 9 // 8)
     msg = (
         f"memory_limit={format_size(limit_nbytes)} ({limit_nbytes} bytes) is too small for "
-        f"{len(several)} arrays, of each of which {workers + 1} rows of chunks are held; give "
-        f"memory_limit={needed}, or smaller chunks"
+        f"{len(several)} arrays, of each of which {workers + 1} rows of chunks are held; give at "
+        f"least memory_limit={needed}, or smaller chunks"
     )
     raise PlanError(msg)
 

@@ -340,9 +340,7 @@ class Stream:
             msg = f"item {number} of the stream is no array of {dtype}: {error}"
             raise BlockError(msg) from error
         if cast is None:
-            remedy = "convert the items with .astype"
-            if self._given_dtype is None:
-                remedy = f"give dtype=, or {remedy}"
+            remedy = f"give dtype= for one that holds {found.dtype}; .astype would cut them"
             msg = (
                 f"item {number} of the stream has dtype {found.dtype}, of which {dtype} cannot "
                 f"hold every value that is there; {remedy}"

@@ -19,14 +19,20 @@ One number, the user's ``memory_limit``, covers everything in flight at once::
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from lazyio.errors import PlanError
 from lazyio.planning.request import Given
 from lazyio.units import format_size
 
+Made = TypeVar("Made")
+
 COPIES = 2
 _DECODE_COPIES = 2
+_LARGEST_LIMIT = 2**60
+"""Beyond which nobody looks for a limit that would do."""
 ENCODE_COPIES = 4
 
 
@@ -126,6 +132,64 @@ USEFUL_CHUNK_NBYTES = 64 * 2**10
 """A chunk that is worth having, where smaller ones would divide given blocks or suit windows."""
 
 
+class LimitTooSmall(PlanError):
+    """A memory limit into which something does not fit, and one into which it does."""
+
+    def __init__(self, limit: int, why: str, least: int) -> None:
+        super().__init__(limit, why, least)
+        self.limit, self.why, self.least = limit, why, least
+
+    def __str__(self) -> str:
+        return (
+            f"memory_limit={format_size(self.limit)} ({self.limit} bytes) is too small: "
+            f"{self.why}; "
+            f"the smallest limit that would do is memory_limit={self.least}"
+        )
+
+
+def within_limit(make: Callable[[int | None], Made]) -> Made:
+    """Make plans; where the limit is too small, find the smallest into which all of them fit.
+
+    What refuses a limit knows what it needs itself, and not what comes after it.
+    ``make`` takes the limit to plan for, ``None`` for that of the user.
+    """
+    try:
+        return make(None)
+    except LimitTooSmall as error:
+        low, high = error.limit, error.least
+        while not _fits(make, high):
+            low, high = high, 2 * high
+            if high > _LARGEST_LIMIT:
+                raise PlanError(str(error)) from None
+        while high - low > 1:
+            # The first guess is nearly always the right one.
+            middle = high - 1 if high == error.least else (low + high) // 2
+            if _fits(make, middle):
+                high = middle
+            else:
+                low = middle
+        raise PlanError(str(LimitTooSmall(error.limit, error.why, high))) from None
+
+
+def _fits(make: Callable[[int | None], object], limit: int) -> bool:
+    try:
+        make(limit)
+    except PlanError:
+        return False
+    return True
+
+
+def count_of(number: int, what: str) -> str:
+    """Return a number with what it counts.
+
+    Examples
+    --------
+    >>> count_of(1, "worker"), count_of(2, "worker")
+    ('1 worker', '2 workers')
+    """
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def allot(given: Given) -> Budget:
     """Return the budget, workers lowered until the least of everything fits."""
     wishes = given.wishes
@@ -143,13 +207,11 @@ def allot(given: Given) -> Budget:
     budget = Budget(limit_nbytes=limit, workers=workers)
     needed = budget.peak_nbytes(**least)
     if needed > limit:
-        msg = (
-            f"memory_limit={format_size(limit)} ({limit} bytes) is too small: "
-            f"{_what_is_fixed(given)} with {workers} worker{'s' if workers > 1 else ''} needs "
-            f"{needed} bytes ({format_size(needed)}); the smallest limit that would do is "
-            f"memory_limit={each if not wishes.workers_fixed else needed}"
+        why = (
+            f"{_what_is_fixed(given)} with {count_of(workers, 'worker')} needs {needed} bytes "
+            f"({format_size(needed)})"
         )
-        raise PlanError(msg)
+        raise LimitTooSmall(limit, why, each if not wishes.workers_fixed else needed)
     return budget
 
 

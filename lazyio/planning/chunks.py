@@ -18,6 +18,8 @@ from lazyio.planning.boundaries import chunk_shape_within, common_step
 from lazyio.planning.budget import (
     USEFUL_CHUNK_NBYTES,
     Budget,
+    LimitTooSmall,
+    count_of,
     has_given_blocks,
     least_block_nbytes,
     least_chunk_nbytes,
@@ -26,7 +28,6 @@ from lazyio.planning.budget import (
 from lazyio.planning.default_chunks import Choice, raise_to, solve_chunk_shape
 from lazyio.planning.plan import Plan
 from lazyio.planning.request import MAX_CHUNK_NBYTES, Given
-from lazyio.units import format_size
 
 DEFAULT_CHUNK_NBYTES = {"hdf5": 2**20, "zarr": 4 * 2**20}
 _LOWER_PART = 4
@@ -248,13 +249,11 @@ def with_chunks(
     if not workers_fixed:
         workers = max(1, min(workers, plan.memory_limit // max(1, each)))
     if workers * each > plan.memory_limit:
-        msg = (
-            f"memory_limit={format_size(plan.memory_limit)} ({plan.memory_limit} bytes) is too "
-            f"small for chunks of {chunk_shape} {plan.dtype} with {workers} "
-            f"worker{'s' if workers > 1 else ''}; the smallest limit that would do is "
-            f"memory_limit={workers * each}"
+        why = (
+            f"chunks of {chunk_shape} {plan.dtype} with {count_of(workers, 'worker')} need "
+            f"{workers * each} bytes"
         )
-        raise PlanError(msg)
+        raise LimitTooSmall(plan.memory_limit, why, workers * each)
     gather = min(plan.gather_nbytes, (plan.memory_limit - workers * each) // 2)
     return replace(
         plan,

@@ -4,11 +4,9 @@ import math
 from dataclasses import replace
 
 from lazyio.dtypes import Shape
-from lazyio.errors import PlanError
-from lazyio.planning.budget import Budget
+from lazyio.planning.budget import Budget, LimitTooSmall, count_of
 from lazyio.planning.plan import Plan, gather_room
 from lazyio.regions import Region
-from lazyio.units import format_size
 
 _LARGEST_NBYTES = 4 * 2**20
 """Of a slab of more than one row of chunks: it is encoded while it is in the cache."""
@@ -37,13 +35,11 @@ def in_slabs(plan: Plan, axis: int, itemsize: int, *, workers_fixed: bool = Fals
         workers -= 1
     if n_rows < 1:
         needed = budget.peak_nbytes(block_nbytes=row, **beside)
-        msg = (
-            f"memory_limit={format_size(plan.memory_limit)} ({plan.memory_limit} bytes) is too "
-            f"small: {unit[axis]} elements of the stream, which make one row of chunks {unit}, "
-            f"with {workers} worker{'s' if workers > 1 else ''} need {needed} bytes; give "
-            f"memory_limit={needed}, or shorter chunks"
+        why = (
+            f"{count_of(unit[axis], 'element')} of the stream, which make one row of chunks "
+            f"{unit}, with {count_of(workers, 'worker')} need {needed} bytes"
         )
-        raise PlanError(msg)
+        raise LimitTooSmall(plan.memory_limit, why, needed)
     n_rows = max(1, min(n_rows, _LARGEST_NBYTES // row))
     shape = list(plan.shape)
     shape[axis] = n_rows * unit[axis]
@@ -93,12 +89,11 @@ def in_units(plan: Plan, itemsize: int, *, workers_fixed: bool = False) -> Plan:
             break
         workers -= 1
     if peak + least > limit:
-        msg = (
-            f"memory_limit={format_size(limit)} ({limit} bytes) is too small to put chunks of "
-            f"{unit} {plan.dtype} together with {workers} worker{'s' if workers > 1 else ''}; "
-            f"the smallest limit that would do is memory_limit={peak + least}"
+        why = (
+            f"chunks of {unit} {plan.dtype} that are assembled by {count_of(workers, 'worker')} "
+            f"need {peak + least} bytes"
         )
-        raise PlanError(msg)
+        raise LimitTooSmall(limit, why, peak + least)
     return replace(
         plan,
         layout=replace(plan.layout, block_shape=unit),

@@ -10,12 +10,11 @@
 from dataclasses import replace
 
 from lazyio.dtypes import Shape, nbytes_of
-from lazyio.errors import PlanError
 from lazyio.planning.access import WindowCost, access_amplification, window_costs
 from lazyio.planning.advice import advice_on, chunk_reason
 from lazyio.planning.blocking import Cut, Unit, cut_blocks, n_reads, n_tasks, wanted_block
 from lazyio.planning.blocks import choose_shard
-from lazyio.planning.budget import Budget, allot
+from lazyio.planning.budget import Budget, LimitTooSmall, allot, count_of
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES, choose_chunk
 from lazyio.planning.hdmf import solve_hdmf
 from lazyio.planning.layout import Layout
@@ -97,12 +96,11 @@ def _with_block(given: Given, chunk: Shape, budget: Budget) -> Plan:
     if 0 < useful < budget.workers and not given.wishes.workers_fixed:
         return _with_block(given, chunk, replace(budget, workers=useful))
     if peak > budget.limit_nbytes:
-        msg = (
-            f"memory_limit={format_size(budget.limit_nbytes)} ({budget.limit_nbytes} bytes) is "
-            f"too small for blocks of {format_size(cut.held * facts.itemsize)} with "
-            f"{budget.workers} workers; the smallest limit that would do is memory_limit={peak}"
+        why = (
+            f"blocks of {format_size(cut.held * facts.itemsize)} with "
+            f"{count_of(budget.workers, 'worker')} need {peak} bytes"
         )
-        raise PlanError(msg)
+        raise LimitTooSmall(budget.limit_nbytes, why, peak)
     layout = Layout(shape=facts.shape, chunk_shape=chunk, shard_shape=shard, block_shape=cut.block)
     return _plan(given, layout, cut, budget, peak)
 

@@ -57,6 +57,17 @@ def _others(shape: Shape, axis: int, is_new: bool) -> tuple[int | None, ...]:
     return tuple(shape) if is_new else (*shape[:axis], None, *shape[axis + 1 :])
 
 
+def _remedy(one: np.dtype[Any], other: np.dtype[Any]) -> str:
+    """Say what holds the values of both, if numpy has anything."""
+    try:
+        both = np.result_type(one, other)
+    except (TypeError, ValueError):
+        return "leave one out"
+    if both.hasobject or not (np.can_cast(one, both, "safe") and np.can_cast(other, both, "safe")):
+        return "leave one out"
+    return f'open them and convert each with .astype("{both}")'
+
+
 def common_dtype(parts: Sequence[HasFacts]) -> np.dtype[Any]:
     """Return the dtype of all arrays, native where only their byte order differs."""
     first = parts[0].dtype
@@ -67,8 +78,7 @@ def common_dtype(parts: Sequence[HasFacts]) -> np.dtype[Any]:
         if part.dtype.newbyteorder("=") != first.newbyteorder("="):
             msg = (
                 f"{name_of(part, at)} has dtype {part.dtype}, {name_of(parts[0], 0)} has {first}; "
-                "arrays that are joined have one dtype: open the one and convert it with "
-                f'.astype("{first}")'
+                f"arrays that are joined have one dtype: {_remedy(first, part.dtype)}"
             )
             raise OptionError(msg)
         differ = True

@@ -32,6 +32,12 @@ def foreign_errors(name: str, kind: type[OSError] = SourceError) -> Iterator[Non
         number = errno_of(error)
         if number:
             raise kind(number, f"{name} cannot be read: {os.strerror(number)}") from error
+        if isinstance(error, MemoryError):
+            msg = (
+                f"{name} cannot be read: there is not enough memory; use a smaller memory_limit or "
+                "fewer workers. If that does not help, the file may be damaged"
+            )
+            raise kind(msg) from error
         msg = f"{name} is damaged: {described(error)}; restore it from a copy"
         raise kind(msg) from error
 

@@ -182,7 +182,10 @@ def checked_part(part: Any, region: Region, dtype: np.dtype[Any], who: str) -> A
     if not isinstance(part, (np.ndarray, np.generic)) or isinstance(part, np.ma.MaskedArray):
         got = f"a {type(part).__name__}"
     elif part.shape == wanted and part.dtype != dtype:
-        remedy = f"return what it said it would, .astype({str(dtype)!r}), or say dtype={part.dtype}"
+        remedy = (
+            f"say dtype={part.dtype} where it is made, or return {dtype} (.astype cuts what does "
+            "not fit)"
+        )
         got = f"dtype {part.dtype}"
     elif part.shape != wanted or part.dtype != dtype:
         got = f"shape {part.shape} {part.dtype}"

@@ -406,7 +406,8 @@ def _dataset(file: h5py.Group, key: Any, path: str) -> h5py.Dataset:
         keys = dataset_keys(file)
         if len(keys) == 1:
             return file[keys[0]]
-        msg = f"{path} holds {len(keys)} datasets; give the key of one: {listed(keys)}"
+        what = f"{len(keys)} datasets; give the key of one: {listed(keys)}"
+        msg = f"{path} holds {what if keys else 'no dataset; check the path'}"
         raise SourceError(msg)
     try:
         item = file[key]

@@ -200,6 +200,7 @@ def _from_group(group: Any, key: str | None) -> Source:
         key = paths[0]
     if key is None or key.strip("/") not in paths:
         what = "give the key of one" if key is None else f"there is no {key!r}"
-        msg = f"{group.name} holds {len(paths)} arrays; {what}: {listed(paths)}"
+        found = f"{len(paths)} arrays; {what}: {listed(paths)}"
+        msg = f"{group.name} holds {found if paths else 'no array; check the path'}"
         raise SourceError(msg)
     return array_source(group[key])

@@ -436,7 +436,7 @@ def _opened(
         msg = f"{name} has no Zarr array{where}: {error}"
         raise SourceError(msg) from error
     except ImportError as error:
-        msg = f"{name} cannot be opened: {error}; install the package that it names"
+        msg = f"{name} cannot be opened: {error}; install the package that is missing"
         raise OptionError(msg) from error
     except LazyioError:
         raise
@@ -462,7 +462,8 @@ def _sole_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
         found = group[paths[0]]
         if isinstance(found, zarr.Array):
             return found
-    msg = f"{name} holds {len(paths)} arrays; give the path of one: {listed(paths)}"
+    found = f"{len(paths)} arrays; give the path of one: {listed(paths)}"
+    msg = f"{name} holds {found if paths else 'no array; check the path'}"
     raise SourceError(msg)
 
 

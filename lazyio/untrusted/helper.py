@@ -197,7 +197,10 @@ class _Helper:
             return self.control
         self._let_go()
         if not is_available() or not sys.executable:
-            msg = "trusted=False needs a system that can fork, and a Python to start; leave it out"
+            msg = (
+                "trusted=False works where processes can fork (Linux, macOS) and a Python can be "
+                "started; read the file there, and leave it out only for a file that you trust"
+            )
             raise OptionError(msg)
         # Messages stay whole, also where forked processes send on the same socket.
         ours, theirs = socket.socketpair(socket.AF_UNIX, _KIND)

@@ -12,7 +12,7 @@ from lazyio.execution.report import WriteReport
 from lazyio.inputs import Input
 from lazyio.os_errors import system_errors
 from lazyio.sources.lookup import format_of
-from lazyio.writing.target_checks import is_local
+from lazyio.writing.target_checks import is_local, is_url
 from lazyio.writing.to_hdf5 import DEFAULT_KEY, to_hdf5
 from lazyio.writing.to_zarr import to_zarr
 
@@ -167,7 +167,10 @@ def format_of_target(path: Any, given: str | None) -> str:
     else:
         found = given or ("zarr" if format_of(path) == "zarr" else "hdf5")
     if given is not None and given != found:
-        msg = f"format={given!r}, but a {type(path).__name__} is {found}; leave it out"
+        what = f"a {type(path).__name__} is {found}"
+        if is_url(path):
+            what = "behind a URL only Zarr is written"
+        msg = f"format={given!r}, but {what}; leave it out"
         raise OptionError(msg)
     return found
 

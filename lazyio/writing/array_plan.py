@@ -1,7 +1,7 @@
 """One array on its way to a target: under which key, how it is cut, and what is stored of it."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from lazyio.iterables.sparse import SparsePieces
 from lazyio.iterables.stream import Stream
 from lazyio.options import as_fill_value, wishes_for
 from lazyio.planning import Facts, Plan, solve
-from lazyio.planning.budget import ENCODE_COPIES
+from lazyio.planning.budget import ENCODE_COPIES, LimitTooSmall, within_limit
 from lazyio.planning.chunks import extents_asked, with_chunks
 from lazyio.planning.iterables import in_slabs, in_units, within
 from lazyio.planning.plan import Advice
@@ -156,10 +156,28 @@ def _filled(block: npt.NDArray[Any], gap: Any) -> npt.NDArray[Any]:
     if bool((is_there & (values == gap)).any()):
         msg = (
             f"a value that is there is {gap!r}, with which gaps are filled, and would become one; "
-            "give a fill value that the data does not have"
+            "fill the gaps yourself with .filled(value), or write a new array with a fill value "
+            "that the data does not have"
         )
         raise ValueError(msg)
     return np.ma.filled(block, gap)
+
+
+def with_attributes(
+    own: Mapping[str, Any], given: Mapping[str, Any], fill_name: str
+) -> dict[str, Any]:
+    """Return an array's attributes; none may say of its elements what is not so."""
+    for name in own.keys() & given.keys():
+        if not np.array_equal(np.asarray(own[name]), np.asarray(given[name]), equal_nan=False):
+            remedy = "leave it out, or store numbers of your own with it"
+            if name == "_FillValue":
+                remedy = f"give {fill_name}= that value"
+            msg = (
+                f"attribute {name!r} is {given[name]!r}, and the elements are stored with "
+                f"{own[name]!r}, so that readers would take them for others; {remedy}"
+            )
+            raise OptionError(msg)
+    return {**own, **given}
 
 
 def arrange(
@@ -275,20 +293,40 @@ def in_whole_chunks(
     workers_fixed: bool,
 ) -> Arranged:
     """Return an array planned for chunks that are there, and may reach beyond it."""
-    arranged = make(None)
+
+    def within(limit: int | None) -> Arranged:
+        return _in_whole_chunks(
+            make, limit, chunk_shape, n_copies=n_copies, workers_fixed=workers_fixed
+        )
+
+    return within_limit(within)
+
+
+def _in_whole_chunks(
+    make: Callable[[int | None], Arranged],
+    limit: int | None,
+    chunk_shape: Shape,
+    *,
+    n_copies: int,
+    workers_fixed: bool,
+) -> Arranged:
+    arranged = make(limit)
     plan = arranged.plan
     options: dict[str, Any] = {"n_copies": n_copies, "workers_fixed": workers_fixed}
     try:
         return replace(arranged, plan=with_chunks(plan, chunk_shape, **options))
-    except PlanError:
+    except LimitTooSmall as error:
         # Blocks as large as the limit allows leave no room: they are made smaller.
         nbytes = nbytes_of(chunk_shape, plan.dtype)
         longer = ENCODE_COPIES * max(0, nbytes - plan.chunk_nbytes)
         beside = plan.workers * (n_copies * nbytes + longer)
-        limit = plan.memory_limit - -(-beside * 9 // 8)
-        if limit <= 0:
+        room = plan.memory_limit - -(-beside * 9 // 8)
+        if room <= 0:
             raise
-    smaller = replace(make(limit).plan, memory_limit=plan.memory_limit)
+        try:
+            smaller = replace(make(room).plan, memory_limit=plan.memory_limit)
+        except LimitTooSmall:
+            raise error from None
     return replace(arranged, plan=with_chunks(smaller, chunk_shape, **options))
 
 

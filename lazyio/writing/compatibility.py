@@ -30,6 +30,8 @@ class Existing:
     """Its attributes."""
     item_shape: Shape | None = None
     """Extents of an element, where it grows by elements."""
+    others: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else may be asked for, by the name of its argument."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,8 @@ class Asked:
     """Attributes."""
     item_shape: Shape | None = None
     """Extents of an element."""
+    others: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else was said, by the name of its argument."""
 
 
 def refuse_differences(existing: Existing, asked: Asked, given: Input) -> None:
@@ -76,8 +80,8 @@ def _dtype_differences(existing: Existing, asked: Asked, given: Input) -> list[s
     if is_bare and (asked.dtype is None or units is not None):
         told = f" {units!r}" if isinstance(units, str) else ""
         text = (
-            f"its dtype is {existing.dtype}, and the data are times; numbers of them in its units"
-            f"{told} are what goes there: ((data - start) / unit).astype({str(existing.dtype)!r}), "
+            f"its dtype is {existing.dtype}, and the data are times; numbers of its units{told} "
+            "go there: (data - start) // unit, where that leaves no rest and no time is missing; "
             "or let xarray encode them"
         )
         return [text]
@@ -90,8 +94,13 @@ def _dtype_differences(existing: Existing, asked: Asked, given: Input) -> list[s
         if given.dtype.kind in "mM":
             text = (
                 f"its dtype is {existing.dtype}, in which not every {given.dtype} of the data has "
-                f"a value; round them yourself with .astype({str(existing.dtype)!r})"
+                f"a value; .astype({str(existing.dtype)!r}) would cut them"
             )
+            if given.dtype.kind != existing.dtype.kind:
+                text = (
+                    f"its dtype is {existing.dtype}, and the data are {given.dtype}: points in "
+                    "time and durations are not the same; subtract or add a start first"
+                )
             return [text]
         text = f"its dtype is {existing.dtype}, which not every {given.dtype} of the data has a "
         if given.dtype.kind == "S" and is_text(existing.dtype):
@@ -137,6 +146,9 @@ def _other_differences(existing: Existing, asked: Asked) -> list[str]:
         found.append(f"its filters are {existing.codec}, not {asked.codec}")
     if asked.fill_value is not None and not _is_same(asked.fill_value, existing.fill_value):
         found.append(f"its fill value is {existing.fill_value}, not {asked.fill_value}")
+    for name, value in asked.others.items():
+        if existing.others.get(name) != value:
+            found.append(f"its {name} is {existing.others.get(name)}, not {value}")
     for name, value in asked.attrs.items():
         if name not in existing.attrs:
             found.append(f"it has no attribute {name!r}")

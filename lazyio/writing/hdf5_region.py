@@ -105,6 +105,11 @@ def as_existing(
         fill_value=np.asarray(dataset.fillvalue)[()],
         attrs=attributes_of(dataset)[0],
         item_shape=item_shape,
+        others={
+            "maxshape": dataset.maxshape,
+            "dims": room_in(dataset, name).dims,
+            "chunks": dataset.chunks,
+        },
     )
 
 
@@ -126,10 +131,10 @@ def refuse_unusable(path: Path, key: str) -> None:
             raise TargetError(errno.EXDEV, msg)
         dataset = file.get(key) if kind == "dataset" else None
         if not isinstance(dataset, h5py.Dataset):
-            msg = (
-                f"{path}: {key!r} is no dataset, of which a part could be written; "
-                "lazyio.allocate makes one"
-            )
+            remedy = "lazyio.allocate makes one"
+            if kind == "group":
+                remedy = "it is a group, name a dataset in it"
+            msg = f"{path}: {key!r} is no dataset, of which a part could be written; {remedy}"
             raise TargetError(errno.ENOENT, msg)
         if dataset.is_virtual or dataset.external:
             msg = f"{path}: the elements of {key!r} lie in other files; write to those themselves"

@@ -47,6 +47,7 @@ from lazyio.writing.array_plan import (
     as_recommended,
     expanded,
     in_whole_chunks,
+    with_attributes,
 )
 from lazyio.writing.compatibility import Asked, Window, differences, window_for
 from lazyio.writing.hdf5_new import Hdf5Item
@@ -203,7 +204,7 @@ def _dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
         filters=filters,
         fillvalue=arranged.fill_value,
         maxshape=maxshape,
-        attrs={**attrs, **(settings.attrs or {})},
+        attrs=with_attributes(attrs, settings.attrs or {}, "fillvalue"),
         is_contiguous=is_contiguous,
     )
     link = _linked(given) if settings.links == "link" else None
@@ -232,11 +233,13 @@ def part_of(
         given, window = onto(given, room, region, append_dim)
     else:
         window = window_for(room, given.shape, region, append_dim)
+    others = _others_asked(settings, dataset)
     settings = settings.completed(given)
     settings.check()
     dtype, form = form_of(dataset)
     form = form if settings.dtype is not None else widened(form, given.dtype)
-    refuse_misfit(dataset, name, form, asked_of(settings, dataset, form), given)
+    asked = replace(asked_of(settings, dataset, form), others=others)
+    refuse_misfit(dataset, name, form, asked, given)
     given = expanded(given, window.new_axes)
     chunk_shape = dataset.chunks or run_shape(dataset.shape, dtype.itemsize)
 
@@ -255,6 +258,18 @@ def part_of(
     return arranged, window
 
 
+def _others_asked(settings: Hdf5Settings, dataset: h5py.Dataset) -> dict[str, Any]:
+    """Return what else the user said, and not the data, that a dataset may contradict."""
+    found: dict[str, Any] = {}
+    if not isinstance(settings.maxshape, Default) and settings.maxshape is not None:
+        found["maxshape"] = _maxshape(settings.maxshape, (0,) * dataset.ndim)
+    if not isinstance(settings.dims, Default) and settings.dims is not None:
+        found["dims"] = check_dims(settings.dims, dataset.ndim)
+    if settings.chunks is None and dataset.chunks is not None:
+        found["chunks"] = None
+    return found
+
+
 def advice_on(items: tuple[Hdf5Item, ...]) -> tuple[tuple[str, str], ...]:
     """Return hints on filters, which no plan knows of."""
     copied = [item for item in items if item.link is None]
@@ -270,9 +285,13 @@ def advice_on(items: tuple[Hdf5Item, ...]) -> tuple[tuple[str, str], ...]:
         dtype = item.arranged.plan.dtype
         is_float = dtype.kind == "f" and dtype.itemsize not in (4, 8)
         if item.dims and (is_float or (dtype.kind == "V" and dtype.fields is None)):
+            cast = ""
+            if is_float:
+                cast = 'give dtype="float32"' if dtype.itemsize < 4 else 'give dtype="float64"'
+                cast += ", which rounds, or " if dtype.itemsize > 8 else ", or "
             what = (
                 f"netCDF has no type for {dtype}: its library fails on {item.arranged.key!r} or "
-                'on the whole file; cast with dtype="float32", say, or leave dims out'
+                f"on the whole file; {cast}leave dims out"
             )
             found.append(("not-netcdf", what))
     return tuple(dict.fromkeys(found))
@@ -323,7 +342,13 @@ def asked_of(
 ) -> Asked:
     """Return what the user said that an existing dataset may contradict."""
     codec = None
-    if settings.compression is not None or settings.shuffle or settings.fletcher32:
+    names_filters = (
+        settings.compression is not None
+        or settings.compression_opts is not None
+        or settings.shuffle
+        or settings.fletcher32
+    )
+    if names_filters:
         nbytes = int(np.prod(dataset.chunks or (1,), dtype=object)) * dataset.dtype.itemsize
         codec = described(settings.filters(dataset.dtype, nbytes))
     fill_value = settings.fillvalue

@@ -8,14 +8,13 @@ from lazyio.errors import OptionError, PlanError, UnsupportedDtypeError
 from lazyio.inputs import Input, recognise
 from lazyio.iterables.sparse import is_sparse
 from lazyio.options import NONE
-from lazyio.planning.budget import COPIES
+from lazyio.planning.budget import COPIES, LimitTooSmall, within_limit
 from lazyio.sources.adapters import is_xarray
-from lazyio.units import format_size
 from lazyio.writing.array_plan import Arranged
 from lazyio.writing.target_checks import without_slash
 
 Settings = TypeVar("Settings", bound=Any)
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound=Any)
 
 
 def holds_several(data: Any) -> bool:
@@ -90,7 +89,7 @@ def for_each(settings: Settings, keys: Sequence[str], *, dims: str, attrs: str) 
             continue
         own = {str(key).strip("/"): value for key, value in given.items()}
         unknown = own.keys() - set(names)
-        if setting == attrs and not _is_by_key(own, names):
+        if setting == attrs and not _is_by_key(own, names, setting):
             continue
         if unknown:
             msg = f"{setting} has the keys {sorted(unknown)}; the arrays have {names}, give those"
@@ -100,7 +99,23 @@ def for_each(settings: Settings, keys: Sequence[str], *, dims: str, attrs: str) 
     return each
 
 
-def item_of_each(
+def planned(
+    item: Callable[[str, Input, Settings], Item],
+    given: Sequence[tuple[str, Input]],
+    each: Sequence[Settings],
+) -> tuple[Item, ...]:
+    """Return arrays with plans that share the memory limit of one call."""
+
+    def make(limit: int | None) -> tuple[Item, ...]:
+        limited = each if limit is None else [replace(one, memory_limit=limit) for one in each]
+        items = _item_of_each(item, given, limited)
+        shared = sharing_memory([one.arranged for one in items])
+        return tuple(replace(one, arranged=plan) for one, plan in zip(items, shared, strict=True))
+
+    return within_limit(make)
+
+
+def _item_of_each(
     item: Callable[[str, Input, Settings], Item],
     given: Sequence[tuple[str, Input]],
     each: Sequence[Settings],
@@ -111,16 +126,29 @@ def item_of_each(
         try:
             made.append(item(key, one, settings))
         except (PlanError, OptionError, UnsupportedDtypeError) as error:
+            if len(given) > 1 and isinstance(error, LimitTooSmall):
+                raise LimitTooSmall(
+                    error.limit, f"array {key!r}: {error.why}", error.least
+                ) from None
             if len(given) > 1:
                 error.args = (f"array {key!r}: {error}",)
             raise
     return tuple(made)
 
 
-def _is_by_key(attributes: Mapping[str, Any], names: Sequence[str]) -> bool:
+def _is_by_key(attributes: Mapping[str, Any], names: Sequence[str], setting: str) -> bool:
     """Return whether attributes are those of each array, and not the same for all."""
-    are_mappings = all(isinstance(value, Mapping) for value in attributes.values())
-    return are_mappings and bool(attributes.keys() & set(names))
+    are_mappings = bool(attributes) and all(
+        isinstance(value, Mapping) for value in attributes.values()
+    )
+    is_any_named = bool(attributes.keys() & set(names))
+    if is_any_named and not are_mappings:
+        msg = (
+            f"{setting} has the keys {sorted(attributes)}, some of them those of arrays; give "
+            "either a mapping for each array, or attributes that are the same for all"
+        )
+        raise OptionError(msg)
+    return is_any_named
 
 
 def _sharing(items: list[tuple[str, Input]]) -> list[tuple[str, Input]]:
@@ -155,12 +183,11 @@ def sharing_memory(several: Sequence[Arranged]) -> list[Arranged]:
         each += each // COPIES
         workers = max(1, min(workers, limit // max(1, each)))
     if workers * each > limit:
-        msg = (
-            f"memory_limit={format_size(limit)} ({limit} bytes) is too small for {len(graphs)} "
-            "arrays that have blocks in common, which are held for all of them; the smallest "
-            f"limit that would do is memory_limit={workers * each}, or write one at a time"
+        why = (
+            f"{len(graphs)} arrays that have blocks in common, which are held for all of them, "
+            f"need {workers * each} bytes (written one at a time, less)"
         )
-        raise PlanError(msg)
+        raise LimitTooSmall(limit, why, workers * each)
     gather = (limit - workers * each) // (2 * len(graphs))
     shared = {one.key: _in_one_run(one, workers, workers * each, gather) for one in graphs}
     return [shared.get(one.key, one) for one in several]

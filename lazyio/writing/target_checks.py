@@ -4,7 +4,7 @@ import errno
 import os
 import posixpath
 import reprlib
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,16 @@ from urllib.request import url2pathname
 import h5py
 import zarr
 from zarr.abc.store import Store
-from zarr.storage import StorePath
+from zarr.storage import StorePath, ZipStore
 
 from lazyio.atomic.hdf5_digests import GROUP
 from lazyio.atomic.publish_steps import is_hidden_name
 from lazyio.atomic.recovery import tidy
-from lazyio.errors import OptionError, TargetError, TargetExistsError
+from lazyio.errors import OptionError, TargetError, TargetExistsError, TargetLockedError
 from lazyio.inputs import Input
-from lazyio.sources.zarr import zarr_kind
+from lazyio.os_errors import errno_of
+from lazyio.sources.base import listed
+from lazyio.sources.zarr import array_paths, zarr_kind
 from lazyio.storage.zarr.array import METADATA_FILES
 
 _MODES = ("a", "w", "w-", "x", "r+")
@@ -149,17 +151,31 @@ def link_at(root: Path, name: str) -> Path | None:
     return None if found == os.path.join(os.path.realpath(root), name).rstrip("/") else Path(found)
 
 
-def check_zip_place(given: Sequence[Input], path: Path, mode: str, *, replace: bool) -> None:
-    """Refuse a ``.zip`` file that is there, unless it may be replaced as a whole."""
+def check_zip_place(given: Mapping[str, Input], path: Path, mode: str, *, replace: bool) -> None:
+    """Refuse a ``.zip`` file that is there, unless all that it holds may be replaced."""
     check_file(path, mode, is_file=True)
-    if path.exists() and mode != "w" and not replace:
-        msg = (
-            f"{path} is there already, and nothing can be changed in a .zip file; pass mode='w' "
-            "to replace it, or another path"
-        )
-        raise TargetExistsError(errno.EEXIST, msg)
-    for one in given:
+    if path.exists() and mode != "w":
+        others = _others_in_zip(path, given)
+        if others or not replace:
+            held = f", with {listed(others)} in it" if others else ""
+            msg = (
+                f"{path} is there already{held}, and a .zip file is replaced as a whole; write to "
+                "another path, or pass mode='w' if all of it may go"
+            )
+            raise TargetExistsError(errno.EEXIST, msg)
+    for one in given.values():
         refuse_own_source(one, path, None)
+
+
+def _others_in_zip(path: Path, given: Mapping[str, Input]) -> list[str]:
+    """Return the arrays in a ``.zip`` file that are not written anew."""
+    try:
+        with ZipStore(path, mode="r") as store:
+            item = zarr.open(store, mode="r")
+            found = array_paths(item) if isinstance(item, zarr.Group) else [""]
+    except Exception:  # noqa: BLE001 - whatever a file that is no such archive comes to
+        return ["what cannot be read as Zarr"]
+    return [name for name in found if name not in given]
 
 
 def refuse_zip(path: Path) -> None:
@@ -197,7 +213,8 @@ def check_file(path: Path, mode: str, *, is_file: bool) -> None:
     """Refuse what the mode does not allow, and a file where a folder is, or the reverse."""
     if path.exists() and mode in ("w-", "x"):
         msg = (
-            f"{path} is there already, and mode={mode!r} makes only new ones; pass mode='a' or 'w'"
+            f"{path} is there already, and mode={mode!r} makes only new ones; pass mode='a' to add "
+            "to it, or another path (mode='w' replaces all of it)"
         )
         raise TargetExistsError(errno.EEXIST, msg)
     if path.exists() and not path.is_dir() and not path.is_file():
@@ -246,12 +263,18 @@ def file_to_replace(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        msg = f"{path} cannot be read: {error}; close it where it is open for writing"
-        raise TargetError(error.errno or errno.EBUSY, msg) from error
+        if errno_of(error) in (errno.EAGAIN, errno.EACCES):
+            msg = f"{path} is open for writing in another program; close it there: {error}"
+            raise TargetLockedError(errno.EAGAIN, msg) from error
+        msg = (
+            f"{path} cannot be opened as HDF5: {error}; restore it from a copy, or write to "
+            "another path"
+        )
+        raise TargetError(errno_of(error) or errno.EIO, msg) from error
     with file:
         # libhdf5 hands out the file that is open already, whatever the mode asked for.
         if file.mode != "r":
-            msg = f"{path} is open for writing in this process; close it, it will be replaced"
+            msg = f"{path} is open for writing in this process; close it, and call again"
             raise TargetError(errno.EBUSY, msg)
         yield file
 
@@ -318,6 +341,8 @@ def check_place(root: Path, name: str, zarr_format: int, *, replace: bool) -> No
             f"{root} is a Zarr v{version} {kind}, to which no v{zarr_format} array can be added; "
             "choose another store, or zarr_format"
         )
+        if kind == "array":
+            msg = f"{root} is an array, and an array holds no other; choose another store"
         raise TargetError(errno.EEXIST, msg)
     for depth in range(1, name.count("/") + 1):
         above = root / "/".join(name.split("/")[:depth])

@@ -34,12 +34,11 @@ from lazyio.writing.hdf5_request import Hdf5Settings, advice_on, dataset_item, p
 from lazyio.writing.multi_array import (
     for_each,
     holds_several,
-    item_of_each,
     items_of,
     only_item,
+    planned,
     refuse_clashes,
     refuse_for_streams,
-    sharing_memory,
 )
 from lazyio.writing.run_options import Running, now_or_later
 from lazyio.writing.target_checks import (
@@ -278,9 +277,7 @@ class _Call:
         each = [self.settings]
         if holds_several(data):
             each = for_each(self.settings, list(data), dims="dims", attrs="attrs")
-        items = item_of_each(dataset_item, given, each)
-        shared = sharing_memory([item.arranged for item in items])
-        items = tuple(replace(item, arranged=one) for item, one in zip(items, shared, strict=True))
+        items = planned(dataset_item, given, each)
         running = replace(self.running, advice=advice_on(items))
         if isinstance(self.path, h5py.Group):
             self._refuse_for_handle()

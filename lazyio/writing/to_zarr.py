@@ -20,12 +20,11 @@ from lazyio.os_errors import system_errors
 from lazyio.writing.multi_array import (
     for_each,
     holds_several,
-    item_of_each,
     items_of,
     only_item,
+    planned,
     refuse_clashes,
     refuse_for_streams,
-    sharing_memory,
 )
 from lazyio.writing.run_options import Running, now_or_later
 from lazyio.writing.target_checks import (
@@ -345,9 +344,7 @@ class _Call:
         each = [self.settings]
         if holds_several(data):
             each = for_each(self.settings, list(data), dims="dimension_names", attrs="attributes")
-        items = item_of_each(array_item, given, each)
-        shared = sharing_memory([item.arranged for item in items])
-        return tuple(replace(item, arranged=one) for item, one in zip(items, shared, strict=True))
+        return planned(array_item, given, each)
 
     def _advised(self, items: tuple[ZarrItem, ...]) -> Running:
         return replace(self.running, advice=advice_on(items))
@@ -371,7 +368,7 @@ class _Call:
     def _in_zip(self, path: Path, items: tuple[ZarrItem, ...]) -> NewZip:
         check = partial(
             check_zip_place,
-            [item.arranged.given for item in items],
+            {item.arranged.key: item.arranged.given for item in items},
             path,
             self.mode,
             replace=self.overwrite,

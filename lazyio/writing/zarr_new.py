@@ -201,7 +201,10 @@ def _behind_url(url: str, storage_options: Mapping[str, Any] | None) -> Any:
     try:
         return FsspecStore.from_url(url, storage_options=options)
     except (ImportError, ValueError) as error:
-        msg = f"{url} cannot be opened: {error}; install the package that it names"
+        msg = (
+            f"{url} cannot be opened: {error}; check the URL, or install the package that knows "
+            f"{url.partition('://')[0]}://"
+        )
         raise OptionError(msg) from error
 
 

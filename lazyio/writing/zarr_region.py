@@ -7,9 +7,10 @@ import operator
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,11 @@ from lazyio.dtypes import Shape, Stored, original, stored
 from lazyio.errors import OptionError, TargetError
 from lazyio.execution.report import WriteReport
 from lazyio.inputs import Input
-from lazyio.options import as_fill_value
+from lazyio.options import Default, as_fill_value
 from lazyio.os_errors import walk
 from lazyio.planning.iterables import cuts_chunks
 from lazyio.planning.plan import Advice
-from lazyio.planning.request import chunk_wishes
+from lazyio.planning.request import chunk_wishes, shard_wishes
 from lazyio.regions import Region, box, n_touched, touched
 from lazyio.sources.zarr_objects import OpenFolder, stored_objects
 from lazyio.storage.disk_errors import disk_errors
@@ -118,9 +119,10 @@ def part_of_array(
         given, window = onto(given, room, region, append_dim)
     else:
         window = window_for(room, given.shape, region, append_dim)
+    others = _others_asked(settings, array)
     settings = settings.completed(given)
     settings.check()
-    form = fitted_to(array, name, settings, given)
+    form = fitted_to(array, name, settings, given, others=others)
     given = expanded(given, window.new_axes)
     # What is written whole, be it a chunk or a shard.
     unit = tuple(map(int, array.shards or array.chunks))
@@ -164,6 +166,7 @@ def fitted_to(
     given: Input,
     *,
     item_shapes: tuple[Shape | None, Shape | None] = (None, None),
+    others: Mapping[str, Any] = MappingProxyType({}),
 ) -> Stored:
     """Return the form of an array's elements, once nothing else differs.
 
@@ -180,10 +183,30 @@ def fitted_to(
         fill_value=array.fill_value,
         attrs=attributes,
         item_shape=item_shapes[0],
+        others={
+            "zarr_format": array.metadata.zarr_format,
+            "dimension_names": _room_in(array, name).dims,
+            "shards": array.shards,
+        },
     )
-    asked = replace(_asked(settings, given, array, form), item_shape=item_shapes[1])
+    asked = _asked(settings, given, array, form)
+    asked = replace(asked, item_shape=item_shapes[1], others=others)
     refuse_differences(existing, asked, given)
     return form
+
+
+def _others_asked(settings: ZarrSettings, array: Any) -> dict[str, Any]:
+    """Return what else the user said, and not the data, that an array may contradict."""
+    found: dict[str, Any] = {}
+    if settings.zarr_format == 2:
+        found["zarr_format"] = 2
+    names = settings.dimension_names
+    if not isinstance(names, Default) and names is not None:
+        found["dimension_names"] = tuple(names)
+    shards = shard_wishes(settings.shards, array.shape)
+    if isinstance(shards, tuple) and -1 not in shards:
+        found["shards"] = shards
+    return found
 
 
 def _asked(settings: ZarrSettings, given: Input, array: Any, form: Stored) -> Asked:

@@ -20,9 +20,16 @@ from lazyio.planning.chunks import (
     growing_chunk_shape,
     with_chunks,
 )
+from lazyio.storage.json_attributes import is_unicode, json_attributes, xarray_fill_value
 from lazyio.storage.zarr.array import ZarrOptions, create_array
-from lazyio.storage.zarr.attributes import is_unicode, json_attributes, xarray_fill_value
-from lazyio.writing.array_plan import Arranged, Cutting, Made, arrange, as_recommended
+from lazyio.writing.array_plan import (
+    Arranged,
+    Cutting,
+    Made,
+    arrange,
+    as_recommended,
+    with_attributes,
+)
 from lazyio.writing.zarr_new import ZarrItem
 
 _OF_HDF5 = ("compression", "compression_opts", "shuffle", "fletcher32", "maxshape", "links")
@@ -137,11 +144,11 @@ def _array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:
     arranged = _arranged(path, given, settings)
     names = _dimension_names(settings.dimension_names, len(given.shape))
     zarr_format: Literal[2, 3] = 2 if settings.zarr_format == 2 else 3
-    attributes = {
-        **arranged.form.attrs,
-        **_gap_attribute(arranged, zarr_format),
-        **attributes_as_stored(settings.attributes or {}, arranged.form.dtype, zarr_format),
-    }
+    attributes = with_attributes(
+        {**arranged.form.attrs, **_gap_attribute(arranged, zarr_format)},
+        attributes_as_stored(settings.attributes or {}, arranged.form.dtype, zarr_format),
+        "fill_value",
+    )
     if names is not None and zarr_format == 2:
         attributes[V2_DIMS] = list(names)
     options = ZarrOptions(

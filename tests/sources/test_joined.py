@@ -381,7 +381,7 @@ def test_structured_and_text():
         pytest.param(MATRIX[0], r"item 1 has shape \(23,\).*leave it out", id="rank"),
         pytest.param(
             MATRIX.astype("f4"),
-            r'item 1 has dtype float32, item 0 \(.*scan\.npy\) has int16.*\.astype\("int16"\)',
+            r'item 1 has dtype float32, item 0 \(.*scan\.npy\) has int16.*\.astype\("float32"\)',
             id="dtype",
         ),
         pytest.param(MATRIX.astype("i4"), "has dtype int32.*has int16", id="wider"),

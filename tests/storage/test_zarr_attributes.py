@@ -13,7 +13,7 @@ from xarray.backends.zarr import FillValueCoder
 
 import lazyio
 from lazyio.errors import OptionError
-from lazyio.storage.zarr.attributes import json_attributes, xarray_fill_value
+from lazyio.storage.json_attributes import json_attributes, xarray_fill_value
 
 KEPT = {
     "number": (2.5, 2.5),

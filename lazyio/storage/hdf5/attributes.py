@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from lazyio.errors import OptionError
+from lazyio.storage.json_attributes import json_value
 from lazyio.units import format_size
 
 RESERVED = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST")
@@ -76,13 +77,18 @@ def attribute_form(name: str, value: Any) -> Any:
         # numpy makes text of numbers that stand beside text, and objects of the rest.
         is_mixed = array.dtype.hasobject or (array.dtype.kind == "U" and kinds - {str, np.str_})
         is_nested = array.ndim > 1 and array.dtype.kind == "U"
-        return _as_json(name, value) if is_mixed or is_nested else _array_form(array)
+        return _as_json(name, value) if is_mixed or is_nested else _array_form(name, array)
     if isinstance(value, (np.ndarray, np.generic)):
-        return _array_form(np.asarray(value))
+        return _array_form(
+            name, np.ma.asanyarray(value) if np.ma.isMA(value) else np.asarray(value)
+        )
     return value
 
 
-def _array_form(array: np.ndarray[Any, Any]) -> Any:
+def _array_form(name: str, array: np.ndarray[Any, Any]) -> Any:
+    if np.ma.is_masked(array):
+        msg = f"attribute {name!r} is masked, and HDF5 has no gaps; call .filled(value) first"
+        raise OptionError(msg)
     if array.dtype.kind == "M":
         array = np.asarray(np.datetime_as_string(array))
     if array.dtype.kind in "UT":
@@ -91,29 +97,7 @@ def _array_form(array: np.ndarray[Any, Any]) -> Any:
 
 
 def _as_json(name: str, value: Any) -> str:
-    try:
-        return json.dumps(_plain(value), ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        msg = (
-            f"attribute {name!r} holds what JSON has no form for: {error}; give numbers, text, or "
-            "arrays, lists and dicts of them"
-        )
-        raise OptionError(msg) from error
-
-
-def _plain(value: Any) -> Any:
-    """Return nested values as JSON knows them."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (dt.datetime, dt.date, dt.time)):
-        return value.isoformat()
-    if isinstance(value, (np.ndarray, np.generic)):
-        array = np.asarray(value)
-        listed = np.datetime_as_string(array) if array.dtype.kind == "M" else array
-        return listed.tolist()
-    return value
+    return json.dumps(json_value(name, value), ensure_ascii=False)
 
 
 def _too_large(name: str, form: np.ndarray[Any, Any]) -> str:

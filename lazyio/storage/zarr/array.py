@@ -502,7 +502,7 @@ def create_array(
         msg = f"{error}; a group is never replaced, give a path inside it"
         raise TargetExistsError(errno.EEXIST, msg) from error
     except ImportError as error:
-        msg = f"{store} cannot be opened: {error}; install the package that it names"
+        msg = f"{store} cannot be opened: {error}; install the package that is missing"
         raise OptionError(msg) from error
     except OSError as error:
         where = Path(store).parent if isinstance(store, (str, os.PathLike)) else store

@@ -93,7 +93,8 @@ def _files_of(
     except (ValueError, KeyError, TypeError) as error:
         msg = (
             f"the metadata of what else is in {home} cannot be read: {error}; nothing was "
-            "published, repair or remove it first"
+            "published. Restore that file from a copy, for the chunks beside it may be intact, or "
+            "write to another store"
         )
         raise TargetError(errno.EIO, msg) from error
 

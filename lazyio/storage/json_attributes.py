@@ -1,4 +1,4 @@
-"""Attributes as Zarr keeps them: JSON that every reader takes, or a clear no.
+"""Attributes as JSON, in Zarr and for nested values in HDF5: one form that every reader takes.
 
 The policy, in one place. Numbers, text, booleans, ``None``, and lists and
 mappings of them are stored as they are; numpy's numbers and arrays as plain
@@ -49,46 +49,27 @@ def json_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     >>> json_attributes({"start": np.datetime64("2026-01-02")})
     {'start': '2026-01-02'}
     """
-    return {name: _plain(name, value) for name, value in attributes.items()}
+    return {name: json_value(name, value) for name, value in attributes.items()}
 
 
-def xarray_fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
-    """Return the attribute ``_FillValue`` of a v3 array as xarray writes and reads it.
-
-    JSON has no NaN, so that floats are the base64 of their eight bytes.
-
-    Examples
-    --------
-    >>> xarray_fill_value(-9, np.dtype("i2")), xarray_fill_value(1.0, np.dtype("f4"))
-    (-9, 'AAAAAAAA8D8=')
-    """
-    if dtype.kind in "biu":
-        return np.asarray(value, dtype).item()
-    if dtype.kind == "f":
-        return _base64(struct.pack("<d", float(value)))
-    if dtype.kind == "c":
-        number = complex(value)
-        return [_base64(struct.pack("<d", part)) for part in (number.real, number.imag)]
-    return None
-
-
-def _base64(raw: bytes) -> str:
-    return base64.standard_b64encode(raw).decode()
-
-
-def _plain(name: str, value: Any) -> Any:
+def json_value(name: str, value: Any) -> Any:
+    """Return one attribute, of a name that errors tell, as JSON knows it."""
     if isinstance(value, Mapping):
-        plain = {_text(name, key): _plain(name, item) for key, item in value.items()}
+        plain = {_text(name, key): json_value(name, item) for key, item in value.items()}
         if len(plain) < len(value):
             msg = f"attribute {name!r} has keys that are the same text: {list(value)}; rename them"
             raise OptionError(msg)
         return plain
     if isinstance(value, (list, tuple)):
-        return [_plain(name, item) for item in value]
+        return [json_value(name, item) for item in value]
     if isinstance(value, np.ma.MaskedArray):
-        return _plain(name, value.tolist())
+        return json_value(name, value.tolist())
     if isinstance(value, np.ndarray):
-        return [_plain(name, item) for item in value] if value.ndim else _plain(name, value[()])
+        return (
+            [json_value(name, item) for item in value]
+            if value.ndim
+            else json_value(name, value[()])
+        )
     if isinstance(value, np.datetime64):
         return str(np.datetime_as_string(value))
     if isinstance(value, (dt.datetime, dt.date, dt.time)):
@@ -120,3 +101,27 @@ def _text(name: str, key: Any) -> str:
         return str(key)
     msg = f"attribute {name!r} holds a dict with the key {key!r}; keys of JSON are text"
     raise OptionError(msg)
+
+
+def xarray_fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
+    """Return the attribute ``_FillValue`` of a v3 array as xarray writes and reads it.
+
+    JSON has no NaN, so that floats are the base64 of their eight bytes.
+
+    Examples
+    --------
+    >>> xarray_fill_value(-9, np.dtype("i2")), xarray_fill_value(1.0, np.dtype("f4"))
+    (-9, 'AAAAAAAA8D8=')
+    """
+    if dtype.kind in "biu":
+        return np.asarray(value, dtype).item()
+    if dtype.kind == "f":
+        return _base64(struct.pack("<d", float(value)))
+    if dtype.kind == "c":
+        number = complex(value)
+        return [_base64(struct.pack("<d", part)) for part in (number.real, number.imag)]
+    return None
+
+
+def _base64(raw: bytes) -> str:
+    return base64.standard_b64encode(raw).decode()
