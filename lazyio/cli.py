@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_const",
         const="trust",
         dest="resume",
-        help="as --resume, without computing a block again to compare it (resume='trust')",
+        help="as --resume, without computing a chunk again to compare it (resume='trust')",
     )
     command.set_defaults(run=_convert)
 

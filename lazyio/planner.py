@@ -1,6 +1,7 @@
 """Public: how an array would be cut, before anything is read."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -116,7 +117,11 @@ def plan(
             format=format,
             strategy=strategy,
         )
-        return solve(facts, wishes)
+
+        def solved(limit: int | None) -> Plan:
+            return solve(facts, wishes if limit is None else replace(wishes, memory_limit=limit))
+
+        return within_limit(solved)
     if source_chunks is not None:
         msg = "source_chunks goes with a shape; an array or a file says itself how it is chunked"
         raise OptionError(msg)

@@ -223,7 +223,7 @@ class TestSources:
             error = TruncatedSourceError if length >= header else SourceError
             with pytest.raises(SourceError, match=r"old\.npy") as caught:
                 lazyio.open(files / "old.npy")
-            assert isinstance(caught.value, error)
+            assert type(caught.value) is error
 
     @pytest.mark.parametrize("libver", ["earliest", "v114"])
     def test_truncated_hdf5(self, tmp_path, libver):

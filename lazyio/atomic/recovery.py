@@ -188,10 +188,12 @@ def refuse_half_applied(path: Path) -> None:
     while redo.is_half_applied(path):
         is_dead = not lock.is_held(hidden_path(path) / lock.NAME) and redo.is_half_applied(path)
         if is_dead or time.monotonic() > until:
-            msg = (
-                f"{path} cannot be read: a change of it was interrupted, and is complete in "
-                f"{hidden_path(path)}; finish it with: lazyio recover {path}"
-            )
+            remedy = f"is complete in {hidden_path(path)}; finish it with: lazyio recover {path}"
+            if not redo.is_committed(hidden_path(path)):
+                remedy = (
+                    f"{hidden_path(path)}, which held it, is gone; restore the file from a copy"
+                )
+            msg = f"{path} cannot be read: a change of it was interrupted, and {remedy}"
             raise SourceError(errno.EBUSY, msg)
         time.sleep(_PAUSE)
 

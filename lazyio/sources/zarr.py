@@ -462,8 +462,8 @@ def _sole_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
         found = group[paths[0]]
         if isinstance(found, zarr.Array):
             return found
-    found = f"{len(paths)} arrays; give the path of one: {listed(paths)}"
-    msg = f"{name} holds {found if paths else 'no array; check the path'}"
+    what = f"{len(paths)} arrays; give the path of one: {listed(paths)}"
+    msg = f"{name} holds {what if paths else 'no array; check the path'}"
     raise SourceError(msg)
 
 

@@ -61,7 +61,7 @@ def verify(path: Any, key: Any = None, *, deep: bool = True) -> VerifyReport:
     UnsafeFileError
         When reading it crashes, or takes too long or too much memory.
     UnknownFormatError
-        When it is neither HDF5 nor Zarr.
+        When it is none of HDF5, Zarr and ``.npy``, of which the last has nothing to check.
 
     Examples
     --------

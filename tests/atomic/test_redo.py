@@ -421,6 +421,9 @@ def test_half_applied_it_is_no_file_to_be_read(tmp_path, monkeypatch):
         h5py.File(path)
     with pytest.raises(SourceError, match="lazyio recover"):
         lazyio.open(path, "a")
+    shutil.copy(path, tmp_path / "alone.h5")
+    with pytest.raises(SourceError, match="is gone; restore the file from a copy"):
+        lazyio.open(tmp_path / "alone.h5", "a")
     assert lazyio.verify(path).status == "incomplete"
     lazyio.to_hdf5(np.arange(7), path, "c")
     with h5py.File(path) as file:
