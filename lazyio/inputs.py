@@ -25,12 +25,12 @@ from lazyio.execution.dask_arrays import (
     source_of,
 )
 from lazyio.execution.dask_graphs import as_dask_array
-from lazyio.iterables.base import Pieces
+from lazyio.iterables.base import BlockIterator
 from lazyio.iterables.blocks import Blocks
-from lazyio.iterables.hdmf import IteratorPieces, is_iterator, recommended_chunks
-from lazyio.iterables.sparse import SparsePieces, is_sparse
+from lazyio.iterables.hdmf import HdmfBlocks, is_iterator, recommended_chunks
+from lazyio.iterables.sparse import SparseBlocks, is_sparse
 from lazyio.iterables.stream import Stream
-from lazyio.planning import Facts
+from lazyio.planning import ArraySpec
 from lazyio.regions import Bounds
 from lazyio.sources.adapters import VariableReader, is_indexed, is_xarray
 from lazyio.sources.base import Source, lies_in_rows
@@ -56,7 +56,7 @@ class Input:
     """The graph, where there is one; of a straight source its blocks are a wish."""
     stream: Stream | None = None
     """Where it comes from in one go, when its length is not known: then it is planned for one."""
-    pieces: Pieces | None = None
+    pieces: BlockIterator | None = None
     """Where its parts come from in any order, once."""
     dims: tuple[str, ...] = ()
     """Names of the axes, where it has them."""
@@ -117,14 +117,14 @@ class Input:
             return dtype.itemsize
         return dtype.itemsize + self.dtype.itemsize
 
-    def facts(self, dtype: np.dtype[Any], *, own_blocks: bool) -> Facts:
+    def facts(self, dtype: np.dtype[Any], *, own_blocks: bool) -> ArraySpec:
         """Return what a plan needs to know."""
         edges = None
         if self.array is not None and (self.source is None or own_blocks):
             # Empty blocks have no place in a plan; there is nothing to write for them.
             edges = tuple(tuple(n for n in sizes if n) for sizes in self.array.chunks)
         source = self.source if edges is None else None
-        return Facts(
+        return ArraySpec(
             shape=self.shape,
             dtype=dtype,
             held_itemsize=self._held_itemsize(dtype),
@@ -191,16 +191,16 @@ def recognise(data: Any) -> Input:
     return Input(shape=source.shape, dtype=dtype, source=source, settings=settings)
 
 
-def _pieces_in(data: Any) -> Pieces | None:
+def _pieces_in(data: Any) -> BlockIterator | None:
     """Return what comes in parts, ``None`` for all else; what can be indexed is a source."""
     if isinstance(data, Blocks):
         return data
     if is_sparse(data):
-        return SparsePieces(data)
-    return IteratorPieces(data) if is_iterator(data) and not is_indexed(data) else None
+        return SparseBlocks(data)
+    return HdmfBlocks(data) if is_iterator(data) and not is_indexed(data) else None
 
 
-def from_pieces(pieces: Pieces) -> Input:
+def from_pieces(pieces: BlockIterator) -> Input:
     """Return parts as they come, planned for as far as the array may grow."""
     settings: dict[str, Any] = {}
     fill_value = pieces.fill_value if isinstance(pieces, Blocks) else 0

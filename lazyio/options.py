@@ -14,7 +14,7 @@ from lazyio.dtypes import Shape, as_shape, is_integer
 from lazyio.errors import OptionError
 from lazyio.execution.schedulers import scheduler_for
 from lazyio.memory import auto_limit
-from lazyio.planning import Plan, Wishes
+from lazyio.planning import Plan, PlanRequest
 from lazyio.planning.budget import DEFAULT_LIMIT
 from lazyio.units import parse_size
 
@@ -48,7 +48,7 @@ def value_of(given: Any) -> Any:
     return given.value if isinstance(given, Default) else given
 
 
-def wishes_for(
+def plan_request(
     *,
     memory_limit: Any,
     workers: Any,
@@ -63,7 +63,7 @@ def wishes_for(
     strategy: str = "auto",
     dims: Sequence[str] = (),
     scheduler: Any = None,
-) -> Wishes:
+) -> PlanRequest:
     """Return what the user asked for, each part checked.
 
     Extents are checked where the array's shape is known, when the plan is made.
@@ -80,7 +80,7 @@ def wishes_for(
         msg = f'chunks={chunks!r}; the only word it takes is "auto"'
         raise OptionError(msg)
     is_auto = _is_auto(memory_limit)
-    return Wishes(
+    return PlanRequest(
         memory_limit=_limit(memory_limit),
         limit_is_auto=is_auto,
         workers=default_workers(scheduler) if workers is None else _positive(workers, "workers"),

@@ -10,8 +10,8 @@ from lazyio.dtypes import as_dtype, as_shape
 from lazyio.errors import OptionError
 from lazyio.inputs import recognise
 from lazyio.iterables.hdmf import is_iterator
-from lazyio.options import AUTO, refuse_no_target, source_chunks_of, value_of, wishes_for
-from lazyio.planning import Facts, Plan, solve
+from lazyio.options import AUTO, plan_request, refuse_no_target, source_chunks_of, value_of
+from lazyio.planning import ArraySpec, Plan, solve
 from lazyio.planning.budget import within_limit
 from lazyio.sources.adapters import is_indexed
 from lazyio.sources.lookup import array_source
@@ -101,12 +101,12 @@ def plan(
     if _is_shape(what):
         shape = as_shape(what)
         chunk_shape = source_chunks_of(source_chunks, shape)
-        facts = Facts(shape=shape, dtype=as_dtype(dtype), source_chunk_shape=chunk_shape)
+        facts = ArraySpec(shape=shape, dtype=as_dtype(dtype), source_chunk_shape=chunk_shape)
         chunks = value_of(chunks)
         if chunks is None:
             refuse_no_chunks(format)
             chunks = run_shape(shape, facts.dtype.itemsize)
-        wishes = wishes_for(
+        wishes = plan_request(
             memory_limit=memory_limit,
             workers=workers,
             chunks=chunks,

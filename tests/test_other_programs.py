@@ -461,7 +461,7 @@ def test_a_disk_that_fails_once_the_change_is_made(path, monkeypatch, step):
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(redo if step == "apply" else redo.RedoLog, step, fails)
+        patch.setattr(redo if step == "apply" else redo.WriteAheadLog, step, fails)
         report = lazyio.to_hdf5(np.arange(5), path, "x", append_dim=0)
     assert "not-applied" in {code for code, _ in report.advice}
     lazyio.recover(path)

@@ -12,7 +12,7 @@ from hdmf.data_utils import DataChunkIterator
 import lazyio
 from lazyio.errors import OptionError
 from lazyio.inputs import recognise
-from lazyio.writing.array_plan import Cutting, arrange
+from lazyio.writing.array_plan import PlanOptions, plan_array
 from lazyio.writing.multi_array import items_of, sharing_memory
 
 
@@ -20,10 +20,10 @@ from lazyio.writing.multi_array import items_of, sharing_memory
 def test_graphs_share_what_may_wait(n):
     """Each was planned for itself; together they stay within the limit."""
     x = da.ones((400, 400), chunks=(70, 70)) + 1
-    cutting = Cutting(format="hdf5", chunks=(100, 33), memory_limit="2 MB", workers=2)
-    alone = [arrange(f"{at}", recognise(x * at), cutting) for at in range(n)]
+    cutting = PlanOptions(format="hdf5", chunks=(100, 33), memory_limit="2 MB", workers=2)
+    alone = [plan_array(f"{at}", recognise(x * at), cutting) for at in range(n)]
     assert all(one.plan.gather_nbytes for one in alone)
-    source = arrange("source", recognise(np.ones((5, 5))), cutting)
+    source = plan_array("source", recognise(np.ones((5, 5))), cutting)
     shared = sharing_memory([*alone, source])
     waiting = sum(one.plan.gather_nbytes for one in shared)
     held = max(one.plan.peak_nbytes - one.plan.gather_nbytes for one in shared)

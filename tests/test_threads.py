@@ -257,7 +257,7 @@ def test_a_stream_that_never_ends(tmp_path: Path, monkeypatch) -> None:
 
 def test_a_fork_while_a_chunk_is_locked() -> None:
     """A child has locks of its own, for nobody in it would let go of them."""
-    shared = in_process.Shared(identity="x")
+    shared = in_process.SharedArray(identity="x")
     with shared.chunk_lock((0,)), in_process.growing("x", "x"):
         child = os.fork()
         if not child:

@@ -31,7 +31,7 @@ from lazyio.errors import (
     TargetExistsError,
     TargetLockedError,
 )
-from lazyio.storage.hdf5.deferred_metadata import LayoutEngine
+from lazyio.storage.hdf5.deferred_metadata import DeferredMetadata
 
 
 @pytest.fixture(params=["h5", "zarr"])
@@ -531,7 +531,9 @@ def test_it_is_flushed_every_few_seconds(path, monkeypatch):
 def test_nothing_new_is_not_written(tmp_path, monkeypatch):
     commits = []
     monkeypatch.setattr(
-        LayoutEngine, "commit", lambda self, was=LayoutEngine.commit: (commits.append(1), was(self))
+        DeferredMetadata,
+        "commit",
+        lambda self, was=DeferredMetadata.commit: (commits.append(1), was(self)),
     )
     with lazyio.writer(tmp_path / "x.h5") as w:
         x = w.create("x", dtype="i4", item_shape=())

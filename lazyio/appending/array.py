@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.appending.backend import Opened
+from lazyio.appending.backend import OpenedArray
 from lazyio.codecs.workspace import Workspace
 from lazyio.dtypes import Shape, Stored, is_text
 from lazyio.errors import BlockError, OptionError, TargetError
@@ -193,7 +193,7 @@ _MOST_WAIT = 0.002
 class Slabs:
     """Elements on their way to whole rows of chunks."""
 
-    def __init__(self, name: str, opened: Opened, pool: Pool, *, n_buffers: int) -> None:
+    def __init__(self, name: str, opened: OpenedArray, pool: Pool, *, n_buffers: int) -> None:
         self.name = name
         self._opened = opened
         self._pool = pool
@@ -368,7 +368,7 @@ class GrowingArray(Slabs):
     def __init__(
         self,
         name: str,
-        opened: Opened,
+        opened: OpenedArray,
         pool: Pool,
         *,
         n_buffers: int,

@@ -22,7 +22,7 @@ class GrowingTarget(Target, Growing, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class ArrayOptions:
     """What the user says of an array, as it was given."""
 
     key: str
@@ -86,7 +86,7 @@ class Wish:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
+class OpenedArray:
     """An array that stands, and where its end is."""
 
     target: GrowingTarget
@@ -121,10 +121,10 @@ class Opened:
         return (*shape[: self.axis], length, *shape[self.axis + 1 :])
 
 
-class Place(Protocol):
+class AppendBackend(Protocol):
     """A file or store that grows. One thread at a time calls it, but for the targets."""
 
-    def create(self, wish: Wish) -> Opened:
+    def create(self, wish: ArrayOptions) -> OpenedArray:
         """Make an array, or take up one that is there; no chunk is being written meanwhile."""
 
     def take_back(self) -> None:

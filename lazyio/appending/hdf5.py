@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 
-from lazyio.appending.backend import Opened, Wish, last_row
-from lazyio.appending.hdf5_commit import Way, prepared
-from lazyio.atomic.digests import Noted
+from lazyio.appending.backend import ArrayOptions, OpenedArray, last_row
+from lazyio.appending.hdf5_commit import CommitStrategy, prepared
+from lazyio.atomic.digests import NotedDigests
 from lazyio.atomic.hdf5_digests import Known, forget, has_payloads, store, table_of
 from lazyio.direct_chunks import write_direct_chunk
 from lazyio.dtypes import Shape
@@ -35,14 +35,14 @@ Payloads = dict[Shape, tuple[int, bytes]]
 
 
 @dataclass(kw_only=True)
-class GrownDataset:
+class DatasetAppendState:
     """A dataset of the writer, and what it was before."""
 
     name: str
     dataset: h5py.Dataset
     target: Hdf5Target
-    noted: Noted
-    opened: Opened
+    noted: NotedDigests
+    opened: OpenedArray
     made_at: str | None = None
     """What was made for it, itself or the outermost group; ``None`` if it was there."""
     known: Known | None = None
@@ -135,11 +135,11 @@ def refuse_fixed(dataset: h5py.Dataset, name: str, axis: int) -> None:
         raise TargetError(errno.EINVAL, msg)
 
 
-class Hdf5Place:
+class Hdf5AppendBackend:
     """A file that grows."""
 
     def __init__(
-        self, path: Path, way: Way, *, is_new: bool, keeps_old: bool, is_followed: bool
+        self, path: Path, way: CommitStrategy, *, is_new: bool, keeps_old: bool, is_followed: bool
     ) -> None:
         self._path = path
         self._way = way
@@ -147,9 +147,9 @@ class Hdf5Place:
         self._keeps_old = keeps_old
         self._is_followed = is_followed
         self._is_begun = False
-        self._grown: list[GrownDataset] = []
+        self._grown: list[DatasetAppendState] = []
 
-    def create(self, wish: Wish) -> Opened:
+    def create(self, wish: ArrayOptions) -> OpenedArray:
         """Make a dataset, or take up one that is there."""
         if self._is_followed and self._is_begun:
             msg = (
@@ -202,14 +202,14 @@ class Hdf5Place:
         else:
             self._way.close(self._undo)
 
-    def _grown_by(self, wish: Wish) -> GrownDataset:
+    def _grown_by(self, wish: ArrayOptions) -> DatasetAppendState:
         file = self._way.file
         if kind_at(file, wish.key) != "dataset":
             check_key_is_free(file, wish.key, replace=False)
             return self._made(wish)
         return self._taken_up(wish, own_dataset(file, wish.key, self._path))
 
-    def _made(self, wish: Wish) -> GrownDataset:
+    def _made(self, wish: ArrayOptions) -> DatasetAppendState:
         file, given = self._way.file, wish.as_input()
         settings = Hdf5Settings(
             chunks=wish.chunks,
@@ -229,10 +229,10 @@ class Hdf5Place:
             dtype=arranged.plan.dtype,
             options=item.options,
         )
-        noted = Noted()
+        noted = NotedDigests()
         target = self._target(dataset, arranged.plan.chunk_shape, noted, axis)
-        opened = Opened(target=target, form=arranged.form, axis=axis, length=0, is_untold=True)
-        return GrownDataset(
+        opened = OpenedArray(target=target, form=arranged.form, axis=axis, length=0, is_untold=True)
+        return DatasetAppendState(
             name=dataset.name,
             dataset=dataset,
             target=target,
@@ -241,21 +241,21 @@ class Hdf5Place:
             made_at=made_at,
         )
 
-    def _taken_up(self, wish: Wish, dataset: h5py.Dataset) -> GrownDataset:
+    def _taken_up(self, wish: ArrayOptions, dataset: h5py.Dataset) -> DatasetAppendState:
         name = f"dataset {dataset.name!r} of {self._path}"
         shape = room_in(dataset, name).shape
         axis = wish.axis_in(len(shape))
         form = self._form(wish, dataset, name, axis)
         refuse_fixed(dataset, name, axis)
         region = last_row(shape, axis, dataset.chunks[axis])
-        noted, head, last = Noted(), None, Payloads()
+        noted, head, last = NotedDigests(), None, Payloads()
         if region[axis].start < region[axis].stop:
             head = self._source(dataset).read(region)
             if self._keeps_old and has_payloads(dataset):
                 last = payloads_in(dataset, region)
         known = Known.of(dataset)
         target = self._target(dataset, dataset.chunks, noted, axis)
-        opened = Opened(
+        opened = OpenedArray(
             target=target,
             form=form,
             axis=axis,
@@ -263,7 +263,7 @@ class Hdf5Place:
             head=_as(head, target),
             most=dataset.maxshape[axis],
         )
-        return GrownDataset(
+        return DatasetAppendState(
             name=dataset.name,
             dataset=dataset,
             target=target,
@@ -278,7 +278,7 @@ class Hdf5Place:
         """Return what reads a dataset of which nothing has changed yet."""
         return describe_dataset(dataset, str(self._path))
 
-    def _form(self, wish: Wish, dataset: h5py.Dataset, name: str, axis: int) -> Any:
+    def _form(self, wish: ArrayOptions, dataset: h5py.Dataset, name: str, axis: int) -> Any:
         """Return the form of a dataset's elements, once nothing differs from the wish."""
         settings = Hdf5Settings(
             chunks=wish.chunks,
@@ -296,7 +296,7 @@ class Hdf5Place:
         return form
 
     def _target(
-        self, dataset: h5py.Dataset, chunk_shape: Shape, noted: Noted, axis: int
+        self, dataset: h5py.Dataset, chunk_shape: Shape, noted: NotedDigests, axis: int
     ) -> Hdf5Target:
         return prepared(
             self._way,

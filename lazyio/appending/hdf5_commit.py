@@ -18,7 +18,7 @@ from lazyio.dtypes import Shape
 from lazyio.errors import OptionError, TargetError, TargetLockedError
 from lazyio.storage.disk_errors import disk_errors
 from lazyio.storage.hdf5.dataset import Hdf5Target
-from lazyio.storage.hdf5.deferred_metadata import LayoutEngine
+from lazyio.storage.hdf5.deferred_metadata import DeferredMetadata
 from lazyio.storage.hdf5.file import building
 
 logger = logging.getLogger("lazyio")
@@ -34,7 +34,7 @@ _OFF = 0
 """Of the ways in which libhdf5 fits its cache of metadata to what is done."""
 
 
-class Way(Protocol):
+class CommitStrategy(Protocol):
     """A file that is open for writing, and who may call h5py for it."""
 
     file: h5py.File
@@ -77,7 +77,7 @@ def make_file(work: WorkDirectory, libver: Any, *, keeps_old: bool) -> None:
         work.lock_file()
 
 
-class Logged:
+class LoggedFile:
     """A file that is at any time what it was at the last commit."""
 
     def __init__(self, work: WorkDirectory, libver: Any = None, version: int | None = None) -> None:
@@ -120,7 +120,7 @@ class Logged:
             self._work.has_name()
 
     def _change(
-        self, engine: LayoutEngine, change: Callable[[h5py.File], object], **how: Any
+        self, engine: DeferredMetadata, change: Callable[[h5py.File], object], **how: Any
     ) -> None:
         """Change the file and close it, or leave it as it was."""
         with disk_errors(self._folder):
@@ -137,7 +137,7 @@ class Logged:
             self._engine.abandon()
 
 
-class Followed(Logged):
+class SwmrFile(LoggedFile):
     """A file that other processes follow while it grows.
 
     What is created goes through the log, like any change. From then on libhdf5 writes each part
@@ -199,11 +199,11 @@ class Followed(Logged):
                 )
 
 
-def _engine(work: WorkDirectory, stack: contextlib.ExitStack, libver: Any) -> LayoutEngine:
+def _engine(work: WorkDirectory, stack: contextlib.ExitStack, libver: Any) -> DeferredMetadata:
     """Return the target of a hidden folder, to be changed by a log."""
     in_place = work.in_place()
     stack.callback(in_place.close)
-    return LayoutEngine(work.target, libver, in_place=in_place)
+    return DeferredMetadata(work.target, libver, in_place=in_place)
 
 
 def _refuse_other_version(path: Path, version: int) -> None:
@@ -215,7 +215,9 @@ def _refuse_other_version(path: Path, version: int) -> None:
         raise OptionError(msg)
 
 
-def prepared(way: Way, dataset: h5py.Dataset, chunk_shape: Shape, **options: Any) -> Hdf5Target:
+def prepared(
+    way: CommitStrategy, dataset: h5py.Dataset, chunk_shape: Shape, **options: Any
+) -> Hdf5Target:
     """Return a target for the chunks of a dataset that is written in some way."""
     target = Hdf5Target(dataset, chunk_shape, put=way.put_into(dataset), rewrites=True, **options)
     target.check = way.check

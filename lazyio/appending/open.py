@@ -7,15 +7,21 @@ from typing import Any
 
 import zarr
 
-from lazyio.appending.backend import DROP, KEEP, Place
-from lazyio.appending.hdf5 import Hdf5Place
-from lazyio.appending.hdf5_commit import FOLLOWED_LIBVER, Followed, Logged, Way, make_file
+from lazyio.appending.backend import DROP, KEEP, AppendBackend
+from lazyio.appending.hdf5 import Hdf5AppendBackend
+from lazyio.appending.hdf5_commit import (
+    FOLLOWED_LIBVER,
+    CommitStrategy,
+    LoggedFile,
+    SwmrFile,
+    make_file,
+)
 from lazyio.appending.writer import Writer
-from lazyio.appending.zarr import ZarrPlace
+from lazyio.appending.zarr import ZarrAppendBackend
 from lazyio.atomic.fsync import sync_folder, sync_tree
 from lazyio.atomic.workdir import WorkDirectory
 from lazyio.errors import OptionError, TargetError
-from lazyio.options import check_flags, wishes_for
+from lazyio.options import check_flags, plan_request
 from lazyio.os_errors import system_errors
 from lazyio.planning.budget import DEFAULT_LIMIT
 from lazyio.sources.zarr import zarr_kind
@@ -105,7 +111,9 @@ def writer(
     return Writer(place, name=str(path), on_error=on_error, memory_limit=limit)
 
 
-def _place(path: Any, *, format: str | None, mode: str, swmr: bool, keeps_old: bool) -> Place:
+def _place(
+    path: Any, *, format: str | None, mode: str, swmr: bool, keeps_old: bool
+) -> AppendBackend:
     """Return the file or store to grow."""
     check_mode(mode)
     check_flags(swmr=swmr)
@@ -121,7 +129,7 @@ def _place(path: Any, *, format: str | None, mode: str, swmr: bool, keeps_old: b
     return _zarr(store_path(path), mode, keeps_old=keeps_old)
 
 
-def _hdf5(path: Path, mode: str, *, swmr: bool, keeps_old: bool) -> Place:
+def _hdf5(path: Path, mode: str, *, swmr: bool, keeps_old: bool) -> AppendBackend:
     if not swmr and not engine_works():
         msg = "libhdf5 does not do here what a growing file needs (see the log); give swmr=True"
         raise TargetError(errno.ENOSYS, msg)
@@ -139,11 +147,11 @@ def _hdf5(path: Path, mode: str, *, swmr: bool, keeps_old: bool) -> Place:
     except BaseException:
         work.__exit__(None, None, None)
         raise
-    way: Way = Followed(work) if swmr else Logged(work)
-    return Hdf5Place(path, way, is_new=is_new, keeps_old=keeps_old, is_followed=swmr)
+    way: CommitStrategy = SwmrFile(work) if swmr else LoggedFile(work)
+    return Hdf5AppendBackend(path, way, is_new=is_new, keeps_old=keeps_old, is_followed=swmr)
 
 
-def _zarr(root: Path, mode: str, *, keeps_old: bool) -> Place:
+def _zarr(root: Path, mode: str, *, keeps_old: bool) -> AppendBackend:
     refuse_zip(root)
     check_file(root, mode, is_file=False)
     with contextlib.ExitStack() as stack:
@@ -160,7 +168,7 @@ def _zarr(root: Path, mode: str, *, keeps_old: bool) -> Place:
         elif (zarr_kind(root) or ("",))[0] != "group":
             msg = f"{root} is no Zarr group, in which arrays could grow; choose another path"
             raise TargetError(errno.ENOTDIR, msg)
-        return ZarrPlace(
+        return ZarrAppendBackend(
             root,
             stack.pop_all(),
             is_new=is_new,
@@ -172,7 +180,7 @@ def _zarr(root: Path, mode: str, *, keeps_old: bool) -> Place:
 
 def _limit_of(memory_limit: int | str | None) -> int:
     """Return the bytes that a writer may hold."""
-    wishes = wishes_for(
+    wishes = plan_request(
         memory_limit=memory_limit, workers=None, chunks="auto", chunk_nbytes=None, format="hdf5"
     )
     return wishes.memory_limit or DEFAULT_LIMIT

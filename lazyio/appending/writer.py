@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from lazyio.appending.array import GrowingArray, Pool
-from lazyio.appending.backend import DROP, Opened, Place, Wish
+from lazyio.appending.backend import DROP, AppendBackend, ArrayOptions, OpenedArray
 from lazyio.atomic.log import PATIENCE
 from lazyio.dtypes import nbytes_of
 from lazyio.errors import OptionError, PlanError, TargetError, TargetLockedError
@@ -82,7 +82,7 @@ _SLAB_NBYTES = 4 * 2**20
 """Of a slab of more than one row of chunks: larger ones leave the cache before they are written."""
 
 
-def slab_lengths(several: Sequence[Opened], limit_nbytes: int, workers: int) -> list[int]:
+def slab_lengths(several: Sequence[OpenedArray], limit_nbytes: int, workers: int) -> list[int]:
     """Return for each array how many elements a slab of it has.
 
     Of each there are slabs for all workers and one that is filled, and each
@@ -95,7 +95,7 @@ def slab_lengths(several: Sequence[Opened], limit_nbytes: int, workers: int) -> 
 
 
 def slab_counts(
-    several: Sequence[Opened], lengths: Sequence[int], limit_nbytes: int, workers: int
+    several: Sequence[OpenedArray], lengths: Sequence[int], limit_nbytes: int, workers: int
 ) -> list[int]:
     """Return for each array how many slabs of a length there is room for.
 
@@ -108,20 +108,20 @@ def slab_counts(
     ]
 
 
-def _share(several: Sequence[Opened], limit_nbytes: int, workers: int) -> int:
+def _share(several: Sequence[OpenedArray], limit_nbytes: int, workers: int) -> int:
     """Return the bytes that slabs of one array may take."""
     chunk = max(nbytes_of(one.target.chunk_shape, one.target.dtype) for one in several)
     return (limit_nbytes * 8 // 9 - workers * ENCODE_COPIES * chunk) // len(several)
 
 
-def workers_within(opened: Opened, limit_nbytes: int, workers: int) -> int:
+def workers_within(opened: OpenedArray, limit_nbytes: int, workers: int) -> int:
     """Return how many workers there is memory for, at least one."""
     while workers > 1 and not all(slab_lengths([opened], limit_nbytes, workers)):
         workers -= 1
     return workers
 
 
-def refuse_overfull(several: Sequence[Opened], limit_nbytes: int, workers: int) -> None:
+def refuse_overfull(several: Sequence[OpenedArray], limit_nbytes: int, workers: int) -> None:
     """Refuse arrays for which there is no memory."""
     if all(slab_lengths(several, limit_nbytes, workers)):
         return
@@ -137,13 +137,13 @@ def refuse_overfull(several: Sequence[Opened], limit_nbytes: int, workers: int) 
     raise PlanError(msg)
 
 
-def _length(opened: Opened, room_nbytes: int) -> int:
+def _length(opened: OpenedArray, room_nbytes: int) -> int:
     row = _row_nbytes(opened)
     n_rows = min(room_nbytes // row, max(1, _SLAB_NBYTES // row))
     return max(0, n_rows) * opened.unit
 
 
-def _row_nbytes(opened: Opened) -> int:
+def _row_nbytes(opened: OpenedArray) -> int:
     return max(1, nbytes_of(opened.with_length(opened.unit), opened.target.dtype))
 
 
@@ -169,7 +169,9 @@ class Writer:
         Bytes for all that is in flight.
     """
 
-    def __init__(self, place: Place, *, name: str, on_error: str, memory_limit: int) -> None:
+    def __init__(
+        self, place: AppendBackend, *, name: str, on_error: str, memory_limit: int
+    ) -> None:
         self.name = name
         self._place = place
         self._on_error = on_error
@@ -178,7 +180,7 @@ class Writer:
         # Of what changes the file: held while it is flushed or an array is made.
         self._lock = threading.Lock()
         self._begin_lock = threading.Lock()
-        self._arrays: dict[str, tuple[GrowingArray, Opened]] = {}
+        self._arrays: dict[str, tuple[GrowingArray, OpenedArray]] = {}
         self._is_closed = self._is_closing = self._is_begun = False
         self._is_delayed = self._is_untold = False
         self._pool = Pool(self._stop)
@@ -240,7 +242,7 @@ class Writer:
         if name in self._arrays:
             msg = f"{key!r} was created by this writer before; append to what that returned"
             raise OptionError(msg)
-        wish = Wish(
+        wish = ArrayOptions(
             key=name,
             dtype=dtype,
             item_shape=item_shape,
@@ -326,14 +328,14 @@ class Writer:
         except Exception as other:  # noqa: BLE001 - the first error is the one to be told
             error.add_note(f"closing {self.name} failed as well: {other}")
 
-    def _opened(self, wish: Wish) -> Opened:
+    def _opened(self, wish: ArrayOptions) -> OpenedArray:
         """Have an array made, with chunks that leave room for others where that can be."""
         few = replace(wish, memory_limit=wish.memory_limit // _ROOM_FOR)
         with contextlib.suppress(PlanError):
             return self._place.create(few)
         return self._place.create(wish)
 
-    def _added(self, wish: Wish, opened: Opened) -> GrowingArray:
+    def _added(self, wish: ArrayOptions, opened: OpenedArray) -> GrowingArray:
         """Give an array that stands its share of memory and workers."""
         if not self._arrays:
             self._n_workers = workers_within(opened, self._limit, self._n_workers)

@@ -14,8 +14,8 @@ import zarr
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from zarr.storage import LocalStore
 
-from lazyio.appending.backend import Opened, Wish, last_row
-from lazyio.atomic.digests import Noted
+from lazyio.appending.backend import ArrayOptions, OpenedArray, last_row
+from lazyio.atomic.digests import NotedDigests
 from lazyio.atomic.fsync import sync_above, sync_folder, sync_names, sync_tree, write_whole
 from lazyio.atomic.workdir import WorkDirectory
 from lazyio.atomic.zarr_digests import (
@@ -103,7 +103,7 @@ _LEVELS = {"gzip": 4, "zstd": 3, "blosc": 5}
 """Codecs that have a name in both formats, with the level that they have by default."""
 
 
-def compressors_for(wish: Wish, zarr_format: int, *, default: Any = None) -> Any:
+def compressors_for(wish: ArrayOptions, zarr_format: int, *, default: Any = None) -> Any:
     """Return the compressors of an array."""
     codec, level, shuffle = wish.compression, wish.compression_opts, wish.shuffle
     if not isinstance(codec, str) or codec == "auto":
@@ -143,15 +143,15 @@ logger = logging.getLogger("lazyio")
 
 
 @dataclass(kw_only=True)
-class GrownArray:
+class ArrayAppendState:
     """An array of the writer, and what it was before."""
 
     key: str
     folder: Path
     array: Any
     target: ZarrTarget
-    noted: Noted
-    opened: Opened
+    noted: NotedDigests
+    opened: OpenedArray
     stack: contextlib.ExitStack
     made_at: Path | None = None
     """What was made for it, itself or the outermost group; ``None`` if it was there."""
@@ -218,9 +218,9 @@ class GrownArray:
                 store(self.folder, self.known.table)
 
 
-def target_of(array: Any, axis: int) -> tuple[ZarrTarget, Noted]:
+def target_of(array: Any, axis: int) -> tuple[ZarrTarget, NotedDigests]:
     """Return what takes the objects of an array, and what takes their digests."""
-    noted = Noted()
+    noted = NotedDigests()
     target = ZarrTarget(
         array,
         keeps_empty=bool(array.config.write_empty_chunks),
@@ -239,7 +239,7 @@ _OLD = "old"
 _ANY_LENGTH = 2**62
 
 
-class ZarrPlace:
+class ZarrAppendBackend:
     """A store that grows."""
 
     def __init__(
@@ -257,10 +257,10 @@ class ZarrPlace:
         self._replaces = replaces
         self._keeps_old = keeps_old
         self._version = (zarr_kind(root) or ("", 3))[1]
-        self._grown: list[GrownArray] = []
+        self._grown: list[ArrayAppendState] = []
         self._is_begun = False
 
-    def create(self, wish: Wish) -> Opened:
+    def create(self, wish: ArrayOptions) -> OpenedArray:
         """Make an array, or take up one that is there."""
         key = array_path(wish.key)
         folder = self._root / key
@@ -333,7 +333,9 @@ class ZarrPlace:
                 self._stack.push(grown.stack)
             yield
 
-    def _made(self, wish: Wish, work: WorkDirectory, folder: Path, *, is_there: bool) -> GrownArray:
+    def _made(
+        self, wish: ArrayOptions, work: WorkDirectory, folder: Path, *, is_there: bool
+    ) -> ArrayAppendState:
         given = wish.as_input()
         axis = wish.axis_in(len(given.shape))
         settings = ZarrSettings(
@@ -353,9 +355,9 @@ class ZarrPlace:
         sync_above(self._root, folder)
         array = zarr.open_array(folder, mode="r+")
         target, noted = target_of(array, axis)
-        opened = Opened(target=target, form=item.arranged.form, axis=axis, length=0)
+        opened = OpenedArray(target=target, form=item.arranged.form, axis=axis, length=0)
         renew_consolidated(LocalStore(self._root), wish.key)
-        return GrownArray(
+        return ArrayAppendState(
             key=wish.key,
             folder=folder,
             array=array,
@@ -382,7 +384,7 @@ class ZarrPlace:
                 zarr.create_group(LocalStore(self._root), path=above, zarr_format=version)
         return made_at or folder
 
-    def _taken_up(self, wish: Wish, folder: Path) -> GrownArray:
+    def _taken_up(self, wish: ArrayOptions, folder: Path) -> ArrayAppendState:
         array = zarr.open_array(folder, mode="r+")
         shape = tuple(map(int, array.shape))
         axis = wish.axis_in(len(shape))
@@ -411,8 +413,8 @@ class ZarrPlace:
             head = describe_array(array).read(region).astype(target.dtype, copy=False)
             if self._keeps_old:
                 last = objects_in(array, folder, region, target.chunk_shape)
-        opened = Opened(target=target, form=form, axis=axis, length=shape[axis], head=head)
-        return GrownArray(
+        opened = OpenedArray(target=target, form=form, axis=axis, length=shape[axis], head=head)
+        return ArrayAppendState(
             key=wish.key,
             folder=folder,
             array=array,

@@ -169,7 +169,7 @@ class _Latest:
         self._most_spilled = 2 * len(out) + _LEAST_COMPACTED
 
 
-class Noted:
+class NotedDigests:
     """Digests of chunks, noted by any thread as they are written.
 
     Some thousand of them are held; the others lie in a temporary file, of which a
@@ -177,7 +177,7 @@ class Noted:
 
     Examples
     --------
-    >>> noted = Noted()
+    >>> noted = NotedDigests()
     >>> for digest in (5, 6, None, 7):
     ...     noted.note(3, digest)
     >>> noted.rows().tolist()

@@ -19,7 +19,7 @@ from lazyio.atomic.digests import (
     ELEMENTS,
     PAYLOADS,
     UNREADABLE,
-    Noted,
+    NotedDigests,
     Rows,
     Table,
     digest_of,
@@ -150,7 +150,7 @@ class Known:
     def renew(
         self,
         dataset: h5py.Dataset,
-        noted: Noted,
+        noted: NotedDigests,
         head: Mapping[str, str],
         *,
         grid: Shape | None = None,

@@ -11,7 +11,7 @@ from pathlib import Path
 from lazyio.atomic import log as redo
 from lazyio.atomic.journal import NAME as JOB
 from lazyio.atomic.lock import FileLock
-from lazyio.atomic.log import RedoLog, write_at
+from lazyio.atomic.log import WriteAheadLog, write_at
 from lazyio.errors import TargetError, TargetLockedError
 
 logger = logging.getLogger("lazyio")
@@ -33,7 +33,7 @@ class InPlaceFile:
             redo.begin(folder, self.descriptor)
             begun = redo.base_now(self.descriptor)
         self._base = begun
-        self._log = RedoLog(folder)
+        self._log = WriteAheadLog(folder)
         self._facts = os.fstat(self.descriptor)
         # Behind the old end a killed run may have written already.
         self._end = self._facts.st_size

@@ -213,7 +213,7 @@ class TwoResultsError(BlockError):
 
 
 @dataclass(kw_only=True)
-class Keeping:
+class ResumeState:
     """One array's share of a job's journal."""
 
     array: int

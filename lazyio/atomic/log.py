@@ -59,7 +59,7 @@ _COPY = "data"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Base:
+class FileState:
     """What a file was before anything was written to it or behind its end."""
 
     nbytes: int
@@ -89,7 +89,7 @@ class Range:
 class Committed:
     """A change that is complete in its log."""
 
-    base: Base
+    base: FileState
     ranges: tuple[Range, ...]
     nbytes_before: int
     """Length of the file when the change was committed."""
@@ -101,7 +101,7 @@ class Committed:
     """What stands in its place while the log is applied; no other log has the same."""
 
 
-class RedoLog:
+class WriteAheadLog:
     """Ranges of bytes that are to be written over those of a file."""
 
     def __init__(self, folder: Path) -> None:
@@ -192,7 +192,7 @@ class RedoLog:
         write_at(self._descriptor, memoryview(table + foot + digest), self._end)
         os.fsync(self._descriptor)
 
-    def restart(self, base: Base) -> None:
+    def restart(self, base: FileState) -> None:
         """Begin the log of the next change: the one that it holds is made and durable."""
         # Emptied first: what a later header says must not be read with an older foot.
         os.ftruncate(self._descriptor, _HEADER.size + _DIGEST_NBYTES)
@@ -200,7 +200,7 @@ class RedoLog:
         self._end, self._payloads = _HEADER.size + _DIGEST_NBYTES, {}
         self._entries = array("Q")
 
-    def rebase(self, base: Base) -> None:
+    def rebase(self, base: FileState) -> None:
         """Say what the file is like that the log is for, on the disk."""
         write_at(self._descriptor, memoryview(_packed(base)), 0)
         os.fsync(self._descriptor)
@@ -222,10 +222,10 @@ def begin(folder: Path, target: int) -> None:
     sync_folder(folder)
 
 
-def base_now(target: int) -> Base:
+def base_now(target: int) -> FileState:
     """Return what a file is like that nothing has been written behind."""
     facts = os.fstat(target)
-    return Base(
+    return FileState(
         nbytes=facts.st_size, device=facts.st_dev, inode=facts.st_ino, head=_head_in(target)
     )
 
@@ -235,7 +235,7 @@ def is_begun(folder: Path) -> bool:
     return base_of(folder) is not None
 
 
-def base_of(folder: Path) -> Base | None:
+def base_of(folder: Path) -> FileState | None:
     """Return what a file was before it was changed, ``None`` where it was not."""
     try:
         log = os.open(folder / LOG, os.O_RDONLY)
@@ -518,12 +518,12 @@ def _committed_in(log: int) -> Committed:
 _INCOMPLETE = "the log is not complete"
 
 
-def _packed(base: Base) -> bytes:
+def _packed(base: FileState) -> bytes:
     header = _HEADER.pack(_MAGIC, base.nbytes, base.device, base.inode, base.head)
     return header + _as_bytes(digest_of(header))
 
 
-def _base_in(log: int) -> Base | None:
+def _base_in(log: int) -> FileState | None:
     raw = _read_at(log, _HEADER.size + _DIGEST_NBYTES, 0)
     header, digest = raw[: _HEADER.size], raw[_HEADER.size :]
     if len(header) < _HEADER.size or _as_bytes(digest_of(header)) != digest:
@@ -531,7 +531,7 @@ def _base_in(log: int) -> Base | None:
     magic, nbytes, device, inode, head = _HEADER.unpack(header)
     if magic != _MAGIC:
         return None
-    return Base(nbytes=nbytes, device=device, inode=inode, head=head)
+    return FileState(nbytes=nbytes, device=device, inode=inode, head=head)
 
 
 def _head_in(descriptor: int) -> bytes:

@@ -57,7 +57,7 @@ State = list[Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Steps:
+class PublishSteps:
     """What is to be done in a store, in this order."""
 
     closed: Mapping[Path, bytes | None] = field(default_factory=dict)
@@ -72,10 +72,10 @@ class Steps:
     files: Mapping[Path, bytes] = field(default_factory=dict)
     """Small files, with what they are to hold."""
 
-    def begin(self, home: Path) -> "Begun":
+    def begin(self, home: Path) -> "BegunSteps":
         """Have it on the disk that these are to be done: from now on they are."""
         written = {**self.closed, **self.files}
-        begun = Begun(
+        begun = BegunSteps(
             closed={path: _as_hex(data) for path, data in self.closed.items()},
             moves=[(one, to, _state_of(one), _state_of(to)) for one, to in self.moves],
             removals=[(path, _state_of(path)) for path in self.removals],
@@ -99,7 +99,7 @@ class Steps:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begun:
+class BegunSteps:
     """Steps that are known to the disk, and what they are made for."""
 
     closed: Mapping[Path, str | None]
@@ -123,7 +123,7 @@ class Begun:
         }
 
     @classmethod
-    def load(cls, home: Path) -> "Begun | None":
+    def load(cls, home: Path) -> "BegunSteps | None":
         """Return what has been begun in a store, ``None`` where that is nothing."""
         path = home / FOLDER / _STEPS
         if not path.exists():
@@ -361,7 +361,7 @@ def _sync_all(folders: Iterable[Path]) -> None:
         sync_folder(folder)
 
 
-def _hidden_folders(begun: Begun) -> set[Path]:
+def _hidden_folders(begun: BegunSteps) -> set[Path]:
     """Return the folders in which what is moved was built."""
     found: set[Path] = set()
     for built, _, _, _ in begun.moves:
@@ -373,7 +373,7 @@ def _is_hidden(path: Path) -> bool:
     return is_hidden_name(path.name)
 
 
-def _hidden_of(home: Path, begun: Begun) -> str:
+def _hidden_of(home: Path, begun: BegunSteps) -> str:
     folders = [*sorted(_hidden_folders(begun)), home / FOLDER]
     return ", ".join(map(str, folders))
 
@@ -399,7 +399,7 @@ def naming(home: Path) -> Iterator[None]:
     folder = home / FOLDER
     descriptor = _entered(folder, home)
     try:
-        begun = Begun.load(home)
+        begun = BegunSteps.load(home)
         if begun is not None:
             begun.check(home)
             _finish(begun, home)
@@ -416,7 +416,7 @@ def naming(home: Path) -> Iterator[None]:
             lock.release(descriptor)
 
 
-def _finish(begun: Begun, home: Path) -> None:
+def _finish(begun: BegunSteps, home: Path) -> None:
     try:
         begun.take(home)
     except OSError as error:
@@ -531,7 +531,7 @@ def _below(home: Path, path: Path) -> str:
     return Path(os.path.relpath(path, home)).as_posix()
 
 
-class Seen:
+class FolderSnapshot:
     """States of an array's metadata and of some of its objects."""
 
     def __init__(self, folder: Path, metadata: Iterable[str]) -> None:

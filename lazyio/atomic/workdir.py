@@ -29,7 +29,7 @@ from lazyio.atomic import publish_steps as names
 from lazyio.atomic.fsync import sync_file, sync_folder, sync_tree
 from lazyio.atomic.in_place import InPlaceFile
 from lazyio.atomic.journal import NAME as JOB
-from lazyio.atomic.publish_steps import Steps, naming
+from lazyio.atomic.publish_steps import PublishSteps, naming
 from lazyio.errors import LazyioError, ResumeError, TargetError
 
 logger = logging.getLogger("lazyio")
@@ -402,7 +402,9 @@ def _exchange(new: Path, target: Path, aside: Path) -> None:
 Advice = tuple[tuple[str, str], ...]
 
 
-def publish_in(home: Path, works: Sequence[WorkDirectory], steps: Callable[[], Steps]) -> Advice:
+def publish_in(
+    home: Path, works: Sequence[WorkDirectory], steps: Callable[[], PublishSteps]
+) -> Advice:
     """Make what was built part of a store: all of it, or nothing."""
     for work in works:
         work.settle()
@@ -410,7 +412,7 @@ def publish_in(home: Path, works: Sequence[WorkDirectory], steps: Callable[[], S
         for work in works:
             work.check_unchanged()
         wanted = steps()
-        if wanted == Steps(moves=((works[0].built, works[0].target),)):
+        if wanted == PublishSteps(moves=((works[0].built, works[0].target),)):
             works[0].give_name()
             return ()
         try:

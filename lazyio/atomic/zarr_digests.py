@@ -28,7 +28,7 @@ from lazyio.atomic.digests import (
     ATTRIBUTE,
     PAYLOADS,
     Hash,
-    Noted,
+    NotedDigests,
     Rows,
     Table,
     digest_of,
@@ -51,7 +51,7 @@ _MOST_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class StoreNeighbours:
     """Where an array lies in its store, as its digests tell it."""
 
     store: str = ""
@@ -66,7 +66,7 @@ class Place:
         return asdict(self) if self.path else {}
 
     @classmethod
-    def of(cls, held: Mapping[str, Any], near: Sequence[str] = ()) -> "Place":
+    def of(cls, held: Mapping[str, Any], near: Sequence[str] = ()) -> "StoreNeighbours":
         """Return what digests tell; ``near`` are arrays that came later."""
         return cls(
             store=str(held.get("store", "")),
@@ -75,7 +75,7 @@ class Place:
         )
 
 
-def ring(paths: Sequence[str], store: str | None = None) -> dict[str, Place]:
+def ring(paths: Sequence[str], store: str | None = None) -> dict[str, StoreNeighbours]:
     """Return the places of the arrays of a new store: each knows those before and behind it.
 
     Examples
@@ -88,11 +88,11 @@ def ring(paths: Sequence[str], store: str | None = None) -> dict[str, Place]:
     for at, path in enumerate(paths):
         near = {paths[at - 1], paths[(at + 1) % len(paths)]} - {path}
         in_order = tuple(sorted(near, key=lambda one: one != paths[at - 1]))
-        places[path] = Place(store=name, path=path, near=in_order)
+        places[path] = StoreNeighbours(store=name, path=path, near=in_order)
     return places
 
 
-def beside(root: Path, paths: Sequence[str]) -> dict[str, Place]:
+def beside(root: Path, paths: Sequence[str]) -> dict[str, StoreNeighbours]:
     """Return the places of arrays that are added to a store, next to one that is there."""
     places = {}
     for path in paths:
@@ -109,7 +109,7 @@ def beside(root: Path, paths: Sequence[str]) -> dict[str, Place]:
     other, above = found
     for path, place in ring([f"{above}{path}" for path in new], other.store).items():
         near = place.near if path != f"{above}{new[0]}" else (*place.near, other.path)
-        places[path.removeprefix(above)] = Place(store=place.store, path=path, near=near)
+        places[path.removeprefix(above)] = StoreNeighbours(store=place.store, path=path, near=near)
     return places
 
 
@@ -126,7 +126,7 @@ def keep(old: Path, new: Path) -> None:
                 _tell(new, path)
 
 
-def introduce(root: Path, places: Mapping[str, Place]) -> None:
+def introduce(root: Path, places: Mapping[str, StoreNeighbours]) -> None:
     """Tell arrays that are there of those that have come."""
     for path, place in places.items():
         above = place.path.removesuffix(path)
@@ -163,16 +163,16 @@ def _name_of(data: bytes) -> str:
     return f"{digest_of(data):032x}{_END}"
 
 
-def _place_of(folder: Path) -> Place:
+def _place_of(folder: Path) -> StoreNeighbours:
     held = head_of(folder).get("place")
-    return Place.of(held) if isinstance(held, dict) else Place()
+    return StoreNeighbours.of(held) if isinstance(held, dict) else StoreNeighbours()
 
 
 def _ends_with(path: str, end: str) -> bool:
     return f"/{path}".endswith(f"/{end}")
 
 
-def _with_room(root: Path, new: Sequence[str]) -> Iterator[tuple[Place, str]]:
+def _with_room(root: Path, new: Sequence[str]) -> Iterator[tuple[StoreNeighbours, str]]:
     """Yield arrays of a store that can be told of another, those near it first.
 
     Each with what comes before their paths, in the store that this one lies in.
@@ -185,7 +185,7 @@ def _with_room(root: Path, new: Sequence[str]) -> Iterator[tuple[Place, str]]:
         folders = itertools.chain(folders, _folders_below(root))
     for folder in itertools.islice(folders, _MOST_LOOKED_AT):
         path = folder.relative_to(root).as_posix()
-        place = Place() if path in new else _place_of(folder)
+        place = StoreNeighbours() if path in new else _place_of(folder)
         if not place.path or not _ends_with(place.path, path):
             continue
         told_of = (folder / FOLDER).iterdir() if (folder / FOLDER).is_dir() else ()
@@ -288,7 +288,7 @@ class Known:
         return cls(name=name, table=table, facts=facts_of(folder, name), grid=grid_of(array))
 
     def renew(
-        self, folder: Path, array: Any, noted: Noted, head: Mapping[str, str], *, grid: Shape
+        self, folder: Path, array: Any, noted: NotedDigests, head: Mapping[str, str], *, grid: Shape
     ) -> None:
         """Store digests of an array of which a part has been written, where it had any.
 

@@ -42,7 +42,7 @@ from lazyio.regions import (
 from lazyio.spill import PlacedFile
 from lazyio.storage.base import Growing, Rewritable, Target
 from lazyio.storage.disk_errors import disk_errors
-from lazyio.storage.region_target import Shared
+from lazyio.storage.region_target import SharedArray
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -104,12 +104,12 @@ class Scratch:
 _MOST_BOXES = 16
 
 
-class Covered:
+class Coverage:
     """Whether boxes that come one after another cover a chunk, none of it twice.
 
     Examples
     --------
-    >>> covered = Covered(6)
+    >>> covered = Coverage(6)
     >>> for at in range(3):
     ...     covered.add((slice(at, at + 1), slice(0, 2)))
     >>> covered.is_complete
@@ -160,12 +160,12 @@ def _joined(one: Region, other: Region) -> Region | None:
     return (*one[:axis], slice(one[axis].start, other[axis].stop), *one[axis + 1 :])
 
 
-class Ranges:
+class IndexRanges:
     """A set of integers that mostly come one after another.
 
     Examples
     --------
-    >>> ranges = Ranges()
+    >>> ranges = IndexRanges()
     >>> for number in (3, 4, 9, 5, 8):
     ...     ranges.add(number)
     >>> [number in ranges for number in (2, 3, 5, 6, 8, 9, 10)]
@@ -208,7 +208,7 @@ _WAITING_NBYTES = 640
 
 
 @dataclass(slots=True)
-class Waiting:
+class PartialChunk:
     """A chunk of which parts are still to come."""
 
     index: Index
@@ -223,7 +223,7 @@ class Waiting:
     """For each part in scratch: where it begins there, then start and stop per axis."""
 
 
-class Gatherer:
+class Assembler:
     """Takes blocks from any thread and hands whole chunks to a target."""
 
     def __init__(
@@ -241,8 +241,8 @@ class Gatherer:
         self._free_nbytes = memory_nbytes
         self._scratch = scratch
         self._lock = threading.Lock()
-        self._waiting: dict[Index, Waiting] = {}
-        self._spilled: list[Waiting] = []
+        self._waiting: dict[Index, PartialChunk] = {}
+        self._spilled: list[PartialChunk] = []
 
     def accept(self, region: Region, block: npt.NDArray[Any], workspace: Workspace) -> None:
         """Commit the chunks that a block completes, and keep the rest of it."""
@@ -251,7 +251,7 @@ class Gatherer:
             return
         if not block.size:
             return
-        pending: list[tuple[Waiting, Shape, npt.NDArray[Any]]] = []
+        pending: list[tuple[PartialChunk, Shape, npt.NDArray[Any]]] = []
         pending_nbytes = 0
         axes = [
             _parts(part, bounds, chunk)
@@ -281,7 +281,7 @@ class Gatherer:
                 pending, pending_nbytes = [], 0
         self._spill(pending, workspace)
 
-    def spilled(self) -> Iterator[Waiting]:
+    def spilled(self) -> Iterator[PartialChunk]:
         """Yield the chunks that lie in scratch, once all blocks have been taken."""
         incomplete = [index for index, waiting in self._waiting.items() if waiting.n_missing]
         if incomplete:
@@ -290,7 +290,7 @@ class Gatherer:
             raise BlockError(msg)
         yield from self._spilled
 
-    def commit_spilled(self, waiting: Waiting, workspace: Workspace) -> None:
+    def commit_spilled(self, waiting: PartialChunk, workspace: Workspace) -> None:
         """Put a chunk together from its parts in scratch and commit it."""
         chunk = workspace.array("gathered", waiting.shape, self._target.dtype)
         ndim = len(waiting.shape)
@@ -304,14 +304,14 @@ class Gatherer:
             part[...] = packed
         self._target.write_chunk(waiting.index, chunk, workspace)
 
-    def _waiting_at(self, index: Index) -> Waiting:
+    def _waiting_at(self, index: Index) -> PartialChunk:
         with self._lock:
             waiting = self._waiting.get(index)
             if waiting is None:
                 waiting = self._waiting[index] = self._begin(index)
             return waiting
 
-    def _begin(self, index: Index) -> Waiting:
+    def _begin(self, index: Index) -> PartialChunk:
         dtype = self._target.dtype
         shape = box_shape(self._box(index))
         nbytes = nbytes_of(shape, dtype) + _WAITING_NBYTES
@@ -320,7 +320,7 @@ class Gatherer:
         if nbytes <= self._free_nbytes or is_text(dtype):
             self._free_nbytes -= nbytes
             held = np.empty(shape, dtype)
-        return Waiting(index=index, shape=shape, n_missing=math.prod(shape), held=held)
+        return PartialChunk(index=index, shape=shape, n_missing=math.prod(shape), held=held)
 
     def _box(self, index: Index) -> Region:
         """Return the part of a chunk that lies in the window."""
@@ -329,7 +329,7 @@ class Gatherer:
             for at, chunk, bounds in zip(index, self._target.chunk_shape, self._window, strict=True)
         )
 
-    def _count(self, waiting: Waiting, n_more: int, workspace: Workspace) -> None:
+    def _count(self, waiting: PartialChunk, n_more: int, workspace: Workspace) -> None:
         """Count elements that came; whoever counts the last commits the chunk."""
         with self._lock:
             waiting.n_missing -= n_more
@@ -348,7 +348,7 @@ class Gatherer:
 
     def _spill(
         self,
-        pending: Sequence[tuple[Waiting, Shape, npt.NDArray[Any]]],
+        pending: Sequence[tuple[PartialChunk, Shape, npt.NDArray[Any]]],
         workspace: Workspace,
     ) -> None:
         """Write parts to scratch in one go, and note where each begins."""
@@ -420,12 +420,12 @@ class _Held:
     """For each whether it has come; ``None`` where the others are those that are stored."""
     data: npt.NDArray[np.uint8]
     """The bytes of both; none of text, which lies elsewhere."""
-    covered: Covered | None = None
+    covered: Coverage | None = None
     """What has come of it, where it may be written before all has come."""
 
 
 @dataclass(slots=True)
-class Ready:
+class AssembledChunk:
     """A chunk that is to be written."""
 
     index: Index
@@ -436,7 +436,7 @@ class Ready:
     """Where in scratch."""
 
 
-class Patchwork:
+class OnePassAssembler:
     """Chunks of which something has come; in memory, or in scratch beyond a limit.
 
     Parts are laid by one thread at a time; chunks that are ready may be
@@ -452,7 +452,7 @@ class Patchwork:
         scratch: Scratch,
         hands_over_early: bool,
         old_shape: Shape | None = None,
-        shared: Shared | None = None,
+        shared: SharedArray | None = None,
     ) -> None:
         self._target = target
         self._bounds = bounds
@@ -468,7 +468,7 @@ class Patchwork:
         self._places: dict[Index, int] = {}
         self._complete: set[Index] = set()
         self._old_shape = old_shape or (0,) * len(self._shape)
-        self._handed_over = Ranges()
+        self._handed_over = IndexRanges()
         self._under_way: set[Index] = set()
         self._landed = threading.Condition()
 
@@ -482,7 +482,7 @@ class Patchwork:
             if self._shared is not None:
                 self._shared.reach(grown)
 
-    def lay(self, region: Region, elements: npt.NDArray[Any]) -> Iterator[Ready]:
+    def lay(self, region: Region, elements: npt.NDArray[Any]) -> Iterator[AssembledChunk]:
         """Lay a part over what is there, and yield the chunks that it completes."""
         for index, in_chunk, in_region in touched(region, self._shape):
             held = self._at(index)
@@ -497,7 +497,7 @@ class Patchwork:
                 else:
                     self._complete.discard(index)
 
-    def _batch(self) -> Iterator[Ready]:
+    def _batch(self) -> Iterator[AssembledChunk]:
         """Yield the chunks that are complete, once they are many enough."""
         n_complete = len(self._complete)
         is_many = n_complete * self._nbytes >= self._batch_nbytes
@@ -510,16 +510,16 @@ class Patchwork:
         for index in batch:
             yield self._hand_over(index, self._held.pop(index))
 
-    def rest(self) -> Iterator[Ready]:
+    def rest(self) -> Iterator[AssembledChunk]:
         """Yield all chunks that wait, in the order of the grid, once nothing more comes."""
         for index in sorted(self._held.keys() | self._places.keys()):
             held = self._held.pop(index, None)
             if held is not None:
                 yield self._hand_over(index, held)
             else:
-                yield Ready(index, None, self._places[index])
+                yield AssembledChunk(index, None, self._places[index])
 
-    def write(self, ready: Ready, workspace: Workspace) -> None:
+    def write(self, ready: AssembledChunk, workspace: Workspace) -> None:
         """Write a chunk, cut at the end of the array; from any thread."""
         try:
             held, ready.held = ready.held, None
@@ -545,15 +545,15 @@ class Patchwork:
             chunk[held.is_laid[inside]] = new[held.is_laid[inside]]
         target.write_chunk(index, chunk, workspace)
 
-    def region_of(self, ready: Ready) -> Region:
+    def region_of(self, ready: AssembledChunk) -> Region:
         """Return where a chunk lies."""
         return box(self._target.shape, self._shape, ready.index)
 
-    def _hand_over(self, index: Index, held: _Held) -> Ready:
+    def _hand_over(self, index: Index, held: _Held) -> AssembledChunk:
         if self._is_early:
             self._under_way.add(index)
             self._handed_over.add(self._number(index))
-        return Ready(index, held)
+        return AssembledChunk(index, held)
 
     def _at(self, index: Index) -> _Held:
         """Return a chunk in memory, wherever it was."""
@@ -578,7 +578,7 @@ class Patchwork:
             self._wait_for(index)
             self._lay_stored(held, index, self._target.shape)
             return held
-        held.covered = Covered(self._n_elements_of(index)) if self._is_early else None
+        held.covered = Coverage(self._n_elements_of(index)) if self._is_early else None
         old = self._lay_stored(held, index, self._old_shape)
         if held.covered is not None and old is not None:
             held.covered.add(old)

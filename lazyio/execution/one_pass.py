@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lazyio.codecs.workspace import Workspace
-from lazyio.execution.assembler import Patchwork, Ready
-from lazyio.execution.task import Part
+from lazyio.execution.assembler import AssembledChunk, OnePassAssembler
+from lazyio.execution.task import TaskRun
 from lazyio.execution.threads import Trouble, feed
 from lazyio.iterables.stream import slabs
 from lazyio.regions import Region
@@ -19,7 +19,7 @@ from lazyio.storage.base import Growing, Rewritable
 class _Due:
     """Something that is to be written by whichever thread is free."""
 
-    part: Part
+    part: TaskRun
     region: Region
     write: Callable[[Workspace], None]
 
@@ -28,12 +28,12 @@ _Step = _Due | float
 """Something to be written, or how many elements were taken just now."""
 
 
-def _at_once(part: Part, trouble: Trouble) -> Iterator[_Step]:
+def _at_once(part: TaskRun, trouble: Trouble) -> Iterator[_Step]:
     """Yield what is to be written of a job whose data come once, as they come."""
     return (_from_stream if part.job.pieces is None else _from_pieces)(part, trouble)
 
 
-def _from_stream(part: Part, trouble: Trouble) -> Iterator[_Step]:
+def _from_stream(part: TaskRun, trouble: Trouble) -> Iterator[_Step]:
     plan, stream, target = part.job.plan, part.job.stream, part.job.target
     if stream is None or not isinstance(target, Growing):
         return
@@ -50,11 +50,11 @@ def _from_stream(part: Part, trouble: Trouble) -> Iterator[_Step]:
             yield _Due(part, slab.region_in(shape), functools.partial(part.take, slab))
 
 
-def _from_pieces(part: Part, trouble: Trouble) -> Iterator[_Step]:
+def _from_pieces(part: TaskRun, trouble: Trouble) -> Iterator[_Step]:
     pieces, target = part.job.pieces, part.job.target
     if pieces is None or not isinstance(target, Rewritable):
         return
-    patchwork = Patchwork(
+    patchwork = OnePassAssembler(
         target,
         pieces.max_shape,
         memory_nbytes=part.job.plan.gather_nbytes,
@@ -64,11 +64,11 @@ def _from_pieces(part: Part, trouble: Trouble) -> Iterator[_Step]:
         shared=part.job.shared,
     )
 
-    def write(ready: Ready, workspace: Workspace) -> None:
+    def write(ready: AssembledChunk, workspace: Workspace) -> None:
         with part.gate:
             patchwork.write(ready, workspace)
 
-    def due(ready: Ready) -> _Due:
+    def due(ready: AssembledChunk) -> _Due:
         return _Due(part, patchwork.region_of(ready), functools.partial(write, ready))
 
     for region, elements in trouble.checked(pieces.take(target.chunk_shape)):
@@ -80,7 +80,7 @@ def _from_pieces(part: Part, trouble: Trouble) -> Iterator[_Step]:
     yield from map(due, patchwork.rest())
 
 
-def coming_once(parts: Sequence[Part]) -> int:
+def write_one_pass(parts: Sequence[TaskRun]) -> int:
     """Take from all streams and iterators in turn, and return how often something was written.
 
     Only the calling thread advances them.

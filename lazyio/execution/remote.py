@@ -39,7 +39,7 @@ _AHEAD = 2
 """Blocks under way, for each thread of a cluster."""
 
 
-def run_elsewhere(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_workers: int) -> None:
+def run_remote(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_workers: int) -> None:
     """Compute every block wherever the scheduler does, and consume it here."""
     places: Places = {}
     for delivery in deliveries:

@@ -12,14 +12,14 @@ import numpy as np
 
 from lazyio.codecs.workspace import Workspace
 from lazyio.dtypes import nbytes_of
-from lazyio.execution.assembler import Gatherer, Scratch, Waiting
+from lazyio.execution.assembler import Assembler, PartialChunk, Scratch
 from lazyio.execution.dask_arrays import read_block
 from lazyio.execution.dask_graphs import Delivery, run_here
-from lazyio.execution.one_pass import coming_once
+from lazyio.execution.one_pass import write_one_pass
 from lazyio.execution.progress import Progress
-from lazyio.execution.remote import run_elsewhere
+from lazyio.execution.remote import run_remote
 from lazyio.execution.schedulers import Scheduler
-from lazyio.execution.task import Gate, Job, Part
+from lazyio.execution.task import TaskRun, WriteGate, WriteTask
 from lazyio.execution.threads import feed, pull
 from lazyio.regions import Region, box_shape
 from lazyio.sources.base import Source, fills_memory, lies_in_rows
@@ -44,7 +44,7 @@ class Ran:
     """Those of them that were there already."""
 
 
-def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Scheduler) -> Ran:
+def run(jobs: Sequence[WriteTask], *, scratch: Path, progress: Any, scheduler: Scheduler) -> Ran:
     """Write every block of some jobs that is not there already.
 
     Jobs that read from a source do so one after the other, each in the
@@ -61,7 +61,7 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
         told = stack.enter_context(
             Progress(progress, n_total=n_blocks, total_nbytes=_nbytes_to_come(busy))
         )
-        gate = Gate()
+        gate = WriteGate()
         stack.callback(gate.shut)
         parts = [_begin(job, pieces, told, gate) for job in busy]
         n_kept = sum(map(_tell_kept, parts))
@@ -75,7 +75,7 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
                 _from_source(part, source)
         # What comes straight from a source has an array as well, which is not computed.
         _from_graphs([part for part in parts if part.job.source is None], scheduler)
-        n_blocks += coming_once([part for part in parts if part.job.comes_once])
+        n_blocks += write_one_pass([part for part in parts if part.job.comes_once])
         for part in parts:
             spilled = list(part.gatherer.spilled())
             pull(
@@ -87,14 +87,14 @@ def run(jobs: Sequence[Job], *, scratch: Path, progress: Any, scheduler: Schedul
     return Ran(n_blocks=n_blocks, n_kept=n_kept)
 
 
-def _nbytes_to_come(busy: Sequence[Job]) -> int | None:
+def _nbytes_to_come(busy: Sequence[WriteTask]) -> int | None:
     """Return the bytes of all arrays, ``None`` where one is a stream of unknown length."""
     if any(job.stream is not None and job.stream.expected_length is None for job in busy):
         return None
     return sum(job.plan.nbytes for job in busy)
 
 
-def _tell_kept(part: Part) -> int:
+def _tell_kept(part: TaskRun) -> int:
     """Count the blocks that are there already, and return their number."""
     keeping = part.job.keeping
     if keeping is None or not keeping.kept or part.job.only is not None:
@@ -105,15 +105,15 @@ def _tell_kept(part: Part) -> int:
     return len(kept)
 
 
-def _begin(job: Job, scratch: Scratch, progress: Progress, gate: Gate) -> Part:
-    gatherer = Gatherer(
+def _begin(job: WriteTask, scratch: Scratch, progress: Progress, gate: WriteGate) -> TaskRun:
+    gatherer = Assembler(
         job.target,
         memory_nbytes=job.plan.gather_nbytes,
         scratch=scratch,
         window=job.window,
         waits_for=job.waits_for,
     )
-    return Part(job=job, gatherer=gatherer, scratch=scratch, progress=progress, gate=gate)
+    return TaskRun(job=job, gatherer=gatherer, scratch=scratch, progress=progress, gate=gate)
 
 
 def _keep_freed_payloads(nbytes: int) -> None:
@@ -127,7 +127,7 @@ def _keep_freed_payloads(nbytes: int) -> None:
     np.empty(min(nbytes + nbytes // 8 + 4096, _MOST_KEPT_NBYTES), np.uint8)
 
 
-def _from_source(part: Part, source: Source) -> None:
+def _from_source(part: TaskRun, source: Source) -> None:
     """Read blocks that suit the target, each into its thread's own memory."""
     plan, dtype = part.job.plan, source.dtype
 
@@ -143,7 +143,7 @@ def _from_source(part: Part, source: Source) -> None:
     pull(wanted, work, n_threads=n_threads, on_done=part.advance, on_wait=part.wait)
 
 
-def _on_this_thread(part: Part, source: Source) -> None:
+def _on_this_thread(part: TaskRun, source: Source) -> None:
     """Read blocks on the calling thread alone, and have others encode and write them."""
     plan = part.job.plan
     wanted = (region for region in part.job.regions() if not part.job.is_kept(region))
@@ -163,7 +163,7 @@ def _on_this_thread(part: Part, source: Source) -> None:
     )
 
 
-def _stripes(region: Region, source: Source, job: Job) -> Iterator[Region]:
+def _stripes(region: Region, source: Source, job: WriteTask) -> Iterator[Region]:
     """Cut a block of a plain file into rows of chunks or shards, to encode from the cache.
 
     A source with chunks of its own is read by whole blocks: a cut would
@@ -182,7 +182,7 @@ def _stripes(region: Region, source: Source, job: Job) -> Iterator[Region]:
     return ((slice(at, min(at + rows, first.stop)), *region[1:]) for at in starts)
 
 
-def _from_graphs(parts: Sequence[Part], scheduler: Scheduler) -> None:
+def _from_graphs(parts: Sequence[TaskRun], scheduler: Scheduler) -> None:
     """Compute the blocks of all graphs in one pass."""
     deliveries = [
         Delivery(
@@ -200,8 +200,8 @@ def _from_graphs(parts: Sequence[Part], scheduler: Scheduler) -> None:
     if scheduler.kind in ("threads", "synchronous"):
         run_here(deliveries, scheduler, n_workers=n_workers)
     else:
-        run_elsewhere(deliveries, scheduler, n_workers=n_workers)
+        run_remote(deliveries, scheduler, n_workers=n_workers)
 
 
-def _ignore(chunk: Waiting) -> None:
+def _ignore(chunk: PartialChunk) -> None:
     """Count nothing: the blocks were counted when they were read."""

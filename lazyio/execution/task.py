@@ -11,22 +11,22 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.atomic.journal import Keeping
+from lazyio.atomic.journal import ResumeState
 from lazyio.codecs.workspace import Workspace
 from lazyio.dtypes import nbytes_of
 from lazyio.errors import BlockError
-from lazyio.execution.assembler import Gatherer, Scratch, Waiting
+from lazyio.execution.assembler import Assembler, PartialChunk, Scratch
 from lazyio.execution.progress import Progress
-from lazyio.iterables.base import Pieces
+from lazyio.iterables.base import BlockIterator
 from lazyio.iterables.stream import Slab, Stream
 from lazyio.planning import Plan
 from lazyio.regions import Region, box_shape, boxes, cuts, format_region, touched
 from lazyio.sources.base import Source
 from lazyio.storage.base import Target
-from lazyio.storage.region_target import Shared
+from lazyio.storage.region_target import SharedArray
 
 
-class Gate:
+class WriteGate:
     """Lets threads in as long as it is open; a context manager of each.
 
     A thread whose block hangs cannot be ended. When it comes back after the
@@ -34,7 +34,7 @@ class Gate:
 
     Examples
     --------
-    >>> gate = Gate()
+    >>> gate = WriteGate()
     >>> with gate:
     ...     pass
     >>> gate.shut()
@@ -95,7 +95,7 @@ Convert = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class WriteTask:
     """One array on its way to one target."""
 
     plan: Plan
@@ -108,7 +108,7 @@ class Job:
     """Graph that computes blocks."""
     stream: Stream | None = None
     """Where elements come from in one go."""
-    pieces: Pieces | None = None
+    pieces: BlockIterator | None = None
     """Where parts come from in any order, once."""
     key: str
     """What progress calls it."""
@@ -116,9 +116,9 @@ class Job:
     """The part of the target that is written; by default all of it."""
     convert: Convert
     """From a block to elements as they are stored."""
-    keeping: Keeping | None = None
+    keeping: ResumeState | None = None
     """What is there already, from a run that was killed."""
-    shared: Shared | None = None
+    shared: SharedArray | None = None
     """What other threads may write to as well."""
     only: int | None = None
     """The one chunk to compute, and to compare with what is kept of it."""
@@ -152,14 +152,14 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class TaskRun:
     """A job while it runs."""
 
-    job: Job
-    gatherer: Gatherer
+    job: WriteTask
+    gatherer: Assembler
     scratch: Scratch
     progress: Progress
-    gate: Gate
+    gate: WriteGate
 
     def accept(self, region: Region, block: npt.NDArray[Any], workspace: Workspace) -> None:
         """Convert a block, commit the chunks that it completes, and keep the rest of it."""
@@ -175,7 +175,7 @@ class Part:
             msg = f"block {format_region(region)} of {self.job.key!r} cannot be stored: {error}"
             raise BlockError(msg) from error
 
-    def commit(self, chunk: Waiting, workspace: Workspace) -> None:
+    def commit(self, chunk: PartialChunk, workspace: Workspace) -> None:
         """Commit a chunk whose parts lie in scratch."""
         with self.gate:
             self.gatherer.commit_spilled(chunk, workspace)

@@ -12,7 +12,7 @@ from lazyio.iterables.stream import Stream
 from lazyio.regions import Bounds
 
 
-class Pieces(Protocol):
+class BlockIterator(Protocol):
     """An array that comes in parts, once; where they overlap the last one holds."""
 
     @property
@@ -43,10 +43,10 @@ class Pieces(Protocol):
         """Yield regions with their elements; once."""
 
 
-class Placed:
+class OffsetBlocks:
     """Pieces that say themselves where in an array they go, or how far behind what is there."""
 
-    def __init__(self, pieces: Pieces, shape: Shape, bounds: Bounds, start: Shape) -> None:
+    def __init__(self, pieces: BlockIterator, shape: Shape, bounds: Bounds, start: Shape) -> None:
         self._pieces = pieces
         self._start = start
         self.old_shape: Shape | None = shape
@@ -61,7 +61,7 @@ class Placed:
         return None
 
     def take(self, chunk_shape: Shape) -> Iterator[Part]:
-        """Yield regions with their elements; see :class:`~lazyio.iterables.base.Pieces`."""
+        """Yield regions with their elements; see :class:`~lazyio.iterables.base.BlockIterator`."""
         # First of all nothing, at the far corner: the array reaches as far as theirs does.
         reach = tuple(map(add, self._start, self._pieces.shape))
         yield tuple(slice(at, at) for at in reach), np.empty((0,) * len(reach), self.dtype)
@@ -70,7 +70,7 @@ class Placed:
             yield tuple(slice(part.start + at, part.stop + at) for part, at in pairs), elements
 
 
-class Appended:
+class AppendedStream:
     """A stream whose elements go behind those of an array."""
 
     is_in_order = True
@@ -88,7 +88,7 @@ class Appended:
         return None
 
     def take(self, _chunk_shape: Shape) -> Iterator[Part]:
-        """Yield regions with their elements; see :class:`~lazyio.iterables.base.Pieces`."""
+        """Yield regions with their elements; see :class:`~lazyio.iterables.base.BlockIterator`."""
         axis = self._stream.axis
         at = self.shape[axis]
         for elements in self._stream.take():

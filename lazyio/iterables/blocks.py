@@ -99,7 +99,7 @@ class Blocks:
         return found if _LEAST_NBYTES <= nbytes <= _MOST_NBYTES else None
 
     def take(self, _chunk_shape: Shape) -> Iterator[Part]:
-        """Yield regions with their elements; see :class:`~lazyio.iterables.base.Pieces`."""
+        """Yield regions with their elements; see :class:`~lazyio.iterables.base.BlockIterator`."""
         if self._is_taken:
             msg = "the blocks were used up by an earlier call; make new ones of a new iterable"
             raise OptionError(msg)

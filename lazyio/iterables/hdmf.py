@@ -27,7 +27,7 @@ def is_iterator(obj: Any) -> bool:
     )
 
 
-class IteratorPieces:
+class HdmfBlocks:
     """What an HDMF ``AbstractDataChunkIterator`` yields."""
 
     is_in_order = True
@@ -48,14 +48,14 @@ class IteratorPieces:
             raise OptionError(msg) from error
         self._refuse_misfit()
 
-    def within(self, bounds: Bounds, shape: Shape | None = None) -> "IteratorPieces":
+    def within(self, bounds: Bounds, shape: Shape | None = None) -> "HdmfBlocks":
         """Return what it yields for an array that has, or may get, other extents than it says."""
         wider = copy.copy(self)
         wider.max_shape, wider.shape = bounds, shape or self.shape
         return wider
 
     def take(self, _chunk_shape: Shape) -> Iterator[Part]:
-        """Yield regions with their elements; see :class:`~lazyio.iterables.base.Pieces`."""
+        """Yield regions with their elements; see :class:`~lazyio.iterables.base.BlockIterator`."""
         self._refuse_taken()
         with contextlib.suppress(TypeError):  # One that cannot be remembered yields nothing.
             _TAKEN.add(self._iterator)

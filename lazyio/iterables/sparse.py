@@ -20,7 +20,7 @@ def is_sparse(obj: Any) -> bool:
     return library == "scipy" and all(hasattr(obj, name) for name in ("tocsr", "nnz", "shape"))
 
 
-class SparsePieces:
+class SparseBlocks:
     """The chunks of a sparse matrix in which something is stored."""
 
     is_in_order = True
@@ -50,7 +50,7 @@ class SparsePieces:
         return rows, columns
 
     def take(self, chunk_shape: Shape) -> Iterator[Part]:
-        """Yield chunks whole; see :class:`~lazyio.iterables.base.Pieces`. It may be taken again."""
+        """Yield whole chunks; see :class:`~lazyio.iterables.base.BlockIterator`."""
         kind = getattr(self._matrix, "format", "")
         axis = 1 if kind == "csc" else 0
         step = chunk_shape[axis]

@@ -10,8 +10,8 @@ import numpy as np
 from lazyio.dtypes import as_dtype, is_integer, nbytes_of
 from lazyio.errors import OptionError, PlanError
 from lazyio.execution.dask_arrays import as_blocks, masked_blocks
-from lazyio.options import limit_of, wishes_for
-from lazyio.planning import Facts, Plan, solve, suit_blocks
+from lazyio.options import limit_of, plan_request
+from lazyio.planning import ArraySpec, Plan, search_blocks, solve
 from lazyio.planning.access import Window, as_windows
 from lazyio.regions import grid_shape
 from lazyio.sources.base import Source, lies_in_rows, reading_unit
@@ -22,7 +22,7 @@ _MOST_BLOCKS = 2**27
 """Along one axis; dask keeps the extent of each, which is a gigabyte."""
 
 
-def lazily(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Array:
+def as_planned_blocks(source: Source, chunks: Any, memory_limit: Any, access: Any) -> da.Array:
     """Return a source as blocks: the user's own, or the plan's along its chunks."""
     windows = as_windows(access, source.shape)
     block_shape = None
@@ -66,13 +66,15 @@ def _require_room(source: Source, memory_limit: Any) -> None:
         raise PlanError(msg)
 
 
-def lazy_array(given: Any, chunks: Any, memory_limit: Any, access: Any) -> da.Array:
+def array_in_blocks(given: Any, chunks: Any, memory_limit: Any, access: Any) -> da.Array:
     """Return an array-like as blocks; one of dask keeps its own unless others are asked for."""
     if isinstance(given, np.ma.MaskedArray):
-        planned = lazily(array_source(np.asarray(given.data)), chunks, memory_limit, access)
+        planned = as_planned_blocks(
+            array_source(np.asarray(given.data)), chunks, memory_limit, access
+        )
         return masked_blocks(given, tuple(map(int, planned.chunksize)))
     if not isinstance(given, da.Array):
-        return lazily(array_source(given), chunks, memory_limit, access)
+        return as_planned_blocks(array_source(given), chunks, memory_limit, access)
     if access is not None:
         msg = (
             f"access={access!r} suits the blocks of what is read; a dask array has its blocks "
@@ -134,13 +136,13 @@ def _block_of(
     block_shape: tuple[int, ...] | None = None,
 ) -> tuple[int, ...]:
     """Return the block of a plan in chunks of some unit, suited to windows."""
-    facts = Facts(
+    facts = ArraySpec(
         shape=source.shape,
         dtype=as_dtype(source.dtype),
         source_chunk_shape=source.chunk_shape,
         in_rows=lies_in_rows(source),
     )
-    wishes = wishes_for(
+    wishes = plan_request(
         memory_limit=memory_limit,
         workers=None,
         chunks=unit or "auto",
@@ -149,7 +151,7 @@ def _block_of(
         access=[(window.shape, window.weight) for window in windows] or None,
         format="hdf5",
     )
-    return suit_blocks(solve(facts, wishes))
+    return search_blocks(solve(facts, wishes))
 
 
 def require_known_shape(array: da.Array) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from lazyio.errors import OptionError
 from lazyio.execution.dask_arrays import source_of
-from lazyio.opening.blocks import lazily, lazy_array, require_known_shape
-from lazyio.opening.open import apart
+from lazyio.opening.blocks import array_in_blocks, as_planned_blocks, require_known_shape
+from lazyio.opening.open import open_in_subprocess
 from lazyio.options import check_flags
 from lazyio.sources.adapters import unwrapped
 from lazyio.sources.base import Source
@@ -65,10 +65,10 @@ def concatenate(
     """
     parts = _items(items, allow_external, trusted, memory_limit)
     if all(isinstance(part, Source) for part in parts):
-        return lazily(joined(parts, axis), chunks, memory_limit, access)
+        return as_planned_blocks(joined(parts, axis), chunks, memory_limit, access)
     along, dtype = common_axis(parts, axis), common_dtype(parts)
     whole = da.concatenate(_as_graphs(parts, dtype, memory_limit), axis=along)
-    return lazy_array(whole, chunks, memory_limit, access)
+    return array_in_blocks(whole, chunks, memory_limit, access)
 
 
 def stack(
@@ -112,10 +112,10 @@ def stack(
     """
     parts = _items(items, allow_external, trusted, memory_limit)
     if all(isinstance(part, Source) for part in parts):
-        return lazily(stacked(parts, axis), chunks, memory_limit, access)
+        return as_planned_blocks(stacked(parts, axis), chunks, memory_limit, access)
     along, dtype = common_axis(parts, axis, is_new=True), common_dtype(parts)
     whole = da.stack(_as_graphs(parts, dtype, memory_limit), axis=along)
-    return lazy_array(whole, chunks, memory_limit, access)
+    return array_in_blocks(whole, chunks, memory_limit, access)
 
 
 def _items(items: Any, allow_external: Any, trusted: Any, memory_limit: Any) -> list[Any]:
@@ -132,20 +132,20 @@ def _items(items: Any, allow_external: Any, trusted: Any, memory_limit: Any) -> 
 def _item(item: Any, allow_external: Any, trusted: bool, memory_limit: Any) -> Any:
     array, _ = unwrapped(item)
     if isinstance(array, np.ma.MaskedArray):
-        array = lazy_array(array, "auto", None, None)
+        array = array_in_blocks(array, "auto", None, None)
     if isinstance(array, da.Array):
         require_known_shape(array)
         return source_of(array) or array
     if not isinstance(array, (str, os.PathLike)):
         return source_for(array)
     if not trusted:
-        return apart(array, None, {}, memory_limit, allow_external)
+        return open_in_subprocess(array, None, {}, memory_limit, allow_external)
     return source_for(array, allow_external=allow_external)
 
 
 def _as_graphs(parts: list[Any], dtype: np.dtype[Any], memory_limit: Any) -> list[da.Array]:
     arrays = (
-        part if isinstance(part, da.Array) else lazily(part, "auto", memory_limit, None)
+        part if isinstance(part, da.Array) else as_planned_blocks(part, "auto", memory_limit, None)
         for part in parts
     )
     return [array.astype(dtype, copy=False) for array in arrays]

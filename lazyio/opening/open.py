@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from lazyio.dtypes import as_dtype, as_shape
 from lazyio.errors import OptionError, SourceError
-from lazyio.opening.blocks import lazily, lazy_array
+from lazyio.opening.blocks import array_in_blocks, as_planned_blocks
 from lazyio.options import check_flags, limit_of, source_chunks_of
 from lazyio.os_errors import system_errors
 from lazyio.regions import Region
@@ -24,7 +24,7 @@ from lazyio.sources.raw import npy_source, raw_sources
 from lazyio.sources.untrusted import UntrustedSource, untrusted_source
 
 
-def is_apart(given: Any, trusted: Any) -> bool:
+def is_untrusted(given: Any, trusted: Any) -> bool:
     """Return whether a child process is to read it; only files can be."""
     check_flags(trusted=trusted)
     if trusted:
@@ -43,7 +43,7 @@ def refuse_for_untrusted(**given: Any) -> None:
         raise OptionError(msg)
 
 
-def apart(
+def open_in_subprocess(
     path: str | os.PathLike[str],
     key: str | None,
     request: dict[str, Any],
@@ -133,10 +133,10 @@ def open(
     """
     given, key = unwrapped(obj, key)
     is_raw = format == "raw"  # Bytes of which the user says what they are: nothing to distrust.
-    if not is_raw and is_apart(given, trusted):
+    if not is_raw and is_untrusted(given, trusted):
         refuse_for_untrusted(storage_options=storage_options, **options)
-        source = apart(given, key, {"format": format}, memory_limit, allow_external)
-        return lazily(source, chunks, memory_limit, access)
+        source = open_in_subprocess(given, key, {"format": format}, memory_limit, allow_external)
+        return as_planned_blocks(source, chunks, memory_limit, access)
     paths = {
         "format": format,
         "storage_options": storage_options,
@@ -145,8 +145,8 @@ def open(
     }
     if isinstance(given, (da.Array, np.ma.MaskedArray)):
         refuse_path_options(given, key=key, **paths)
-        return lazy_array(given, chunks, memory_limit, access)
-    return lazily(source_for(given, key, **paths), chunks, memory_limit, access)
+        return array_in_blocks(given, chunks, memory_limit, access)
+    return as_planned_blocks(source_for(given, key, **paths), chunks, memory_limit, access)
 
 
 def from_array(
@@ -183,8 +183,8 @@ def from_array(
     """
     given, _ = unwrapped(array_like)
     if lock is not False:
-        return lazily(with_lock(array_source(given), lock), chunks, memory_limit, access)
-    return lazy_array(given, chunks, memory_limit, access)
+        return as_planned_blocks(with_lock(array_source(given), lock), chunks, memory_limit, access)
+    return array_in_blocks(given, chunks, memory_limit, access)
 
 
 @system_errors(SourceError)
@@ -235,7 +235,7 @@ def from_raw(
     (3, 4)
     """
     source = raw_sources(path, shape, dtype, offset=offset, order=order)
-    return lazily(source, chunks, memory_limit, access)
+    return as_planned_blocks(source, chunks, memory_limit, access)
 
 
 @system_errors(SourceError)
@@ -273,10 +273,10 @@ def from_npy(
     >>> lazyio.from_npy("image.npy").mean().compute()
     np.float64(1.0)
     """
-    if is_apart(path, trusted):
-        source = apart(path, None, {"format": "npy"}, memory_limit)
-        return lazily(source, chunks, memory_limit, access)
-    return lazily(npy_source(path), chunks, memory_limit, access)
+    if is_untrusted(path, trusted):
+        source = open_in_subprocess(path, None, {"format": "npy"}, memory_limit)
+        return as_planned_blocks(source, chunks, memory_limit, access)
+    return as_planned_blocks(npy_source(path), chunks, memory_limit, access)
 
 
 @system_errors(SourceError)
@@ -322,10 +322,10 @@ def from_hdf5(
     >>> lazyio.from_hdf5("scan.h5", "raw").shape
     (2, 3)
     """
-    if is_apart(path, trusted):
-        source = apart(path, key, {"format": "hdf5"}, memory_limit, allow_external)
-        return lazily(source, chunks, memory_limit, access)
-    return lazily(hdf5_source(path, key, allow_external), chunks, memory_limit, access)
+    if is_untrusted(path, trusted):
+        source = open_in_subprocess(path, key, {"format": "hdf5"}, memory_limit, allow_external)
+        return as_planned_blocks(source, chunks, memory_limit, access)
+    return as_planned_blocks(hdf5_source(path, key, allow_external), chunks, memory_limit, access)
 
 
 @system_errors(SourceError)
@@ -370,12 +370,12 @@ def from_zarr(
     >>> lazyio.from_zarr("scan.zarr").sum().compute()
     np.int64(15)
     """
-    if is_apart(store, trusted):
+    if is_untrusted(store, trusted):
         refuse_for_untrusted(storage_options=storage_options)
-        source = apart(store, path, {"format": "zarr"}, memory_limit, allow_external)
-        return lazily(source, chunks, memory_limit, access)
+        source = open_in_subprocess(store, path, {"format": "zarr"}, memory_limit, allow_external)
+        return as_planned_blocks(source, chunks, memory_limit, access)
     stored = zarr_array_source(store, path, storage_options, allow_external)
-    return lazily(stored, chunks, memory_limit, access)
+    return as_planned_blocks(stored, chunks, memory_limit, access)
 
 
 def from_function(
@@ -430,7 +430,7 @@ def from_function(
         dtype=as_dtype(dtype),
         chunk_shape=source_chunks_of(source_chunks, extents),
     )
-    return lazily(with_lock(source, lock), chunks, memory_limit, access)
+    return as_planned_blocks(with_lock(source, lock), chunks, memory_limit, access)
 
 
 def from_source(
@@ -469,7 +469,7 @@ def from_source(
     >>> lazyio.from_source(Ramp()).sum().compute()
     np.int64(45)
     """
-    return lazily(with_lock(array_source(source), lock), chunks, memory_limit, access)
+    return as_planned_blocks(with_lock(array_source(source), lock), chunks, memory_limit, access)
 
 
 def _check_callable(read: Any) -> None:

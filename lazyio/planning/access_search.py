@@ -26,7 +26,7 @@ _NICE_SPAN = 1.2
 _HALVINGS = 40
 
 
-def suit_windows(
+def search_chunk(
     cost: AccessCost, choices: Sequence[Choice], bounds: Bounds, known: Shape
 ) -> Shape:
     """Return the chunk shape with the least mean cost of all windows.
@@ -42,7 +42,7 @@ def suit_windows(
     ...     overheads=Overheads(chunk_nbytes=2**15),
     ... )
     >>> choices = [Choice(extent=700000), Choice(extent=384)]
-    >>> suit_windows(cost, choices, Bounds(lower=2**17, upper=2**19), (4000, 128))
+    >>> search_chunk(cost, choices, Bounds(lower=2**17, upper=2**19), (4000, 128))
     (140000, 1)
     """
     prices = Prices(cost, bounds)
@@ -53,7 +53,7 @@ def suit_windows(
     return nice if prices.of(nice) <= most else min((found, known), key=prices.of)
 
 
-def suit_blocks(plan: Plan) -> Shape:
+def search_blocks(plan: Plan) -> Shape:
     """Return blocks to read a chunked source in, so that windows compute few in vain."""
     if not plan.windows or plan.source_chunk_shape is None or not all(plan.shape):
         return plan.block_shape
@@ -68,7 +68,7 @@ def suit_blocks(plan: Plan) -> Shape:
         Choice(extent=extent, unit=unit)
         for extent, unit in zip(plan.shape, plan.chunk_shape, strict=True)
     ]
-    return suit_windows(
+    return search_chunk(
         cost, choices, Bounds(lower=n_along(upper, 4), upper=upper), plan.block_shape
     )
 

@@ -7,14 +7,14 @@ from lazyio.dtypes import Shape, nbytes_of
 from lazyio.planning.blocks import MANY_FILES, read_amplification
 from lazyio.planning.layout import Layout
 from lazyio.planning.plan import Advice
-from lazyio.planning.request import Facts, Given
+from lazyio.planning.request import ArraySpec, CheckedRequest
 from lazyio.regions import n_boxes
 from lazyio.units import format_size
 
 _TINY_CHUNK_NBYTES = 16 * 2**10
 
 
-def chunk_reason(given: Given, default_nbytes: int) -> str:
+def chunk_reason(given: CheckedRequest, default_nbytes: int) -> str:
     """Return why chunks are what they are."""
     bounds = given.wishes.chunk_nbytes
     if given.is_chunk_fixed and given.chunk:
@@ -32,7 +32,7 @@ def chunk_reason(given: Given, default_nbytes: int) -> str:
     return f"chunk of up to {limit} that favours no reader"
 
 
-def block_reason(facts: Facts, block: Shape) -> str:
+def block_reason(facts: ArraySpec, block: Shape) -> str:
     """Return why blocks are what they are."""
     if facts.source_chunk_shape is None:
         return "blocks of whole chunks, several for each worker"
@@ -41,7 +41,7 @@ def block_reason(facts: Facts, block: Shape) -> str:
     return "blocks that read the source's chunks the least often in the memory there is"
 
 
-def advice_on(given: Given, layout: Layout, read_shape: Shape | None) -> Advice:
+def advice_on(given: CheckedRequest, layout: Layout, read_shape: Shape | None) -> Advice:
     """Return hints on what the user chose; what the solver chose needs none."""
     facts, chunk = given.facts, layout.chunk_shape
     found: list[tuple[str, str]] = []
@@ -58,7 +58,7 @@ def advice_on(given: Given, layout: Layout, read_shape: Shape | None) -> Advice:
     return (*found, *_on_windows(given, chunk))
 
 
-def _on_given_chunk(facts: Facts, chunk: Shape) -> Iterator[tuple[str, str]]:
+def _on_given_chunk(facts: ArraySpec, chunk: Shape) -> Iterator[tuple[str, str]]:
     nbytes = nbytes_of(chunk, facts.dtype)
     total = nbytes_of(facts.shape, facts.dtype)
     if nbytes < _TINY_CHUNK_NBYTES and total > 64 * nbytes:
@@ -72,7 +72,7 @@ def _on_given_chunk(facts: Facts, chunk: Shape) -> Iterator[tuple[str, str]]:
         yield "padded-chunks", f"{share:.0%} of the stored chunks is padding"
 
 
-def _on_windows(given: Given, chunk: Shape) -> Iterator[tuple[str, str]]:
+def _on_windows(given: CheckedRequest, chunk: Shape) -> Iterator[tuple[str, str]]:
     """Yield a hint for the windows that lie in a chunk with room to spare."""
     if not given.wishes.reads_whole_chunks and given.wishes.format == "hdf5":
         return

@@ -8,7 +8,7 @@ from lazyio.planning.advice import block_reason
 from lazyio.planning.blocks import align_blocks, fill_blocks, read_amplification, run_amplification
 from lazyio.planning.boundaries import Edges, common_step, divides_steps
 from lazyio.planning.budget import Budget
-from lazyio.planning.request import Facts, Given
+from lazyio.planning.request import ArraySpec, CheckedRequest
 from lazyio.regions import n_boxes
 
 MAX_AMPLIFICATION = 3.0
@@ -59,7 +59,7 @@ class Cut:
     """Blocks that are read or computed, where they cut across units."""
 
 
-def cut_blocks(given: Given, unit: Unit, budget: Budget) -> Cut:
+def cut_blocks(given: CheckedRequest, unit: Unit, budget: Budget) -> Cut:
     """Return how the array is cut into blocks that the budget has room for."""
     facts = given.facts
     room = budget.room_nbytes(**unit.beside) // facts.itemsize
@@ -91,7 +91,7 @@ def cut_blocks(given: Given, unit: Unit, budget: Budget) -> Cut:
     )
 
 
-def n_reads(facts: Facts, read_shape: Shape | None) -> int | None:
+def n_reads(facts: ArraySpec, read_shape: Shape | None) -> int | None:
     """Return the number of tasks where they are not the plan's blocks."""
     if read_shape is None:
         return None
@@ -100,7 +100,7 @@ def n_reads(facts: Facts, read_shape: Shape | None) -> int | None:
     return n_boxes(facts.shape, read_shape)
 
 
-def n_tasks(facts: Facts, cut: Cut) -> int:
+def n_tasks(facts: ArraySpec, cut: Cut) -> int:
     """Return the number of blocks that are read or computed."""
     reads = n_reads(facts, cut.read_shape)
     if reads is not None:
@@ -110,7 +110,7 @@ def n_tasks(facts: Facts, cut: Cut) -> int:
     return n_boxes(facts.shape, cut.block)
 
 
-def wanted_block(facts: Facts, budget: Budget) -> int:
+def wanted_block(facts: ArraySpec, budget: Budget) -> int:
     """Return the elements of a block that is neither too dear nor too coarse.
 
     A task costs a quarter of a millisecond, so blocks of a large array are at
@@ -127,7 +127,7 @@ def wanted_block(facts: Facts, budget: Budget) -> int:
     return wanted // facts.itemsize
 
 
-def _cut_of_graph(edges: Edges, facts: Facts, unit: Unit, room: int) -> Cut:
+def _cut_of_graph(edges: Edges, facts: ArraySpec, unit: Unit, room: int) -> Cut:
     """Return how the blocks of a graph are taken: as they are, or gathered to units."""
     largest = tuple(max((1, *sizes)) for sizes in edges)
     steps = tuple(map(common_step, edges, facts.shape))
@@ -147,7 +147,7 @@ def _cut_of_graph(edges: Edges, facts: Facts, unit: Unit, room: int) -> Cut:
     )
 
 
-def _solved_block(facts: Facts, unit: Shape, budget: Budget, room: int) -> Shape:
+def _solved_block(facts: ArraySpec, unit: Shape, budget: Budget, room: int) -> Shape:
     wanted = min(room, wanted_block(facts, budget))
     if facts.source_chunk_shape is None:
         return fill_blocks(facts.shape, unit, wanted)
@@ -166,7 +166,7 @@ def _solved_block(facts: Facts, unit: Shape, budget: Budget, room: int) -> Shape
         wanted = min(2 * wanted, room)
 
 
-def _read_blocks(facts: Facts, budget: Budget, unit: Unit) -> Shape | None:
+def _read_blocks(facts: ArraySpec, budget: Budget, unit: Unit) -> Shape | None:
     """Return blocks of whole source chunks, or rows, for a pass through scratch.
 
     Half of the memory is kept for the parts of chunks that wait, where the
@@ -182,7 +182,7 @@ def _read_blocks(facts: Facts, budget: Budget, unit: Unit) -> Shape | None:
     return None
 
 
-def _amplification(facts: Facts, block: Shape) -> float:
+def _amplification(facts: ArraySpec, block: Shape) -> float:
     if facts.source_chunk_shape is not None:
         return read_amplification(facts.shape, block, facts.source_chunk_shape)
     if facts.in_rows:

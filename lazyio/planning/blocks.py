@@ -26,7 +26,7 @@ import numpy.typing as npt
 from lazyio.dtypes import Shape
 from lazyio.planning.boundaries import common_step
 from lazyio.planning.default_chunks import divisors
-from lazyio.planning.request import Given
+from lazyio.planning.request import CheckedRequest
 from lazyio.regions import grid_shape, n_along, n_boxes
 
 _ACCESS_NBYTES = 4096
@@ -128,7 +128,7 @@ def fill_blocks(shape: Shape, unit: Shape, room: int) -> Shape:
         if others * shape[axis] <= room:
             block[axis] = max(block[axis], shape[axis])
             continue
-        n_units = n_along(shape[axis], unit[axis])
+        n_units = max(1, n_along(shape[axis], unit[axis]))
         fitting = max(1, room // (others * unit[axis]))
         # As many blocks as before, of even size: the same count, a lower peak.
         even = n_along(n_units, n_along(n_units, fitting))
@@ -233,7 +233,9 @@ _SHARD_NBYTES = 128 * 2**20
 _MAX_INNER_CHUNKS = 65_536
 
 
-def choose_shard(given: Given, chunk: Shape, room_nbytes: int, block_nbytes: int) -> Shape | None:
+def choose_shard(
+    given: CheckedRequest, chunk: Shape, room_nbytes: int, block_nbytes: int
+) -> Shape | None:
     """Return the shard: what the user fixed, or one that makes few files."""
     if given.shard is None:
         return None
@@ -256,7 +258,7 @@ def choose_shard(given: Given, chunk: Shape, room_nbytes: int, block_nbytes: int
     return free if given.block is None and is_flood else aligned
 
 
-def _steps(given: Given) -> Shape | None:
+def _steps(given: CheckedRequest) -> Shape | None:
     """Return what shard edges must divide to stay in one block; 0 where nothing."""
     shape = given.facts.shape
     if given.block is not None:

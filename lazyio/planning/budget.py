@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from lazyio.errors import PlanError
-from lazyio.planning.request import Given
+from lazyio.planning.request import CheckedRequest
 from lazyio.units import format_size
 
 Made = TypeVar("Made")
@@ -190,7 +190,7 @@ def count_of(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def allot(given: Given) -> Budget:
+def allot(given: CheckedRequest) -> Budget:
     """Return the budget, workers lowered until the least of everything fits."""
     wishes = given.wishes
     limit = wishes.memory_limit or DEFAULT_LIMIT
@@ -215,14 +215,14 @@ def allot(given: Given) -> Budget:
     return budget
 
 
-def has_given_blocks(given: Given) -> bool:
+def has_given_blocks(given: CheckedRequest) -> bool:
     """Return whether chunks have to find room beside blocks that stand already."""
     return (
         given.block is not None or given.facts.edges is not None or isinstance(given.shard, tuple)
     )
 
 
-def least_block_nbytes(given: Given) -> int:
+def least_block_nbytes(given: CheckedRequest) -> int:
     """Return the bytes of the smallest block that what is fixed allows."""
     facts = given.facts
     if given.block is not None:
@@ -236,7 +236,7 @@ def least_block_nbytes(given: Given) -> int:
     return least * facts.itemsize
 
 
-def least_shard_nbytes(given: Given) -> int:
+def least_shard_nbytes(given: CheckedRequest) -> int:
     """Return the bytes of the smallest shard; 0 without shards."""
     if given.least_shard is None:
         return 0
@@ -245,7 +245,7 @@ def least_shard_nbytes(given: Given) -> int:
     return math.prod(given.least_shard) * max(1, given.facts.dtype.itemsize)
 
 
-def least_chunk_nbytes(given: Given) -> int:
+def least_chunk_nbytes(given: CheckedRequest) -> int:
     """Return the bytes of the smallest chunk that is worth having beside given blocks."""
     least = math.prod(given.least_chunk) * max(1, given.facts.dtype.itemsize)
     if given.is_chunk_fixed or not has_given_blocks(given):
@@ -253,7 +253,7 @@ def least_chunk_nbytes(given: Given) -> int:
     return max(least, min(USEFUL_CHUNK_NBYTES, least_block_nbytes(given)))
 
 
-def _what_is_fixed(given: Given) -> str:
+def _what_is_fixed(given: CheckedRequest) -> str:
     facts = given.facts
     shard = f", with the encoded shard of {given.shard}," if isinstance(given.shard, tuple) else ""
     if given.block is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from lazyio.dtypes import Shape, is_integer, nbytes_of
 from lazyio.errors import PlanError
 from lazyio.planning.access import AccessCost, Bounds, overheads_of
-from lazyio.planning.access_search import suit_windows
+from lazyio.planning.access_search import search_chunk
 from lazyio.planning.boundaries import chunk_shape_within, common_step
 from lazyio.planning.budget import (
     USEFUL_CHUNK_NBYTES,
@@ -27,7 +27,7 @@ from lazyio.planning.budget import (
 )
 from lazyio.planning.default_chunks import Choice, raise_to, solve_chunk_shape
 from lazyio.planning.plan import Plan
-from lazyio.planning.request import MAX_CHUNK_NBYTES, Given
+from lazyio.planning.request import MAX_CHUNK_NBYTES, CheckedRequest
 
 DEFAULT_CHUNK_NBYTES = {"hdf5": 2**20, "zarr": 4 * 2**20}
 _LOWER_PART = 4
@@ -37,7 +37,7 @@ In HDF5 to one that is worth having: there a chunk is no file of its own.
 """
 
 
-def choose_chunk(given: Given, budget: Budget) -> Shape:
+def choose_chunk(given: CheckedRequest, budget: Budget) -> Shape:
     """Return the chunk: what is fixed, and the solver's choice for the rest."""
     if given.is_chunk_fixed:
         return _checked_limit(given.least_chunk, given)
@@ -59,7 +59,7 @@ def choose_chunk(given: Given, budget: Budget) -> Shape:
     return _checked_limit(suited, given)
 
 
-def _raised(given: Given, chunk: Shape, upper_nbytes: int) -> Shape:
+def _raised(given: CheckedRequest, chunk: Shape, upper_nbytes: int) -> Shape:
     """Return a chunk of no less than the lower bound, if the user gave one."""
     lower, _ = given.wishes.chunk_nbytes or (None, 0)
     if lower is None:
@@ -70,7 +70,7 @@ def _raised(given: Given, chunk: Shape, upper_nbytes: int) -> Shape:
     return raise_to(chunk, shape, -(-lower // itemsize), upper_nbytes // itemsize, free)
 
 
-def _upper_nbytes(given: Given, budget: Budget) -> int:
+def _upper_nbytes(given: CheckedRequest, budget: Budget) -> int:
     """Return the upper bound of a chunk in bytes, lowered until a block of it fits."""
     facts, wishes = given.facts, given.wishes
     _, upper = wishes.chunk_nbytes or (None, DEFAULT_CHUNK_NBYTES[wishes.format])
@@ -95,7 +95,7 @@ def _upper_nbytes(given: Given, budget: Budget) -> int:
     return min(upper, max(1, room), MAX_CHUNK_NBYTES)
 
 
-def _steps(given: Given) -> Shape | None:
+def _steps(given: CheckedRequest) -> Shape | None:
     """Return what chunk edges must divide to stay inside one shard or block."""
     facts = given.facts
     if isinstance(given.shard, tuple):
@@ -107,7 +107,7 @@ def _steps(given: Given) -> Shape | None:
     return None
 
 
-def _is_open(given: Given, axis: int, step: int) -> bool:
+def _is_open(given: CheckedRequest, axis: int, step: int) -> bool:
     """Return whether any chunk extent keeps to a step along an axis."""
     if isinstance(given.shard, tuple):
         # A shard over the whole axis grows to whole chunks; one of a given extent does not.
@@ -115,7 +115,7 @@ def _is_open(given: Given, axis: int, step: int) -> bool:
     return step >= given.facts.shape[axis]
 
 
-def _useful_nbytes(given: Given) -> int:
+def _useful_nbytes(given: CheckedRequest) -> int:
     """Return the bytes below which a chunk is not worth having for dividing blocks."""
     if given.block is not None or given.shard not in (None, "auto"):
         # Small chunks inside what was asked for.
@@ -125,7 +125,9 @@ def _useful_nbytes(given: Given) -> int:
     return max(lower or 1, min(USEFUL_CHUNK_NBYTES, own * given.facts.dtype.itemsize))
 
 
-def _suited(given: Given, known: Shape, upper_nbytes: int, steps: list[int | None]) -> Shape:
+def _suited(
+    given: CheckedRequest, known: Shape, upper_nbytes: int, steps: list[int | None]
+) -> Shape:
     """Return the chunk that suits the windows, if any are known; else the known one."""
     shape = tuple(max(1, extent) for extent in given.facts.shape)
     itemsize = max(1, given.facts.dtype.itemsize)
@@ -154,10 +156,10 @@ def _suited(given: Given, known: Shape, upper_nbytes: int, steps: list[int | Non
             whole_chunks=given.wishes.reads_whole_chunks,
         ),
     )
-    return suit_windows(cost, choices, Bounds(lower=least, upper=upper), known)
+    return search_chunk(cost, choices, Bounds(lower=least, upper=upper), known)
 
 
-def _checked_limit(chunk: Shape, given: Given) -> Shape:
+def _checked_limit(chunk: Shape, given: CheckedRequest) -> Shape:
     nbytes = nbytes_of(chunk, given.facts.dtype)
     bounds = given.wishes.chunk_nbytes
     if bounds and nbytes > bounds[1] and math.prod(chunk) > 1:

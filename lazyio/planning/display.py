@@ -21,7 +21,7 @@ from lazyio.planning.access import WindowCost
 from lazyio.units import format_size
 
 
-class Described(Protocol):
+class PlanFacts(Protocol):
     """The facts of a plan that its table and its drawing show."""
 
     @property
@@ -194,7 +194,7 @@ class _Face:
         return "M" + " L".join(points)
 
 
-def as_svg(plan: Described) -> str:
+def as_svg(plan: PlanFacts) -> str:
     """Return the drawing of a plan as SVG, which is valid XML."""
     layers = list(_layers(plan))
     faces = _faces(plan, layers)
@@ -220,11 +220,11 @@ def as_svg(plan: Described) -> str:
     )
 
 
-def _title(plan: Described) -> str:
+def _title(plan: PlanFacts) -> str:
     return f"How an array of shape {plan.shape} is cut into blocks and chunks"
 
 
-def _layers(plan: Described) -> Iterator[_Layer]:
+def _layers(plan: PlanFacts) -> Iterator[_Layer]:
     """Yield what is drawn, the widest strokes first."""
     yield _Layer(
         text=f"block {plan.block_shape}, {format_size(plan.block_nbytes)} in memory",
@@ -250,7 +250,7 @@ def _layers(plan: Described) -> Iterator[_Layer]:
         )
 
 
-def _faces(plan: Described, layers: Sequence[_Layer]) -> list[_Face]:
+def _faces(plan: PlanFacts, layers: Sequence[_Layer]) -> list[_Face]:
     """Return the faces in a row; the axes of very many dimensions that are longest."""
     axes = list(range(len(plan.shape)))
     most = 3 * _MOST_FACES
@@ -273,7 +273,7 @@ def _faces(plan: Described, layers: Sequence[_Layer]) -> list[_Face]:
     return faces
 
 
-def _shown(axis: int, plan: Described, layers: Sequence[_Layer]) -> float:
+def _shown(axis: int, plan: PlanFacts, layers: Sequence[_Layer]) -> float:
     """Return the elements of an axis that are drawn: a few blocks, and every window whole."""
     widest = max(layer.shape[axis] * (_BLOCKS_SHOWN if layer.is_grid else 1) for layer in layers)
     return float(max(1, min(plan.shape[axis], widest)))
@@ -284,7 +284,7 @@ def _length(shown: float, longest: float) -> float:
     return max(_SHORTEST, _LONGEST * compressed)
 
 
-def _notes(plan: Described, faces: Sequence[_Face]) -> Iterator[str]:
+def _notes(plan: PlanFacts, faces: Sequence[_Face]) -> Iterator[str]:
     """Yield what the drawing leaves out."""
     drawn = [axis for face in faces for axis in face.axes if axis.number is not None]
     if 0 in plan.shape:
@@ -313,14 +313,14 @@ def _text(left: float, top: float, text: str) -> str:
     return f'<text x="{left:g}" y="{top:.1f}" fill="currentColor">{html.escape(text)}</text>'
 
 
-def as_text(plan: Described) -> str:
+def as_text(plan: PlanFacts) -> str:
     """Return the table as plain text, one line for each answer."""
     rows = _rows(plan)
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
 
 
-def as_html(plan: Described) -> str:
+def as_html(plan: PlanFacts) -> str:
     """Return the table as HTML, and the drawing below it, for notebooks."""
     cells = "".join(
         f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
@@ -330,7 +330,7 @@ def as_html(plan: Described) -> str:
     return f"<table>{cells}</table>{as_svg(plan)}"
 
 
-def _rows(plan: Described) -> list[tuple[str, str]]:
+def _rows(plan: PlanFacts) -> list[tuple[str, str]]:
     rows = [
         ("array", f"{plan.shape} {plan.dtype}, {format_size(plan.nbytes)}"),
         ("on disk", _on_disk(plan)),
@@ -345,7 +345,7 @@ def _rows(plan: Described) -> list[tuple[str, str]]:
     return rows
 
 
-def _on_disk(plan: Described) -> str:
+def _on_disk(plan: PlanFacts) -> str:
     text = (
         f"{plan.n_chunks} {plural('chunk', plan.n_chunks)} of {plan.chunk_shape}, "
         f"{format_size(plan.chunk_nbytes)} each before encoding"
@@ -357,7 +357,7 @@ def _on_disk(plan: Described) -> str:
     return text
 
 
-def _in_memory(plan: Described) -> str:
+def _in_memory(plan: PlanFacts) -> str:
     origin = ' (memory_limit="auto": half of what is free)' if plan.limit_is_auto else ""
     return (
         f"blocks of {plan.block_shape}, {format_size(plan.block_nbytes)} each; at most "
@@ -365,7 +365,7 @@ def _in_memory(plan: Described) -> str:
     )
 
 
-def _read_twice(plan: Described) -> str:
+def _read_twice(plan: PlanFacts) -> str:
     if plan.read_shape is not None:
         whose = "the array's own blocks" if plan.is_graph else "the source's blocks"
         return (

@@ -13,7 +13,7 @@ from lazyio.errors import OptionError, PlanError
 from lazyio.planning.advice import advice_on
 from lazyio.planning.layout import Layout
 from lazyio.planning.plan import Plan
-from lazyio.planning.request import MAX_CHUNK_NBYTES, Given
+from lazyio.planning.request import MAX_CHUNK_NBYTES, CheckedRequest
 
 CHUNK_NBYTES = 10_000_000
 """HDMF's ``chunk_mb=10``."""
@@ -64,7 +64,7 @@ def _scale(budget: int, nbytes: int, ndim: int) -> int:
     return scale
 
 
-def solve_hdmf(given: Given) -> Plan:
+def solve_hdmf(given: CheckedRequest) -> Plan:
     """Return HDMF's shapes; its limit is for one buffer, and there is one."""
     facts, wishes, fixed = given.facts, given.wishes, given.chunk
     if given.shard is not None:

@@ -12,14 +12,14 @@ _LARGEST_NBYTES = 4 * 2**20
 """Of a slab of more than one row of chunks: it is encoded while it is in the cache."""
 
 
-def in_slabs(plan: Plan, axis: int, itemsize: int, *, workers_fixed: bool = False) -> Plan:
+def plan_stream(plan: Plan, axis: int, itemsize: int, *, workers_fixed: bool = False) -> Plan:
     """Return a plan whose blocks are slabs of a stream.
 
     Examples
     --------
     >>> import lazyio
     >>> plan = lazyio.plan((100000, 64), "i2", chunks=(1000, 16), memory_limit="4 MiB", workers=2)
-    >>> in_slabs(plan, 0, 2).block_shape
+    >>> plan_stream(plan, 0, 2).block_shape
     (6000, 64)
     """
     unit = plan.layout.unit_shape
@@ -62,14 +62,14 @@ _LEAST_CHUNKS = 2
 """That wait at least: one that is laid over, and one on its way to scratch."""
 
 
-def in_units(plan: Plan, itemsize: int, *, workers_fixed: bool = False) -> Plan:
+def plan_assembled(plan: Plan, itemsize: int, *, workers_fixed: bool = False) -> Plan:
     """Return a plan whose blocks are single chunks, or shards, and all other memory is to wait in.
 
     Examples
     --------
     >>> import lazyio
     >>> plan = lazyio.plan((10**6, 10**6), "f8", chunks=(100, 100), memory_limit="4 MiB")
-    >>> scattered = in_units(plan, 8)
+    >>> scattered = plan_assembled(plan, 8)
     >>> scattered.block_shape, scattered.peak_nbytes <= scattered.memory_limit
     ((100, 100), True)
     """
@@ -112,14 +112,14 @@ def at_shape(plan: Plan, shape: Shape) -> Plan:
     return replace(plan, layout=replace(plan.layout, shape=shape))
 
 
-def within(plan: Plan, start: Shape) -> Plan:
+def plan_region(plan: Plan, start: Shape) -> Plan:
     """Return a plan whose blocks follow the chunk grid of the array around it.
 
     Examples
     --------
     >>> import lazyio
     >>> plan = lazyio.plan((100,), "i2", chunks=(10,), block_shape=(30,))
-    >>> within(plan, (7,)).edges
+    >>> plan_region(plan, (7,)).edges
     ((23, 30, 30, 17),)
     """
     unit = plan.layout.unit_shape

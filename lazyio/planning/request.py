@@ -17,7 +17,7 @@ from lazyio.units import format_size
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class ArraySpec:
     """What is known of an array before anything is decided."""
 
     shape: Shape
@@ -40,7 +40,7 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class PlanRequest:
     """What the user asked for; ``None`` or ``"auto"`` leaves it to the solver."""
 
     memory_limit: int | None = None
@@ -77,7 +77,7 @@ MAX_CHUNK_NBYTES = 2**32 - 1
 """HDF5 keeps the size of a chunk in 32 bits."""
 
 
-def chunk_wishes(chunks: Any, facts: Facts, dims: tuple[str, ...]) -> list[int | None]:
+def user_chunks(chunks: Any, facts: ArraySpec, dims: tuple[str, ...]) -> list[int | None]:
     """Return the chunk extent that the user fixed on each axis, or ``None``."""
     shape = facts.shape
     if chunks is True and facts.edges is not None:
@@ -107,7 +107,7 @@ def chunk_wishes(chunks: Any, facts: Facts, dims: tuple[str, ...]) -> list[int |
     return fixed
 
 
-def shard_wishes(shards: Any, shape: Shape) -> tuple[int, ...] | Literal["auto"] | None:
+def user_shards(shards: Any, shape: Shape) -> tuple[int, ...] | Literal["auto"] | None:
     """Return the shard extents that the user fixed, -1 for whole axes."""
     if shards is None or not shape:
         return None
@@ -165,12 +165,12 @@ def _one_wish(chunk: Any, extent: int) -> int | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
+class CheckedRequest:
     """An array, and what is fixed of its chunks, shards and blocks."""
 
-    facts: Facts
+    facts: ArraySpec
     """What is known of the array."""
-    wishes: Wishes
+    wishes: PlanRequest
     """What the user asked for, as it was typed."""
     chunk: tuple[int | None, ...]
     """Chunk extents; ``None`` where the solver may choose."""
@@ -216,10 +216,10 @@ class Given:
         return tuple(max(sizes, default=0) for sizes in self.facts.edges)
 
 
-def as_given(facts: Facts, wishes: Wishes) -> Given:
+def checked_request(facts: ArraySpec, wishes: PlanRequest) -> CheckedRequest:
     """Return what is fixed, or refuse what does not go together."""
-    chunk = chunk_wishes(wishes.chunks, facts, wishes.dims)
-    shard = shard_wishes(wishes.shards, facts.shape)
+    chunk = user_chunks(wishes.chunks, facts, wishes.dims)
+    shard = user_shards(wishes.shards, facts.shape)
     block = wishes.block_shape
     if block is not None:
         # Blocks that were asked for, whatever blocks the array has now.
@@ -230,7 +230,7 @@ def as_given(facts: Facts, wishes: Wishes) -> Given:
             block = followed.block_shape
         if wishes.shards is None and wishes.format == "zarr":
             shard = followed.shard_shape
-    given = Given(
+    given = CheckedRequest(
         facts=facts,
         wishes=wishes,
         chunk=tuple(chunk),
@@ -252,7 +252,7 @@ def _within(block: Shape, shape: Shape) -> Shape:
     return tuple(min(edge, max(1, extent)) for edge, extent in zip(block, shape, strict=True))
 
 
-def _check_tiling(given: Given) -> None:
+def _check_tiling(given: CheckedRequest) -> None:
     """Raise where a fixed block, shard and chunk do not tile each other."""
     shape, chunk = given.facts.shape, given.least_chunk
     shard = None

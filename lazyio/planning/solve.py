@@ -19,25 +19,25 @@ from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES, choose_chunk
 from lazyio.planning.hdmf import solve_hdmf
 from lazyio.planning.layout import Layout
 from lazyio.planning.plan import Plan, gather_room
-from lazyio.planning.request import Facts, Given, Wishes, as_given
+from lazyio.planning.request import ArraySpec, CheckedRequest, PlanRequest, checked_request
 from lazyio.units import format_size
 
 _MUCH_DEARER = 2.0
 """What windows read in vain before it is worth a word that other chunks would do better."""
 
 
-def solve(facts: Facts, wishes: Wishes) -> Plan:
+def solve(facts: ArraySpec, wishes: PlanRequest) -> Plan:
     """Return the plan for an array.
 
     Examples
     --------
     >>> import numpy as np
-    >>> facts = Facts(shape=(20000, 5000), dtype=np.dtype("int32"))
-    >>> wishes = Wishes(chunks=(1000, 250), block_shape=(10000, 2500), workers=2)
+    >>> facts = ArraySpec(shape=(20000, 5000), dtype=np.dtype("int32"))
+    >>> wishes = PlanRequest(chunks=(1000, 250), block_shape=(10000, 2500), workers=2)
     >>> solve(facts, wishes).n_blocks
     4
     """
-    given = as_given(facts, wishes)
+    given = checked_request(facts, wishes)
     if wishes.strategy == "hdmf":
         return _with_access(solve_hdmf(given), given)
     budget = allot(given)
@@ -46,7 +46,7 @@ def solve(facts: Facts, wishes: Wishes) -> Plan:
     return _told_of_blocks(plan, given, budget)
 
 
-def _costs(given: Given, chunk: Shape) -> tuple[WindowCost, ...]:
+def _costs(given: CheckedRequest, chunk: Shape) -> tuple[WindowCost, ...]:
     """Return what each window costs to read out of chunks."""
     return window_costs(
         given.windows,
@@ -57,7 +57,7 @@ def _costs(given: Given, chunk: Shape) -> tuple[WindowCost, ...]:
     )
 
 
-def _told_of_blocks(plan: Plan, given: Given, budget: Budget) -> Plan:
+def _told_of_blocks(plan: Plan, given: CheckedRequest, budget: Budget) -> Plan:
     """Return the plan with a word on blocks of the array's own that no chunk for readers fits in.
 
     They are kept all the same: who gives a graph computes each of its blocks once.
@@ -66,7 +66,7 @@ def _told_of_blocks(plan: Plan, given: Given, budget: Budget) -> Plan:
     is_kept = given.facts.edges is not None and plan.read_shape is None
     if amplification is None or not is_kept or given.is_chunk_fixed or given.wishes.chunks is True:
         return plan
-    free = as_given(replace(given.facts, edges=None), given.wishes)
+    free = checked_request(replace(given.facts, edges=None), given.wishes)
     chunk = choose_chunk(free, budget)
     best = access_amplification(_costs(free, chunk))
     if best is None or amplification < _MUCH_DEARER * best:
@@ -79,7 +79,7 @@ def _told_of_blocks(plan: Plan, given: Given, budget: Budget) -> Plan:
     return replace(plan, advice=(*plan.advice, ("blocks-against-access", what)))
 
 
-def _with_block(given: Given, chunk: Shape, budget: Budget) -> Plan:
+def _with_block(given: CheckedRequest, chunk: Shape, budget: Budget) -> Plan:
     """Return the plan: the shard and block that suit chunk, source and budget."""
     facts = given.facts
     shard = _shard(given, chunk, budget)
@@ -105,7 +105,7 @@ def _with_block(given: Given, chunk: Shape, budget: Budget) -> Plan:
     return _plan(given, layout, cut, budget, peak)
 
 
-def _shard(given: Given, chunk: Shape, budget: Budget) -> Shape | None:
+def _shard(given: CheckedRequest, chunk: Shape, budget: Budget) -> Shape | None:
     facts = given.facts
     room = budget.shard_room_nbytes(
         chunk_nbytes=nbytes_of(chunk, facts.dtype),
@@ -117,7 +117,7 @@ def _shard(given: Given, chunk: Shape, budget: Budget) -> Shape | None:
     return choose_shard(given, chunk, room, wanted)
 
 
-def _plan(given: Given, layout: Layout, cut: Cut, budget: Budget, peak: int) -> Plan:
+def _plan(given: CheckedRequest, layout: Layout, cut: Cut, budget: Budget, peak: int) -> Plan:
     """Return the plan, every decision made."""
     facts, wishes = given.facts, given.wishes
     plan = Plan(
@@ -143,7 +143,7 @@ def _plan(given: Given, layout: Layout, cut: Cut, budget: Budget, peak: int) -> 
     return replace(plan, gather_nbytes=gather_nbytes, peak_nbytes=peak + gather_nbytes)
 
 
-def _with_access(plan: Plan, given: Given) -> Plan:
+def _with_access(plan: Plan, given: CheckedRequest) -> Plan:
     """Return the plan with what the readers' windows cost in its chunks."""
     if not given.windows:
         return plan

@@ -60,7 +60,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shared:
+class SharedArray:
     """An array that the caller has open, so that other threads may write to it."""
 
     identity: Hashable
@@ -133,14 +133,16 @@ def growing(identity: Hashable, name: str) -> Iterator[None]:
         growth.lock.release()
 
 
-class WindowTarget:
+class RegionTarget:
     """Part of an existing array, which takes its own chunks' shares of the window.
 
     A chunk that the window covers goes to the array as it is. One that it cuts
     is read, overlaid and written once.
     """
 
-    def __init__(self, target: Rewritable, window: Region, shared: Shared | None = None) -> None:
+    def __init__(
+        self, target: Rewritable, window: Region, shared: SharedArray | None = None
+    ) -> None:
         self._target = target
         self._window = window
         self._shared = shared
@@ -219,7 +221,7 @@ class Comparable(Rewritable, Protocol):
         """Return a chunk's elements as they come back, which lossy codecs change."""
 
 
-class Compared:
+class ComparisonTarget:
     """The chunks of an array, against which others are held."""
 
     n_written = 0

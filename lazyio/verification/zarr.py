@@ -20,7 +20,7 @@ from lazyio.atomic.digests import Hash, LaterFormat, Table
 from lazyio.atomic.zarr_digests import (
     FOLDER,
     NAME,
-    Place,
+    StoreNeighbours,
     digest_of_file,
     facts_in,
     facts_of,
@@ -82,7 +82,7 @@ def _check_zip(
     if key is not None and wanted[0] not in found:
         msg = f"{file.filename} has no array {key!r}; its arrays are {', '.join(found) or 'none'}"
         raise SourceError(msg)
-    places: dict[str, Place] = {}
+    places: dict[str, StoreNeighbours] = {}
     for name in wanted:
         findings.n_arrays += 1
         array: Any = zarr.open_array(store, path=name, mode="r")
@@ -99,7 +99,7 @@ def _check_zip(
 
 def _check_array(
     file: zipfile.ZipFile, name: str, array: Any, findings: Findings, *, deep: bool
-) -> Place:
+) -> StoreNeighbours:
     """Check an array, and return what it knows of its place."""
     inside, key = f"{name}/" if name else "", shown(name)
     entries = _Entries(file=file, inside=inside)
@@ -108,7 +108,7 @@ def _check_array(
     before = len(findings.damaged)
     read_all(findings, key, names, reader, n_threads=1)
     if len(findings.damaged) > before:
-        return Place()
+        return StoreNeighbours()
     try:
         table = parse(file.read(f"{inside}{NAME}")) if NAME in names else None
         near = [
@@ -118,22 +118,22 @@ def _check_array(
         ]
     except LaterFormat as error:
         findings.cannot_tell(key, str(error))
-        return Place()
+        return StoreNeighbours()
     except ValueError as error:
         findings.failed(key, error, "")
-        return Place()
+        return StoreNeighbours()
     if table is None:
         # By the checksums that a zip file has.
         others = [one for one in entries.names() if deep]
         read_all(findings, key, others, reader, n_threads=1)
-        return Place()
+        return StoreNeighbours()
 
     def read(one: str) -> bytes | None:
         return file.read(f"{inside}{one}") if one in names else None
 
     facts = named_facts(facts_in(read, name), name, table)
     check_known(findings, key, table, facts, array, entries, deep=deep)
-    return Place.of(table.place, near)
+    return StoreNeighbours.of(table.place, near)
 
 
 def _check_others(file: zipfile.ZipFile, found: list[str], findings: Findings) -> None:
@@ -242,7 +242,7 @@ def check_store(root: Path, key: str | None, findings: Findings, *, deep: bool) 
         msg = f"{root} has no array {key!r}; its arrays are {', '.join(found) or 'none'}"
         raise SourceError(msg)
     _check_consolidated(root, findings)
-    places: dict[str, Place] = {}
+    places: dict[str, StoreNeighbours] = {}
     for name in wanted:
         findings.n_arrays += 1
         try:
@@ -284,7 +284,7 @@ def _paths(root: Path, findings: Findings) -> list[str]:
     return sorted({*paths, *marked})
 
 
-def _check(root: Path, name: str, findings: Findings, *, deep: bool) -> Place:
+def _check(root: Path, name: str, findings: Findings, *, deep: bool) -> StoreNeighbours:
     """Check an array, and return what it knows of its place."""
     folder, key = root / name, shown(name)
     neighbours = (folder / FOLDER).iterdir() if (folder / FOLDER).is_dir() else ()
@@ -295,18 +295,18 @@ def _check(root: Path, name: str, findings: Findings, *, deep: bool) -> Place:
         near = tuple(told(folder))
     except LaterFormat as error:
         findings.cannot_tell(key, str(error))
-        return Place()
+        return StoreNeighbours()
     except ValueError as error:
         findings.failed(key, error, "")
-        return Place()
+        return StoreNeighbours()
     files = _Files(root=root, folder=str(folder))
     facts = {} if table is None else named_facts(facts_of(folder, name), name, table)
     array: Any = zarr.open_array(confined_store(root), path=name, mode="r")
     if table is None:
         _check_unknown(name, array, files, findings, deep=deep)
-        return Place()
+        return StoreNeighbours()
     check_known(findings, key, table, facts, array, files, deep=deep)
-    return Place.of(table.place, near)
+    return StoreNeighbours.of(table.place, near)
 
 
 def named_facts(facts: dict[str, str], name: str, table: Table) -> dict[str, str]:

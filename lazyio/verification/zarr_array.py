@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lazyio.atomic.digests import Table
-from lazyio.atomic.zarr_digests import Place
+from lazyio.atomic.zarr_digests import StoreNeighbours
 from lazyio.dtypes import nbytes_of
 from lazyio.errors import LazyioError
 from lazyio.regions import Region, box
@@ -35,7 +35,9 @@ class _Offset:
         return f"{self.above}{path.removeprefix(self.below)}"
 
 
-def check_places(findings: Findings, places: Mapping[str, Place], found: Container[str]) -> None:
+def check_places(
+    findings: Findings, places: Mapping[str, StoreNeighbours], found: Container[str]
+) -> None:
     """Note arrays that are lost, moved, or have taken the place of another."""
     for store in {place.store for place in places.values()}:
         # An array that is opened as a store by itself does not know where it lies.
@@ -45,7 +47,7 @@ def check_places(findings: Findings, places: Mapping[str, Place], found: Contain
 
 def _check_store(
     findings: Findings,
-    places: Mapping[str, Place],
+    places: Mapping[str, StoreNeighbours],
     known: Container[str],
     found: Container[str],
 ) -> None:

@@ -7,18 +7,26 @@ from typing import Any
 from lazyio.dtypes import Shape
 from lazyio.errors import OptionError
 from lazyio.inputs import Input, from_pieces
-from lazyio.iterables.base import Appended, Pieces, Placed
+from lazyio.iterables.base import AppendedStream, BlockIterator, OffsetBlocks
 from lazyio.iterables.blocks import Blocks
-from lazyio.iterables.hdmf import IteratorPieces
-from lazyio.iterables.sparse import SparsePieces
+from lazyio.iterables.hdmf import HdmfBlocks
+from lazyio.iterables.sparse import SparseBlocks
 from lazyio.iterables.stream import Stream
 from lazyio.regions import Bounds
-from lazyio.writing.compatibility import Room, Window, axis_of, window_behind, window_of
+from lazyio.writing.compatibility import (
+    GrowableShape,
+    TargetRegion,
+    axis_of,
+    window_behind,
+    window_of,
+)
 
 
-def onto(given: Input, room: Room, region: Any, append_dim: Any) -> tuple[Input, Window]:
+def offset_input(
+    given: Input, room: GrowableShape, region: Any, append_dim: Any
+) -> tuple[Input, TargetRegion]:
     """Return a stream or iterator as it goes into an array that is there."""
-    whole = Window(region=tuple(slice(0, extent) for extent in room.shape), shape=room.shape)
+    whole = TargetRegion(region=tuple(slice(0, extent) for extent in room.shape), shape=room.shape)
     if region is not None and (append_dim is not None or window_of(region, room) != whole.region):
         msg = (
             f"region={region!r}: what comes piece by piece says itself where it goes in "
@@ -26,7 +34,7 @@ def onto(given: Input, room: Room, region: Any, append_dim: Any) -> tuple[Input,
         )
         raise OptionError(msg)
     if given.stream is not None:
-        pieces: Pieces = _appended(given.stream, room, append_dim)
+        pieces: BlockIterator = _appended(given.stream, room, append_dim)
     elif given.pieces is not None:
         pieces = _placed(given.pieces, room, append_dim)
     else:
@@ -39,7 +47,7 @@ def onto(given: Input, room: Room, region: Any, append_dim: Any) -> tuple[Input,
     return replace(from_pieces(pieces), dims=given.dims, settings=settings), whole
 
 
-def _appended(stream: Stream, room: Room, append_dim: Any) -> Appended:
+def _appended(stream: Stream, room: GrowableShape, append_dim: Any) -> AppendedStream:
     if append_dim is None:
         msg = (
             f"{room.name} is there already; give append_dim={stream.axis} for a stream to go on "
@@ -56,12 +64,12 @@ def _appended(stream: Stream, room: Room, append_dim: Any) -> Appended:
         bound if at == axis else extent
         for at, (extent, bound) in enumerate(zip(room.shape, room.max_shape, strict=True))
     )
-    return Appended(stream, room.shape, bounds)
+    return AppendedStream(stream, room.shape, bounds)
 
 
-def _placed(pieces: Pieces, room: Room, append_dim: Any) -> Placed:
+def _placed(pieces: BlockIterator, room: GrowableShape, append_dim: Any) -> OffsetBlocks:
     """Return pieces that go where they say, or as far behind what is there."""
-    if isinstance(pieces, SparsePieces):
+    if isinstance(pieces, SparseBlocks):
         msg = (
             f"{room.name} is there already, and a sparse matrix is zero where nothing is stored; "
             "write it anew, or the parts that are to change as lazyio.Blocks"
@@ -83,13 +91,13 @@ def _placed(pieces: Pieces, room: Room, append_dim: Any) -> Placed:
         )
         raise OptionError(msg)
     bounds = _bounds(pieces, room, start)
-    if isinstance(pieces, IteratorPieces) and axis is None:
+    if isinstance(pieces, HdmfBlocks) and axis is None:
         # What it selects up to the end reaches to that of what is there.
         pieces = pieces.within(bounds, tuple(map(max, pieces.shape, room.shape)))
-    return Placed(pieces, room.shape, bounds, start)
+    return OffsetBlocks(pieces, room.shape, bounds, start)
 
 
-def _bounds(pieces: Pieces, room: Room, start: Shape) -> Bounds:
+def _bounds(pieces: BlockIterator, room: GrowableShape, start: Shape) -> Bounds:
     """Return how far an array may grow for pieces: no farther than either says."""
     found = []
     for extent, own, bound, at in zip(

@@ -9,25 +9,25 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.atomic.journal import Keeping
+from lazyio.atomic.journal import ResumeState
 from lazyio.dtypes import Shape, Stored, as_dtype, nbytes_of, stored
 from lazyio.errors import OptionError, PlanError
 from lazyio.execution.dask_arrays import as_blocks
-from lazyio.execution.task import Job
+from lazyio.execution.task import WriteTask
 from lazyio.inputs import RECOMMENDED, Input
-from lazyio.iterables.base import Pieces
-from lazyio.iterables.sparse import SparsePieces
+from lazyio.iterables.base import BlockIterator
+from lazyio.iterables.sparse import SparseBlocks
 from lazyio.iterables.stream import Stream
-from lazyio.options import as_fill_value, wishes_for
-from lazyio.planning import Facts, Plan, solve
+from lazyio.options import as_fill_value, plan_request
+from lazyio.planning import ArraySpec, Plan, solve
 from lazyio.planning.budget import ENCODE_COPIES, LimitTooSmall, within_limit
 from lazyio.planning.chunks import extents_asked, with_chunks
-from lazyio.planning.iterables import in_slabs, in_units, within
+from lazyio.planning.iterables import plan_assembled, plan_region, plan_stream
 from lazyio.planning.plan import Advice
-from lazyio.planning.request import Wishes
+from lazyio.planning.request import PlanRequest
 from lazyio.regions import Bounds, Region
 from lazyio.storage.base import Target
-from lazyio.storage.region_target import Shared
+from lazyio.storage.region_target import SharedArray
 
 _UNKNOWN_LENGTH = (
     "chunks are made for a stream of some length; expected_length= suits them to a short one"
@@ -38,7 +38,7 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cutting:
+class PlanOptions:
     """How the user wants arrays to be cut, as it was given; the same for all of one call."""
 
     format: str
@@ -68,7 +68,7 @@ class Cutting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arranged:
+class PlannedArray:
     """One array, planned: nothing has been opened or computed."""
 
     key: str
@@ -102,11 +102,11 @@ class Arranged:
         self,
         target: Target,
         window: Region | None = None,
-        keeping: Keeping | None = None,
-        shared: Shared | None = None,
-    ) -> Job:
+        keeping: ResumeState | None = None,
+        shared: SharedArray | None = None,
+    ) -> WriteTask:
         """Return what runs it to a target, or to a part of one."""
-        return Job(
+        return WriteTask(
             plan=self.plan,
             target=target,
             source=self.given.source,
@@ -180,15 +180,15 @@ def with_attributes(
     return {**own, **given}
 
 
-def arrange(
+def plan_array(
     key: str,
     given: Input,
-    cutting: Cutting,
+    cutting: PlanOptions,
     *,
     dtype: Any = None,
     fill_value: Any = None,
     fill_name: str = "fill_value",
-) -> Arranged:
+) -> PlannedArray:
     """Return an array with its plan."""
     element = given.dtype if dtype is None else as_dtype(dtype)
     form = stored(element, cutting.format)
@@ -199,7 +199,7 @@ def arrange(
             value = np.asarray(given.mask_fill).astype(element)[()]
     if value is not None:
         value = form.encode_one(value)
-    wishes = wishes_for(
+    wishes = plan_request(
         memory_limit=cutting.memory_limit,
         workers=cutting.workers,
         chunks=cutting.chunks,
@@ -217,7 +217,7 @@ def arrange(
     asked = extents_asked(cutting.chunks, len(given.shape), given.dims)
     if given.bounds is not None:
         given = replace(given, shape=_lengthened(given.bounds, given.shape, asked))
-    if isinstance(given.pieces, SparsePieces) and value:
+    if isinstance(given.pieces, SparseBlocks) and value:
         msg = (
             f"{fill_name}={fill_value!r}: a sparse matrix is zero where nothing is stored, and "
             "would read as that there; leave it out"
@@ -231,14 +231,14 @@ def arrange(
         is_fixed = any(asked) or plan.shard_shape is not None
         plan = _units_of(plan, facts, wishes, is_fixed=is_fixed)
         plan = replace(plan, advice=_advice_on_pieces(plan, given.pieces))
-    return Arranged(key=key, given=given, plan=plan, form=form, fill_value=value)
+    return PlannedArray(key=key, given=given, plan=plan, form=form, fill_value=value)
 
 
-def _units_of(plan: Plan, facts: Facts, wishes: Wishes, *, is_fixed: bool) -> Plan:
+def _units_of(plan: Plan, facts: ArraySpec, wishes: PlanRequest, *, is_fixed: bool) -> Plan:
     """Return the plan of pieces, with chunks small enough that some of them can wait."""
     while True:
         try:
-            return in_units(plan, facts.itemsize, workers_fixed=wishes.workers_fixed)
+            return plan_assembled(plan, facts.itemsize, workers_fixed=wishes.workers_fixed)
         except PlanError:
             if is_fixed or plan.chunk_nbytes < 2 * facts.itemsize:
                 raise
@@ -246,7 +246,7 @@ def _units_of(plan: Plan, facts: Facts, wishes: Wishes, *, is_fixed: bool) -> Pl
             plan = solve(facts, wishes)
 
 
-def _advice_on_pieces(plan: Plan, pieces: Pieces) -> Advice:
+def _advice_on_pieces(plan: Plan, pieces: BlockIterator) -> Advice:
     """Return hints on what the user chose; nobody knows how many chunks are touched."""
     unwanted = {"many-files"}
     if plan.chunk_shape == pieces.chunk_shape:
@@ -263,7 +263,7 @@ def _lengthened(bounds: Bounds, shape: Shape, asked: Sequence[int | None]) -> Sh
 
 
 def _slabs_of(
-    stream: Stream, plan: Plan, facts: Facts, wishes: Wishes, asked: list[int | None]
+    stream: Stream, plan: Plan, facts: ArraySpec, wishes: PlanRequest, asked: list[int | None]
 ) -> Plan:
     """Return the plan of a stream, with chunks short enough that a row of them fits."""
     axis, itemsize = stream.axis, stream.dtype.itemsize
@@ -271,7 +271,7 @@ def _slabs_of(
     is_fixed = asked[axis] is not None or plan.shard_shape is not None
     while True:
         try:
-            plan = in_slabs(plan, axis, itemsize, workers_fixed=wishes.workers_fixed)
+            plan = plan_stream(plan, axis, itemsize, workers_fixed=wishes.workers_fixed)
             break
         except PlanError:
             if is_fixed or plan.chunk_shape[axis] == 1:
@@ -286,30 +286,30 @@ def _slabs_of(
 
 
 def in_whole_chunks(
-    make: Callable[[int | None], Arranged],
+    make: Callable[[int | None], PlannedArray],
     chunk_shape: Shape,
     *,
     n_copies: int,
     workers_fixed: bool,
-) -> Arranged:
+) -> PlannedArray:
     """Return an array planned for chunks that are there, and may reach beyond it."""
 
-    def within(limit: int | None) -> Arranged:
+    def plan_region(limit: int | None) -> PlannedArray:
         return _in_whole_chunks(
             make, limit, chunk_shape, n_copies=n_copies, workers_fixed=workers_fixed
         )
 
-    return within_limit(within)
+    return within_limit(plan_region)
 
 
 def _in_whole_chunks(
-    make: Callable[[int | None], Arranged],
+    make: Callable[[int | None], PlannedArray],
     limit: int | None,
     chunk_shape: Shape,
     *,
     n_copies: int,
     workers_fixed: bool,
-) -> Arranged:
+) -> PlannedArray:
     arranged = make(limit)
     plan = arranged.plan
     options: dict[str, Any] = {"n_copies": n_copies, "workers_fixed": workers_fixed}
@@ -330,9 +330,9 @@ def _in_whole_chunks(
     return replace(arranged, plan=with_chunks(smaller, chunk_shape, **options))
 
 
-def in_window(arranged: Arranged, region: Region) -> Arranged:
+def in_window(arranged: PlannedArray, region: Region) -> PlannedArray:
     """Return an array with its plan fitted to the chunks of the part that it goes to."""
-    plan = within(arranged.plan, tuple(part.start for part in region))
+    plan = plan_region(arranged.plan, tuple(part.start for part in region))
     # Advice is on what the user chose, and those chunks were there.
     return replace(arranged, plan=replace(plan, advice=()))
 

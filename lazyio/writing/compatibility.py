@@ -13,7 +13,7 @@ from lazyio.regions import Region
 
 
 @dataclass(frozen=True, kw_only=True)
-class Existing:
+class ExistingArray:
     """What an existing dataset is."""
 
     name: str
@@ -35,7 +35,7 @@ class Existing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class AskedArray:
     """What the user asked of a dataset; ``None`` where they left it open."""
 
     dtype: Any = None
@@ -54,7 +54,7 @@ class Asked:
     """Whatever else was said, by the name of its argument."""
 
 
-def refuse_differences(existing: Existing, asked: Asked, given: Input) -> None:
+def refuse_differences(existing: ExistingArray, asked: AskedArray, given: Input) -> None:
     """Raise when an existing dataset is not what was asked for.
 
     Values that keep their meaning in the dataset's dtype are cast.
@@ -68,12 +68,12 @@ def refuse_differences(existing: Existing, asked: Asked, given: Input) -> None:
         raise OptionError(msg)
 
 
-def differences(existing: Existing, asked: Asked, given: Input) -> list[str]:
+def differences(existing: ExistingArray, asked: AskedArray, given: Input) -> list[str]:
     """Return in what an existing dataset is not what was asked for, each as a clause."""
     return [*_dtype_differences(existing, asked, given), *_other_differences(existing, asked)]
 
 
-def _dtype_differences(existing: Existing, asked: Asked, given: Input) -> list[str]:
+def _dtype_differences(existing: ExistingArray, asked: AskedArray, given: Input) -> list[str]:
     units = existing.attrs.get("units")
     is_bare = given.dtype.kind in "mM" and existing.dtype.kind not in "mM"
     # Where nothing says what its numbers are, who gives a dtype knows.
@@ -136,7 +136,7 @@ def _holds_all(stored: np.dtype[Any], given: np.dtype[Any]) -> bool:
     return np.can_cast(given, stored, "safe")
 
 
-def _other_differences(existing: Existing, asked: Asked) -> list[str]:
+def _other_differences(existing: ExistingArray, asked: AskedArray) -> list[str]:
     found = []
     if asked.item_shape not in (None, existing.item_shape):
         found.append(f"its elements have shape {existing.item_shape}, not {asked.item_shape}")
@@ -173,7 +173,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
+class TargetRegion:
     """A part of an existing array."""
 
     region: Region
@@ -184,12 +184,12 @@ class Window:
     """Axes that were given by an integer, which the data does not have."""
 
 
-def done_region(window: Window, seen: Shape, *, appends: bool) -> Region:
+def done_region(window: TargetRegion, seen: Shape, *, appends: bool) -> Region:
     """Return where a part lies if it has been written already.
 
     Examples
     --------
-    >>> done_region(Window(region=(slice(8, 10),), shape=(10,)), (8,), appends=True)
+    >>> done_region(TargetRegion(region=(slice(8, 10),), shape=(10,)), (8,), appends=True)
     (slice(6, 8, None),)
     """
     if not appends:
@@ -201,7 +201,7 @@ def done_region(window: Window, seen: Shape, *, appends: bool) -> Region:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class GrowableShape:
     """What is known of an existing array when a part of it is to be written."""
 
     name: str
@@ -214,7 +214,9 @@ class Room:
     """Names of its axes, where it has them."""
 
 
-def window_for(room: Room, data_shape: Shape, region: Any, append_dim: Any) -> Window:
+def window_for(
+    room: GrowableShape, data_shape: Shape, region: Any, append_dim: Any
+) -> TargetRegion:
     """Return where data goes: into a region, behind what is there, or over all of it."""
     if region is not None and append_dim is not None:
         msg = "region and append_dim both say where the data goes; give one of them"
@@ -226,12 +228,12 @@ def window_for(room: Room, data_shape: Shape, region: Any, append_dim: Any) -> W
     return whole(room, data_shape)
 
 
-def window_of(region: Any, room: Room) -> Region:
+def window_of(region: Any, room: GrowableShape) -> Region:
     """Return the part of an array that a region stands for, as far as it is there."""
     return tuple(_bounds(part, axis, room) for axis, part in enumerate(_parts(region, room)))
 
 
-def whole(room: Room, data_shape: Shape) -> Window:
+def whole(room: GrowableShape, data_shape: Shape) -> TargetRegion:
     """Return the window that is all of an array."""
     if data_shape != room.shape:
         msg = (
@@ -239,15 +241,15 @@ def whole(room: Room, data_shape: Shape) -> Window:
             "shape, or region= for the part that it is"
         )
         raise OptionError(msg)
-    return Window(region=tuple(slice(0, extent) for extent in room.shape), shape=room.shape)
+    return TargetRegion(region=tuple(slice(0, extent) for extent in room.shape), shape=room.shape)
 
 
-def window_at(region: Any, room: Room, data_shape: Shape) -> Window:
+def window_at(region: Any, room: GrowableShape, data_shape: Shape) -> TargetRegion:
     """Return where a region lies, once the array has grown for it.
 
     Examples
     --------
-    >>> room = Room(name="x", shape=(8, 10), max_shape=(None, 10))
+    >>> room = GrowableShape(name="x", shape=(8, 10), max_shape=(None, 10))
     >>> window_at((slice(8, 10), slice(None)), room, (2, 10)).shape
     (10, 10)
     >>> window_at((3, slice(0, 4)), room, (4,)).region
@@ -267,15 +269,15 @@ def window_at(region: Any, room: Room, data_shape: Shape) -> Window:
         raise OptionError(msg)
     grown = tuple(max(part.stop, extent) for part, extent in zip(found, room.shape, strict=True))
     _check_growth(grown, room)
-    return Window(region=found, shape=grown, new_axes=new_axes)
+    return TargetRegion(region=found, shape=grown, new_axes=new_axes)
 
 
-def window_behind(append_dim: Any, room: Room, data_shape: Shape) -> Window:
+def window_behind(append_dim: Any, room: GrowableShape, data_shape: Shape) -> TargetRegion:
     """Return where data lies that is appended along an axis.
 
     Examples
     --------
-    >>> room = Room(name="x", shape=(8, 10), max_shape=(None, 10), dims=("time", "channel"))
+    >>> room = GrowableShape(name="x", shape=(8, 10), max_shape=(None, 10), dims=("time", "x"))
     >>> window_behind("time", room, (5, 10)).region
     (slice(8, 13, None), slice(0, 10, None))
     """
@@ -295,10 +297,10 @@ def window_behind(append_dim: Any, room: Room, data_shape: Shape) -> Window:
     )
     grown = tuple(part.stop for part in found)
     _check_growth(grown, room)
-    return Window(region=found, shape=grown)
+    return TargetRegion(region=found, shape=grown)
 
 
-def axis_of(append_dim: Any, room: Room) -> int:
+def axis_of(append_dim: Any, room: GrowableShape) -> int:
     """Return the axis that is meant by its number or name."""
     if isinstance(append_dim, str) and append_dim in room.dims:
         return room.dims.index(append_dim)
@@ -310,7 +312,7 @@ def axis_of(append_dim: Any, room: Room) -> int:
     raise OptionError(msg)
 
 
-def _parts(region: Any, room: Room) -> Sequence[Any]:
+def _parts(region: Any, room: GrowableShape) -> Sequence[Any]:
     """Return an integer or slice for each axis."""
     ndim = len(room.shape)
     if isinstance(region, Mapping):
@@ -336,7 +338,7 @@ def _parts(region: Any, room: Room) -> Sequence[Any]:
     return parts
 
 
-def _bounds(part: Any, axis: int, room: Room) -> slice:
+def _bounds(part: Any, axis: int, room: GrowableShape) -> slice:
     extent = room.shape[axis]
     if not isinstance(part, slice):
         start = int(part) + (extent if part < 0 else 0)
@@ -355,7 +357,7 @@ def _bounds(part: Any, axis: int, room: Room) -> slice:
     return found
 
 
-def _check_growth(grown: Shape, room: Room) -> None:
+def _check_growth(grown: Shape, room: GrowableShape) -> None:
     for axis, (extent, bound) in enumerate(zip(grown, room.max_shape, strict=True)):
         if bound is not None and extent > bound:
             msg = (

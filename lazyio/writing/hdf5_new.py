@@ -13,14 +13,14 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 
-from lazyio.atomic.digests import Noted, Table
+from lazyio.atomic.digests import NotedDigests, Table
 from lazyio.atomic.fsync import require_space
 from lazyio.atomic.hdf5_digests import forget, load, store, table_of
 from lazyio.atomic.workdir import WorkDirectory
 from lazyio.dtypes import DTYPE_ATTRIBUTE, Shape, is_text, original, widened
 from lazyio.errors import TargetError
 from lazyio.execution.report import WriteReport
-from lazyio.execution.task import Job
+from lazyio.execution.task import WriteTask
 from lazyio.planning.plan import Advice
 from lazyio.regions import Region
 from lazyio.storage.disk_errors import disk_errors
@@ -33,15 +33,15 @@ from lazyio.storage.hdf5.dimension_scales import (
     grow_dimensions,
     remove_dataset,
 )
-from lazyio.storage.hdf5.file import Building, building, in_place, is_added_in_place, resumable
-from lazyio.storage.region_target import Shared, WindowTarget
-from lazyio.writing.array_plan import Arranged, in_window
-from lazyio.writing.compatibility import Window
+from lazyio.storage.hdf5.file import OpenMode, building, in_place, is_added_in_place, resumable
+from lazyio.storage.region_target import RegionTarget, SharedArray
+from lazyio.writing.array_plan import PlannedArray, in_window
+from lazyio.writing.compatibility import TargetRegion
 from lazyio.writing.resume import begin_keeping, facts_of_job, in_head
 from lazyio.writing.run_options import (
     OPEN_HANDLE,
     Outcome,
-    Running,
+    RunOptions,
     Written,
     outcome_of,
     report_on,
@@ -61,7 +61,7 @@ from lazyio.writing.target_checks import (
 class Hdf5Item:
     """One dataset that is to be made."""
 
-    arranged: Arranged
+    arranged: PlannedArray
     """What goes into it."""
     options: Hdf5Options
     """How it is stored."""
@@ -74,22 +74,22 @@ class Hdf5Item:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class DatasetWriter:
     """A dataset that stands, and what fills it; neither where it is a link."""
 
     item: Hdf5Item
     dataset: Any = None
     target: Hdf5Target | None = None
     window: Region | None = None
-    noted: Noted | None = None
-    shared: Shared | None = None
+    noted: NotedDigests | None = None
+    shared: SharedArray | None = None
     """What other threads may write to as well."""
     seen: Shape | None = None
     """Extents that it had before it grew."""
     dropped: tuple[str, ...] = ()
     """Attributes of what it replaces that it has not."""
 
-    def to_job(self) -> Job:
+    def to_job(self) -> WriteTask:
         """Return the job that fills the dataset, or a part of it."""
         arranged, target = self.item.arranged, self.target
         if target is None:
@@ -97,7 +97,7 @@ class Made:
             raise TypeError(msg)
         if self.window is None:
             return arranged.job(target, keeping=target.keeping, shared=self.shared)
-        part = WindowTarget(target, self.window, self.shared)
+        part = RegionTarget(target, self.window, self.shared)
         return arranged.job(part, self.window, target.keeping)
 
     def keep_digests(self, group: h5py.Group, job: Mapping[str, str]) -> None:
@@ -137,11 +137,11 @@ def opened_for(
     work: WorkDirectory,
     old: Path | None,
     libver: Any,
-    running: Running,
+    running: RunOptions,
     nbytes: int,
     *,
     is_read: bool,
-) -> contextlib.AbstractContextManager[Building]:
+) -> contextlib.AbstractContextManager[OpenMode]:
     """Return the file that is built: a new one, a copy of the old one, or that itself.
 
     ``is_read`` says that what is written is made of other datasets of the file.
@@ -180,7 +180,7 @@ def least_nbytes(item: Hdf5Item) -> int:
 
 
 def keep(
-    work: WorkDirectory, made: Sequence[Made], built: Building, stack: contextlib.ExitStack
+    work: WorkDirectory, made: Sequence[DatasetWriter], built: OpenMode, stack: contextlib.ExitStack
 ) -> Advice:
     """Let datasets go on where an interrupted run stopped, where the file can do that."""
     if not built.is_resumable:
@@ -206,10 +206,10 @@ def make(
     group: h5py.Group,
     items: Sequence[Hdf5Item],
     path: Path,
-    running: Running,
+    running: RunOptions,
     *,
     replace_old: bool,
-) -> list[Made]:
+) -> list[DatasetWriter]:
     """Make every dataset, its attributes and dimensions; nothing is computed yet."""
     made = []
     uses: list[tuple[str, ScaleUse]] = []
@@ -240,12 +240,12 @@ def _dropped(group: h5py.Group, item: Hdf5Item) -> tuple[str, ...]:
     return tuple(name for name in old.attrs if name not in own and not name.startswith("_Netcdf4"))
 
 
-def _make_one(group: h5py.Group, item: Hdf5Item, path: Path, running: Running) -> Made:
+def _make_one(group: h5py.Group, item: Hdf5Item, path: Path, running: RunOptions) -> DatasetWriter:
     """Make a dataset, or a link to one."""
     arranged = item.arranged
     if item.link is not None:
         link_dataset(group, arranged.key, *item.link, path)
-        return Made(item=item)
+        return DatasetWriter(item=item)
     plan = arranged.plan
     noted = running.noted(plan.shape, plan.chunk_shape)
     dataset = create_dataset(
@@ -264,18 +264,18 @@ def _make_one(group: h5py.Group, item: Hdf5Item, path: Path, running: Running) -
         bounds=arranged.bounds,
         rewrites=arranged.given.pieces is not None,
     )
-    return Made(item=item, dataset=dataset, target=target, noted=noted)
+    return DatasetWriter(item=item, dataset=dataset, target=target, noted=noted)
 
 
 def in_part(
     dataset: h5py.Dataset,
-    arranged: Arranged,
-    window: Window,
+    arranged: PlannedArray,
+    window: TargetRegion,
     path: Path,
-    running: Running,
+    running: RunOptions,
     old: Callable[[Region], npt.NDArray[Any]] | None = None,
-    shared: Shared | None = None,
-) -> Made:
+    shared: SharedArray | None = None,
+) -> DatasetWriter:
     """Return the job that writes a part of a dataset, which has grown for it."""
     if dataset.shape != window.shape:
         with disk_errors(path.parent):
@@ -301,7 +301,7 @@ def in_part(
     if arranged.bounds is None:
         arranged, region = in_window(arranged, window.region), window.region
     item = Hdf5Item(arranged=arranged, options=Hdf5Options())
-    return Made(
+    return DatasetWriter(
         item=item, dataset=dataset, target=target, window=region, noted=noted, shared=shared
     )
 
@@ -336,7 +336,7 @@ class NewDatasets:
     """Whether datasets that are there may be replaced."""
     libver: Any
     """File format bounds."""
-    running: Running
+    running: RunOptions
     """The rest."""
     compared: dict[tuple[str, str], bool] = field(default_factory=dict, repr=False, compare=False)
     """Whether a chunk of what is done came out again, by key and digests."""
@@ -383,7 +383,7 @@ class NewDatasets:
             advice += publish(work)
         return outcomes, ran, (*advice, *work.advice)
 
-    def _finish(self, file: h5py.File, made: Sequence[Made]) -> list[Outcome]:
+    def _finish(self, file: h5py.File, made: Sequence[DatasetWriter]) -> list[Outcome]:
         outcomes = [one.finish() for one in made]
         for one in made:
             one.keep_digests(file, self._head(one.item))
@@ -446,7 +446,7 @@ class DatasetsInGroup:
     """The datasets, their keys counted from the group."""
     overwrite: bool
     """Whether datasets that are there may be replaced."""
-    running: Running
+    running: RunOptions
     """The rest."""
 
     def check(self) -> None:

@@ -25,23 +25,31 @@ from lazyio.regions import Region, box_shape
 from lazyio.sources.hdf5 import describe_dataset
 from lazyio.sources.hdf5_layout import attributes_of
 from lazyio.storage.hdf5.dataset import Hdf5Target, element_dtype, require_filters
-from lazyio.storage.hdf5.file import Building
-from lazyio.storage.region_target import Shared, dataset_identity, growing
-from lazyio.writing.array_plan import Arranged, in_window
+from lazyio.storage.hdf5.file import OpenMode
+from lazyio.storage.region_target import SharedArray, dataset_identity, growing
+from lazyio.writing.array_plan import PlannedArray, in_window
 from lazyio.writing.compatibility import (
-    Asked,
-    Existing,
-    Room,
-    Window,
+    AskedArray,
+    ExistingArray,
+    GrowableShape,
+    TargetRegion,
     done_region,
     refuse_differences,
 )
-from lazyio.writing.hdf5_new import Made, check_seen, in_part, keep, opened_for, path_of, publish
+from lazyio.writing.hdf5_new import (
+    DatasetWriter,
+    check_seen,
+    in_part,
+    keep,
+    opened_for,
+    path_of,
+    publish,
+)
 from lazyio.writing.resume import facts_of_job, in_head, is_part_done
 from lazyio.writing.run_options import (
     OPEN_HANDLE,
     Outcome,
-    Running,
+    RunOptions,
     report_on,
     report_with_done,
     scratch_beside,
@@ -54,7 +62,7 @@ from lazyio.writing.target_checks import (
 )
 
 
-def room_in(dataset: h5py.Dataset, name: str) -> Room:
+def room_in(dataset: h5py.Dataset, name: str) -> GrowableShape:
     """Return the extents of an existing dataset, and how far they go."""
     if dataset.shape is None:
         msg = f"{name} is empty (a null dataspace) and has no part; write it anew"
@@ -66,7 +74,7 @@ def room_in(dataset: h5py.Dataset, name: str) -> Room:
     if dataset.ndim == 1 and not any(labels) and dataset.is_scale:
         # A coordinate has the name of its only axis.
         labels = [posixpath.basename(dataset.name)]
-    return Room(
+    return GrowableShape(
         name=name,
         shape=tuple(map(int, dataset.shape)),
         max_shape=tuple(None if n is None else int(n) for n in dataset.maxshape),
@@ -84,7 +92,7 @@ def refuse_misfit(
     dataset: h5py.Dataset,
     name: str,
     form: Stored,
-    asked: Asked,
+    asked: AskedArray,
     given: Input,
     item_shape: Shape | None = None,
 ) -> None:
@@ -95,9 +103,9 @@ def refuse_misfit(
 
 def as_existing(
     dataset: h5py.Dataset, name: str, form: Stored, item_shape: Shape | None = None
-) -> Existing:
+) -> ExistingArray:
     """Return what a dataset is, to be compared with what is asked."""
-    return Existing(
+    return ExistingArray(
         name=name,
         dtype=form.original,
         chunk_shape=dataset.chunks,
@@ -147,15 +155,15 @@ class PartOfFile:
 
     path: Path
     """The file."""
-    arranged: Arranged
+    arranged: PlannedArray
     """What goes into the part."""
-    window: Window
+    window: TargetRegion
     """The part, in the dataset as it was when the order was made."""
     seen: Shape
     """Its shape at that time."""
     appends: bool
     """Whether it goes behind what is there."""
-    running: Running
+    running: RunOptions
     """The rest."""
 
     def write(self) -> WriteReport:
@@ -179,7 +187,7 @@ class PartOfFile:
         advice += self.running.advice + tuple(work.advice)
         return report_on(str(self.path), [outcome], ran=ran, began=began, advice=advice)
 
-    def _begin(self, built: Building) -> tuple[Made, Known]:
+    def _begin(self, built: OpenMode) -> tuple[DatasetWriter, Known]:
         """Return what writes the part, and what is known of the dataset before."""
         dataset = built.file[self.arranged.key]
         check_seen(dataset, self.seen)
@@ -237,7 +245,7 @@ class PartOfFile:
             return self.running.is_same(in_window(self.arranged, region), target, region)
 
 
-def _finish_part(part: Made, known: Known, head: Mapping[str, str]) -> Outcome:
+def _finish_part(part: DatasetWriter, known: Known, head: Mapping[str, str]) -> Outcome:
     """Finish a part of a dataset, and renew its digests."""
     outcome = part.finish()
     if part.noted is None:
@@ -255,17 +263,17 @@ class PartOfDataset:
 
     dataset: h5py.Dataset
     """The dataset."""
-    arranged: Arranged
+    arranged: PlannedArray
     """What goes into the part."""
-    window: Window
+    window: TargetRegion
     """The part, in the dataset as it was when the order was made."""
     seen: Shape
     """Its shape at that time."""
     appends: bool
     """Whether it goes behind what is there."""
-    again: Callable[[], tuple[Arranged, Window]] | None
+    again: Callable[[], tuple[PlannedArray, TargetRegion]] | None
     """Returns what goes behind the end, and where that is, if another thread has moved it."""
-    running: Running
+    running: RunOptions
     """The rest."""
 
     def check(self) -> None:
@@ -291,7 +299,7 @@ class PartOfDataset:
         advice = (*self.running.advice, OPEN_HANDLE)
         return report_on(str(path), [outcome], ran=ran, began=began, advice=advice)
 
-    def _shrink(self, part: Made) -> None:
+    def _shrink(self, part: DatasetWriter) -> None:
         """Take back that the dataset has grown for what could not be written, if all is as it was.
 
         What comes once is kept as far as it was written.
@@ -304,7 +312,7 @@ class PartOfDataset:
             if is_ours and dataset.shape != part.seen:
                 dataset.resize(part.seen)
 
-    def _begin(self, stack: contextlib.ExitStack, path: Path, running: Running) -> Made:
+    def _begin(self, stack: contextlib.ExitStack, path: Path, running: RunOptions) -> DatasetWriter:
         """Return what writes the part, of a dataset that has grown for it; no two grow at once."""
         dataset, arranged, window = self.dataset, self.arranged, self.window
         identity = dataset_identity(dataset)
@@ -316,7 +324,7 @@ class PartOfDataset:
                 check_seen(dataset, self.seen)
             # Others may be at work on the file: its digests are not ours to renew.
             forget(dataset.file, dataset.name)
-            shared = Shared(identity=identity, has_chunks=dataset.chunks is not None)
+            shared = SharedArray(identity=identity, has_chunks=dataset.chunks is not None)
             seen = dataset.shape
             part = in_part(dataset, arranged, window, path, running, shared=shared)
             part = replace(part, seen=seen)

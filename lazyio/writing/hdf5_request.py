@@ -13,7 +13,7 @@ from lazyio.dtypes import Shape, Stored, as_dtype, is_integer, is_text, widened
 from lazyio.errors import OptionError
 from lazyio.execution.dask_arrays import location_of, source_of
 from lazyio.inputs import Input
-from lazyio.iterables.hdmf import IteratorPieces
+from lazyio.iterables.hdmf import HdmfBlocks
 from lazyio.options import (
     AUTO,
     COPY,
@@ -24,7 +24,7 @@ from lazyio.options import (
     check_attributes,
     check_flags,
 )
-from lazyio.planning import Facts, Plan
+from lazyio.planning import ArraySpec, Plan
 from lazyio.planning.chunks import (
     DEFAULT_CHUNK_NBYTES,
     extents_asked,
@@ -32,24 +32,24 @@ from lazyio.planning.chunks import (
     with_chunks,
 )
 from lazyio.planning.iterables import cuts_chunks
-from lazyio.planning.request import chunk_wishes
+from lazyio.planning.request import user_chunks
 from lazyio.regions import Bounds, rows_of
 from lazyio.sources.hdf5 import Hdf5Source
 from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.storage.hdf5.dataset import Hdf5Options
 from lazyio.storage.hdf5.dimension_scales import check_dims
 from lazyio.units import parse_size
-from lazyio.writing.append_iterables import onto
+from lazyio.writing.append_iterables import offset_input
 from lazyio.writing.array_plan import (
-    Arranged,
-    Cutting,
-    arrange,
+    PlannedArray,
+    PlanOptions,
     as_recommended,
     expanded,
     in_whole_chunks,
+    plan_array,
     with_attributes,
 )
-from lazyio.writing.compatibility import Asked, Window, differences, window_for
+from lazyio.writing.compatibility import AskedArray, TargetRegion, differences, window_for
 from lazyio.writing.hdf5_new import Hdf5Item
 from lazyio.writing.hdf5_region import as_existing, described, form_of, refuse_misfit, room_in
 
@@ -108,13 +108,13 @@ class Hdf5Settings:
         names_codec = "compression" not in taken or taken["compression"] is not None
         return replace(self, **taken, names_codec=names_codec)
 
-    def cutting(self, given: Input, itemsize: int) -> Cutting:
+    def cutting(self, given: Input, itemsize: int) -> PlanOptions:
         """Return how the array is to be cut."""
         chunks = self.chunks
         if chunks is None:
             chunks = run_shape(given.shape, itemsize)
         is_plain = self.names_codec and not (self.compression or self.shuffle or self.fletcher32)
-        return Cutting(
+        return PlanOptions(
             format="hdf5",
             chunks=chunks,
             chunk_nbytes=self.chunk_nbytes,
@@ -182,7 +182,7 @@ def _dataset_item(key: str, given: Input, settings: Hdf5Settings) -> Hdf5Item:
         maxshape = _maxshape(settings.maxshape, given.shape)
     else:
         maxshape = _maxshape_of(given.bounds, settings)
-        if isinstance(given.pieces, IteratorPieces):
+        if isinstance(given.pieces, HdmfBlocks):
             given = replace(given, pieces=given.pieces.within(maxshape))
         # A chunk is no longer than a dataset may become.
         shape = (
@@ -225,12 +225,12 @@ def part_of(
     *,
     region: Any,
     append_dim: Any,
-) -> tuple[Arranged, Window]:
+) -> tuple[PlannedArray, TargetRegion]:
     """Return the plan for a part of an existing dataset, and which part it is."""
     name = f"dataset {dataset.name!r}"
     room = room_in(dataset, name)
     if given.comes_once:
-        given, window = onto(given, room, region, append_dim)
+        given, window = offset_input(given, room, region, append_dim)
     else:
         window = window_for(room, given.shape, region, append_dim)
     others = _others_asked(settings, dataset)
@@ -243,7 +243,7 @@ def part_of(
     given = expanded(given, window.new_axes)
     chunk_shape = dataset.chunks or run_shape(dataset.shape, dtype.itemsize)
 
-    def make(memory_limit: int | None) -> Arranged:
+    def make(memory_limit: int | None) -> PlannedArray:
         limited = settings if memory_limit is None else replace(settings, memory_limit=memory_limit)
         return _arranged_in(key, given, limited, form, chunk_shape)
 
@@ -297,9 +297,9 @@ def advice_on(items: tuple[Hdf5Item, ...]) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _arranged(key: str, given: Input, settings: Hdf5Settings) -> Arranged:
+def _arranged(key: str, given: Input, settings: Hdf5Settings) -> PlannedArray:
     itemsize = (given.dtype if settings.dtype is None else as_dtype(settings.dtype)).itemsize
-    return arrange(
+    return plan_array(
         key,
         given,
         settings.cutting(given, itemsize),
@@ -310,8 +310,8 @@ def _arranged(key: str, given: Input, settings: Hdf5Settings) -> Arranged:
 
 
 def _with_room(
-    arranged: Arranged, settings: Hdf5Settings, maxshape: tuple[int | None, ...] | None
-) -> Arranged:
+    arranged: PlannedArray, settings: Hdf5Settings, maxshape: tuple[int | None, ...] | None
+) -> PlannedArray:
     """Return an array whose chunks suit what it is to become, where it may grow."""
     plan, given = arranged.plan, arranged.given
     if maxshape is None or not plan.shape:
@@ -325,12 +325,12 @@ def _with_room(
 
 def _arranged_in(
     key: str, given: Input, settings: Hdf5Settings, form: Stored, chunk_shape: Shape
-) -> Arranged:
+) -> PlannedArray:
     """Return the plan for data that goes into chunks that are there."""
     cutting = replace(settings.cutting(given, 1), chunks=tuple(chunk_shape), chunk_nbytes=None)
     if is_text(form.original):
-        return arrange(key, given, cutting)
-    arranged = arrange(key, given, cutting, dtype=form.original)
+        return plan_array(key, given, cutting)
+    arranged = plan_array(key, given, cutting, dtype=form.original)
     return replace(arranged, form=form)
 
 
@@ -339,7 +339,7 @@ def asked_of(
     dataset: h5py.Dataset,
     form: Stored,
     item_shape: Shape | None = None,
-) -> Asked:
+) -> AskedArray:
     """Return what the user said that an existing dataset may contradict."""
     codec = None
     names_filters = (
@@ -355,7 +355,7 @@ def asked_of(
     if fill_value is not None:
         element = as_fill_value("fillvalue", fill_value, form.original)
         fill_value = form.encode_one(element)
-    return Asked(
+    return AskedArray(
         dtype=settings.dtype,
         chunk_shape=_chunks_asked(settings, dataset),
         codec=codec,
@@ -372,7 +372,7 @@ def _chunks_asked(settings: Hdf5Settings, dataset: h5py.Dataset) -> list[int | N
         return None
     dims = tuple(name or "" for name in room_in(dataset, dataset.name).dims)
     # Refuses what is none; it cuts the rest down to extents that the dataset may outgrow.
-    chunk_wishes(chunks, Facts(shape=dataset.shape, dtype=dataset.dtype), dims)
+    user_chunks(chunks, ArraySpec(shape=dataset.shape, dtype=dataset.dtype), dims)
     asked = extents_asked(chunks, dataset.ndim, dims)
     return [
         wish if wish is None or bound is None else min(wish, max(1, bound))

@@ -10,7 +10,7 @@ from lazyio.iterables.sparse import is_sparse
 from lazyio.options import NONE
 from lazyio.planning.budget import COPIES, LimitTooSmall, within_limit
 from lazyio.sources.adapters import is_xarray
-from lazyio.writing.array_plan import Arranged
+from lazyio.writing.array_plan import PlannedArray
 from lazyio.writing.target_checks import without_slash
 
 Settings = TypeVar("Settings", bound=Any)
@@ -167,7 +167,7 @@ def _sharing(items: list[tuple[str, Input]]) -> list[tuple[str, Input]]:
     ]
 
 
-def sharing_memory(several: Sequence[Arranged]) -> list[Arranged]:
+def sharing_memory(several: Sequence[PlannedArray]) -> list[PlannedArray]:
     """Return arrays with plans for one run, of which each was made as if it were alone.
 
     Parts of chunks share the memory that is left. What graphs have in common
@@ -193,19 +193,19 @@ def sharing_memory(several: Sequence[Arranged]) -> list[Arranged]:
     return [shared.get(one.key, one) for one in several]
 
 
-def _beside_gathering(one: Arranged) -> int:
+def _beside_gathering(one: PlannedArray) -> int:
     """Return the bytes that each worker holds beside parts of chunks that wait."""
     plan = one.plan
     return -(-(plan.peak_nbytes - plan.gather_nbytes) // plan.workers)
 
 
-def _have_something_in_common(graphs: Sequence[Arranged]) -> bool:
+def _have_something_in_common(graphs: Sequence[PlannedArray]) -> bool:
     """Return whether any two arrays are made of the same."""
     layers = [set(one.given.array.dask.layers) for one in graphs if one.given.array is not None]
     return len(set().union(*layers)) < sum(map(len, layers))
 
 
-def _in_one_run(one: Arranged, workers: int, beside: int, gather_nbytes: int) -> Arranged:
+def _in_one_run(one: PlannedArray, workers: int, beside: int, gather_nbytes: int) -> PlannedArray:
     """Return an array with its share of the memory of a run."""
     plan = one.plan
     gather = min(gather_nbytes, plan.gather_nbytes)

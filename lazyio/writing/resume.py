@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 from dask.base import tokenize
 
-from lazyio.atomic.digests import Noted, Table, digest_of_value
-from lazyio.atomic.journal import GRAPH, SOURCE, Facts, Journal, Keeping, Record, last_of_each
+from lazyio.atomic.digests import NotedDigests, Table, digest_of_value
+from lazyio.atomic.journal import GRAPH, SOURCE, Facts, Journal, Record, ResumeState, last_of_each
 from lazyio.atomic.workdir import WorkDirectory
 from lazyio.codecs.workspace import Workspace
 from lazyio.dtypes import Shape
@@ -21,8 +21,8 @@ from lazyio.execution.threads import pull
 from lazyio.inputs import Input
 from lazyio.options import default_workers
 from lazyio.planning.plan import Advice
-from lazyio.writing.array_plan import Arranged
-from lazyio.writing.compatibility import Window
+from lazyio.writing.array_plan import PlannedArray
+from lazyio.writing.compatibility import TargetRegion
 
 logger = logging.getLogger("lazyio")
 
@@ -30,12 +30,12 @@ _LIBRARIES = {"hdf5": ("lazyio", "h5py"), "zarr": ("lazyio", "zarr")}
 _SHORT = 200
 
 
-class Resumable(Protocol):
+class ResumableTarget(Protocol):
     """A target that can tell which of its chunks are there."""
 
     shape: Shape
     chunk_shape: Shape
-    keeping: Keeping | None
+    keeping: ResumeState | None
 
     def is_whole(self, record: Record) -> bool:
         """Return whether what a record speaks of is there as it was written."""
@@ -43,7 +43,7 @@ class Resumable(Protocol):
 
 def facts_of_job(
     format: str,
-    several: Iterable[tuple[Arranged, Any, Window | None]],
+    several: Iterable[tuple[PlannedArray, Any, TargetRegion | None]],
     **common: Any,
 ) -> dict[str, Any]:
     """Return what makes a job the same one."""
@@ -81,7 +81,7 @@ def is_part_done(table: Table | None, head: Mapping[str, str]) -> bool:
     )
 
 
-def _facts_of_plan(arranged: Arranged) -> dict[str, Any]:
+def _facts_of_plan(arranged: PlannedArray) -> dict[str, Any]:
     plan = arranged.plan
     return {
         "shape": list(plan.shape),
@@ -115,13 +115,13 @@ def _plain(value: Any) -> Any:
 
 def begin_keeping(
     work: WorkDirectory,
-    targets: Sequence[tuple[Resumable, Shape, Noted | None]],
+    targets: Sequence[tuple[ResumableTarget, Shape, NotedDigests | None]],
     replay: Callable[[Sequence[Record]], object] | None = None,
 ) -> tuple[Journal, Advice]:
     """Let targets go on where an interrupted run stopped, and note what they do."""
     journal = Journal(work.journal)
     keepings = [
-        Keeping(
+        ResumeState(
             array=at,
             journal=journal,
             shape=target.shape,

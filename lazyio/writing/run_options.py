@@ -14,15 +14,15 @@ from typing import Any, Protocol
 
 from dask.delayed import delayed
 
-from lazyio.atomic.digests import MOST_CHUNKS, Noted
-from lazyio.atomic.journal import Keeping, TwoResultsError
+from lazyio.atomic.digests import MOST_CHUNKS, NotedDigests
+from lazyio.atomic.journal import ResumeState, TwoResultsError
 from lazyio.dtypes import Shape
 from lazyio.errors import OptionError, ResumeError, SourceChangedError, TargetError
 from lazyio.execution.dask_arrays import held_in, location_of
 from lazyio.execution.report import WriteReport
 from lazyio.execution.run import Ran, run
 from lazyio.execution.schedulers import scheduler_for
-from lazyio.execution.task import Job
+from lazyio.execution.task import WriteTask
 from lazyio.os_errors import system_errors
 from lazyio.planning import Plan
 from lazyio.planning.iterables import at_shape
@@ -30,18 +30,18 @@ from lazyio.planning.plan import Advice
 from lazyio.regions import Region, n_boxes, n_touched
 from lazyio.sources.base import Watched, leaves_of
 from lazyio.sources.identity import SeenFile, seen_files
-from lazyio.storage.region_target import Comparable, Compared, WindowTarget
-from lazyio.writing.array_plan import Arranged
+from lazyio.storage.region_target import Comparable, ComparisonTarget, RegionTarget
+from lazyio.writing.array_plan import PlannedArray
 
 
-class Unchanged:
+class SourceGuard:
     """What some arrays are read from, as it was when it was opened.
 
     Of what lazyio has not opened itself, such as a memmap that was given to
     dask, it is as it was when the write began.
     """
 
-    def __init__(self, jobs: Iterable[Job]) -> None:
+    def __init__(self, jobs: Iterable[WriteTask]) -> None:
         held = [leaf for job in jobs for leaf in _held(job)]
         self._watched = [one for one in held if isinstance(one, Watched)]
         others = [location_of(one) for one in held if not isinstance(one, Watched)]
@@ -64,7 +64,7 @@ class Unchanged:
             ) from error
 
 
-def _held(job: Job) -> Iterator[Any]:
+def _held(job: WriteTask) -> Iterator[Any]:
     """Yield what a job reads: sources, and arrays of other libraries."""
     if job.source is not None:
         yield from leaves_of(job.source)
@@ -96,7 +96,9 @@ class Outcome:
     """What is to be said of its elements."""
 
 
-def outcome_of(arranged: Arranged, job: Job, chunk_shape: Shape, *, has_mark: bool) -> Outcome:
+def outcome_of(
+    arranged: PlannedArray, job: WriteTask, chunk_shape: Shape, *, has_mark: bool
+) -> Outcome:
     """Return what has become of an array, once its job is done; finishes its target.
 
     ``has_mark`` says whether readers can tell a masked element from others.
@@ -133,7 +135,7 @@ def outcome_of(arranged: Arranged, job: Job, chunk_shape: Shape, *, has_mark: bo
     )
 
 
-def done_before(arranged: Arranged) -> Outcome:
+def done_before(arranged: PlannedArray) -> Outcome:
     """Return what became of an array that an earlier call of the same job has written."""
     plan = arranged.plan
     return Outcome(
@@ -147,7 +149,7 @@ Written = tuple[list[Outcome], Ran, Advice]
 
 def report_with_done(
     path: str,
-    done: Sequence[Arranged],
+    done: Sequence[PlannedArray],
     write: Callable[[], Written] | None,
     *,
     began: float,
@@ -196,7 +198,7 @@ OPEN_HANDLE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Running:
+class RunOptions:
     """How the jobs of one call are run."""
 
     progress: Any
@@ -214,7 +216,7 @@ class Running:
     advice: tuple[tuple[str, str], ...] = ()
     """On what no plan knows of."""
 
-    def for_handle(self) -> "Running":
+    def for_handle(self) -> "RunOptions":
         """Return how to write into what the caller has open, which others may be at work on.
 
         Digests are not ours to renew, and a file that is read may be the one
@@ -222,7 +224,7 @@ class Running:
         """
         return replace(self, digests=False, watches_sources=False)
 
-    def noted(self, shape: Shape, chunk_shape: Shape) -> Noted | None:
+    def noted(self, shape: Shape, chunk_shape: Shape) -> NotedDigests | None:
         """Return what takes the digests of one array, ``None`` where none are kept.
 
         A job that can be gone on with has them anyway, and by them it is
@@ -235,21 +237,21 @@ class Running:
                 f"{MOST_CHUNKS} chunks, which a journal cannot number; choose larger chunks"
             )
             raise OptionError(msg)
-        return Noted() if can_be_numbered and (self.digests or self.resume) else None
+        return NotedDigests() if can_be_numbered and (self.digests or self.resume) else None
 
-    def write(self, jobs: Sequence[Job], scratch: Path) -> Ran:
+    def write(self, jobs: Sequence[WriteTask], scratch: Path) -> Ran:
         """Run jobs, and return how many blocks they have."""
         begun = [job for job in jobs if job.keeping is not None and job.keeping.kept]
         if begun and not self.trusts:
             self._require_same(begun)
-        sources = Unchanged(jobs) if self.watches_sources else None
+        sources = SourceGuard(jobs) if self.watches_sources else None
         scheduler = scheduler_for(self.scheduler)
         ran = run(jobs, scratch=scratch, progress=self.progress, scheduler=scheduler)
         if sources is not None:
             sources.check()
         return ran
 
-    def _require_same(self, begun: Sequence[Job]) -> None:
+    def _require_same(self, begun: Sequence[WriteTask]) -> None:
         """Compute a chunk of each array again that was begun, and compare the two."""
         try:
             self._compare([replace(job, only=_telling(job)) for job in begun])
@@ -261,7 +263,9 @@ class Running:
             )
             raise ResumeError(msg) from error
 
-    def is_same(self, arranged: Arranged, target: Comparable, window: Region | None = None) -> bool:
+    def is_same(
+        self, arranged: PlannedArray, target: Comparable, window: Region | None = None
+    ) -> bool:
         """Return whether what is done comes out again: its last chunk is computed and compared."""
         place = tuple(slice(0, n) for n in target.shape) if window is None else window
         if any(
@@ -271,8 +275,8 @@ class Running:
         is_nothing = any(part.start >= part.stop for part in place)
         if self.trusts or arranged.given.is_empty or is_nothing:
             return True
-        compared = Compared(target)
-        keeping = Keeping(
+        compared = ComparisonTarget(target)
+        keeping = ResumeState(
             array=0,
             journal=None,
             shape=target.shape,
@@ -282,7 +286,7 @@ class Running:
         last = tuple(
             (part.stop - 1) // step for part, step in zip(place, target.chunk_shape, strict=True)
         )
-        into = compared if window is None else WindowTarget(compared, window)
+        into = compared if window is None else RegionTarget(compared, window)
         job = arranged.job(into, window, keeping)
         try:
             self._compare([replace(job, only=keeping.number(last))])
@@ -290,14 +294,14 @@ class Running:
             return False
         return True
 
-    def _compare(self, jobs: Sequence[Job]) -> None:
+    def _compare(self, jobs: Sequence[WriteTask]) -> None:
         """Compute the one chunk of each job."""
         scheduler = scheduler_for(self.scheduler)
         with tempfile.TemporaryDirectory(prefix="lazyio-") as folder:
             run(jobs, scratch=Path(folder, "scratch"), progress=False, scheduler=scheduler)
 
 
-def _telling(job: Job) -> int:
+def _telling(job: WriteTask) -> int:
     """Return the chunk that is best to be computed again.
 
     The one of the most bytes: one of zeros comes out of edited code as well. Of
@@ -317,14 +321,14 @@ def scratch_beside(path: Path | None) -> Iterator[Path]:
         yield Path(made, "scratch")
 
 
-class Order(Protocol):
+class WriteRequest(Protocol):
     """A write of which everything is decided."""
 
     def write(self) -> WriteReport:
         """Carry it out, whole or not at all."""
 
 
-def now_or_later(order: Order, *, compute: bool) -> Any:
+def now_or_later(order: WriteRequest, *, compute: bool) -> Any:
     """Return the report of an order, or a ``Delayed`` that gives it."""
     if compute:
         return order.write()
@@ -335,5 +339,5 @@ def now_or_later(order: Order, *, compute: bool) -> Any:
 
 
 @system_errors(TargetError)
-def _carry_out(order: Order) -> WriteReport:
+def _carry_out(order: WriteRequest) -> WriteReport:
     return order.write()

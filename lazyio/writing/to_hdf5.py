@@ -40,7 +40,7 @@ from lazyio.writing.multi_array import (
     refuse_clashes,
     refuse_for_streams,
 )
-from lazyio.writing.run_options import Running, now_or_later
+from lazyio.writing.run_options import RunOptions, now_or_later
 from lazyio.writing.target_checks import (
     check_key,
     check_mode,
@@ -222,7 +222,7 @@ def to_hdf5(
         overwrite=overwrite,
         libver=libver,
         settings=settings,
-        running=Running(
+        running=RunOptions(
             progress=progress,
             scheduler=scheduler,
             digests=digests,
@@ -260,7 +260,7 @@ class _Call:
     overwrite: bool
     libver: Any
     settings: Hdf5Settings
-    running: Running
+    running: RunOptions
 
     def new(self, data: Any) -> Hdf5Order:
         """Return the order for datasets that are to be made."""

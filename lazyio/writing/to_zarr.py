@@ -26,7 +26,7 @@ from lazyio.writing.multi_array import (
     refuse_clashes,
     refuse_for_streams,
 )
-from lazyio.writing.run_options import Running, now_or_later
+from lazyio.writing.run_options import RunOptions, now_or_later
 from lazyio.writing.target_checks import (
     array_path,
     check_array_writable,
@@ -212,7 +212,7 @@ def to_zarr(
         overwrite=overwrite,
         storage_options=storage_options,
         settings=settings,
-        running=Running(
+        running=RunOptions(
             progress=progress,
             scheduler=scheduler,
             digests=digests,
@@ -239,7 +239,7 @@ class _Call:
     overwrite: bool
     storage_options: Mapping[str, Any] | None
     settings: ZarrSettings
-    running: Running
+    running: RunOptions
 
     def new(self, data: Any) -> ZarrOrder:
         """Return the order for arrays that are to be made."""
@@ -346,7 +346,7 @@ class _Call:
             each = for_each(self.settings, list(data), dims="dimension_names", attrs="attributes")
         return planned(array_item, given, each)
 
-    def _advised(self, items: tuple[ZarrItem, ...]) -> Running:
+    def _advised(self, items: tuple[ZarrItem, ...]) -> RunOptions:
         return replace(self.running, advice=advice_on(items))
 
     def _in_store(self, items: tuple[ZarrItem, ...]) -> ArraysInStore:

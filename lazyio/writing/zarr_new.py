@@ -17,14 +17,14 @@ import zarr.errors
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, StorePath, ZipStore
 
-from lazyio.atomic.digests import Noted, Table
+from lazyio.atomic.digests import NotedDigests, Table
 from lazyio.atomic.fsync import require_space
 from lazyio.atomic.journal import Facts
 from lazyio.atomic.publish_steps import Identity, identity_of
 from lazyio.atomic.workdir import WorkDirectory
 from lazyio.atomic.zarr_digests import NAME as DIGESTS
 from lazyio.atomic.zarr_digests import (
-    Place,
+    StoreNeighbours,
     beside,
     facts_in,
     facts_of,
@@ -39,14 +39,14 @@ from lazyio.atomic.zarr_digests import (
 from lazyio.atomic.zarr_digests import keep as keep_neighbours
 from lazyio.errors import BlockError, OptionError, TargetError, TargetExistsError
 from lazyio.execution.report import WriteReport
-from lazyio.execution.task import Job
+from lazyio.execution.task import WriteTask
 from lazyio.planning.plan import Advice
 from lazyio.regions import Region
 from lazyio.sources.zarr import store_name
 from lazyio.storage.disk_errors import disk_errors, store_errors
-from lazyio.storage.region_target import Shared, WindowTarget
+from lazyio.storage.region_target import RegionTarget, SharedArray
 from lazyio.storage.zarr.array import (
-    Apart,
+    DeferredZarrMetadata,
     ZarrOptions,
     ZarrTarget,
     chunk_keys_of,
@@ -54,12 +54,12 @@ from lazyio.storage.zarr.array import (
     local_folder,
 )
 from lazyio.storage.zarr.groups import publish_arrays
-from lazyio.writing.array_plan import Arranged
+from lazyio.writing.array_plan import PlannedArray
 from lazyio.writing.resume import begin_keeping, facts_of_job, in_head
 from lazyio.writing.run_options import (
     OPEN_HANDLE,
     Outcome,
-    Running,
+    RunOptions,
     Written,
     outcome_of,
     report_on,
@@ -73,33 +73,33 @@ from lazyio.writing.target_checks import check_zarr_place, refuse_own_source
 class ZarrItem:
     """One array that is to be made."""
 
-    arranged: Arranged
+    arranged: PlannedArray
     """What goes into it; its key is the path inside the store."""
     options: ZarrOptions
     """How it is stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class ArrayWriter:
     """An array that stands, and the job that fills it."""
 
-    arranged: Arranged
+    arranged: PlannedArray
     array: Any
     target: ZarrTarget
     window: Region | None = None
-    noted: Noted | None = None
-    shared: Shared | None = None
+    noted: NotedDigests | None = None
+    shared: SharedArray | None = None
     """What other threads may write to as well."""
 
-    def to_job(self) -> Job:
+    def to_job(self) -> WriteTask:
         """Return the job."""
         keeping = self.target.keeping
         if self.window is None:
             return self.arranged.job(self.target, keeping=keeping, shared=self.shared)
-        target = WindowTarget(self.target, self.window, self.shared)
+        target = RegionTarget(self.target, self.window, self.shared)
         return self.arranged.job(target, self.window, keeping)
 
-    def keep_digests(self, job: Mapping[str, str], place: Place) -> None:
+    def keep_digests(self, job: Mapping[str, str], place: StoreNeighbours) -> None:
         """Store the digests of what was written beside it, where there are any."""
         folder = local_folder(self.array)
         if self.noted is not None and folder is not None:
@@ -108,10 +108,10 @@ class Made:
             make_room(folder)
 
     def table(
-        self, facts: Mapping[str, str], place: Place, job: Mapping[str, str] | None = None
+        self, facts: Mapping[str, str], place: StoreNeighbours, job: Mapping[str, str] | None = None
     ) -> Table:
         """Return the digests of what was written, which were noted."""
-        noted = self.noted or Noted()
+        noted = self.noted or NotedDigests()
         rows, rims = self.target.rows(noted), self.target.rims(noted)
         array = self.target.array
         return table_of(array, facts, rows, rims, job=job, place=place.to_dict())
@@ -129,7 +129,9 @@ class Made:
         return outcome_of(self.arranged, self.to_job(), chunk_shape, has_mark=has_mark)
 
 
-def make(store: Any, path: str, item: ZarrItem, *, noted: Noted | None = None) -> Made:
+def make(
+    store: Any, path: str, item: ZarrItem, *, noted: NotedDigests | None = None
+) -> ArrayWriter:
     """Make an array, still empty, and the job that fills it."""
     return filled(create_array(store, path, **settings_of(item)), item, noted)
 
@@ -146,7 +148,7 @@ def settings_of(item: ZarrItem) -> dict[str, Any]:
     }
 
 
-def filled(array: Any, item: ZarrItem, noted: Noted | None) -> Made:
+def filled(array: Any, item: ZarrItem, noted: NotedDigests | None) -> ArrayWriter:
     """Return an array that stands, and what fills it."""
     target = ZarrTarget(
         array,
@@ -156,7 +158,7 @@ def filled(array: Any, item: ZarrItem, noted: Noted | None) -> Made:
         noted=noted,
         bounds=item.arranged.bounds,
     )
-    return Made(arranged=item.arranged, array=array, target=target, noted=noted)
+    return ArrayWriter(arranged=item.arranged, array=array, target=target, noted=noted)
 
 
 def least_nbytes(item: ZarrItem) -> int:
@@ -167,7 +169,9 @@ def least_nbytes(item: ZarrItem) -> int:
     return item.arranged.plan.nbytes if is_plain and is_stored and is_known else 0
 
 
-def keep(work: WorkDirectory, several: Sequence[Made], stack: contextlib.ExitStack) -> Advice:
+def keep(
+    work: WorkDirectory, several: Sequence[ArrayWriter], stack: contextlib.ExitStack
+) -> Advice:
     """Let arrays go on where an interrupted run stopped."""
     targets = [
         (one.target, tuple(part.start for part in one.window or ()), one.noted) for one in several
@@ -325,7 +329,7 @@ class NewArrays:
     """h5py's file mode; ``w`` replaces the named arrays only."""
     overwrite: bool
     """Whether arrays that are there may be replaced."""
-    running: Running
+    running: RunOptions
     """The rest."""
     compared: dict[tuple[str, str], bool] = field(default_factory=dict, repr=False, compare=False)
     """Whether a chunk of what is done came out again, by key and digests."""
@@ -369,7 +373,7 @@ class NewArrays:
                 raise TargetError(errno.EBUSY, msg)
             if not any(work.is_resumed for work in works):
                 require_space(self.root.parent, sum(map(least_nbytes, self.items)), self.root)
-            made: list[Made] = []
+            made: list[ArrayWriter] = []
             advice: Advice = ()
             for work in works:
                 # In a store that is there every array has a hidden folder of its own.
@@ -399,7 +403,7 @@ class NewArrays:
                 _tell_neighbours(self.root, places)
         return outcomes, ran, advice
 
-    def _make(self, work: WorkDirectory, item: ZarrItem, is_kept: bool) -> Made:
+    def _make(self, work: WorkDirectory, item: ZarrItem, is_kept: bool) -> ArrayWriter:
         path = "" if is_kept else item.arranged.key
         plan = item.arranged.plan
         noted = self.running.noted(plan.shape, plan.shard_shape or plan.chunk_shape)
@@ -457,7 +461,7 @@ class NewZip:
     """The arrays."""
     check_place: Any
     """Refuses a file that may not be written."""
-    running: Running
+    running: RunOptions
     """The rest."""
 
     def write(self) -> WriteReport:
@@ -467,7 +471,7 @@ class NewZip:
         with WorkDirectory(self.path) as work:
             self.check_place()
             with contextlib.closing(zarr.storage.ZipStore(work.built, mode="w")) as store:
-                apart = Apart(store)
+                apart = DeferredZarrMetadata(store)
                 made = [self._made(apart, item) for item in self.items]
                 ran = self.running.write([one.to_job() for one in made], work.scratch)
                 outcomes = [one.finish() for one in made]
@@ -480,12 +484,14 @@ class NewZip:
         advice = self.running.advice
         return report_on(str(self.path), outcomes, ran=ran, began=began, advice=advice)
 
-    def _made(self, apart: Apart, item: ZarrItem) -> Made:
+    def _made(self, apart: DeferredZarrMetadata, item: ZarrItem) -> ArrayWriter:
         plan = item.arranged.plan
         noted = self.running.noted(plan.shape, plan.shard_shape or plan.chunk_shape)
         return _made_apart(apart, item, overwrite=False, noted=noted)
 
-    def _keep_digests(self, apart: Apart, one: Made, place: Place) -> None:
+    def _keep_digests(
+        self, apart: DeferredZarrMetadata, one: ArrayWriter, place: StoreNeighbours
+    ) -> None:
         """Store the digests of an array beside its chunks."""
         array = one.target.array
         described = apart.described(array)
@@ -511,7 +517,7 @@ class ArraysInStore:
     """h5py's file mode; ``w`` replaces the named arrays only."""
     overwrite: bool
     """Whether arrays that are there may be replaced."""
-    running: Running
+    running: RunOptions
     """The rest."""
 
     def check(self) -> None:
@@ -532,7 +538,7 @@ class ArraysInStore:
         """Write the arrays where they are."""
         began = time.perf_counter()
         self.check()
-        apart = Apart(self.store)
+        apart = DeferredZarrMetadata(self.store)
         with store_errors(self.name), scratch_beside(folder_of(self.store)) as scratch:
             try:
                 replaces = self.overwrite or self.mode == "w"
@@ -565,14 +571,18 @@ def _named_as_before(store: Any, item: ZarrItem) -> ZarrItem:
 
 
 def _made_apart(
-    apart: Apart, item: ZarrItem, *, overwrite: bool, noted: Noted | None = None
-) -> Made:
+    apart: DeferredZarrMetadata,
+    item: ZarrItem,
+    *,
+    overwrite: bool,
+    noted: NotedDigests | None = None,
+) -> ArrayWriter:
     """Make an array that its store is not told of yet, and what fills it."""
     array = apart.create(item.arranged.key, overwrite=overwrite, **settings_of(item))
     return filled(array, item, noted)
 
 
-def _tell_neighbours(root: Path, places: Mapping[str, Place]) -> None:
+def _tell_neighbours(root: Path, places: Mapping[str, StoreNeighbours]) -> None:
     """Tell arrays of a store of those that have come; these are there, told or not."""
     try:
         introduce(root, places)

@@ -17,9 +17,9 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
-from lazyio.atomic.digests import Noted
+from lazyio.atomic.digests import NotedDigests
 from lazyio.atomic.journal import Facts
-from lazyio.atomic.publish_steps import Seen
+from lazyio.atomic.publish_steps import FolderSnapshot
 from lazyio.atomic.workdir import WorkDirectory
 from lazyio.atomic.zarr_digests import NAME as DIGESTS
 from lazyio.atomic.zarr_digests import Known, forget, load_or_none
@@ -32,29 +32,29 @@ from lazyio.options import Default, as_fill_value
 from lazyio.os_errors import walk
 from lazyio.planning.iterables import cuts_chunks
 from lazyio.planning.plan import Advice
-from lazyio.planning.request import chunk_wishes, shard_wishes
+from lazyio.planning.request import user_chunks, user_shards
 from lazyio.regions import Region, box, n_touched, touched
 from lazyio.sources.zarr_objects import OpenFolder, stored_objects
 from lazyio.storage.disk_errors import disk_errors
-from lazyio.storage.region_target import Shared, array_identity, growing
+from lazyio.storage.region_target import SharedArray, array_identity, growing
 from lazyio.storage.zarr.array import (
     METADATA_FILES,
     PARTIAL,
     REMOVED,
-    Overlaid,
+    OverlaidObjects,
     ZarrTarget,
     codecs_of,
     local_folder,
     shape_in_store,
 )
 from lazyio.storage.zarr.groups import ARRAY_FILES, publish_part
-from lazyio.writing.append_iterables import onto
-from lazyio.writing.array_plan import Arranged, arrange, expanded, in_whole_chunks, in_window
+from lazyio.writing.append_iterables import offset_input
+from lazyio.writing.array_plan import PlannedArray, expanded, in_whole_chunks, in_window, plan_array
 from lazyio.writing.compatibility import (
-    Asked,
-    Existing,
-    Room,
-    Window,
+    AskedArray,
+    ExistingArray,
+    GrowableShape,
+    TargetRegion,
     done_region,
     refuse_differences,
     window_for,
@@ -62,14 +62,14 @@ from lazyio.writing.compatibility import (
 from lazyio.writing.resume import facts_of_job, in_head, is_part_done
 from lazyio.writing.run_options import (
     OPEN_HANDLE,
-    Running,
+    RunOptions,
     report_on,
     report_with_done,
     scratch_beside,
 )
 from lazyio.writing.target_checks import refuse_own_source
 from lazyio.writing.zarr_new import (
-    Made,
+    ArrayWriter,
     check_open_array,
     folder_of,
     keep,
@@ -111,12 +111,12 @@ def part_of_array(
     *,
     region: Any,
     append_dim: Any,
-) -> tuple[Arranged, Window]:
+) -> tuple[PlannedArray, TargetRegion]:
     """Return the plan for a part of an existing array, and which part it is."""
     name = f"array {array.store_path}"
     room = _room_in(array, name)
     if given.comes_once:
-        given, window = onto(given, room, region, append_dim)
+        given, window = offset_input(given, room, region, append_dim)
     else:
         window = window_for(room, given.shape, region, append_dim)
     others = _others_asked(settings, array)
@@ -128,9 +128,9 @@ def part_of_array(
     unit = tuple(map(int, array.shards or array.chunks))
     cutting = replace(settings.cutting(), chunks=unit, shards=None, chunk_nbytes=None)
 
-    def make(memory_limit: int | None) -> Arranged:
+    def make(memory_limit: int | None) -> PlannedArray:
         limited = cutting if memory_limit is None else replace(cutting, memory_limit=memory_limit)
-        return arrange(path, given, limited, dtype=form.original)
+        return plan_array(path, given, limited, dtype=form.original)
 
     arranged = in_whole_chunks(
         make,
@@ -146,11 +146,11 @@ def part_of_array(
     return replace(arranged, form=form, plan=plan), window
 
 
-def _room_in(array: Any, name: str) -> Room:
+def _room_in(array: Any, name: str) -> GrowableShape:
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get(V2_DIMS)
     # In v2 an attribute, which may hold anything.
     is_list = isinstance(names, (tuple, list)) and len(names) == len(array.shape)
-    return Room(
+    return GrowableShape(
         name=name,
         shape=tuple(map(int, array.shape)),
         # Any axis of a Zarr array can grow.
@@ -175,7 +175,7 @@ def fitted_to(
     dtype = np.dtype(array.dtype)
     attributes = dict(array.attrs)
     form = original(dtype, attributes) or replace(stored(dtype, "zarr"), original=dtype)
-    existing = Existing(
+    existing = ExistingArray(
         name=name,
         dtype=form.original,
         chunk_shape=tuple(map(int, array.chunks)),
@@ -203,24 +203,24 @@ def _others_asked(settings: ZarrSettings, array: Any) -> dict[str, Any]:
     names = settings.dimension_names
     if not isinstance(names, Default) and names is not None:
         found["dimension_names"] = tuple(names)
-    shards = shard_wishes(settings.shards, array.shape)
+    shards = user_shards(settings.shards, array.shape)
     if isinstance(shards, tuple) and -1 not in shards:
         found["shards"] = shards
     return found
 
 
-def _asked(settings: ZarrSettings, given: Input, array: Any, form: Stored) -> Asked:
+def _asked(settings: ZarrSettings, given: Input, array: Any, form: Stored) -> AskedArray:
     """Return what the user said that an existing array may contradict."""
     chunk_shape = None
     is_open = isinstance(settings.chunks, str) and settings.chunks == "auto"
     if not is_open:
         facts = given.facts(given.dtype, own_blocks=False)
-        chunk_shape = chunk_wishes(settings.chunks, facts, given.dims)
+        chunk_shape = user_chunks(settings.chunks, facts, given.dims)
     fill_value = settings.fill_value
     if fill_value is not None:
         element = as_fill_value("fill_value", fill_value, form.original)
         fill_value = form.encode_one(element)
-    return Asked(
+    return AskedArray(
         dtype=settings.dtype,
         chunk_shape=chunk_shape,
         codec=_asked_codecs(settings, array),
@@ -280,9 +280,9 @@ class PartOfStore:
     """Path of the array in it."""
     behind: Path | None
     """Where the array lies, if a link leads there: that is what is written."""
-    arranged: Arranged
+    arranged: PlannedArray
     """What goes into the part."""
-    window: Window
+    window: TargetRegion
     """The part, in the array as it was when the order was made."""
     seen: Shape
     """Its shape at that time."""
@@ -290,7 +290,7 @@ class PartOfStore:
     """Whether objects of fill value are stored; ``None`` leaves it to the array."""
     appends: bool
     """Whether it goes behind what is there."""
-    running: Running
+    running: RunOptions
     """The rest."""
 
     def write(self) -> WriteReport:
@@ -311,7 +311,7 @@ class PartOfStore:
             under = _opened(final)
             with disk_errors(self.root.parent):
                 known = Known.of(final, self.name, under)
-                over = Overlaid(array=under, seen=self._seen(final, under))
+                over = OverlaidObjects(array=under, seen=self._seen(final, under))
                 if work.is_resumed:
                     _remove_partial(work.built)
                 else:
@@ -340,7 +340,7 @@ class PartOfStore:
             advice = (("not-consolidated", what),)
         return replace(report, path=str(self.root), advice=(*report.advice, *advice))
 
-    def _publish(self, work: WorkDirectory, over: Overlaid) -> Advice:
+    def _publish(self, work: WorkDirectory, over: OverlaidObjects) -> Advice:
         objects, removals = _built_in(work.built)
         digests = work.target / DIGESTS
         if DIGESTS not in objects and digests.exists():
@@ -364,9 +364,9 @@ class PartOfStore:
         inside = zip(self.window.region, self.seen, strict=True)
         return all(part.start < extent for part, extent in inside)
 
-    def _seen(self, final: Path, array: Any) -> Seen:
+    def _seen(self, final: Path, array: Any) -> FolderSnapshot:
         """Return what is there of the part, which another program is not to change meanwhile."""
-        seen = Seen(final, (*ARRAY_FILES, ".zattrs", DIGESTS))
+        seen = FolderSnapshot(final, (*ARRAY_FILES, ".zattrs", DIGESTS))
         if not self.arranged.given.comes_once:
             step = tuple(map(int, array.shards or array.chunks))
             seen.look_at_all(_names_in(final, array.metadata, self.window.region, step))
@@ -381,7 +381,7 @@ class PartOfStore:
         region = done_region(self.window, self.seen, appends=self.appends)
         return self.running.is_same(in_window(self.arranged, region), target, region)
 
-    def _noted(self, array: Any) -> Noted | None:
+    def _noted(self, array: Any) -> NotedDigests | None:
         return self.running.noted(self.window.shape, array.shards or array.chunks)
 
     def _facts(self, final: Path) -> Facts:
@@ -404,19 +404,19 @@ class PartOfArray:
 
     array: Any
     """The array."""
-    arranged: Arranged
+    arranged: PlannedArray
     """What goes into the part."""
-    window: Window
+    window: TargetRegion
     """The part."""
     seen: Shape
     """The array's shape when the part was chosen."""
     appends: bool
     """Whether it goes behind what is there."""
-    again: Callable[[], tuple[Arranged, Window]] | None
+    again: Callable[[], tuple[PlannedArray, TargetRegion]] | None
     """Returns what goes behind the end, and where that is, if another thread has moved it."""
     keeps_empty: bool | None
     """Whether objects of fill value are stored; ``None`` leaves it to the array."""
-    running: Running
+    running: RunOptions
     """The rest."""
 
     def check(self) -> None:
@@ -443,7 +443,7 @@ class PartOfArray:
         name = node_name(self.array.store, self.array.path)
         return report_on(name, [outcome], ran=ran, began=began, advice=advice)
 
-    def _begin(self, stack: contextlib.ExitStack) -> Made:
+    def _begin(self, stack: contextlib.ExitStack) -> ArrayWriter:
         """Return what writes the part, of an array that has grown for it; no two grow at once."""
         array, order = self.array, self
         identity = array_identity(array)
@@ -458,7 +458,7 @@ class PartOfArray:
                     _refuse_changed(self, array)
                 window = replace(self.window, shape=tuple(map(max, array.shape, self.window.shape)))
                 order = replace(self, window=window, seen=array.shape)
-            part = replace(_in_part(array, order), shared=Shared(identity=identity))
+            part = replace(_in_part(array, order), shared=SharedArray(identity=identity))
             if order.arranged.bounds is not None:
                 stack.push(held.pop_all())  # It grows as its parts come.
         return part
@@ -474,9 +474,9 @@ class PartOfArray:
 def _in_part(
     array: Any,
     order: PartOfStore | PartOfArray,
-    noted: Noted | None = None,
-    over: Overlaid | None = None,
-) -> Made:
+    noted: NotedDigests | None = None,
+    over: OverlaidObjects | None = None,
+) -> ArrayWriter:
     """Return the job that writes a part of an array, which has grown for it."""
     window = order.window
     if array.shape not in (order.seen, window.shape):
@@ -503,10 +503,10 @@ def _in_part(
         if _leaves_a_gap(order.seen, window):
             folder = local_folder(array if over is None else over.array)
             _clear_rim(target, folder, order.seen, window.region)
-    return Made(arranged=arranged, array=array, target=target, window=region, noted=noted)
+    return ArrayWriter(arranged=arranged, array=array, target=target, window=region, noted=noted)
 
 
-def _leaves_a_gap(seen: Shape, window: Window) -> bool:
+def _leaves_a_gap(seen: Shape, window: TargetRegion) -> bool:
     """Return whether an array becomes longer by elements that are not written."""
     grown = [axis for axis, n in enumerate(seen) if window.shape[axis] > n]
     if not grown or len(grown) > 1:

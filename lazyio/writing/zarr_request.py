@@ -23,11 +23,11 @@ from lazyio.planning.chunks import (
 from lazyio.storage.json_attributes import is_unicode, json_attributes, xarray_fill_value
 from lazyio.storage.zarr.array import ZarrOptions, create_array
 from lazyio.writing.array_plan import (
-    Arranged,
-    Cutting,
     Made,
-    arrange,
+    PlannedArray,
+    PlanOptions,
     as_recommended,
+    plan_array,
     with_attributes,
 )
 from lazyio.writing.zarr_new import ZarrItem
@@ -98,9 +98,9 @@ class ZarrSettings:
             found = replace(found, fill_value=attributes.get("_FillValue"), attributes=others)
         return found
 
-    def cutting(self) -> Cutting:
+    def cutting(self) -> PlanOptions:
         """Return how the array is to be cut."""
-        return Cutting(
+        return PlanOptions(
             format="zarr",
             chunks=self.chunks,
             chunk_nbytes=self.chunk_nbytes,
@@ -178,12 +178,12 @@ def advice_on(items: Sequence[ZarrItem]) -> tuple[tuple[str, str], ...]:
     return (("hdf5-settings", text),)
 
 
-def _arranged(path: str, given: Input, settings: ZarrSettings) -> Arranged:
+def _arranged(path: str, given: Input, settings: ZarrSettings) -> PlannedArray:
     """Return an array with its plan, of which all settings are known."""
     names = _dimension_names(settings.dimension_names, len(given.shape))
     if names is not None:
         given = replace(given, dims=tuple(name or "" for name in names))
-    arranged = arrange(
+    arranged = plan_array(
         path,
         given,
         settings.cutting(),
@@ -193,7 +193,7 @@ def _arranged(path: str, given: Input, settings: ZarrSettings) -> Arranged:
     return _with_room(arranged, settings)
 
 
-def _gap_attribute(arranged: Arranged, zarr_format: int) -> dict[str, Any]:
+def _gap_attribute(arranged: PlannedArray, zarr_format: int) -> dict[str, Any]:
     """Return the attribute that tells the gaps of a masked array; in v2 the fill value does."""
     if arranged.given.mask_fill is None or zarr_format == 2:
         return {}
@@ -288,7 +288,7 @@ def compressors_of_version(compressors: Any, zarr_format: int) -> Any:
     return compressors
 
 
-def _with_room(arranged: Arranged, settings: ZarrSettings) -> Arranged:
+def _with_room(arranged: PlannedArray, settings: ZarrSettings) -> PlannedArray:
     """Return an array with chunks as long as the user gave them, also beyond its end.
 
     Any axis of a Zarr array can grow; that one is meant to only shows there.

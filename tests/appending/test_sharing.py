@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyio.appending.backend import Opened
+from lazyio.appending.backend import OpenedArray
 from lazyio.appending.writer import refuse_overfull, slab_lengths, workers_within
 from lazyio.dtypes import nbytes_of, stored
 from lazyio.errors import PlanError
@@ -17,7 +17,7 @@ from lazyio.planning.budget import ENCODE_COPIES
 def growing(chunk_shape, width, dtype="i2"):
     dtype = np.dtype(dtype)
     target = SimpleNamespace(shape=(0, width), chunk_shape=chunk_shape, dtype=dtype)
-    return Opened(target=target, form=stored(dtype, "hdf5"), axis=0, length=0)
+    return OpenedArray(target=target, form=stored(dtype, "hdf5"), axis=0, length=0)
 
 
 EXTENTS = st.integers(1, 3000)
@@ -32,7 +32,7 @@ def test_all_slabs_fit(several, limit, workers):
     """And are whole rows of chunks; where not one fits, that is an error."""
     lengths = slab_lengths(several, limit, workers)
     if not all(lengths):
-        with pytest.raises(PlanError, match="give memory_limit="):
+        with pytest.raises(PlanError, match="give at least memory_limit="):
             refuse_overfull(several, limit, workers)
         return
     refuse_overfull(several, limit, workers)

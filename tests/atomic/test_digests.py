@@ -11,7 +11,7 @@ from lazyio.atomic.digests import (
     ELEMENTS,
     PAYLOADS,
     Hash,
-    Noted,
+    NotedDigests,
     Table,
     digest_of,
     merged,
@@ -45,7 +45,7 @@ def test_a_flipped_bit_shows(data, bit):
 @given(st.lists(st.tuples(st.integers(0, 20), st.none() | st.integers(0, 2**128 - 2))))
 def test_what_was_noted_last_counts(notes):
     """As in a dict; what is dropped comes back only when it is noted again."""
-    noted = Noted()
+    noted = NotedDigests()
     known = {chunk: digest for chunk, digest in dict(notes).items() if digest is not None}
     for chunk, digest in notes:
         noted.note(chunk, digest)
@@ -57,7 +57,7 @@ def test_what_was_noted_last_counts(notes):
 
 def test_what_is_dropped_is_no_longer_known():
     old = np.array([[1, 0, 5], [2, 0, 6], [3, 0, 7]], np.uint64)
-    noted = Noted()
+    noted = NotedDigests()
     noted.note(2, None)
     noted.note(3, 9)
     assert noted.rows(old).tolist() == [[1, 0, 5], [3, 0, 9]]
@@ -79,7 +79,7 @@ def test_digests_that_go_to_a_file(has_room, notes, before, n_held):
         mock.patch("lazyio.atomic.digests._SLAB", 64),
         mock.patch("lazyio.atomic.digests.Spill", side_effect=error, wraps=Spill),
     ):
-        noted = Noted()
+        noted = NotedDigests()
         for chunk, digest in notes:
             noted.note(chunk, digest)
             oracle[chunk] = digest
@@ -111,7 +111,7 @@ def test_a_long_session_keeps_no_more_than_there_is():
         mock.patch("lazyio.atomic.digests._MOST_HELD", 3 * 256),
         mock.patch("lazyio.atomic.digests._LEAST_COMPACTED", 2000),
     ):
-        noted = Noted()
+        noted = NotedDigests()
         for turn in range(3000):
             for chunk in range(turn // 100, turn // 100 + 100):
                 noted.note(chunk, turn + chunk)

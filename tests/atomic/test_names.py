@@ -46,8 +46,8 @@ def publish(home: Path) -> tuple[tuple[str, str], ...]:
         return publish_in(home, works, lambda: steps_of(home, works))
 
 
-def steps_of(home: Path, works: list[WorkDirectory]) -> names.Steps:
-    return names.Steps(
+def steps_of(home: Path, works: list[WorkDirectory]) -> names.PublishSteps:
+    return names.PublishSteps(
         moves=tuple((work.built, work.target) for work in works),
         files={home / "all": b"new", home / "g" / "one": b"new"},
     )
@@ -247,7 +247,7 @@ def test_an_array_is_closed_meanwhile(home: Path, monkeypatch) -> None:
     built = home / ".a.lazyio" / "data"
     built.mkdir(parents=True)
     (built / "y").write_text("new")
-    steps = names.Steps(
+    steps = names.PublishSteps(
         closed={home / "a" / "zarr.json": None, home / "all": b"none"},
         moves=((built / "y", home / "a" / "y"),),
         removals=(home / "a" / "x",),
@@ -321,7 +321,7 @@ def test_one_array_takes_one_step(home: Path) -> None:
     work = WorkDirectory(home / "a", folder=home)
     work.built.mkdir()
     with work:
-        publish_in(home, [work], lambda: names.Steps(moves=((work.built, work.target),)))
+        publish_in(home, [work], lambda: names.PublishSteps(moves=((work.built, work.target),)))
     assert content(home) == {"all": "old", "zarr.json": ""}
 
 

@@ -42,7 +42,7 @@ def committed(folder, target, changes, tail=b"", nbytes=None):
     """Commit a change of a file: ``(place, bytes)`` pairs, and what comes behind the end."""
     descriptor = os.open(target, os.O_RDWR)
     redo.begin(folder, descriptor)
-    log = redo.RedoLog(folder)
+    log = redo.WriteAheadLog(folder)
     for place, data in changes:
         log.add(place, memoryview(data), is_payload=False)
     end = os.fstat(descriptor).st_size
@@ -281,12 +281,12 @@ def test_payloads_are_taken_up(tmp_path, folder):
     descriptor = os.open(target, os.O_RDWR)
     redo.begin(folder, descriptor)
     os.close(descriptor)
-    log = redo.RedoLog(folder)
+    log = redo.WriteAheadLog(folder)
     log.add(2, memoryview(b"abc"), is_payload=True)
     log.add(9, memoryview(b"de"), is_payload=True)
     log.add(4, memoryview(b"XY"), is_payload=False)
     log.close()
-    again = redo.RedoLog(folder)
+    again = redo.WriteAheadLog(folder)
     assert (again.payload(2, 3), again.payload(9, 2), again.payload(4, 2)) == (b"abc", b"de", b"")
     assert again.payload(2, 4) == b""
     again.close()
@@ -350,15 +350,15 @@ def test_a_change_that_is_made_leaves_no_job(tmp_path, monkeypatch):
     """A kill between the change and the end of its log is not taken for a job to be resumed."""
     path = tmp_path / "x.h5"
     lazyio.to_hdf5(np.arange(5), path, "a")
-    restart = redo.RedoLog.restart
+    restart = redo.WriteAheadLog.restart
 
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(redo.RedoLog, "restart", killed)
+    monkeypatch.setattr(redo.WriteAheadLog, "restart", killed)
     with pytest.raises(KeyboardInterrupt):
         lazyio.to_hdf5(np.arange(500), path, "b", resume=True)
-    monkeypatch.setattr(redo.RedoLog, "restart", restart)
+    monkeypatch.setattr(redo.WriteAheadLog, "restart", restart)
     assert not (hidden_path(path) / JOB).exists()
     assert lazyio.recover(path) == [f"{path}: an interrupted change was finished"]
     assert leftovers(path) == []

@@ -52,7 +52,7 @@ def test_a_change_without_its_log_is_noticed(tmp_path, monkeypatch):
 
 def test_names_that_are_given_one_by_one_are_noticed(tmp_path, monkeypatch):
     """If what was begun were not finished."""
-    monkeypatch.setattr(names.Begun, "load", lambda _: None)
+    monkeypatch.setattr(names.BegunSteps, "load", lambda _: None)
     found = states.enumerate_states(cases(400)["zarr-several"], tmp_path, 400, random.Random(0))
     assert found["violation"]
 

@@ -8,11 +8,11 @@ import time
 import pytest
 
 from lazyio.errors import BlockError
-from lazyio.execution.task import Gate
+from lazyio.execution.task import WriteGate
 
 
 def test_who_is_inside_is_waited_for():
-    gate, inside, done = Gate(), threading.Event(), []
+    gate, inside, done = WriteGate(), threading.Event(), []
 
     def write():
         with gate:
@@ -32,7 +32,7 @@ def test_who_is_inside_is_waited_for():
 
 def test_that_is_not_interrupted():
     """The interrupt is raised afterwards."""
-    gate, inside, done = Gate(), threading.Event(), []
+    gate, inside, done = WriteGate(), threading.Event(), []
 
     def write():
         with gate:
@@ -51,7 +51,7 @@ def test_that_is_not_interrupted():
 
 
 def test_what_fails_inside_has_left():
-    gate = Gate()
+    gate = WriteGate()
     with pytest.raises(ZeroDivisionError), gate:
         1 / 0  # noqa: B018
     gate.shut()

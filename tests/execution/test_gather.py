@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import BlockError
-from lazyio.execution.assembler import Gatherer, Scratch
+from lazyio.execution.assembler import Assembler, Scratch
 from lazyio.execution.threads import pull
 from lazyio.regions import boxes, cuts, grid_shape
 
@@ -65,7 +65,7 @@ def test_each_chunk_is_written_whole_and_once(tmp_path_factory, cut, memory, thr
     regions = list(cuts(edges))
     random.shuffle(regions)
     with Scratch(folder / "scratch") as scratch:
-        gatherer = Gatherer(target, memory_nbytes=memory, scratch=scratch)
+        gatherer = Assembler(target, memory_nbytes=memory, scratch=scratch)
         pull(
             regions,
             lambda region, workspace: gatherer.accept(region, expected[region], workspace),
@@ -89,7 +89,7 @@ def test_scratch_is_used_only_past_the_memory(tmp_path: Path) -> None:
     for memory in (0, 2 * (32 + 640), 10**6):
         target = RecordingTarget((8, 8), (8, 1))
         with Scratch(tmp_path / "scratch") as scratch:
-            gatherer = Gatherer(target, memory_nbytes=memory, scratch=scratch)
+            gatherer = Assembler(target, memory_nbytes=memory, scratch=scratch)
             for region in boxes((8, 8), (2, 8)):
                 gatherer.accept(region, expected[region], Workspace())
             for waiting in gatherer.spilled():
@@ -103,7 +103,7 @@ def test_aligned_blocks_leave_no_scratch_file(tmp_path: Path) -> None:
     """Where blocks hold whole chunks, nothing waits and no file is made."""
     target = RecordingTarget((8, 8), (4, 4))
     with Scratch(tmp_path / "scratch") as scratch:
-        gatherer = Gatherer(target, memory_nbytes=0, scratch=scratch)
+        gatherer = Assembler(target, memory_nbytes=0, scratch=scratch)
         gatherer.accept((slice(0, 8), slice(0, 8)), np.ones((8, 8), "int32"), Workspace())
     assert not (tmp_path / "scratch").exists()
     assert len(target.n_writes) == 4
@@ -113,7 +113,7 @@ def test_blocks_that_do_not_cover_the_array_are_noticed(tmp_path: Path) -> None:
     """A chunk with elements missing is an error that names it, not a chunk of zeros."""
     target = RecordingTarget((8,), (8,))
     with Scratch(tmp_path / "scratch") as scratch:
-        gatherer = Gatherer(target, memory_nbytes=100, scratch=scratch)
+        gatherer = Assembler(target, memory_nbytes=100, scratch=scratch)
         gatherer.accept((slice(0, 5),), np.ones(5, "int32"), Workspace())
         with pytest.raises(BlockError, match=r"chunk \[0:8\] incomplete"):
             list(gatherer.spilled())

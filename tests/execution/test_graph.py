@@ -10,7 +10,7 @@ from dask.distributed import Client
 
 from lazyio.errors import BlockError
 from lazyio.execution.dask_graphs import Delivery, run_here
-from lazyio.execution.remote import run_elsewhere
+from lazyio.execution.remote import run_remote
 from lazyio.execution.schedulers import scheduler_for
 from lazyio.regions import format_region
 
@@ -20,7 +20,7 @@ def run_graph(*arrays, consume, on_done=lambda region: None, scheduler=None):
     found = scheduler_for(scheduler)
     deliveries = [Delivery(array=array, consume=consume, on_done=on_done) for array in arrays]
     is_local = found.kind in ("threads", "synchronous")
-    (run_here if is_local else run_elsewhere)(deliveries, found, n_workers=2)
+    (run_here if is_local else run_remote)(deliveries, found, n_workers=2)
 
 
 def collect(array, scheduler=None):

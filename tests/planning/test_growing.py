@@ -49,12 +49,12 @@ def test_fewer_workers_before_a_refusal():
     plan = lazyio.plan((10, 1000), "f8", memory_limit="4 MB", **options)
     assert plan.workers == with_chunks(plan, (15, 1000)).workers == 4
     assert with_chunks(plan, (30, 1000)).workers == 3
-    with pytest.raises(PlanError, match="4 workers; the smallest limit that would do") as caught:
+    with pytest.raises(PlanError, match=r"4 workers need .*smallest limit that would do") as caught:
         with_chunks(plan, (30, 1000), workers_fixed=True)
     needed = int(str(caught.value).rpartition("=")[2])
     enough = lazyio.plan((10, 1000), "f8", memory_limit=needed, **options)
     assert with_chunks(enough, (30, 1000), workers_fixed=True).peak_nbytes == needed
-    with pytest.raises(PlanError, match="1 worker; "):
+    with pytest.raises(PlanError, match="1 worker need "):
         with_chunks(plan, (2000, 1000))
 
 

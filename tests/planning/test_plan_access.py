@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import lazyio
 from lazyio.errors import OptionError
-from lazyio.planning import Facts, Wishes, solve
+from lazyio.planning import ArraySpec, PlanRequest, solve
 from lazyio.planning.access import AccessCost, as_windows, overheads_of
 
 extents = st.one_of(st.integers(0, 30), st.integers(1, 3000), st.integers(1, 10**8))
@@ -142,17 +142,17 @@ def test_weights_move_the_shape():
 
 def test_parts_of_unfiltered_chunks():
     """Without filters only the wanted part is read: nothing is amplified, runs count."""
-    facts = Facts(shape=(700_000, 384), dtype=da.zeros(1, dtype="i2").dtype)
+    facts = ArraySpec(shape=(700_000, 384), dtype=da.zeros(1, dtype="i2").dtype)
     access = [(30_000, 1), (1, 384)]
-    plan = solve(facts, Wishes(access=access, reads_whole_chunks=False))
-    whole = solve(facts, Wishes(access=access))
+    plan = solve(facts, PlanRequest(access=access, reads_whole_chunks=False))
+    whole = solve(facts, PlanRequest(access=access))
     assert plan.access_amplification == 1.0
     assert whole.access_amplification > 1.0
     assert plan.advice == ()
     lowest = cost_of(plan, access, whole_chunks=False)
     assert lowest <= cost_of(whole, access, whole_chunks=False)
     # Zarr decodes whole chunks, whatever the codec.
-    zarr = solve(facts, Wishes(access=access, reads_whole_chunks=False, format="zarr"))
+    zarr = solve(facts, PlanRequest(access=access, reads_whole_chunks=False, format="zarr"))
     assert zarr.access_amplification > 1.0
 
 

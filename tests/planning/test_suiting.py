@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import lazyio
 from lazyio.planning.access import AccessCost, Bounds, Overheads, Prices, Window
-from lazyio.planning.access_search import best_shape, niceness, suit_windows
+from lazyio.planning.access_search import best_shape, niceness, search_chunk
 from lazyio.planning.default_chunks import Choice, solve_chunk_shape
 
 WHOLE = Overheads(chunk_nbytes=300)
@@ -65,7 +65,7 @@ def test_near_the_best_there_is(ndims, overheads):
         prices = Prices(cost, bounds)
         best = cheapest_of_all(cost, bounds, known)
         found = best_shape(prices, choices, len(choices), known)
-        nice = suit_windows(cost, choices, bounds, known)
+        nice = search_chunk(cost, choices, bounds, known)
         gaps.append(cost.mean(found) / best - 1)
         assert gaps[-1] >= -1e-9
         assert cost.mean(nice) <= 1.05 * cost.mean(found) * (1 + 1e-9)
@@ -96,7 +96,7 @@ def test_choices_and_bounds_are_kept(seed, overheads):
     most = math.prod(choice.most for choice in choices)
     bounds = Bounds(lower=1, upper=bounds.upper)
     known = tuple(choice.between(1, 1, 1)[0] for choice in choices)
-    found = suit_windows(cost, choices, bounds, known)
+    found = search_chunk(cost, choices, bounds, known)
     assert math.prod(found) <= min(most, bounds.upper)
     for choice, edge in zip(choices, found, strict=True):
         assert 1 <= edge <= choice.extent
@@ -111,7 +111,7 @@ def test_the_lower_bound_gives_way_where_nothing_reaches_it():
         shape=(100, 100), windows=(Window(shape=(1, 1)),), itemsize=1, overheads=WHOLE
     )
     choices = [Choice(extent=100, step=6), Choice(extent=100, step=10)]
-    assert suit_windows(cost, choices, Bounds(lower=500, upper=2000), (1, 1)) == (6, 10)
+    assert search_chunk(cost, choices, Bounds(lower=500, upper=2000), (1, 1)) == (6, 10)
 
 
 def test_pairs_of_axes_are_descended_where_combinations_are_many():
@@ -121,7 +121,7 @@ def test_pairs_of_axes_are_descended_where_combinations_are_many():
         shape=shape, windows=(Window(shape=(1, 1, 40, 1, 1, 40)),), itemsize=1, overheads=WHOLE
     )
     choices = [Choice(extent=extent) for extent in shape]
-    found = suit_windows(cost, choices, Bounds(lower=400, upper=1600), (4, 4, 4, 4, 2, 2))
+    found = search_chunk(cost, choices, Bounds(lower=400, upper=1600), (4, 4, 4, 4, 2, 2))
     assert found == (1, 1, 40, 1, 1, 40)
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 import lazyio
 from lazyio.planning.chunks import with_chunks
-from lazyio.planning.iterables import cuts_chunks, within
+from lazyio.planning.iterables import cuts_chunks, plan_region
 from lazyio.regions import boxes
 
 
@@ -19,7 +19,7 @@ def test_no_chunk_lies_in_two_blocks(data):
     inner = tuple(map(min, chunks, shape))
     block = tuple(chunk * data.draw(st.integers(1, 3)) for chunk in inner)
     alone = lazyio.plan(shape, "i2", chunks=inner, block_shape=block)
-    plan = within(with_chunks(alone, chunks), start)
+    plan = plan_region(with_chunks(alone, chunks), start)
     owners: dict[tuple[int, ...], int] = {}
     n_elements = 0
     for number, region in enumerate(plan.regions()):

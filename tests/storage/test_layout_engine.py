@@ -15,7 +15,7 @@ from lazyio.atomic.lock import FileLock
 from lazyio.sources import libhdf5
 from lazyio.storage.hdf5 import deferred_metadata as held_file
 from lazyio.storage.hdf5 import file as building
-from lazyio.storage.hdf5.deferred_metadata import EngineError, Held, LayoutEngine
+from lazyio.storage.hdf5.deferred_metadata import DeferredMetadata, EngineError, UnwrittenRanges
 
 
 @given(
@@ -26,7 +26,7 @@ from lazyio.storage.hdf5.deferred_metadata import EngineError, Held, LayoutEngin
 )
 def test_ranges_that_are_held(steps):
     """As a dict of single bytes would hold them."""
-    held, oracle = Held(), {}
+    held, oracle = UnwrittenRanges(), {}
     for at, (what, begin, nbytes) in enumerate(steps):
         if what == "put":
             data = bytes([at % 256]) * nbytes
@@ -50,7 +50,7 @@ LIBVERS = [None, ("earliest", "v114"), ("v110", "v114")]
 def write(path, libver, order, *, attributes=0, nbytes=0):
     """Write three datasets by the engine and return the places of their chunks."""
     rng = np.random.default_rng(0)
-    engine = LayoutEngine(path, libver, nbytes=nbytes)
+    engine = DeferredMetadata(path, libver, nbytes=nbytes)
     places = []
 
     def skeleton():
@@ -118,7 +118,7 @@ def test_a_file_that_is_added_to(tmp_path):
 def test_nothing_is_written_before_the_end(tmp_path):
     """A file that is given up has payloads, and no metadata: stock readers refuse it."""
     path = tmp_path / "x.h5"
-    engine = LayoutEngine(path, None)
+    engine = DeferredMetadata(path, None)
     dataset = engine.call(lambda: engine.file.create_dataset("x", (10,), "i4", chunks=(5,)))
     engine.settle()
     engine.reserve(dataset, (0,), 20, 0, lambda at: engine.write(b"a" * 20, at))
@@ -129,15 +129,17 @@ def test_nothing_is_written_before_the_end(tmp_path):
 
 def test_an_error_below_libhdf5_is_raised_and_ends_it(tmp_path, monkeypatch):
     """It is kept till libhdf5 has returned, which could not take it."""
-    engine = LayoutEngine(tmp_path / "x.h5", None)
-    monkeypatch.setattr(Held, "put", lambda *_: (_ for _ in ()).throw(OSError(5, "broken")))
+    engine = DeferredMetadata(tmp_path / "x.h5", None)
+    monkeypatch.setattr(
+        UnwrittenRanges, "put", lambda *_: (_ for _ in ()).throw(OSError(5, "broken"))
+    )
     with pytest.raises(OSError, match="broken"):
         engine.call(lambda: (engine.file.create_dataset("x", (10,), "i4"), engine.file.flush()))
     engine.abandon()
 
 
 def test_what_is_not_written_in_one_piece(tmp_path):
-    engine = LayoutEngine(tmp_path / "x.h5", None)
+    engine = DeferredMetadata(tmp_path / "x.h5", None)
     dataset = engine.call(lambda: engine.file.create_dataset("x", (10,), "i4", chunks=(5,)))
     dataset.id.write_direct_chunk((0,), b"a" * 20)
     engine.call(lambda: None)
@@ -155,7 +157,7 @@ def test_it_is_off_where_it_does_not_hold(monkeypatch, caplog):
     def wrong(*_):
         raise EngineError("not here")
 
-    monkeypatch.setattr(LayoutEngine, "reserve", wrong)
+    monkeypatch.setattr(DeferredMetadata, "reserve", wrong)
     assert not building.engine_works()
     assert "the layout engine is off" in caplog.text
     building.engine_works.cache_clear()
@@ -166,7 +168,7 @@ def logged(path, folder):
     folder.mkdir(exist_ok=True)
     lock = FileLock(path)
     in_place = InPlaceFile(path, folder, lock, lambda *_: None)
-    return LayoutEngine(path, None, in_place=in_place), lock
+    return DeferredMetadata(path, None, in_place=in_place), lock
 
 
 @pytest.mark.parametrize("libver", LIBVERS, ids=str)
@@ -221,7 +223,7 @@ def test_a_commit_that_fails(tmp_path, monkeypatch, step):
     def fail(*_):
         raise OSError(28, "full")
 
-    monkeypatch.setattr(redo if step == "apply" else redo.RedoLog, step, fail)
+    monkeypatch.setattr(redo if step == "apply" else redo.WriteAheadLog, step, fail)
     # Once it is committed the change is made, and the error says so.
     said = "full" if step == "commit" else "full; the change is complete in .*lazyio recover"
     for _ in range(2):
@@ -238,7 +240,7 @@ def test_a_commit_that_fails(tmp_path, monkeypatch, step):
 
 
 def test_only_a_file_in_place_is_committed_before_its_end(tmp_path):
-    engine = LayoutEngine(tmp_path / "x.h5", None)
+    engine = DeferredMetadata(tmp_path / "x.h5", None)
     with pytest.raises(EngineError, match="changed in place"):
         engine.commit()
     engine.abandon()
@@ -265,7 +267,7 @@ def test_metadata_of_many_chunks_are_not_kept(tmp_path, monkeypatch, libver, is_
     before = path.read_bytes() if is_added else b""
     places = []
     for _ in range(2):
-        engine = LayoutEngine(
+        engine = DeferredMetadata(
             path, libver, nbytes=len(before), on_overwrite=(lambda _: None) if is_added else None
         )
         dataset = engine.call(

@@ -22,7 +22,7 @@ import zarr
 
 import lazyio
 from lazyio.atomic import hdf5_digests
-from lazyio.atomic.digests import Hash, Noted, digest_of_elements
+from lazyio.atomic.digests import Hash, NotedDigests, digest_of_elements
 from lazyio.errors import BlockError
 from lazyio.regions import box
 
@@ -247,7 +247,7 @@ def netcdf(tmp_path):
         variable.units = "uV"
         variable[:] = ROWS
     with h5py.File(path, "a", track_order=True) as file:
-        dataset, noted = file["x"], Noted()
+        dataset, noted = file["x"], NotedDigests()
         for number in range(12):
             region = box(ROWS.shape, CHUNKS, divmod(number, 3))
             rim = digest_of_elements(dataset[region])

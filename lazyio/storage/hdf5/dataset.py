@@ -22,9 +22,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.atomic.digests import Noted, Rows, digest_of, digest_of_elements, renumbered
+from lazyio.atomic.digests import NotedDigests, Rows, digest_of, digest_of_elements, renumbered
 from lazyio.atomic.hdf5_digests import digest_of_piece, has_payloads, pieces_in
-from lazyio.atomic.journal import Keeping, Record
+from lazyio.atomic.journal import Record, ResumeState
 from lazyio.codecs.hdf5_chunks import (
     Decoder,
     Encoder,
@@ -100,7 +100,7 @@ class Hdf5Target:
         chunk_shape: Shape,
         *,
         folder: Path,
-        noted: Noted | None = None,
+        noted: NotedDigests | None = None,
         bounds: Bounds | None = None,
         rewrites: bool = False,
         old: Callable[[Region], npt.NDArray[Any]] | None = None,
@@ -137,7 +137,7 @@ class Hdf5Target:
         self._old = old
         self.check: Callable[[], object] | None = None
         """Raises what libhdf5 was not told of, after it has written elements."""
-        self.keeping: Keeping | None = None
+        self.keeping: ResumeState | None = None
         """Chunks that are there from a run that was killed, and the journal."""
         self.grid: Shape = grid_shape(self.shape, chunk_shape)
         """By which chunks are numbered."""
@@ -327,11 +327,11 @@ class Hdf5Target:
             other.n_written += self.n_written
             other._stored_nbytes += self._stored_nbytes
 
-    def rows(self, noted: Noted) -> Rows:
+    def rows(self, noted: NotedDigests) -> Rows:
         """Return the digests that were noted, chunks numbered as the dataset is now."""
         return renumbered(noted.rows(), self.grid, grid_shape(self.shape, self.chunk_shape))
 
-    def rims(self, noted: Noted) -> Rows:
+    def rims(self, noted: NotedDigests) -> Rows:
         """Return the same of the elements of chunks that were cut."""
         kept = {} if self.keeping is None else self.keeping.kept
         for chunk, record in kept.items():

@@ -44,12 +44,12 @@ HELD_NBYTES = 1 << 20
 """Of what belongs behind the bytes that stay, which is then written; there it harms nobody."""
 
 
-class Held:
+class UnwrittenRanges:
     """Ranges of bytes that have not been written yet, and lie over those of a file.
 
     Examples
     --------
-    >>> held = Held()
+    >>> held = UnwrittenRanges()
     >>> held.put(10, b"abcdef")
     >>> held.drop(12, 2)
     >>> held.put(11, b"X")
@@ -138,7 +138,7 @@ class Held:
         return first
 
 
-class HeldFile:
+class DeferredMetadataFile:
     """The file object that h5py is given.
 
     libhdf5 cannot take an exception from it: the first is kept, and from then
@@ -154,7 +154,7 @@ class HeldFile:
         keeps_old: bool,
         write: Callable[[memoryview, int], object],
     ) -> None:
-        self.held = Held()
+        self.held = UnwrittenRanges()
         self.end = nbytes
         self.failed: BaseException | None = None
         self._keeps_old = keeps_old
@@ -197,7 +197,7 @@ class HeldFile:
 
     def begin_anew(self) -> None:
         """Take all that is held for written: from now on it is part of what was there."""
-        self.held = Held()
+        self.held = UnwrittenRanges()
         self._held_below = 0
         self._base = self.end if self._keeps_old else 0
 
@@ -310,10 +310,10 @@ class EngineError(LazyioError, RuntimeError):
     """libhdf5 did not do what the engine relies on."""
 
 
-_LIVE: set["LayoutEngine"] = set()
+_LIVE: set["DeferredMetadata"] = set()
 
 
-class LayoutEngine:
+class DeferredMetadata:
     """A file in which places are reserved; its metadata are written last."""
 
     def __init__(
@@ -338,7 +338,7 @@ class LayoutEngine:
         self._lock = threading.Lock()
         # libhdf5 is called on a thread of its own, which no signal interrupts.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lazyio-layout")
-        self._object = HeldFile(
+        self._object = DeferredMetadataFile(
             self._descriptor,
             nbytes,
             str(path),

@@ -24,8 +24,8 @@ from lazyio.errors import ResumeError
 from lazyio.os_errors import errno_of
 from lazyio.storage.disk_errors import disk_errors
 from lazyio.storage.hdf5.dataset import Hdf5Target, hidden_file, opening_errors
-from lazyio.storage.hdf5.deferred_metadata import EngineError, LayoutEngine
-from lazyio.storage.hdf5.payloads import InPlace, Spool
+from lazyio.storage.hdf5.deferred_metadata import DeferredMetadata, EngineError
+from lazyio.storage.hdf5.payloads import InPlacePayloads, SpooledPayloads
 
 logger = logging.getLogger("lazyio")
 
@@ -46,7 +46,7 @@ PAYLOADS = "payloads"
 """In a hidden folder: what waits to be put into the file at the end."""
 
 
-class Building:
+class OpenMode:
     """A file that is being built; a job on it cannot be gone on with."""
 
     is_resumable = False
@@ -66,10 +66,10 @@ class Building:
         """Give chunks the places that they had, in the same order."""
 
 
-class Direct(Building):
+class DirectMode(OpenMode):
     """A file whose payloads go to their places at once, and whose metadata pass through."""
 
-    def __init__(self, engine: LayoutEngine, folder: Path) -> None:
+    def __init__(self, engine: DeferredMetadata, folder: Path) -> None:
         super().__init__(engine.file)
         self._engine = engine
         self._folder = folder
@@ -85,13 +85,13 @@ class Direct(Building):
         target.put_by(self._engine.putter(dataset))
 
 
-class Resumable(Building):
+class ResumableMode(OpenMode):
     """A file on which a job can be gone on with."""
 
     is_resumable = True
 
     def __init__(
-        self, file: h5py.File, spool: Spool, engine: LayoutEngine | None, folder: Path
+        self, file: h5py.File, spool: SpooledPayloads, engine: DeferredMetadata | None, folder: Path
     ) -> None:
         super().__init__(file)
         self._folder = folder
@@ -110,7 +110,7 @@ class Resumable(Building):
         if self._engine is None or not target.encodes:
             target.payloads = self._spool
         else:
-            target.payloads = InPlace(self._engine, dataset)
+            target.payloads = InPlacePayloads(self._engine, dataset)
 
     def replay(self, records: Sequence[Record], targets: Sequence[Filled]) -> None:
         """Give chunks the places that they had, in the same order."""
@@ -122,7 +122,7 @@ class Resumable(Building):
         engine.call(lambda: self._replay(engine, records, targets))
 
     def _replay(
-        self, engine: LayoutEngine, records: Sequence[Record], targets: Sequence[Filled]
+        self, engine: DeferredMetadata, records: Sequence[Record], targets: Sequence[Filled]
     ) -> None:
         for record in records:
             target, dataset = targets[record.array]
@@ -139,7 +139,7 @@ class Resumable(Building):
 
 
 @contextlib.contextmanager
-def building(path: Path, libver: Any, *, nbytes: int = 0) -> Iterator[Building]:
+def building(path: Path, libver: Any, *, nbytes: int = 0) -> Iterator[OpenMode]:
     """Open a hidden file, and close it whatever happens.
 
     libhdf5 writes through a file object, which keeps errors of the disk from
@@ -148,18 +148,18 @@ def building(path: Path, libver: Any, *, nbytes: int = 0) -> Iterator[Building]:
     folder = path.parent.parent
     if not engine_works():
         with hidden_file(path, libver) as file:
-            yield Building(file)
+            yield OpenMode(file)
         return
     with _engine(path, libver, folder, nbytes=nbytes) as engine:
-        yield Direct(engine, folder)
+        yield DirectMode(engine, folder)
 
 
 @contextlib.contextmanager
-def resumable(path: Path, libver: Any, *, old: Path | None) -> Iterator[Building]:
+def resumable(path: Path, libver: Any, *, old: Path | None) -> Iterator[OpenMode]:
     """Open a hidden file on which a job can be gone on with."""
     folder = path.parent.parent
     with contextlib.ExitStack() as stack:
-        spool = Spool(path.parent / PAYLOADS)
+        spool = SpooledPayloads(path.parent / PAYLOADS)
         stack.callback(spool.close)
         nbytes = 0 if old is None else old.stat().st_size
         noted = path.parent / OVERWRITTEN
@@ -172,7 +172,7 @@ def resumable(path: Path, libver: Any, *, old: Path | None) -> Iterator[Building
                 with disk_errors(folder):
                     shutil.copyfile(old, path)
             file = stack.enter_context(hidden_file(path, libver))
-            yield Resumable(file, spool, None, folder)
+            yield ResumableMode(file, spool, None, folder)
             return
 
         def note(ranges: list[tuple[int, int]]) -> None:
@@ -181,7 +181,7 @@ def resumable(path: Path, libver: Any, *, old: Path | None) -> Iterator[Building
         on_overwrite = None if old is None else note
         opened = _engine(path, libver, folder, nbytes=nbytes, on_overwrite=on_overwrite)
         engine = stack.enter_context(opened)
-        yield Resumable(engine.file, spool, engine, folder)
+        yield ResumableMode(engine.file, spool, engine, folder)
 
 
 def _restore(copy: Path, old: Path, noted: Path) -> None:
@@ -202,30 +202,30 @@ def _restore(copy: Path, old: Path, noted: Path) -> None:
 
 
 @contextlib.contextmanager
-def in_place(work: WorkDirectory) -> Iterator[Building]:
+def in_place(work: WorkDirectory) -> Iterator[OpenMode]:
     """Open a file that is changed itself: all of the change is made, or nothing.
 
     The change is made when the context is left without an error.
     """
     folder = work.target.parent
     with contextlib.ExitStack() as stack:
-        spool = Spool(work.path / PAYLOADS)
+        spool = SpooledPayloads(work.path / PAYLOADS)
         stack.callback(spool.close)
         with disk_errors(folder):
             changed = work.in_place()
         stack.callback(changed.close)
         opened = _engine(work.target, None, folder, patience=PATIENCE, in_place=changed)
         engine = stack.enter_context(opened)
-        yield Resumable(engine.file, spool, engine, folder)
+        yield ResumableMode(engine.file, spool, engine, folder)
 
 
 @contextlib.contextmanager
 def _engine(
     path: Path, libver: Any, folder: Path, *, patience: float = 0.0, **options: Any
-) -> Iterator[LayoutEngine]:
+) -> Iterator[DeferredMetadata]:
     """Open a file by the layout engine; after an error nothing more is written to it."""
     with opening_errors(folder, libver):
-        engine = LayoutEngine(path, libver, **options)
+        engine = DeferredMetadata(path, libver, **options)
     try:
         yield engine
         with disk_errors(folder):
@@ -290,7 +290,7 @@ def engine_works() -> bool:
 def _is_read_back(path: Path) -> bool:
     """Write a small file by the layout engine, and return whether h5py reads what it should."""
     values = np.arange(100, dtype="i4")
-    engine = LayoutEngine(path, None)
+    engine = DeferredMetadata(path, None)
     try:
         dataset = engine.call(lambda: engine.file.create_dataset("x", (100,), "i4", chunks=(50,)))
         engine.settle()

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyio.atomic.digests import digest_of
-from lazyio.atomic.journal import Keeping, Record
+from lazyio.atomic.journal import Record, ResumeState
 from lazyio.atomic.log import write_at
 from lazyio.codecs.workspace import Bytes
 from lazyio.dtypes import Shape, is_text
-from lazyio.storage.hdf5.deferred_metadata import LayoutEngine
+from lazyio.storage.hdf5.deferred_metadata import DeferredMetadata
 
 
 class Payloads(Protocol):
@@ -30,7 +30,9 @@ class Payloads(Protocol):
     engine: str
     """What to call it in a report."""
 
-    def put(self, keeping: Keeping, corner: Sequence[int], record: Record, payload: Any) -> None:
+    def put(
+        self, keeping: ResumeState, corner: Sequence[int], record: Record, payload: Any
+    ) -> None:
         """Note a payload in the journal, and write it; its record has no offset yet."""
 
     def is_whole(self, record: Record) -> bool:
@@ -39,20 +41,22 @@ class Payloads(Protocol):
     def read(self, record: Record) -> bytes:
         """Return a payload that is there."""
 
-    def waiting(self, keeping: Keeping) -> Iterator[tuple[Record, bytes]]:
+    def waiting(self, keeping: ResumeState) -> Iterator[tuple[Record, bytes]]:
         """Yield what has not been put into its place, to be put there now."""
 
 
-class InPlace:
+class InPlacePayloads:
     """Payloads that go where libhdf5 wants them."""
 
     engine = "layout"
 
-    def __init__(self, engine: LayoutEngine, dataset: h5py.Dataset) -> None:
+    def __init__(self, engine: DeferredMetadata, dataset: h5py.Dataset) -> None:
         self._engine = engine
         self._dataset = dataset
 
-    def put(self, keeping: Keeping, corner: Sequence[int], record: Record, payload: Any) -> None:
+    def put(
+        self, keeping: ResumeState, corner: Sequence[int], record: Record, payload: Any
+    ) -> None:
         """Note a payload in the journal, and write it to its place."""
         there = keeping.reserved.get(record.chunk)
         if there is not None and (there.nbytes, there.mask) == (record.nbytes, record.mask):
@@ -77,12 +81,12 @@ class InPlace:
         """Return a payload that is there."""
         return self._engine.read(record.offset, record.nbytes)
 
-    def waiting(self, _: Keeping) -> Iterator[tuple[Record, bytes]]:
+    def waiting(self, _: ResumeState) -> Iterator[tuple[Record, bytes]]:
         """Yield nothing: all is in its place."""
         return iter(())
 
 
-class Spool:
+class SpooledPayloads:
     """A file in which payloads wait."""
 
     engine = "spool"
@@ -94,7 +98,9 @@ class Spool:
         self.places: dict[tuple[int, int], Record] = {}
         """Where payloads of this run lie, by array and chunk."""
 
-    def put(self, keeping: Keeping, _corner: Sequence[int], record: Record, payload: Any) -> None:
+    def put(
+        self, keeping: ResumeState, _corner: Sequence[int], record: Record, payload: Any
+    ) -> None:
         """Note a payload in the journal, and write it behind the others."""
         with self._lock:
             at, self._end = self._end, self._end + record.nbytes
@@ -110,7 +116,7 @@ class Spool:
         """Return a payload that is there."""
         return os.pread(self.descriptor, record.nbytes, record.offset)
 
-    def waiting(self, keeping: Keeping) -> Iterator[tuple[Record, bytes]]:
+    def waiting(self, keeping: ResumeState) -> Iterator[tuple[Record, bytes]]:
         """Yield the payloads of one array."""
         own = {
             chunk: place for (array, chunk), place in self.places.items() if array == keeping.array

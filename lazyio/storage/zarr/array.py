@@ -25,9 +25,16 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
 
-from lazyio.atomic.digests import Hash, Noted, Rows, digest_of, digest_of_elements, renumbered
-from lazyio.atomic.journal import Keeping, Record
-from lazyio.atomic.publish_steps import Seen
+from lazyio.atomic.digests import (
+    Hash,
+    NotedDigests,
+    Rows,
+    digest_of,
+    digest_of_elements,
+    renumbered,
+)
+from lazyio.atomic.journal import Record, ResumeState
+from lazyio.atomic.publish_steps import FolderSnapshot
 from lazyio.atomic.zarr_digests import NAME, digest_of_file
 from lazyio.codecs.workspace import Bytes, Fill, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of, is_exact
@@ -94,12 +101,12 @@ def chunk_keys_of(array: "zarr.Array[Any]") -> Mapping[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overlaid:
+class OverlaidObjects:
     """An array of which a part is built elsewhere, object by object."""
 
     array: "zarr.Array[Any]"
     """The array as it is."""
-    seen: Seen
+    seen: FolderSnapshot
     """What lay in its folder when the part was begun."""
 
 
@@ -112,9 +119,9 @@ class ZarrTarget:
         *,
         keeps_empty: bool = False,
         replaces: bool = False,
-        noted: Noted | None = None,
+        noted: NotedDigests | None = None,
         bounds: Bounds | None = None,
-        over: "Overlaid | None" = None,
+        over: "OverlaidObjects | None" = None,
     ) -> None:
         self.shape: Shape = tuple(map(int, array.shape))
         self.chunk_shape: Shape = tuple(map(int, array.shards or array.chunks))
@@ -144,7 +151,7 @@ class ZarrTarget:
         self.n_written = 0
         """Chunks or shards that were encoded and stored."""
         self._noted = noted
-        self.keeping: Keeping | None = None
+        self.keeping: ResumeState | None = None
         """Chunks that are there from a run that was killed, and the journal."""
         self.written: list[str] | None = None
         """Takes the names of the objects that are written to a local folder."""
@@ -247,11 +254,11 @@ class ZarrTarget:
             other.n_written += self.n_written
             other._stored_nbytes += self._stored_nbytes
 
-    def rows(self, noted: Noted) -> Rows:
+    def rows(self, noted: NotedDigests) -> Rows:
         """Return the digests that were noted, chunks numbered as the array is now."""
         return renumbered(noted.rows(), self.grid, grid_shape(self.shape, self.chunk_shape))
 
-    def rims(self, noted: Noted) -> Rows:
+    def rims(self, noted: NotedDigests) -> Rows:
         """Return the same of the elements of chunks that were cut."""
         kept = {} if self.keeping is None else self.keeping.kept
         for chunk, record in kept.items():
@@ -516,7 +523,7 @@ def create_array(
         raise OptionError(msg) from error
 
 
-class Apart:
+class DeferredZarrMetadata:
     """Metadata of new arrays, kept from a store until :meth:`tell`.
 
     A run that fails or is killed before leaves objects that no reader finds.

@@ -10,7 +10,7 @@ from typing import Any
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 
-from lazyio.atomic.publish_steps import Steps, is_hidden_name
+from lazyio.atomic.publish_steps import PublishSteps, is_hidden_name
 from lazyio.atomic.workdir import WorkDirectory, publish_in
 from lazyio.atomic.zarr_digests import NAME as DIGESTS
 from lazyio.errors import TargetError
@@ -39,11 +39,11 @@ def publish_arrays(
         return ()
     home = _home_of(root, paths[0])
 
-    def steps() -> Steps:
+    def steps() -> PublishSteps:
         check()
         built = {path: work.built for path, work in zip(paths, works, strict=True)}
         files = _files_of(home, root, built, zarr_format)
-        return Steps(moves=tuple((work.built, work.target) for work in works), files=files)
+        return PublishSteps(moves=tuple((work.built, work.target) for work in works), files=files)
 
     return publish_in(home, works, steps)
 
@@ -61,7 +61,7 @@ def publish_part(
     """Put objects of a part of an array to the others, all of them or none."""
     home = _home_of(root, path)
 
-    def steps() -> Steps:
+    def steps() -> PublishSteps:
         check()
         own = {
             work.target / name: (work.built / name).read_bytes()
@@ -73,7 +73,7 @@ def publish_part(
         if is_closed:
             closed = {**_without(home, work.target), **dict.fromkeys(own)}
             files = {file: file.read_bytes() for file in closed if file not in own} | files
-        return Steps(
+        return PublishSteps(
             closed=closed,
             moves=tuple(objects),
             removals=tuple(removals),
