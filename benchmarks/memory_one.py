@@ -95,7 +95,7 @@ def _two_graphs(job: dict[str, Any]) -> Callable[[], Any]:
 
 
 def _region(job: dict[str, Any]) -> Callable[[], Any]:
-    """Rows and columns in the middle of a dataset that is there, none of them at a chunk's edge."""
+    """Rows and columns in the middle of an existing dataset, none of them at a chunk's edge."""
     data = _lazy(job)
     n, channels = data.shape
     with h5py.File(job["output"], "w") as file:

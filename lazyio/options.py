@@ -137,7 +137,7 @@ def check_resume(resume: Any) -> None:
 
 
 def is_trust(resume: Any) -> bool:
-    """Return whether a job is to be gone on with that nothing is compared of."""
+    """Return whether a job is to be resumed that nothing is compared of."""
     return isinstance(resume, str) and resume == "trust"
 
 

@@ -56,7 +56,7 @@ def resume(request):
 
 @pytest.fixture
 def path(tmp_path, suffix):
-    """Return the path of an array that is there already."""
+    """Return the path of an existing array."""
     path = tmp_path / f"x.{suffix}"
     write(OLD, path)
     return path
@@ -107,7 +107,7 @@ class TestDisk:
 
     @pytest.mark.parametrize("number", [errno.EXDEV, errno.EACCES, errno.EROFS])
     def test_the_rename_fails(self, tmp_path, suffix, resume, monkeypatch, number):
-        """What is built is kept where it can be gone on with."""
+        """What is built is kept where it can be resumed."""
         path = tmp_path / f"new.{suffix}"
         replace = Path.replace
 
@@ -130,7 +130,7 @@ class TestDisk:
 
     @pytest.mark.parametrize("options", [{}, {"region": np.s_[2:4]}, {"overwrite": True}])
     def test_a_copy_is_complete_and_has_no_name(self, tmp_path, monkeypatch, options):
-        """What was added to a file is gone on with, though its metadata are those of the end."""
+        """What was added to a file is resumed, though its metadata are those of the end."""
         path, expected = tmp_path / "x.h5", VALUES
         lazyio.to_hdf5(np.ones((5, 100), "i4"), path, "old", chunks=(1, 100))
         key, data = "new", VALUES

@@ -306,7 +306,7 @@ def test_several_arrays(tmp_path, suffix):
 @pytest.mark.parametrize("options", [{}, {"compressed": True}], ids=["plain", "gzip"])
 @pytest.mark.parametrize("where", ["region", "append"])
 def test_parts_of_arrays(tmp_path, suffix, options, where):
-    """The part is gone on with; the array is as it was until it is complete."""
+    """The part is resumed; the array is as it was until it is complete."""
     path = tmp_path / f"x.{suffix}"
     old = np.full((100, 20), 7, "i4")
     if suffix == "h5":

@@ -170,7 +170,7 @@ def test_settings_of_the_array(tmp_path, recording) -> None:
 
 
 def test_arrays_in_a_store(tmp_path, recording) -> None:
-    """Groups on the way are made; arrays that are there stay; no warning while reading."""
+    """Groups on the way are made; existing arrays stay; no warning while reading."""
     out = tmp_path / "store.zarr"
     lazyio.to_zarr(recording, out, "raw/left")
     lazyio.to_zarr(recording * 2, out, "raw/right")

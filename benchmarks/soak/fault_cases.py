@@ -191,7 +191,7 @@ def _killed_in_place(path: Path) -> None:
 
 
 def _failed_job(path: Path) -> None:
-    """Leave a job that can be gone on with."""
+    """Leave a job that can be resumed."""
 
     def read(region: tuple[slice, ...]) -> Array:
         if region[0].stop > 30:

@@ -28,7 +28,7 @@ class ArrayOptions:
     key: str
     """Path in the file or store."""
     dtype: Any = None
-    """Type of an element; ``None`` takes that of an array that is there."""
+    """Type of an element; ``None`` takes that of an existing array."""
     item_shape: Any = None
     """Extents of an element; ``None`` as above."""
     axis: Any = 0

@@ -207,7 +207,7 @@ class Writer:
         key : str
             Path of the array; groups on the way are made.
         dtype : dtype-like
-            Type of an element. Of an array that is there it may be left out.
+            Type of an element. Of an existing array it may be left out.
         item_shape : tuple of int
             Extents of an element, ``()`` for single numbers; as above.
         axis : int

@@ -80,7 +80,7 @@ def compared(there: Facts, now: Facts) -> dict[str, tuple[Any, Any]]:
 
 
 def refuse(where: Path, target: Path, found: Mapping[str, tuple[Any, Any]]) -> None:
-    """Raise what a job that differs comes to."""
+    """Raise ResumeError listing the differences."""
     listed = "; ".join(_told(name, old, new) for name, (old, new) in found.items())
     msg = (
         f"the interrupted job in {where} is another one: {listed}. Make the same call again, "
@@ -201,7 +201,7 @@ def _unpack(raw: bytes) -> Record | None:
 
 
 class TwoResultsError(BlockError):
-    """A chunk that is there, and came out otherwise when it was computed again."""
+    """A stored chunk that came out otherwise when it was computed again."""
 
     @classmethod
     def at(cls, place: Region) -> "TwoResultsError":

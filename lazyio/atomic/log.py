@@ -423,7 +423,7 @@ PATIENCE = 30.0
 def _refused(folder: Path, target: Path, why: str) -> TargetError:
     msg = (
         f"a change of {target} was interrupted, and cannot be finished: {why}. Both are left as "
-        f"they are. To go on with {target} as it is, and give the change up, remove {folder}; to "
+        f"they are. To keep {target} as it is, and give the change up, remove {folder}; to "
         f"have the change, put the file back that it was made for, then: lazyio recover {target}"
     )
     return TargetError(errno.EBUSY, msg)

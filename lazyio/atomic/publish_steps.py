@@ -222,7 +222,7 @@ class BegunSteps:
         _write(self.files, home)
         _sync_all({path.parent for path in self.files})
         for hidden in _hidden_folders(self):
-            # What is left of a job that is done is not to be gone on with.
+            # What is left of a job that is done is not resumed.
             (hidden / job.NAME).unlink(missing_ok=True)
         (home / FOLDER / _STEPS).unlink(missing_ok=True)
         sync_folder(home / FOLDER)
@@ -379,7 +379,7 @@ def _hidden_of(home: Path, begun: BegunSteps) -> str:
 
 
 def _way_out(home: Path) -> str:
-    return f"to go on with what is there now, remove {home / FOLDER / _STEPS}"
+    return f"to keep the store as it is now, remove {home / FOLDER / _STEPS}"
 
 
 def is_hidden_name(name: str) -> bool:

@@ -3,7 +3,7 @@
 ``.<name>.lazyio/`` lies beside the target, on the same file system. While it
 exists, the job is not complete; the final name is old or complete at any time.
 A directory left by a killed run is cleared by the next one, once its lock is
-free, unless it holds a job that can be gone on with.
+free, unless it holds a job that can be resumed.
 """
 
 import contextlib
@@ -71,12 +71,12 @@ class WorkDirectory:
         self.is_kept = False
         """Whether leaving the context is to keep what is not published."""
         self.is_resumed = False
-        """Whether there is a job that this one goes on with."""
+        """Whether there is a job that this one resumes."""
         """Keys of arrays that may be others than those of that job."""
         self.advice: list[tuple[str, str]] = []
         """On what went wrong after the target was published, which took nothing back."""
         self.file_lock: lock.FileLock | None = None
-        """Keeps other programs from writing to a file that is there."""
+        """Keeps other programs from writing to an existing file."""
         self._process = os.getpid()
         self._descriptor = lock.enter(self.path, target)
         try:
@@ -140,12 +140,12 @@ class WorkDirectory:
             self.file_lock = None
 
     def in_place(self) -> InPlaceFile:
-        """Return the file that is there, to be changed itself."""
+        """Return the existing file, to be changed itself."""
         self._is_in_place = True  # Not to be looked up again, once it is changed.
         return InPlaceFile(self.target, self.path, self._locked_file(), self._advise)
 
     def begin_in_place(self) -> None:
-        """Note what the file that is there is like, before it is changed itself."""
+        """Note what the existing file is like, before it is changed itself."""
         redo.begin(self.path, self._locked_file().descriptor)
 
     def _locked_file(self) -> lock.FileLock:
@@ -289,7 +289,7 @@ class WorkDirectory:
         there = job.load(self.path / JOB)
         if self._facts is None:
             msg = (
-                f"{self.path} holds an interrupted job; pass resume=True to go on with it, or "
+                f"{self.path} holds an interrupted job; pass resume=True to resume it, or "
                 f"remove it with: lazyio clean {self.target}"
             )
             raise ResumeError(msg)

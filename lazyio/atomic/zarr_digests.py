@@ -3,7 +3,7 @@
 A list in the store's own folder would be in the way: zarr-python warns of
 every file in a group that it does not know. So each array knows some others,
 and they know it. The arrays of a new store form a ring. One that is added to a
-store is told of an array that is there, and that one of it, by a small file in
+store is told of an existing array, and that one of it, by a small file in
 the folder ``lazyio.neighbours`` of the array. If some arrays are lost, there is
 one left that knows of one of them.
 
@@ -127,7 +127,7 @@ def keep(old: Path, new: Path) -> None:
 
 
 def introduce(root: Path, places: Mapping[str, StoreNeighbours]) -> None:
-    """Tell arrays that are there of those that have come."""
+    """Tell existing arrays of those that have come."""
     for path, place in places.items():
         above = place.path.removesuffix(path)
         for other in place.near:

@@ -47,7 +47,7 @@ _MAGIC = b"b2frame\0"
 _INDEX = bytes.fromhex("05010708 08000000 08000000 28000000") + bytes(5) + b"\1" + bytes(10)
 """Of the chunk of offsets all but the offset of the only chunk: eight bytes, not compressed."""
 _AT_BEGIN, _ALL_ZERO = bytes(8), bytes(7) + b"\x81"
-"""Offset of a chunk that is there, and in place of one of which all bytes are zero."""
+"""Offset of a stored chunk, and what stands for one of which all bytes are zero."""
 _TRAILER = bytes.fromhex("940193cd0006de0000dc0000ce00000023d800") + bytes(16)
 _NO_METALAYERS = bytes.fromhex("93cd0007de0000dc0000")
 _CHUNK_HEADER = struct.Struct("<BBBBiii")

@@ -54,7 +54,7 @@ def search_chunk(
 
 
 def search_blocks(plan: Plan) -> Shape:
-    """Return blocks to read a chunked source in, so that windows compute few in vain."""
+    """Choose block shapes that minimise wasted reads."""
     if not plan.windows or plan.source_chunk_shape is None or not all(plan.shape):
         return plan.block_shape
     upper = math.prod(plan.block_shape)

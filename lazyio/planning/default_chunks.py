@@ -118,7 +118,7 @@ class Choice:
         return inside or [min(everything, key=lambda extent: abs(math.log(extent / low)))]
 
     def below(self, wish: float) -> int:
-        """Return the largest of about the extents up to a wish; the least there is above it."""
+        """Return the largest candidate <= target, else the smallest above it."""
         near = self.between(wish / 2, wish, 2)
         return max((extent for extent in near if extent <= wish), default=self.between(1, 1, 1)[0])
 

@@ -1,4 +1,4 @@
-"""Arrays that are read by a function, and arrays that are there already."""
+"""Arrays that are read by a function, and existing arrays."""
 
 import threading
 from collections.abc import Callable

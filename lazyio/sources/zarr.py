@@ -441,7 +441,7 @@ def _opened(
     except LazyioError:
         raise
     except Exception as error:
-        # Whatever library is behind the URL: botocore's errors are no OSErrors.
+        # Backends raise their own types; botocore's are not OSErrors.
         what = "cannot be opened" if "://" in name else "has Zarr metadata that cannot be read"
         msg = f"{name} {what}: {described(error)}"
         raise SourceError(msg) from error

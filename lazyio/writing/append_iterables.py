@@ -1,4 +1,4 @@
-"""What comes once and goes into an array that is there: where its parts belong."""
+"""Append or place one-pass input in an existing array."""
 
 from dataclasses import replace
 from operator import add
@@ -25,7 +25,7 @@ from lazyio.writing.compatibility import (
 def offset_input(
     given: Input, room: GrowableShape, region: Any, append_dim: Any
 ) -> tuple[Input, TargetRegion]:
-    """Return a stream or iterator as it goes into an array that is there."""
+    """Return a stream or iterator as it goes into an existing array."""
     whole = TargetRegion(region=tuple(slice(0, extent) for extent in room.shape), shape=room.shape)
     if region is not None and (append_dim is not None or window_of(region, room) != whole.region):
         msg = (

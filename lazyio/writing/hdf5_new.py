@@ -333,7 +333,7 @@ class NewDatasets:
     mode: str
     """h5py's file mode."""
     overwrite: bool
-    """Whether datasets that are there may be replaced."""
+    """Whether existing datasets may be replaced."""
     libver: Any
     """File format bounds."""
     running: RunOptions
@@ -400,7 +400,7 @@ class NewDatasets:
         return in_head(self._facts([item])) if self.running.resume else {}
 
     def _done(self) -> list[Hdf5Item]:
-        """Return the datasets that are there already, written by the same job."""
+        """Return the existing datasets that the same job has written."""
         done = [item for item in self.items if self._is_done(item)]
         # A file that is to be made anew is either all there, or not at all.
         return done if self.mode in ("a", "r+") or len(done) == len(self.items) else []
@@ -445,7 +445,7 @@ class DatasetsInGroup:
     items: tuple[Hdf5Item, ...]
     """The datasets, their keys counted from the group."""
     overwrite: bool
-    """Whether datasets that are there may be replaced."""
+    """Whether existing datasets may be replaced."""
     running: RunOptions
     """The rest."""
 

@@ -390,7 +390,7 @@ def _linked(given: Input) -> tuple[str, str] | None:
     if not isinstance(held, (Hdf5Source, h5py.Dataset)):
         return None
     location = location_of(held)
-    # A file that lies in memory is none that a link could lead to.
+    # In-memory files cannot be link targets.
     return location if location is not None and os.path.exists(location[0]) else None
 
 

@@ -1,4 +1,4 @@
-"""What a job is, so that a later call can go on with it, or find that it is done."""
+"""What a job is, so that a later call can resume it, or find that it is done."""
 
 import functools
 import logging
@@ -163,7 +163,7 @@ def begin_keeping(
         logger.warning("%s: %s", work.path, what)
     n_kept = sum(len(keeping.kept) for keeping in keepings)
     if n_kept:
-        logger.info("going on with %s: %d chunks are there", work.path, n_kept)
+        logger.info("resuming %s: %d chunks are stored", work.path, n_kept)
     return journal, tuple(advice)
 
 

@@ -208,7 +208,7 @@ class RunOptions:
     digests: bool = True
     """Whether digests of what is written are stored with it."""
     resume: bool = False
-    """Whether a job that was killed is gone on with."""
+    """Whether a job that was killed is resumed."""
     trusts: bool = False
     """Whether that is done without computing a chunk again that is there."""
     watches_sources: bool = True
@@ -227,7 +227,7 @@ class RunOptions:
     def noted(self, shape: Shape, chunk_shape: Shape) -> NotedDigests | None:
         """Return what takes the digests of one array, ``None`` where none are kept.
 
-        A job that can be gone on with has them anyway, and by them it is
+        A job that can be resumed has them anyway, and by them it is
         known again once it is done.
         """
         can_be_numbered = n_boxes(shape, chunk_shape) <= MOST_CHUNKS

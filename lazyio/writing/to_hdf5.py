@@ -263,7 +263,7 @@ class _Call:
     running: RunOptions
 
     def new(self, data: Any) -> Hdf5Order:
-        """Return the order for datasets that are to be made."""
+        """Return the request for datasets that are to be made."""
         prefix = self.key
         if holds_several(data) and isinstance(self.key, str):
             prefix = "" if self.key == DEFAULT_KEY else self.key
@@ -301,7 +301,7 @@ class _Call:
         return order
 
     def part(self, data: Any, region: Any, append_dim: Any, *, is_now: bool) -> Hdf5Order:
-        """Return the order for a part of a dataset that is there."""
+        """Return the request for a part of an existing dataset."""
         links = value_of(self.settings.links)
         if self.overwrite or links != "copy":
             what = "overwrite=True" if self.overwrite else f"links={links!r}"

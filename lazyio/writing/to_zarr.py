@@ -242,7 +242,7 @@ class _Call:
     running: RunOptions
 
     def new(self, data: Any) -> ZarrOrder:
-        """Return the order for arrays that are to be made."""
+        """Return the request for arrays that are to be made."""
         items = self._items(data)
         if not is_local(self.store):
             check_store(self.store)
@@ -268,7 +268,7 @@ class _Call:
         return order
 
     def part(self, data: Any, region: Any, append_dim: Any, *, is_now: bool) -> ZarrOrder:
-        """Return the order for a part of an array that is there."""
+        """Return the request for a part of an existing array."""
         if self.overwrite:
             msg = "overwrite=True is for whole arrays, and this is a part of one; leave it out"
             raise OptionError(msg)
@@ -350,7 +350,7 @@ class _Call:
         return replace(self.running, advice=advice_on(items))
 
     def _in_store(self, items: tuple[ZarrItem, ...]) -> ArraysInStore:
-        """Return the order for a store or group that is open, or lies behind a URL."""
+        """Return the request for a store or group that is open, or lies behind a URL."""
         if not is_url(self.store):
             self._refuse_storage_options()
         store, inside = store_behind(self.store, self.storage_options)

@@ -328,7 +328,7 @@ class NewArrays:
     mode: str
     """h5py's file mode; ``w`` replaces the named arrays only."""
     overwrite: bool
-    """Whether arrays that are there may be replaced."""
+    """Whether existing arrays may be replaced."""
     running: RunOptions
     """The rest."""
     compared: dict[tuple[str, str], bool] = field(default_factory=dict, repr=False, compare=False)
@@ -376,7 +376,7 @@ class NewArrays:
             made: list[ArrayWriter] = []
             advice: Advice = ()
             for work in works:
-                # In a store that is there every array has a hidden folder of its own.
+                # In an existing store every array has a hidden folder of its own.
                 items = [self.items[len(made)]] if is_kept else self.items
                 several = [self._make(work, item, is_kept) for item in items]
                 work.save_job()
@@ -423,7 +423,7 @@ class NewArrays:
             yield WorkDirectory(final, folder=self.root, facts=self._facts([item]))
 
     def _facts(self, items: Sequence[ZarrItem]) -> Facts | None:
-        """Return what the job is, where it can be gone on with."""
+        """Return what the job is, where it can be resumed."""
         if not self.running.resume:
             return None
         return facts_of_job("zarr", [(item.arranged, item.options, None) for item in items])
@@ -516,7 +516,7 @@ class ArraysInStore:
     mode: str
     """h5py's file mode; ``w`` replaces the named arrays only."""
     overwrite: bool
-    """Whether arrays that are there may be replaced."""
+    """Whether existing arrays may be replaced."""
     running: RunOptions
     """The rest."""
 

@@ -234,7 +234,7 @@ def test_over_what_another_program_has_removed(home: Path, monkeypatch) -> None:
     """It is refused as well, and there is a way out."""
     begin(home, monkeypatch)
     shutil.rmtree(home / "a")
-    with pytest.raises(TargetError, match="to go on with what is there now, remove") as caught:
+    with pytest.raises(TargetError, match="to keep the store as it is now, remove") as caught:
         recover(home)
     Path(str(caught.value).rpartition("remove ")[2]).unlink()
     clean(home)

@@ -265,7 +265,7 @@ def test_bitshuffle_that_cannot_be_is_left_to_libhdf5(options):
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_filters_as_a_file_describes_them(codec):
-    """A dataset that is there already is added to with the filters that its file names."""
+    """An existing dataset is added to with the filters that its file names."""
     chunk = smooth(SHAPE, "f4")
     keywords = {**codec, "shuffle": True, "fletcher32": True}
     with h5py.File("memory", "w", driver="core", backing_store=False) as file:

@@ -132,7 +132,7 @@ class Hdf5Target:
             self._skips = False
         self._noted = noted
         self.payloads: Payloads | None = None
-        """Takes the chunks of a job that can be gone on with; else they go into the file at once.
+        """Takes the chunks of a job that can be resumed; else they go into the file at once.
         """
         self._old = old
         self.check: Callable[[], object] | None = None

@@ -5,7 +5,7 @@ from a region of memory that nothing else uses: what HDF5 hands to the file
 object at an address in that region is no metadata, and where it hands it to is
 where the payload belongs. Metadata stay in memory until all payloads have
 landed. The same calls in the same order give the same places, so that a
-killed job is gone on with by making them again.
+killed job is resumed by making them again.
 """
 
 import atexit

@@ -47,7 +47,7 @@ PAYLOADS = "payloads"
 
 
 class OpenMode:
-    """A file that is being built; a job on it cannot be gone on with."""
+    """A file that is being built; a job on it cannot be resumed."""
 
     is_resumable = False
     """Whether payloads are noted in a journal."""
@@ -86,7 +86,7 @@ class DirectMode(OpenMode):
 
 
 class ResumableMode(OpenMode):
-    """A file on which a job can be gone on with."""
+    """A file on which a job can be resumed."""
 
     is_resumable = True
 
@@ -133,7 +133,7 @@ class ResumableMode(OpenMode):
             if found != record.offset:
                 msg = (
                     "libhdf5 gives chunks other places than before, so that the interrupted job "
-                    "cannot be gone on with; remove it with: lazyio clean"
+                    "cannot be resumed; remove it with: lazyio clean"
                 )
                 raise ResumeError(msg)
 
@@ -156,7 +156,7 @@ def building(path: Path, libver: Any, *, nbytes: int = 0) -> Iterator[OpenMode]:
 
 @contextlib.contextmanager
 def resumable(path: Path, libver: Any, *, old: Path | None) -> Iterator[OpenMode]:
-    """Open a hidden file on which a job can be gone on with."""
+    """Open a hidden file on which a job can be resumed."""
     folder = path.parent.parent
     with contextlib.ExitStack() as stack:
         spool = SpooledPayloads(path.parent / PAYLOADS)

@@ -1,4 +1,4 @@
-"""Where payloads of a job go that can be gone on with: to their places, or to wait for them.
+"""Where payloads of a job go that can be resumed: to their places, or to wait for them.
 
 With the layout engine each goes straight to its place in the file that is
 being built. Without it, and for what only libhdf5 can encode, they wait in a

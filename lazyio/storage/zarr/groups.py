@@ -32,7 +32,7 @@ def publish_arrays(
     zarr_format: int,
     check: Callable[[], object],
 ) -> Advice:
-    """Give arrays of a store that is there their names, all of them or none."""
+    """Give arrays of an existing store their names, all of them or none."""
     if works[0].target == _home_of(root, ""):
         check()
         works[0].publish()  # An array that is a store of its own.
