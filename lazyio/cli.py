@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 
 import h5py
 import numpy as np
-from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from lazyio.atomic.recovery import clean, leftovers, recover
 from lazyio.dtypes import DTYPE_ATTRIBUTE
@@ -28,7 +27,7 @@ from lazyio.sources.hdf5 import dataset_keys
 from lazyio.sources.hdf5_layout import attributes_of
 from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.lookup import SUFFIXES, format_of
-from lazyio.sources.zarr import zarr_source
+from lazyio.sources.zarr_metadata import require_zarr
 from lazyio.verification.report import DAMAGED, INCOMPLETE, MODIFIED, OK, UNVERIFIABLE
 from lazyio.verification.verify import verify
 from lazyio.writing.to_hdf5 import to_hdf5
@@ -304,6 +303,9 @@ def _attributes(arguments: argparse.Namespace) -> dict[str, Any]:
     path, _, key = arguments.source.partition("::")
     kind = None if arguments.shape is not None else format_of(existing(path))
     if kind == "zarr":
+        require_zarr()
+        from lazyio.sources.zarr import zarr_source
+
         found = dict(zarr_source(path, key or None).array.attrs)
     elif kind == "hdf5":
         with open_hdf5(path) as file:
@@ -390,6 +392,9 @@ def _check_codec_options(codec: str | None, arguments: argparse.Namespace) -> No
 
 
 def _zarr_codec(codec: str | None, arguments: argparse.Namespace, dtype: np.dtype[Any]) -> Any:
+    require_zarr()
+    from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+
     level = arguments.level
     _check_codec_options(codec, arguments)
     if codec is None:

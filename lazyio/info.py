@@ -9,7 +9,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import zarr
 
 from lazyio.atomic.publish_steps import check_finished
 from lazyio.codecs.hdf5_filters import NAMES
@@ -23,8 +22,7 @@ from lazyio.sources.hdf5 import dataset_keys
 from lazyio.sources.hdf5_layout import dtype_of
 from lazyio.sources.libhdf5 import open_hdf5
 from lazyio.sources.lookup import format_of
-from lazyio.sources.zarr import array_paths, confined_store, zarr_source
-from lazyio.storage.zarr.array import METADATA_FILES, local_folder
+from lazyio.sources.zarr_metadata import METADATA_FILES, require_zarr
 from lazyio.units import format_size
 from lazyio.untrusted.helper import ask
 from lazyio.untrusted.messages import dtype_received, dtype_to_send
@@ -146,6 +144,11 @@ def _dtype_in(dataset: h5py.Dataset) -> np.dtype[Any]:
 
 
 def _in_zarr(path: Path) -> Iterator[ArrayInfo]:
+    require_zarr()
+    import zarr
+
+    from lazyio.sources.zarr import array_paths, confined_store, zarr_source
+
     check_finished(path, below=True)
     with foreign_errors(f"{path}: its Zarr metadata"):
         found = zarr.open(confined_store(path), mode="r")
@@ -172,6 +175,8 @@ def _objects(array: Any) -> tuple[int, int]:
 
     zarr-python would look for every chunk that there may be, of which there can be billions.
     """
+    from lazyio.storage.zarr.array import local_folder
+
     folder = local_folder(array)
     if folder is None:
         return int(array.nchunks_initialized), int(array.nbytes_stored())

@@ -98,6 +98,13 @@ def plan_request(
     )
 
 
+def refuse_no_chunks(format: str) -> None:
+    """Raise for a format in which everything is chunked."""
+    if format == "zarr":
+        msg = "chunks=None: a Zarr array always has chunks; give -1 for a single one"
+        raise OptionError(msg)
+
+
 def refuse_no_target(format: str, shards: Any = None) -> None:
     """Raise for a format that nothing is written in, or that has no shards."""
     if format not in ("hdf5", "zarr"):

@@ -10,13 +10,20 @@ from lazyio.dtypes import as_dtype, as_shape
 from lazyio.errors import OptionError
 from lazyio.inputs import recognise
 from lazyio.iterables.hdmf import is_iterator
-from lazyio.options import AUTO, plan_request, refuse_no_target, source_chunks_of, value_of
+from lazyio.options import (
+    AUTO,
+    plan_request,
+    refuse_no_chunks,
+    refuse_no_target,
+    source_chunks_of,
+    value_of,
+)
 from lazyio.planning import ArraySpec, Plan, solve
 from lazyio.planning.budget import within_limit
 from lazyio.sources.adapters import is_indexed
 from lazyio.sources.lookup import array_source
+from lazyio.sources.zarr_metadata import require_zarr
 from lazyio.writing.hdf5_request import Hdf5Settings, plan_for_hdf5, run_shape
-from lazyio.writing.zarr_request import ZarrSettings, plan_for_zarr, refuse_no_chunks
 
 
 def plan(
@@ -141,10 +148,14 @@ def plan(
     given = recognise(what)
     if format != "zarr":
         refuse_no_target(format, shards)
+    else:
+        require_zarr()
 
     def make(limit: int | None) -> Plan:
         limited = options if limit is None else {**options, "memory_limit": limit}
         if format == "zarr":
+            from lazyio.writing.zarr_request import ZarrSettings, plan_for_zarr
+
             return plan_for_zarr(given, ZarrSettings(**limited, shards=shards))
         return plan_for_hdf5(given, Hdf5Settings(**limited))
 

@@ -5,8 +5,6 @@ import errno
 from pathlib import Path
 from typing import Any
 
-import zarr
-
 from lazyio.appending.backend import DROP, KEEP, AppendBackend
 from lazyio.appending.hdf5 import Hdf5AppendBackend
 from lazyio.appending.hdf5_commit import (
@@ -17,14 +15,13 @@ from lazyio.appending.hdf5_commit import (
     make_file,
 )
 from lazyio.appending.writer import Writer
-from lazyio.appending.zarr import ZarrAppendBackend
 from lazyio.atomic.fsync import sync_folder, sync_tree
 from lazyio.atomic.workdir import WorkDirectory
 from lazyio.errors import OptionError, TargetError
 from lazyio.options import check_flags, plan_request
 from lazyio.os_errors import system_errors
 from lazyio.planning.budget import DEFAULT_LIMIT
-from lazyio.sources.zarr import zarr_kind
+from lazyio.sources.zarr_metadata import require_zarr, zarr_kind
 from lazyio.storage.disk_errors import disk_errors
 from lazyio.storage.hdf5.file import engine_works
 from lazyio.writing.allocate import format_of_target
@@ -152,6 +149,11 @@ def _hdf5(path: Path, mode: str, *, swmr: bool, keeps_old: bool) -> AppendBacken
 
 
 def _zarr(root: Path, mode: str, *, keeps_old: bool) -> AppendBackend:
+    require_zarr()
+    import zarr
+
+    from lazyio.appending.zarr import ZarrAppendBackend
+
     refuse_zip(root)
     check_file(root, mode, is_file=False)
     with contextlib.ExitStack() as stack:

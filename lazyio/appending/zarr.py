@@ -34,7 +34,8 @@ from lazyio.errors import OptionError
 from lazyio.inputs import Input
 from lazyio.os_errors import walk
 from lazyio.regions import Region, grid_shape, open_along, touched
-from lazyio.sources.zarr import describe_array, zarr_kind
+from lazyio.sources.zarr import describe_array
+from lazyio.sources.zarr_metadata import zarr_kind
 from lazyio.sources.zarr_objects import index_named
 from lazyio.storage.disk_errors import disk_errors
 from lazyio.storage.zarr.array import PARTIAL, ZarrTarget, create_array

@@ -7,7 +7,6 @@ from typing import Any, NoReturn
 
 import dask.array as da
 import numpy as np
-import zarr
 from dask.base import tokenize
 from dask.blockwise import Blockwise
 
@@ -17,7 +16,7 @@ from lazyio.memory import total_nbytes
 from lazyio.regions import Region, as_region, format_region
 from lazyio.sources.base import Array, Source, Stored, Watched, fills_memory, leaves_of, parts_of
 from lazyio.sources.function import ArraySource, checked_part
-from lazyio.sources.zarr import store_name
+from lazyio.sources.zarr_metadata import is_zarr
 from lazyio.units import format_size
 
 NAME = "lazyio-read"
@@ -226,7 +225,9 @@ def location_of(held: Any) -> tuple[str, str] | None:
             msg = "the array reads a dataset whose file has been closed; open it again"
             raise SourceError(msg)
         return str(held.file.filename), str(held.name)
-    if isinstance(held, zarr.Array):
+    if is_zarr(held, "Array"):
+        from lazyio.sources.zarr import store_name
+
         return store_name(held.store), str(held.path)
     return None
 

@@ -4,18 +4,14 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
-import zarr
-from zarr.abc.store import Store
-from zarr.storage import StorePath
 
 from lazyio.atomic.log import superblock_in
 from lazyio.errors import OptionError, SourceError, UnknownFormatError
 from lazyio.sources import hdf5
 from lazyio.sources import raw as npy
-from lazyio.sources import zarr as zarr_adapter
 from lazyio.sources.adapters import array_like_source
 from lazyio.sources.base import Source, listed
 from lazyio.sources.cf_decoded import decoded
@@ -23,6 +19,10 @@ from lazyio.sources.files import existing, open_for_reading
 from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.hdf5 import open_dataset_source
 from lazyio.sources.raw import raw_sources
+from lazyio.sources.zarr_metadata import NODE_METADATA, is_zarr, require_zarr
+
+if TYPE_CHECKING:
+    from lazyio.sources.zarr import ZarrSource
 
 FORMATS = ("npy", "hdf5", "zarr", "raw")
 SUFFIXES = {
@@ -58,9 +58,9 @@ def source_for(
         options=options,
         allow_external=allow_external,
     )
-    if isinstance(obj, (h5py.Group, zarr.Group)):
+    if isinstance(obj, h5py.Group) or is_zarr(obj, "Group"):
         return _from_group(obj, key)
-    if isinstance(obj, (Store, StorePath)):
+    if is_zarr(obj, "Store", "StorePath"):
         return zarr_array_source(obj, key)
     if key is not None:
         msg = f"key={key!r} is for files and groups; {type(obj).__name__} is one array"
@@ -86,10 +86,13 @@ def zarr_array_source(
     allow_external: object = None,
 ) -> Source:
     """Return the source for an array in a Zarr store, its elements as they were."""
-    return _from_zarr_array(zarr_adapter.zarr_source(store, path, storage_options, allow_external))
+    require_zarr()
+    from lazyio.sources.zarr import zarr_source
+
+    return _from_zarr_array(zarr_source(store, path, storage_options, allow_external))
 
 
-def _from_zarr_array(source: zarr_adapter.ZarrSource) -> Source:
+def _from_zarr_array(source: "ZarrSource") -> Source:
     with foreign_errors(f"{source.array.store_path}: its attributes"):
         return decoded(source, source.array.attrs)
 
@@ -98,8 +101,11 @@ def array_source(obj: Any) -> Source:
     """Return the source for something that is an array already, or reads like one."""
     if isinstance(obj, h5py.Dataset):
         return open_dataset_source(obj)
-    if isinstance(obj, zarr.Array):
-        return _from_zarr_array(zarr_adapter.watched_array(obj))
+    if is_zarr(obj, "Array"):
+        require_zarr()
+        from lazyio.sources.zarr import watched_array
+
+        return _from_zarr_array(watched_array(obj))
     return array_like_source(obj)
 
 
@@ -107,7 +113,7 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
     """Return the format that a path's content, or else its suffix, speaks for."""
     found = Path(path)
     if found.is_dir():
-        if any((found / name).exists() for name in zarr_adapter.METADATA):
+        if any((found / name).exists() for name in NODE_METADATA):
             return "zarr"
     elif found.is_file():
         with open_for_reading(str(found)) as file:
@@ -187,15 +193,17 @@ def _is_zipped_zarr(path: Path) -> bool:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
     except Exception:  # noqa: BLE001 - zipfile raises errors of every kind of a damaged file.
         return True  # So that what reads Zarr says what is wrong with it.
-    return not names.isdisjoint(zarr_adapter.METADATA)
+    return not names.isdisjoint(NODE_METADATA)
 
 
 def _from_group(group: Any, key: str | None) -> Source:
-    paths = (
-        hdf5.dataset_keys(group)
-        if isinstance(group, h5py.Group)
-        else zarr_adapter.array_paths(group)
-    )
+    if isinstance(group, h5py.Group):
+        paths = hdf5.dataset_keys(group)
+    else:
+        require_zarr()
+        from lazyio.sources.zarr import array_paths
+
+        paths = array_paths(group)
     if key is None and len(paths) == 1:
         key = paths[0]
     if key is None or key.strip("/") not in paths:

@@ -38,6 +38,7 @@ from lazyio.sources.files import existing, read_json, require_metadata_size
 from lazyio.sources.foreign import described, foreign_errors
 from lazyio.sources.identity import SeenFile, all_unchanged, changed, seen_files
 from lazyio.sources.path_policy import allowed_folders, require_inside
+from lazyio.sources.zarr_metadata import METADATA_NAMES, NODE_METADATA
 from lazyio.sources.zarr_objects import (
     FolderState,
     OpenFolder,
@@ -45,8 +46,6 @@ from lazyio.sources.zarr_objects import (
     folder_state,
     objects_of,
 )
-
-METADATA_NAMES = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
 class ConfinedStore(LocalStore):
@@ -132,7 +131,6 @@ def _require_metadata_size(path: str, nbytes: int) -> None:
 
 _MOST_DEPTH = 100
 """Groups inside each other."""
-METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -467,23 +465,9 @@ def _sole_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     raise SourceError(msg)
 
 
-def zarr_kind(place: Path) -> tuple[str, int] | None:
-    """Return whether an array or a group lies at a path, and its version."""
-    if (place / "zarr.json").is_file():
-        try:
-            node_type = read_json(place / "zarr.json")["node_type"]
-        except (ValueError, KeyError, TypeError):
-            node_type = "array"
-        return str(node_type), 3
-    for name, kind in ((".zarray", "array"), (".zgroup", "group")):
-        if (place / name).is_file():
-            return kind, 2
-    return None
-
-
 def _check_metadata(store: Path, path: str | None, folders: tuple[Path, ...]) -> None:
     """Name the metadata file that is no JSON, which zarr's own error does not."""
-    for name in METADATA:
+    for name in NODE_METADATA:
         file = store.joinpath(*(path or "").split("/")) / name
         if not file.exists():
             continue

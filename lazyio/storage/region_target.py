@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 import numpy.typing as npt
-from zarr.storage import LocalStore
 
 from lazyio.atomic.digests import digest_of_elements
 from lazyio.atomic.journal import TwoResultsError
@@ -25,7 +24,6 @@ from lazyio.codecs.workspace import Workspace
 from lazyio.dtypes import Shape
 from lazyio.errors import TargetLockedError
 from lazyio.regions import Region, box, box_shape
-from lazyio.sources.zarr import store_name
 from lazyio.storage.base import Rewritable
 
 _N_STRIPES = 1009
@@ -108,6 +106,10 @@ def dataset_identity(dataset: h5py.Dataset) -> Hashable:
 
 def array_identity(array: Any) -> Hashable:
     """Return what two handles of one Zarr array have in common."""
+    from zarr.storage import LocalStore
+
+    from lazyio.sources.zarr import store_name
+
     if isinstance(array.store, LocalStore):
         return "zarr", os.path.realpath(os.path.join(array.store.root, array.path))
     return "zarr", store_name(array.store), array.path

@@ -16,10 +16,10 @@ from lazyio.sources.files import absolute, existing
 from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.lookup import format_of
 from lazyio.sources.raw import npy_source
+from lazyio.sources.zarr_metadata import require_zarr
 from lazyio.untrusted.helper import NoHelperError, ask, is_available
 from lazyio.verification.hdf5 import check_file
 from lazyio.verification.report import DAMAGED, INCOMPLETE, Findings, VerifyReport
-from lazyio.verification.zarr import check_store, check_zip
 
 logger = logging.getLogger("lazyio")
 
@@ -114,10 +114,12 @@ def verify_here(path: str, key: str | None, *, deep: bool) -> VerifyReport:
     kind = format_of(target)
     if kind == "hdf5":
         check_file(target, key, findings, deep=deep)
-    elif kind == "zarr" and target.is_dir():
-        check_store(target, key, findings, deep=deep)
     elif kind == "zarr":
-        check_zip(target, key, findings, deep=deep)
+        require_zarr()
+        from lazyio.verification.zarr import check_store, check_zip
+
+        check = check_store if target.is_dir() else check_zip
+        check(target, key, findings, deep=deep)
     elif kind == "npy":
         _check_npy(target, findings)
     else:

@@ -33,8 +33,8 @@ from lazyio.errors import SourceError, UnsupportedDtypeError
 from lazyio.os_errors import errno_of, walk
 from lazyio.sources.files import read_json
 from lazyio.sources.path_policy import allowed_folders, require_inside
-from lazyio.sources.zarr import SizedZipStore, array_paths, confined_store, zarr_kind
-from lazyio.storage.zarr.array import METADATA_FILES
+from lazyio.sources.zarr import SizedZipStore, array_paths, confined_store
+from lazyio.sources.zarr_metadata import METADATA_FILES, zarr_kind
 from lazyio.verification.report import Findings, Read, read_all
 from lazyio.verification.zarr_array import (
     check_known,

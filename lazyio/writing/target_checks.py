@@ -12,9 +12,6 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import h5py
-import zarr
-from zarr.abc.store import Store
-from zarr.storage import StorePath, ZipStore
 
 from lazyio.atomic.hdf5_digests import GROUP
 from lazyio.atomic.publish_steps import is_hidden_name
@@ -23,9 +20,9 @@ from lazyio.errors import OptionError, TargetError, TargetExistsError, TargetLoc
 from lazyio.inputs import Input
 from lazyio.os_errors import errno_of
 from lazyio.sources.base import listed
-from lazyio.sources.zarr import array_paths, zarr_kind
-from lazyio.storage.zarr.array import METADATA_FILES
+from lazyio.sources.zarr_metadata import METADATA_FILES, is_zarr, zarr_kind
 
+_STORES = ("Store", "StorePath", "Group")
 _MODES = ("a", "w", "w-", "x", "r+")
 _METADATA_FILES = frozenset(METADATA_FILES)
 _NO_NAMES = frozenset((".", ".."))
@@ -126,7 +123,7 @@ def is_local(store: Any) -> bool:
 
 def check_store(store: Any) -> None:
     """Refuse what zarr-python takes for no store."""
-    if is_url(store) or isinstance(store, (Store, StorePath, zarr.Group, MutableMapping)):
+    if is_url(store) or isinstance(store, MutableMapping) or is_zarr(store, *_STORES):
         return
     msg = (
         f"store={store!r} is no store; give the path of a directory, a URL, a zarr store, Group "
@@ -169,6 +166,11 @@ def check_zip_place(given: Mapping[str, Input], path: Path, mode: str, *, replac
 
 def _others_in_zip(path: Path, given: Mapping[str, Input]) -> list[str]:
     """Return the arrays in a ``.zip`` file that are not written anew."""
+    import zarr
+    from zarr.storage import ZipStore
+
+    from lazyio.sources.zarr import array_paths
+
     try:
         with ZipStore(path, mode="r") as store:
             item = zarr.open(store, mode="r")

@@ -34,11 +34,11 @@ from lazyio.planning.iterables import cuts_chunks
 from lazyio.planning.plan import Advice
 from lazyio.planning.request import user_chunks, user_shards
 from lazyio.regions import Region, box, n_touched, touched
+from lazyio.sources.zarr_metadata import METADATA_FILES
 from lazyio.sources.zarr_objects import OpenFolder, stored_objects
 from lazyio.storage.disk_errors import disk_errors
 from lazyio.storage.region_target import SharedArray, array_identity, growing
 from lazyio.storage.zarr.array import (
-    METADATA_FILES,
     PARTIAL,
     REMOVED,
     OverlaidObjects,

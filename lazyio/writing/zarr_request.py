@@ -12,7 +12,15 @@ import zarr
 from lazyio.dtypes import as_dtype, is_integer
 from lazyio.errors import OptionError
 from lazyio.inputs import Input
-from lazyio.options import AUTO, NONE, Default, as_fill_value, check_attributes, check_flags
+from lazyio.options import (
+    AUTO,
+    NONE,
+    Default,
+    as_fill_value,
+    check_attributes,
+    check_flags,
+    refuse_no_chunks,
+)
 from lazyio.planning import Plan
 from lazyio.planning.chunks import (
     DEFAULT_CHUNK_NBYTES,
@@ -112,13 +120,6 @@ class ZarrSettings:
             block_shape=self.block_shape,
             strategy=self.strategy,
         )
-
-
-def refuse_no_chunks(format: str) -> None:
-    """Raise for a format in which everything is chunked."""
-    if format == "zarr":
-        msg = "chunks=None: a Zarr array always has chunks; give -1 for a single one"
-        raise OptionError(msg)
 
 
 def array_item(path: str, given: Input, settings: ZarrSettings) -> ZarrItem:

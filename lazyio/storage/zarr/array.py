@@ -35,7 +35,7 @@ from lazyio.atomic.digests import (
 )
 from lazyio.atomic.journal import Record, ResumeState
 from lazyio.atomic.publish_steps import FolderSnapshot
-from lazyio.atomic.zarr_digests import NAME, digest_of_file
+from lazyio.atomic.zarr_digests import digest_of_file
 from lazyio.codecs.workspace import Bytes, Fill, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of, is_exact
 from lazyio.dtypes import Shape, is_text
@@ -51,12 +51,11 @@ from lazyio.regions import (
     index_at,
     open_grid,
 )
-from lazyio.sources.zarr import METADATA_NAMES, store_name
+from lazyio.sources.zarr import store_name
 from lazyio.storage.base import padded
 from lazyio.storage.disk_errors import disk_errors, store_errors
 from lazyio.storage.region_target import require_equal
 
-METADATA_FILES = (*METADATA_NAMES, NAME)
 """Files of a local store that hold no elements."""
 
 PARTIAL = ".partial"

@@ -15,8 +15,7 @@ from lazyio.atomic.workdir import WorkDirectory, publish_in
 from lazyio.atomic.zarr_digests import NAME as DIGESTS
 from lazyio.errors import TargetError
 from lazyio.planning.plan import Advice
-from lazyio.sources.zarr import zarr_kind
-from lazyio.storage.zarr.array import METADATA_FILES
+from lazyio.sources.zarr_metadata import METADATA_FILES, zarr_kind
 
 ARRAY_FILES = ("zarr.json", ".zarray")
 """Of which an array has one: what it says of itself."""
