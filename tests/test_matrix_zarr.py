@@ -18,7 +18,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, Zstd
 
 import lazyio
 from lazyio.errors import PlanError
-from lazyio.storage.zarr.array import METADATA_FILES
+from lazyio.sources.zarr_metadata import METADATA_FILES
 
 N_EXAMPLES = 2000 if os.environ.get("HYPOTHESIS_PROFILE") == "explore" else 120
 

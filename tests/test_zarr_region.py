@@ -21,7 +21,8 @@ from zarr.codecs import BloscCodec, GzipCodec, TransposeCodec, ZstdCodec
 import lazyio
 from lazyio.errors import BlockError, OptionError, PlanError, TargetError
 from lazyio.regions import box, grid_shape
-from lazyio.storage.zarr.array import METADATA_FILES, ZarrTarget
+from lazyio.sources.zarr_metadata import METADATA_FILES
+from lazyio.storage.zarr.array import ZarrTarget
 
 CODECS = {
     "plain": {"compressors": None},

@@ -49,7 +49,7 @@ def compressor(
     def compress(data: Bytes) -> bytes:
         # blosc takes the element size from the buffer's own item size.
         buffer = data if size == 1 else data.view(f"V{size}")
-        compressed: bytes = blosc.compress(buffer, name, level, shuffle, blocksize, size)
+        compressed: bytes = blosc.compress(buffer, name, level, shuffle, blocksize)
         return compressed
 
     return compress

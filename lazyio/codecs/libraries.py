@@ -2,12 +2,15 @@
 
 import ctypes
 import importlib
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any
 
 from lazyio.errors import OptionError
+
+logger = logging.getLogger("lazyio")
 
 
 @cache
@@ -22,6 +25,9 @@ def optional(module: str) -> ModuleType | None:
     try:
         return importlib.import_module(module)
     except ImportError:
+        return None
+    except Exception as error:  # noqa: BLE001 - numcodecs beside some versions of zfpy, say
+        logger.warning("%s counts as not installed, for it cannot be imported: %s", module, error)
         return None
 
 
