@@ -215,7 +215,7 @@ def test_compressor_that_blosc_was_built_without(monkeypatch):
 
 
 def test_a_library_that_cannot_be_imported(tmp_path, monkeypatch, caplog):
-    """numcodecs 0.16.6 raises a ValueError beside zfpy 1.0.1: HDF5 goes on without it."""
+    """Numcodecs 0.16.6 raises a ValueError beside zfpy 1.0.1: HDF5 goes on without it."""
     (tmp_path / "broken_codecs.py").write_text("raise ValueError('numpy.dtype size changed')")
     monkeypatch.syspath_prepend(tmp_path)
     assert optional("broken_codecs") is None
