@@ -209,7 +209,7 @@ def test_another_job_is_refused(kind):
         kind.write(lazyio.from_source(Failing(name="another")))
     with pytest.raises(ResumeError, match=r"dtype was <i4, and is <i8"):
         kind.write(lazyio.from_source(Failing()), dtype="i8")
-    with pytest.raises(ResumeError, match=r"resume=True to go on with it, or .* lazyio clean"):
+    with pytest.raises(ResumeError, match=r"resume=True to resume it, or .* lazyio clean"):
         kind.write(lazyio.from_source(Failing()), resume=False)
     assert kind.write(lazyio.from_source(Failing())).n_resumed >= 0
     np.testing.assert_array_equal(kind.read(), VALUES)

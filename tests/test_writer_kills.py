@@ -316,7 +316,7 @@ def push(path, n):
             for row in rows:
                 arrays[0].append(row)
 
-push(path + ".warm.h5", 2)
+push(path.replace("x.", "warm."), 2)
 open("/proc/self/clear_refs", "w").write("5")
 before = resident()
 push(path, 500)

@@ -137,7 +137,7 @@ _MOST_DEPTH = 100
 class ZarrSource:
     """A Zarr array; it travels as its store and path, as zarr pickles it."""
 
-    array: zarr.Array[Any]
+    array: "zarr.Array[Any]"
     """The array, opened for reading."""
     token: str
     """Name of a store that lies nowhere, unlike that of any other; else empty."""
@@ -326,7 +326,7 @@ def _source_in(
         return describe_array(item, zipped) if zipped is not None else watched_array(item)
 
 
-def watched_array(array: zarr.Array[Any]) -> ZarrSource:
+def watched_array(array: "zarr.Array[Any]") -> ZarrSource:
     """Return the source for a zarr array as it is now, where its store can tell that later."""
     path = array_folder(array)
     if path is None:
@@ -340,7 +340,7 @@ def watched_array(array: zarr.Array[Any]) -> ZarrSource:
     return describe_array(array, state)
 
 
-def _facts_of(array: zarr.Array[Any]) -> dict[str, Any]:
+def _facts_of(array: "zarr.Array[Any]") -> dict[str, Any]:
     """Return the metadata by which elements are read."""
     return {**array.metadata.to_dict(), "attributes": None}
 
@@ -357,7 +357,7 @@ _MOST_ELEMENTS = 2**63 - 1
 
 
 def describe_array(
-    array: zarr.Array[Any], state: FolderState | SeenFile | None = None
+    array: "zarr.Array[Any]", state: FolderState | SeenFile | None = None
 ) -> ZarrSource:
     """Return the source for a zarr array that is open already, read as it was in some state."""
     dtype = np.dtype(array.dtype)
@@ -378,7 +378,7 @@ def describe_array(
     return ZarrSource(array=array, token="" if is_named else uuid.uuid4().hex, state=state)
 
 
-def array_folder(array: zarr.Array[Any]) -> str | None:
+def array_folder(array: "zarr.Array[Any]") -> str | None:
     """Return the folder that an array lies in, ``None`` where it lies in no local one."""
     root = None
     if isinstance(array.store, zarr.storage.LocalStore):
@@ -454,7 +454,7 @@ def array_paths(group: zarr.Group) -> list[str]:
     return sorted(path for path, item in members if isinstance(item, zarr.Array))
 
 
-def _sole_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+def _sole_array(group: zarr.Group, name: str) -> "zarr.Array[Any]":
     paths = array_paths(group)
     if len(paths) == 1:
         found = group[paths[0]]

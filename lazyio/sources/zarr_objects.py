@@ -354,7 +354,7 @@ def stored_objects(
                 waiting.append(name)
 
 
-def objects_of(array: zarr.Array[Any], folders: tuple[Path, ...] = ()) -> ZarrObjects | None:
+def objects_of(array: "zarr.Array[Any]", folders: tuple[Path, ...] = ()) -> ZarrObjects | None:
     """Return how an array's files are read, ``None`` where zarr-python must do it."""
     if not isinstance(array.store, zarr.storage.LocalStore):
         return None

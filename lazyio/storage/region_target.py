@@ -135,19 +135,10 @@ def growing(identity: Hashable, name: str) -> Iterator[None]:
         growth.lock.release()
 
 
-class RegionTarget:
-    """Part of an existing array, which takes its own chunks' shares of the window.
+class _Facts:
+    """The facts of a target, told by what wraps it."""
 
-    A chunk that the window covers goes to the array as it is. One that it cuts
-    is read, overlaid and written once.
-    """
-
-    def __init__(
-        self, target: Rewritable, window: Region, shared: SharedArray | None = None
-    ) -> None:
-        self._target = target
-        self._window = window
-        self._shared = shared
+    _target: Rewritable
 
     @property
     def shape(self) -> Shape:
@@ -173,6 +164,21 @@ class RegionTarget:
     def engine(self) -> str:
         """How chunks get there."""
         return self._target.engine
+
+
+class RegionTarget(_Facts):
+    """Part of an existing array, which takes its own chunks' shares of the window.
+
+    A chunk that the window covers goes to the array as it is. One that it cuts
+    is read, overlaid and written once.
+    """
+
+    def __init__(
+        self, target: Rewritable, window: Region, shared: SharedArray | None = None
+    ) -> None:
+        self._target = target
+        self._window = window
+        self._shared = shared
 
     @property
     def n_written(self) -> int:
@@ -223,39 +229,15 @@ class Comparable(Rewritable, Protocol):
         """Return a chunk's elements as they come back, which lossy codecs change."""
 
 
-class ComparisonTarget:
+class ComparisonTarget(_Facts):
     """The chunks of an array, against which others are held."""
 
     n_written = 0
     is_read_back = True
+    _target: Comparable
 
     def __init__(self, target: Comparable) -> None:
         self._target = target
-
-    @property
-    def shape(self) -> Shape:
-        """Extents of the array, in elements."""
-        return self._target.shape
-
-    @property
-    def chunk_shape(self) -> Shape:
-        """Extents of its chunks."""
-        return self._target.chunk_shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of an element."""
-        return self._target.dtype
-
-    @property
-    def fill_value(self) -> Any:
-        """What a reader gets where nothing was written."""
-        return self._target.fill_value
-
-    @property
-    def engine(self) -> str:
-        """How chunks got there."""
-        return self._target.engine
 
     def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return a chunk's elements, cut at the end of the array."""

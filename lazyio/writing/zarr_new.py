@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import zarr
 import zarr.errors
@@ -186,7 +186,7 @@ def folder_of(store: Any) -> Path | None:
     return Path(store.root) if isinstance(store, LocalStore) else None
 
 
-Node = zarr.Array[Any] | zarr.Group
+Node: TypeAlias = "zarr.Array[Any] | zarr.Group"
 
 
 def store_behind(store: Any, storage_options: Mapping[str, Any] | None) -> tuple[Any, str]:
@@ -276,7 +276,7 @@ def check_open_array(array: "zarr.Array[Any]", *, grows: bool) -> None:
         raise TargetError(errno.EROFS, msg)
 
 
-def node_at(store: Any, path: str) -> Node | None:
+def node_at(store: Any, path: str) -> "Node | None":
     """Return the array or group at a path, ``None`` where there is nothing."""
     if isinstance(store, LocalStore) and not store.root.exists():
         return None  # zarr would make the folder, to look into it.

@@ -300,7 +300,7 @@ def test_steps_that_cannot_be_read(home: Path, text: str) -> None:
     (home / names.FOLDER).mkdir()
     (home / names.FOLDER / "steps.json").write_text(text)
     (home / names.FOLDER / "theirs").write_text("theirs")
-    with pytest.raises(TargetError, match="cannot be read; to go on with what is there"):
+    with pytest.raises(TargetError, match="cannot be read; to keep the store as it is now"):
         publish(home)
     (home / names.FOLDER / "steps.json").unlink()
     publish(home)
