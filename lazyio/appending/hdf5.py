@@ -14,10 +14,10 @@ from lazyio.appending.backend import ArrayOptions, OpenedArray, last_row
 from lazyio.appending.hdf5_commit import CommitStrategy, prepared
 from lazyio.atomic.digests import NotedDigests
 from lazyio.atomic.hdf5_digests import Known, forget, has_payloads, store, table_of
-from lazyio.direct_chunks import write_direct_chunk
 from lazyio.dtypes import Shape
 from lazyio.errors import OptionError, TargetError
 from lazyio.inputs import Input
+from lazyio.libhdf5_calls import write_direct_chunk
 from lazyio.regions import open_along, touched
 from lazyio.sources.base import Source
 from lazyio.sources.hdf5 import describe_dataset

@@ -29,8 +29,8 @@ from lazyio.atomic.digests import (
     renumbered,
 )
 from lazyio.codecs.hdf5_chunks import filters_of
-from lazyio.direct_chunks import read_direct_chunk
 from lazyio.dtypes import Shape
+from lazyio.libhdf5_calls import read_direct_chunk
 from lazyio.regions import (
     Region,
     box,

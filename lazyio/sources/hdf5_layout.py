@@ -5,7 +5,6 @@ cannot be told otherwise for a dataset that is open already.
 """
 
 import array
-import ctypes
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -16,9 +15,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.codecs.libraries import shared_functions
-from lazyio.direct_chunks import read_direct_chunk
 from lazyio.errors import UnsupportedDtypeError
+from lazyio.libhdf5_calls import chunk_index_type, leaves_edges_plain, read_direct_chunk
 from lazyio.sources.files import open_for_reading
 
 
@@ -71,8 +69,6 @@ class RawStorage:
 
 _EXTENSIBLE_ARRAY = 4
 """Index of chunks of a dataset with one unlimited axis, from HDF5 1.10 on."""
-_PLAIN_EDGES = 2
-"""H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS."""
 _NOT_THERE = ("not allocated", "not initialized")
 """In what libhdf5 says of a chunk that is not stored."""
 _OF_FIXED_SIZE = "iufbcSV"
@@ -220,12 +216,7 @@ def has_plain_edges(dataset: h5py.Dataset) -> bool:
     whole = all(n % step == 0 for n, step in zip(dataset.shape, dataset.chunks, strict=True))
     if whole and dataset.maxshape == dataset.shape:
         return False
-    library = _libhdf5()
-    if library is None:
-        return True
-    options = ctypes.c_uint()
-    failed = library.H5Pget_chunk_opts(properties.id, ctypes.byref(options)) < 0
-    return failed or bool(options.value & _PLAIN_EDGES)
+    return leaves_edges_plain(properties) is not False
 
 
 def _is_told_turned(dataset: h5py.Dataset) -> bool | None:
@@ -237,13 +228,8 @@ def _is_told_turned(dataset: h5py.Dataset) -> bool | None:
     grown = [axis for axis, bound in enumerate(dataset.maxshape) if bound is None]
     if len(grown) != 1 or grown[0] == 0:
         return False
-    library = _libhdf5()
-    if library is None:
-        return None
-    kind = ctypes.c_int()
-    if library.H5Dget_chunk_index_type(dataset.id.id, ctypes.byref(kind)) < 0:
-        return None
-    return kind.value == _EXTENSIBLE_ARRAY and _tells_turned()
+    kind = chunk_index_type(dataset)
+    return None if kind is None else kind == _EXTENSIBLE_ARRAY and _tells_turned()
 
 
 def _turned_back(index: npt.NDArray[np.int64], dataset: h5py.Dataset) -> npt.NDArray[np.int64]:
@@ -278,13 +264,3 @@ def _tells_turned() -> bool:
         dataset[...] = 1
         dataset.id.chunk_iter(lambda info: places.append(tuple(info.chunk_offset)))
     return (1, 0) not in places
-
-
-@functools.cache
-def _libhdf5() -> ctypes.CDLL | None:
-    """Return the library that h5py uses, ``None`` where it cannot be called."""
-    arguments = {
-        "H5Dget_chunk_index_type": [ctypes.c_int64, ctypes.POINTER(ctypes.c_int)],
-        "H5Pget_chunk_opts": [ctypes.c_int64, ctypes.POINTER(ctypes.c_uint)],
-    }
-    return shared_functions(h5py.h5d.__file__, arguments, returns=ctypes.c_int)

@@ -38,7 +38,6 @@ from lazyio.codecs.hdf5_chunks import (
 )
 from lazyio.codecs.hdf5_filters import FLETCHER32, SHUFFLE, SZIP, Filter, as_given
 from lazyio.codecs.workspace import Workspace
-from lazyio.direct_chunks import write_direct_chunk
 from lazyio.dtypes import TEXT, Shape, is_text, nbytes_of
 from lazyio.errors import (
     BlockError,
@@ -49,6 +48,7 @@ from lazyio.errors import (
     TargetExistsError,
     UnsupportedDtypeError,
 )
+from lazyio.libhdf5_calls import write_direct_chunk
 from lazyio.os_errors import errno_of
 from lazyio.regions import (
     Bounds,

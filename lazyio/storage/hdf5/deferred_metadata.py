@@ -27,8 +27,8 @@ import numpy as np
 from lazyio.atomic.hdf5_superblock import marked
 from lazyio.atomic.in_place import InPlaceFile
 from lazyio.atomic.log import superblock_in, write_at
-from lazyio.direct_chunks import write_direct_chunk
 from lazyio.errors import LazyioError, TargetLockedError
+from lazyio.libhdf5_calls import write_direct_chunk
 from lazyio.sources.libhdf5 import bound_metadata
 
 _LEAST_REGION = 1 << 24
