@@ -3,11 +3,11 @@
 HDF5 works beside zarr 2, which other packages of the field ask for, and beside no zarr at all.
 """
 
-import importlib.metadata
 import re
 from pathlib import Path
 
 from lazyio.atomic.zarr_digests import NAME
+from lazyio.codecs.libraries import optional
 from lazyio.errors import OptionError
 from lazyio.sources.files import read_json
 
@@ -21,10 +21,8 @@ _LEAST_VERSION = (3, 1)
 
 def require_zarr() -> None:
     """Refuse to go on without zarr-python 3."""
-    try:
-        version = importlib.metadata.version("zarr")
-    except importlib.metadata.PackageNotFoundError:
-        version = ""
+    zarr = optional("zarr")
+    version = "" if zarr is None else str(zarr.__version__)
     found = re.match(r"(\d+)\.(\d+)", version)
     if found is None or (int(found[1]), int(found[2])) < _LEAST_VERSION:
         least = ".".join(map(str, _LEAST_VERSION))
