@@ -1,15 +1,26 @@
-"""Doctests of the package leave their files in a folder of their own."""
+"""Warnings are errors in tests, and doctests leave their files in a folder of their own."""
 
 import importlib
 from pathlib import Path
 
 import pytest
 
+_WARNINGS = [
+    "error",
+    # What is tried in a process of its own, which ends with that.
+    "ignore:This process .* is multi-threaded:DeprecationWarning",
+    # HDMF and PyNWB, which read back what lazyio wrote, are not ours to mend.
+    "ignore::DeprecationWarning:hdmf.*",
+    "ignore::DeprecationWarning:pynwb.*",
+]
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let zarr say that it has no v3 form for a few dtypes, which it writes all the same."""
-    errors = importlib.import_module("zarr.errors")
-    if hasattr(errors, "UnstableSpecificationWarning"):  # Not in zarr 2, nor in the first of 3.1.
+    """Make warnings errors of tests alone: in the settings, other plugins would die of them."""
+    for line in _WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
+    if hasattr(importlib.import_module("zarr.errors"), "UnstableSpecificationWarning"):
+        # zarr has no v3 form for a few dtypes that it writes all the same, and says so.
         line = "ignore:The data type:zarr.errors.UnstableSpecificationWarning"
         config.addinivalue_line("filterwarnings", line)
 
