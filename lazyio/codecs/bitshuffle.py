@@ -9,15 +9,19 @@ they are added up before it is called.
 import ctypes
 import struct
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lazyio.codecs import lz4
+from lazyio.codecs import lz4, zstd
+from lazyio.codecs.base import BITSHUFFLE, ChunkFacts, Codec, Decompress, Options, signed
+from lazyio.codecs.base import Compress as CompressChunk
 from lazyio.codecs.libraries import optional, shared_functions
 from lazyio.codecs.workspace import Bytes
+from lazyio.dtypes import is_integer
+from lazyio.errors import OptionError
 
 Compress = Callable[[Bytes], Bytes]
 
@@ -146,3 +150,53 @@ def _check_blocks(payload: Bytes, nbytes: int, itemsize: int) -> int:
         msg = "its blocks do not add up to its length"
         raise ValueError(msg)
     return block
+
+
+def _options(_: str, opts: Any, __: ChunkFacts) -> Options:
+    try:
+        cname, level = ("lz4", 0) if opts is None else opts
+        valid = cname in CNAMES and is_integer(level)
+        valid = valid and (level in zstd.LEVELS if cname == "zstd" else level == 0)
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        msg = (
+            f"compression_opts={opts!r}: bitshuffle takes (cname, clevel), with cname one of "
+            f"{', '.join(CNAMES)} and a clevel for zstd, else 0"
+        )
+        raise OptionError(msg)
+    # The block size, 0 for the library's own choice, comes first.
+    options = (0, CNAMES[cname])
+    return (*options, int(level) % 2**32) if cname == "zstd" else options
+
+
+def _compressor(options: Options, itemsize: int) -> CompressChunk | None:
+    block, follows, level = (*options, 0, 0, 0)[:3]
+    is_known = block % 8 == 0 and follows in CNAMES.values()
+    if not itemsize or not is_known or not is_available():
+        return None
+    return compressor(itemsize, block, follows, signed(level))
+
+
+def _decompressor(options: Options, itemsize: int) -> Decompress | None:
+    # In the file three numbers of the plugin's own come first, the element size last of them.
+    block, follows = (*options[3:], 0, 0)[:2]
+    is_known = options[2:3] == (itemsize,) and follows in CNAMES.values()
+    if not is_known or block % 8 or not is_available():
+        return None
+    return partial(decompress, itemsize=itemsize, block=block, follows=follows)
+
+
+CODEC = Codec(
+    name="bitshuffle",
+    filter_id=BITSHUFFLE,
+    encoded_by="hdf5plugin's bitshuffle, libhdf5 with a plugin",
+    without="OptionError naming lazyio[plugins]",
+    read_with="hdf5plugin",
+    options=_options,
+    # Three numbers of the plugin's own come first in the file.
+    as_given=lambda options: options[3:],
+    compressor=_compressor,
+    decompressor=_decompressor,
+    is_self_contained=True,
+)

@@ -7,8 +7,11 @@ threads other than the main one, as workers do.
 
 import struct
 from collections.abc import Callable
+from typing import Any
 
-from lazyio.codecs.libraries import required
+from lazyio.codecs.base import BLOSC, ChunkFacts, Codec, Decompress, Options, refuse_above
+from lazyio.codecs.base import Compress as CompressChunk
+from lazyio.codecs.libraries import optional, required
 from lazyio.codecs.workspace import Bytes
 from lazyio.errors import OptionError
 
@@ -91,3 +94,63 @@ def _check_header(header: bytes, size: int, nbytes: int) -> None:
             f"{nbytes} in {size}"
         )
         raise ValueError(msg)
+
+
+def typed_options(name: str, opts: Any) -> tuple[int, int, int]:
+    """Return level, shuffle and compressor as numbers, which blosc2 takes, too."""
+    if opts is None:
+        opts = DEFAULT
+    try:
+        cname, level, shuffle = opts
+        valid = cname in CNAMES and level in LEVELS and shuffle in SHUFFLES
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        msg = (
+            f"compression_opts={opts!r}: {name} takes (cname, clevel, shuffle), with cname one of "
+            f"{', '.join(CNAMES)}, clevel 0 to 9 and shuffle no, byte or bit"
+        )
+        raise OptionError(msg)
+    return int(level), SHUFFLES[shuffle], CNAMES[cname]
+
+
+def completed(options: Options) -> tuple[int, int, int]:
+    """Return level, shuffle and compressor, those of the filter where they are not given."""
+    level, shuffle, code = (*options, *_BY_FILTER[len(options) :])
+    return level, shuffle, code
+
+
+_BY_FILTER = (5, 1, CNAMES["blosclz"])
+
+
+def _client_data(options: Options, facts: ChunkFacts) -> Options:
+    refuse_above(MAX_NBYTES, "blosc", facts)
+    typesize = facts.itemsize if facts.itemsize <= 255 else 1
+    # What the filter's own set_local would put there: versions, element and chunk size.
+    return (2, 2, typesize, facts.nbytes, *completed(options))
+
+
+def _compressor(options: Options, itemsize: int) -> CompressChunk | None:
+    level, shuffle, code = completed(options[4:7])
+    names = {code: name for name, code in CNAMES.items()}
+    if code not in names or not itemsize:
+        return None
+    return compressor(names[code], level, shuffle, typesize=itemsize)
+
+
+def _decompressor(_: Options, __: int) -> Decompress | None:
+    return None if optional("numcodecs") is None else decompress
+
+
+CODEC = Codec(
+    name="blosc",
+    filter_id=BLOSC,
+    encoded_by="numcodecs",
+    without="OptionError naming lazyio[fast]",
+    read_with="hdf5plugin",
+    options=lambda name, opts, facts: _client_data(typed_options(name, opts), facts),
+    options_by_id=lambda given, facts: _client_data(given[4:7], facts),
+    compressor=_compressor,
+    decompressor=_decompressor,
+    is_self_contained=True,
+)

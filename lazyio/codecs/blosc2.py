@@ -25,6 +25,9 @@ from typing import Any
 
 import numpy as np
 
+from lazyio.codecs import blosc
+from lazyio.codecs.base import BLOSC2, Codec, Options
+from lazyio.codecs.base import Compress as CompressChunk
 from lazyio.codecs.libraries import shared_functions
 from lazyio.codecs.workspace import Bytes, Workspace
 from lazyio.dtypes import Shape
@@ -494,3 +497,29 @@ def _is_as_known(library: ctypes.CDLL) -> bool:
 def _defaults(library: ctypes.CDLL) -> _Parameters:
     found: _Parameters = library.blosc2_get_blosc2_cparams_defaults()
     return found
+
+
+def _compressor(options: Options, itemsize: int) -> CompressChunk | None:
+    given = (*options[:4], *(0,) * (4 - len(options)))
+    level, shuffle, code = blosc.completed(options[4:7])
+    is_known = code in blosc.CNAMES.values() and shuffle in blosc.SHUFFLES.values()
+    if not itemsize or not is_available():
+        return None
+    if not is_known or not has(code) or level not in blosc.LEVELS:
+        return None
+    if given[3] > MAX_NBYTES or len(options[8:]) != (*options, *(0,) * 8)[7]:
+        return None
+    return compressor((*given, level, shuffle, code, *options[7:]))
+
+
+CODEC = Codec(
+    name="blosc2",
+    filter_id=BLOSC2,
+    encoded_by="hdf5plugin's C-Blosc2, libhdf5 with a plugin",
+    without="OptionError naming lazyio[plugins]",
+    read_with="hdf5plugin",
+    options=lambda name, opts, _: (0, 0, 0, 0, *blosc.typed_options(name, opts)),
+    compressor=_compressor,
+    decompressor=lambda *_: decompress if is_available() else None,
+    is_self_contained=True,
+)

@@ -12,9 +12,11 @@ shrink very well are looked at more closely, for there zlib may be better.
 import zlib
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
+from lazyio.codecs.base import DEFLATE, ChunkFacts, Codec, Options, level_option
 from lazyio.codecs.libraries import optional
 from lazyio.codecs.workspace import Bytes
 
@@ -143,3 +145,20 @@ def library(level: int) -> str:
 def bytes_of(data: bytes | bytearray | memoryview) -> bytes:
     """Return what a C library gave as the bytes it is, without a copy if it is bytes."""
     return data if isinstance(data, bytes) else bytes(data)
+
+
+def _options(name: str, opts: Any, _: ChunkFacts) -> Options:
+    return (level_option(name, opts, LEVELS, DEFAULT_LEVEL),)
+
+
+CODEC = Codec(
+    name="gzip",
+    filter_id=DEFLATE,
+    encoded_by="ISA-L (level 1), libdeflate (from level 2), zlib",
+    without="zlib is part of Python: correct and slower",
+    read_with="nothing",
+    options=_options,
+    options_by_id=lambda given, facts: _options("gzip", given[0] if given else None, facts),
+    compressor=lambda options, _: compressor(options[0]),
+    decompressor=lambda *_: decompress,
+)

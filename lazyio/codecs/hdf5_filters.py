@@ -5,69 +5,69 @@ options as h5py takes them, an hdf5plugin object, or ``**hdf5plugin.Zstd()``.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from lazyio.codecs import bitshuffle, blosc, deflate, lz4, zstd
+from lazyio.codecs import bitshuffle, blosc, blosc2, deflate, lz4, lzf, zstd
+from lazyio.codecs.base import (
+    DEFLATE,
+    FLETCHER32,
+    NBIT,
+    SCALEOFFSET,
+    SHUFFLE,
+    SZIP,
+    ChunkFacts,
+    Codec,
+    Options,
+    unsigned,
+)
 from lazyio.dtypes import is_integer
 from lazyio.errors import OptionError
-
-DEFLATE, SHUFFLE, FLETCHER32, SZIP, NBIT, SCALEOFFSET = 1, 2, 3, 4, 5, 6
-LZF, BLOSC, LZ4, BITSHUFFLE, ZSTD, BLOSC2 = 32000, 32001, 32004, 32008, 32015, 32026
 
 _SZIP_METHODS = {"ec": 4, "nn": 32}
 _SCALE_FLOATS, _SCALE_INTEGERS = 0, 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class Codec:
-    """One row of the table of codecs: what it is and who encodes it."""
-
-    name: str
-    """As it is typed."""
-    filter_id: int
-    """As HDF5 registers it."""
-    encoded_by: str
-    """Libraries in the order they are tried; ``libhdf5`` encodes under its lock."""
-    without: str
-    """What happens where none of them is installed."""
-    read_with: str
-    """What a stock h5py needs to read it."""
+def _szip_options(_: str, opts: Any, __: ChunkFacts) -> Options:
+    try:
+        method, pixels = opts if opts is not None else ("nn", 8)
+        valid = method in _SZIP_METHODS and pixels in range(2, 33, 2)
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        msg = f"compression_opts={opts!r}: szip takes ('nn' or 'ec', even number from 2 to 32)"
+        raise OptionError(msg)
+    return (_SZIP_METHODS[method], pixels)
 
 
-_ARGUMENTS = {"shuffle", "fletcher32"}
-"""What is no compression, but an argument of its own."""
+def _scaleoffset_options(_: str, opts: Any, facts: ChunkFacts) -> Options:
+    kind = facts.dtype.kind
+    if isinstance(opts, (tuple, list)) and len(opts) == 1:
+        opts = opts[0]
+    if kind in "iu" and (opts is None or opts is True):
+        opts = 0
+    if kind not in "iuf" or not is_integer(opts) or opts < 0:
+        msg = (
+            f"compression_opts={opts!r} with dtype {facts.dtype}: scaleoffset takes the bits to "
+            "keep of an integer, 0 for as many as it needs, or the decimals to keep of a float"
+        )
+        raise OptionError(msg)
+    return (_SCALE_FLOATS if kind == "f" else _SCALE_INTEGERS, int(opts))
+
 
 CODECS = (
-    Codec(
-        name="gzip",
-        filter_id=DEFLATE,
-        encoded_by="ISA-L (level 1), libdeflate (from level 2), zlib",
-        without="zlib is part of Python: correct and slower",
-        read_with="nothing",
-    ),
-    Codec(
-        name="zstd",
-        filter_id=ZSTD,
-        encoded_by="numcodecs",
-        without="OptionError naming lazyio[fast]",
-        read_with="hdf5plugin",
-    ),
-    Codec(
-        name="blosc",
-        filter_id=BLOSC,
-        encoded_by="numcodecs",
-        without="OptionError naming lazyio[fast]",
-        read_with="hdf5plugin",
-    ),
+    deflate.CODEC,
+    zstd.CODEC,
+    blosc.CODEC,
     Codec(
         name="shuffle",
         filter_id=SHUFFLE,
         encoded_by="numpy",
         without="never missing",
         read_with="nothing",
+        is_argument=True,
     ),
     Codec(
         name="fletcher32",
@@ -75,34 +75,18 @@ CODECS = (
         encoded_by="numpy",
         without="never missing",
         read_with="nothing",
+        is_argument=True,
     ),
-    Codec(
-        name="lz4",
-        filter_id=LZ4,
-        encoded_by="numcodecs, libhdf5 with a plugin",
-        without="OptionError naming lazyio[plugins]",
-        read_with="hdf5plugin",
-    ),
-    Codec(
-        name="lzf",
-        filter_id=LZF,
-        encoded_by="h5py's liblzf, libhdf5",
-        without="never missing: h5py brings it",
-        read_with="nothing",
-    ),
-    Codec(
-        name="bitshuffle",
-        filter_id=BITSHUFFLE,
-        encoded_by="hdf5plugin's bitshuffle, libhdf5 with a plugin",
-        without="OptionError naming lazyio[plugins]",
-        read_with="hdf5plugin",
-    ),
+    lz4.CODEC,
+    lzf.CODEC,
+    bitshuffle.CODEC,
     Codec(
         name="szip",
         filter_id=SZIP,
         encoded_by="libhdf5",
         without="OptionError: built without it",
         read_with="nothing",
+        options=_szip_options,
     ),
     Codec(
         name="nbit",
@@ -117,18 +101,14 @@ CODECS = (
         encoded_by="libhdf5",
         without="never missing",
         read_with="nothing",
+        options=_scaleoffset_options,
     ),
-    Codec(
-        name="blosc2",
-        filter_id=BLOSC2,
-        encoded_by="hdf5plugin's C-Blosc2, libhdf5 with a plugin",
-        without="OptionError naming lazyio[plugins]",
-        read_with="hdf5plugin",
-    ),
+    blosc2.CODEC,
 )
-"""Every codec with a name of its own; any other filter goes by its id."""
+"""Every codec with a name of its own; any other filter goes by its number."""
 
-_IDS = {codec.name: codec.filter_id for codec in CODECS if codec.name not in _ARGUMENTS}
+BY_NAME = {codec.name: codec for codec in CODECS if not codec.is_argument}
+BY_ID = {codec.filter_id: codec for codec in CODECS}
 NAMES = {codec.filter_id: codec.name for codec in CODECS}
 
 
@@ -167,7 +147,7 @@ def parse_filters(
     >>> parse_filters("zstd", 1, **facts)[0].options
     (1,)
     """
-    facts = _ChunkFacts(dtype=dtype, nbytes=chunk_nbytes)
+    facts = ChunkFacts(dtype=dtype, nbytes=chunk_nbytes)
     filters = []
     if shuffle:
         filters.append(Filter(filter_id=SHUFFLE, options=(dtype.itemsize,)))
@@ -205,31 +185,14 @@ def as_given(step: Filter) -> Filter:
 
     Examples
     --------
-    >>> as_given(Filter(filter_id=BITSHUFFLE, options=(0, 4, 2, 0, 2))).options
+    >>> as_given(Filter(filter_id=32008, options=(0, 4, 2, 0, 2))).options
     (0, 2)
     """
-    if step.filter_id == BITSHUFFLE:
-        # Three numbers of the plugin's own come first in the file.
-        return Filter(filter_id=BITSHUFFLE, options=step.options[3:])
-    return step
+    codec = BY_ID.get(step.filter_id)
+    return step if codec is None else replace(step, options=codec.as_given(step.options))
 
 
-def blosc_defaults() -> tuple[int, int, int]:
-    """Return the level, shuffle and compressor of blosc's filter when not given."""
-    return (5, 1, blosc.CNAMES["blosclz"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ChunkFacts:
-    dtype: np.dtype[Any]
-    nbytes: int
-
-    @property
-    def itemsize(self) -> int:
-        return self.dtype.itemsize
-
-
-def _compression_filter(compression: Any, opts: Any, facts: _ChunkFacts) -> Filter | None:
+def _compression_filter(compression: Any, opts: Any, facts: ChunkFacts) -> Filter | None:
     if compression is None or compression is False:
         if opts is not None:
             msg = f"compression_opts={opts!r} without compression; name one, or drop the options"
@@ -243,10 +206,10 @@ def _compression_filter(compression: Any, opts: Any, facts: _ChunkFacts) -> Filt
         compression, opts = compression["compression"], compression.get("compression_opts")
     if isinstance(compression, (int, np.integer)):
         return _by_id(int(compression), opts, facts)
-    if not isinstance(compression, str) or compression.lower() not in _IDS:
+    if not isinstance(compression, str) or compression.lower() not in BY_NAME:
         msg = (
             f"compression={compression!r} is not a codec lazyio knows; give one of "
-            f"{', '.join(_IDS)}, a filter id or an hdf5plugin object"
+            f"{', '.join(BY_NAME)}, a filter id or an hdf5plugin object"
         )
         raise OptionError(msg)
     return _by_name(compression.lower(), opts, facts)
@@ -256,7 +219,7 @@ def _from_object(plugin: Any) -> tuple[int, Any]:
     return int(plugin.filter_id), tuple(plugin.filter_options)
 
 
-def _by_id(number: int, opts: Any, facts: _ChunkFacts) -> Filter:
+def _by_id(number: int, opts: Any, facts: ChunkFacts) -> Filter:
     if number in range(10) and opts is None:
         # As in h5py, where compression=4 has always meant gzip at level 4.
         return Filter(filter_id=DEFLATE, options=(number,))
@@ -271,139 +234,11 @@ def _by_id(number: int, opts: Any, facts: _ChunkFacts) -> Filter:
             "tuple of integers, its client data"
         )
         raise OptionError(msg) from None
-    if number == DEFLATE:
-        return _by_name("gzip", options[0] if options else None, facts)
-    if number == BLOSC:
-        return _blosc_filter(options[4:7], facts)
-    if number == LZ4:
-        return _lz4_filter(options or None, facts)
-    # HDF5 stores client data as unsigned; hdf5plugin gives zstd's negative levels signed.
-    return Filter(filter_id=number, options=tuple(value % 2**32 for value in options))
+    codec = BY_ID.get(number)
+    by_id = unsigned if codec is None else codec.options_by_id
+    return Filter(filter_id=number, options=by_id(options, facts))
 
 
-def _by_name(name: str, opts: Any, facts: _ChunkFacts) -> Filter:
-    if name == "gzip":
-        return Filter(filter_id=DEFLATE, options=(_level(name, opts, deflate),))
-    if name == "zstd":
-        return Filter(filter_id=ZSTD, options=(_level(name, opts, zstd) % 2**32,))
-    if name == "blosc":
-        return _blosc_filter(_blosc_options(name, opts), facts)
-    if name == "blosc2":
-        return Filter(filter_id=BLOSC2, options=(0, 0, 0, 0, *_blosc_options(name, opts)))
-    if name == "szip":
-        return _szip_filter(opts)
-    if name == "lz4":
-        return _lz4_filter(opts, facts)
-    if name == "bitshuffle":
-        return Filter(filter_id=BITSHUFFLE, options=_bitshuffle_options(opts))
-    if name == "scaleoffset":
-        return _scaleoffset_filter(opts, facts)
-    if opts is not None:
-        msg = f"compression_opts={opts!r}: {name} takes none"
-        raise OptionError(msg)
-    return Filter(filter_id=_IDS[name])
-
-
-def _level(name: str, opts: Any, family: Any) -> int:
-    if isinstance(opts, (tuple, list)) and len(opts) == 1:
-        opts = opts[0]
-    if opts is None:
-        return int(family.DEFAULT_LEVEL)
-    if (
-        isinstance(opts, bool)
-        or not isinstance(opts, (int, np.integer))
-        or opts not in family.LEVELS
-    ):
-        low, high = family.LEVELS[0], family.LEVELS[-1]
-        msg = f"compression_opts={opts!r}: {name} takes a level from {low} to {high}"
-        raise OptionError(msg)
-    return int(opts)
-
-
-def _blosc_options(name: str, opts: Any) -> tuple[int, int, int]:
-    if opts is None:
-        opts = blosc.DEFAULT
-    try:
-        cname, level, shuffle = opts
-        valid = cname in blosc.CNAMES and level in blosc.LEVELS and shuffle in blosc.SHUFFLES
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
-        msg = (
-            f"compression_opts={opts!r}: {name} takes (cname, clevel, shuffle), with cname one of "
-            f"{', '.join(blosc.CNAMES)}, clevel 0 to 9 and shuffle no, byte or bit"
-        )
-        raise OptionError(msg)
-    return int(level), blosc.SHUFFLES[shuffle], blosc.CNAMES[cname]
-
-
-def _blosc_filter(options: tuple[int, ...], facts: _ChunkFacts) -> Filter:
-    _require_below(blosc.MAX_NBYTES, "blosc", facts)
-    level, shuffle, code = (*options, *blosc_defaults()[len(options) :])
-    typesize = facts.itemsize if facts.itemsize <= 255 else 1
-    # What the filter's own set_local would put there: versions, element and chunk size.
-    return Filter(filter_id=BLOSC, options=(2, 2, typesize, facts.nbytes, level, shuffle, code))
-
-
-def _require_below(most: int, name: str, facts: _ChunkFacts) -> None:
-    if facts.nbytes > most:
-        msg = f"a chunk of {facts.nbytes} bytes is more than {name} takes (2 GiB); choose a smaller"
-        raise OptionError(msg)
-
-
-def _lz4_filter(opts: Any, facts: _ChunkFacts) -> Filter:
-    _require_below(lz4.MAX_NBYTES, "lz4", facts)
-    if isinstance(opts, (tuple, list)) and len(opts) == 1:
-        opts = opts[0]
-    block_nbytes = 0 if opts is None else opts
-    if not is_integer(block_nbytes) or not 0 <= block_nbytes <= lz4.MAX_BLOCK_NBYTES:
-        most = lz4.MAX_BLOCK_NBYTES
-        msg = f"compression_opts={opts!r}: lz4 takes the bytes of a block, up to {most}, or 0"
-        raise OptionError(msg)
-    return Filter(filter_id=LZ4, options=(int(block_nbytes),))
-
-
-def _bitshuffle_options(opts: Any) -> tuple[int, ...]:
-    try:
-        cname, level = ("lz4", 0) if opts is None else opts
-        valid = cname in bitshuffle.CNAMES and is_integer(level)
-        valid = valid and (level in zstd.LEVELS if cname == "zstd" else level == 0)
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
-        msg = (
-            f"compression_opts={opts!r}: bitshuffle takes (cname, clevel), with cname one of "
-            f"{', '.join(bitshuffle.CNAMES)} and a clevel for zstd, else 0"
-        )
-        raise OptionError(msg)
-    # The block size, 0 for the library's own choice, comes first.
-    options = (0, bitshuffle.CNAMES[cname])
-    return (*options, int(level) % 2**32) if cname == "zstd" else options
-
-
-def _scaleoffset_filter(opts: Any, facts: _ChunkFacts) -> Filter:
-    kind = facts.dtype.kind
-    if isinstance(opts, (tuple, list)) and len(opts) == 1:
-        opts = opts[0]
-    if kind in "iu" and (opts is None or opts is True):
-        opts = 0
-    if kind not in "iuf" or not is_integer(opts) or opts < 0:
-        msg = (
-            f"compression_opts={opts!r} with dtype {facts.dtype}: scaleoffset takes the bits to "
-            "keep of an integer, 0 for as many as it needs, or the decimals to keep of a float"
-        )
-        raise OptionError(msg)
-    method = _SCALE_FLOATS if kind == "f" else _SCALE_INTEGERS
-    return Filter(filter_id=SCALEOFFSET, options=(method, int(opts)))
-
-
-def _szip_filter(opts: Any) -> Filter:
-    try:
-        method, pixels = opts if opts is not None else ("nn", 8)
-        valid = method in _SZIP_METHODS and pixels in range(2, 33, 2)
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
-        msg = f"compression_opts={opts!r}: szip takes ('nn' or 'ec', even number from 2 to 32)"
-        raise OptionError(msg)
-    return Filter(filter_id=SZIP, options=(_SZIP_METHODS[method], pixels))
+def _by_name(name: str, opts: Any, facts: ChunkFacts) -> Filter:
+    codec = BY_NAME[name]
+    return Filter(filter_id=codec.filter_id, options=codec.options(name, opts, facts))

@@ -12,8 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from lazyio.codecs.libraries import required
+from lazyio.codecs.base import LZ4, ChunkFacts, Codec, Decompress, Options, refuse_above
+from lazyio.codecs.base import Compress as CompressChunk
+from lazyio.codecs.libraries import optional, required
 from lazyio.codecs.workspace import Bytes
+from lazyio.dtypes import is_integer
+from lazyio.errors import OptionError
 
 Compress = Callable[[Bytes], bytes]
 
@@ -98,3 +102,38 @@ def _decompress_block(lz4: Any, stored: Bytes, block: Bytes) -> None:
         lz4.decompress(sized, block)
     except (RuntimeError, ValueError) as error:
         raise ValueError(str(error)) from error
+
+
+def _options(_: str, opts: Any, facts: ChunkFacts) -> Options:
+    refuse_above(MAX_NBYTES, "lz4", facts)
+    if isinstance(opts, (tuple, list)) and len(opts) == 1:
+        opts = opts[0]
+    block_nbytes = 0 if opts is None else opts
+    if not is_integer(block_nbytes) or not 0 <= block_nbytes <= MAX_BLOCK_NBYTES:
+        most = MAX_BLOCK_NBYTES
+        msg = f"compression_opts={opts!r}: lz4 takes the bytes of a block, up to {most}, or 0"
+        raise OptionError(msg)
+    return (int(block_nbytes),)
+
+
+def _compressor(options: Options, _: int) -> CompressChunk | None:
+    has_library = optional("numcodecs") is not None
+    return compressor(options[0] if options else 0) if has_library else None
+
+
+def _decompressor(_: Options, __: int) -> Decompress | None:
+    return None if optional("numcodecs") is None else decompress
+
+
+CODEC = Codec(
+    name="lz4",
+    filter_id=LZ4,
+    encoded_by="numcodecs, libhdf5 with a plugin",
+    without="OptionError naming lazyio[plugins]",
+    read_with="hdf5plugin",
+    options=_options,
+    options_by_id=lambda given, facts: _options("lz4", given or None, facts),
+    compressor=_compressor,
+    decompressor=_decompressor,
+    is_self_contained=True,
+)

@@ -5,8 +5,10 @@ frame costs no more with it than with a reused ``zstandard`` compressor.
 """
 
 from collections.abc import Callable
+from typing import Any
 
-from lazyio.codecs.libraries import required
+from lazyio.codecs.base import ZSTD, ChunkFacts, Codec, Decompress, Options, level_option, signed
+from lazyio.codecs.libraries import optional, required
 from lazyio.codecs.workspace import Bytes
 
 Compress = Callable[[Bytes], bytes]
@@ -104,3 +106,23 @@ def content_size(header: bytes) -> int | None:
         msg = "its zstd header is cut short"
         raise ValueError(msg)
     return int.from_bytes(field, "little") + (256 if width == 2 else 0)
+
+
+def _options(name: str, opts: Any, _: ChunkFacts) -> Options:
+    return (level_option(name, opts, LEVELS, DEFAULT_LEVEL) % 2**32,)
+
+
+def _decompressor(_: Options, __: int) -> Decompress | None:
+    return None if optional("numcodecs") is None else decompress
+
+
+CODEC = Codec(
+    name="zstd",
+    filter_id=ZSTD,
+    encoded_by="numcodecs",
+    without="OptionError naming lazyio[fast]",
+    read_with="hdf5plugin",
+    options=_options,
+    compressor=lambda options, _: compressor(signed(options[0]) if options else DEFAULT_LEVEL),
+    decompressor=_decompressor,
+)

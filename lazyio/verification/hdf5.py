@@ -21,8 +21,8 @@ from lazyio.atomic.hdf5_digests import (
     load,
     piece_shape,
 )
+from lazyio.codecs.base import FLETCHER32
 from lazyio.codecs.hdf5_chunks import filters_of
-from lazyio.codecs.hdf5_filters import FLETCHER32
 from lazyio.codecs.workspace import Fill
 from lazyio.dtypes import Shape, is_text, nbytes_of
 from lazyio.errors import (

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from lazyio.atomic.digests import NotedDigests, Rows, digest_of, digest_of_elements, renumbered
 from lazyio.atomic.hdf5_digests import digest_of_piece, has_payloads, pieces_in
 from lazyio.atomic.journal import Record, ResumeState
+from lazyio.codecs.base import FLETCHER32, SHUFFLE, SZIP
 from lazyio.codecs.hdf5_chunks import (
     Decoder,
     Encoder,
@@ -36,7 +37,7 @@ from lazyio.codecs.hdf5_chunks import (
     load_plugins,
     remedy_for,
 )
-from lazyio.codecs.hdf5_filters import FLETCHER32, SHUFFLE, SZIP, Filter, as_given
+from lazyio.codecs.hdf5_filters import Filter, as_given
 from lazyio.codecs.workspace import Workspace
 from lazyio.dtypes import TEXT, Shape, is_text, nbytes_of
 from lazyio.errors import (
