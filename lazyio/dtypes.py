@@ -127,6 +127,15 @@ def is_integer(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
+def is_same_value(one: Any, other: Any) -> bool:
+    """Return whether two values are the same, not a number being like itself."""
+    one, other = np.asarray(one), np.asarray(other)
+    if one.shape != other.shape:
+        return False
+    numbers = one.dtype.kind in "fc" and other.dtype.kind in "fc"
+    return bool(np.array_equal(one, other, equal_nan=numbers))
+
+
 def nbytes_of(shape: Shape, dtype: np.dtype[Any]) -> int:
     """Return the bytes of an array, as an exact integer.
 

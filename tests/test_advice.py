@@ -70,13 +70,17 @@ def test_overwriting_one_array_of_a_zip(tmp_path):
 
 @pytest.mark.parametrize(("to", "name"), FORMATS)
 def test_attributes_that_say_what_is_not_so(tmp_path, to, name):
-    attrs = "attrs" if to is lazyio.to_hdf5 else "attributes"
+    attrs, fill = "attrs", "fillvalue"
+    if to is lazyio.to_zarr:
+        attrs, fill = "attributes", "fill_value"
     days = np.array(["2026-01-01", "2026-01-02"], "M8[D]")
     with pytest.raises(OptionError, match="readers would take them for others; leave it out"):
         to(days, tmp_path / name, **{attrs: {"units": "hours since 2000-01-01"}})
     masked = np.ma.masked_array([1.0, 2.0], [False, True])
     with pytest.raises(OptionError, match=r"give fill_?value= that value"):
         to(lazyio.open(masked), tmp_path / name, **{attrs: {"_FillValue": -99.0}})
+    gaps = lazyio.open(np.ma.masked_array([1.0, 2.0], [False, True]))
+    to(gaps, tmp_path / f"nan-{name}", **{attrs: {"_FillValue": np.nan}, fill: np.nan})
     to(days, tmp_path / name, **{attrs: {"units": "days since 1970-01-01"}})
     assert lazyio.open(tmp_path / name).compute().tolist() == days.tolist()
 

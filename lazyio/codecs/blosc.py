@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from lazyio.codecs.base import BLOSC, ChunkFacts, Codec, Decompress, Options, refuse_above
+from lazyio.codecs.base import BLOSC, ChunkFacts, Codec, Options, refuse_above
 from lazyio.codecs.base import Compress as CompressChunk
 from lazyio.codecs.libraries import optional, required
 from lazyio.codecs.workspace import Bytes
@@ -138,10 +138,6 @@ def _compressor(options: Options, itemsize: int) -> CompressChunk | None:
     return compressor(names[code], level, shuffle, typesize=itemsize)
 
 
-def _decompressor(_: Options, __: int) -> Decompress | None:
-    return None if optional("numcodecs") is None else decompress
-
-
 CODEC = Codec(
     name="blosc",
     filter_id=BLOSC,
@@ -151,6 +147,6 @@ CODEC = Codec(
     options=lambda name, opts, facts: _client_data(typed_options(name, opts), facts),
     options_by_id=lambda given, facts: _client_data(given[4:7], facts),
     compressor=_compressor,
-    decompressor=_decompressor,
+    decompressor=lambda *_: decompress if optional("numcodecs") is not None else None,
     is_self_contained=True,
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lazyio.codecs.base import LZ4, ChunkFacts, Codec, Decompress, Options, refuse_above
+from lazyio.codecs.base import LZ4, ChunkFacts, Codec, Options, refuse_above
 from lazyio.codecs.base import Compress as CompressChunk
 from lazyio.codecs.libraries import optional, required
 from lazyio.codecs.workspace import Bytes
@@ -121,10 +121,6 @@ def _compressor(options: Options, _: int) -> CompressChunk | None:
     return compressor(options[0] if options else 0) if has_library else None
 
 
-def _decompressor(_: Options, __: int) -> Decompress | None:
-    return None if optional("numcodecs") is None else decompress
-
-
 CODEC = Codec(
     name="lz4",
     filter_id=LZ4,
@@ -134,6 +130,6 @@ CODEC = Codec(
     options=_options,
     options_by_id=lambda given, facts: _options("lz4", given or None, facts),
     compressor=_compressor,
-    decompressor=_decompressor,
+    decompressor=lambda *_: decompress if optional("numcodecs") is not None else None,
     is_self_contained=True,
 )

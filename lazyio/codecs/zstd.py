@@ -7,7 +7,7 @@ frame costs no more with it than with a reused ``zstandard`` compressor.
 from collections.abc import Callable
 from typing import Any
 
-from lazyio.codecs.base import ZSTD, ChunkFacts, Codec, Decompress, Options, level_option, signed
+from lazyio.codecs.base import ZSTD, ChunkFacts, Codec, Options, level_option, signed
 from lazyio.codecs.libraries import optional, required
 from lazyio.codecs.workspace import Bytes
 
@@ -112,10 +112,6 @@ def _options(name: str, opts: Any, _: ChunkFacts) -> Options:
     return (level_option(name, opts, LEVELS, DEFAULT_LEVEL) % 2**32,)
 
 
-def _decompressor(_: Options, __: int) -> Decompress | None:
-    return None if optional("numcodecs") is None else decompress
-
-
 CODEC = Codec(
     name="zstd",
     filter_id=ZSTD,
@@ -124,5 +120,5 @@ CODEC = Codec(
     read_with="hdf5plugin",
     options=_options,
     compressor=lambda options, _: compressor(signed(options[0]) if options else DEFAULT_LEVEL),
-    decompressor=_decompressor,
+    decompressor=lambda *_: decompress if optional("numcodecs") is not None else None,
 )

@@ -242,7 +242,13 @@ class Hdf5Source:
             except (ValueError, MemoryError, OverflowError, RuntimeError) as error:
                 where = format_region(box(self.shape, chunk_shape, index))
                 why = error if isinstance(error, ValueError) else described(error)
-                msg = f"{self.path}: the chunk {where} of dataset {self.key!r} is damaged: {why}"
+                what = f"is damaged: {why}"
+                if isinstance(error, MemoryError):
+                    what = (
+                        "cannot be decoded: there is not enough memory; use a smaller memory_limit "
+                        "or fewer workers. If that does not help, the file may be damaged"
+                    )
+                msg = f"{self.path}: the chunk {where} of dataset {self.key!r} {what}"
                 raise DamagedDataError(msg) from error
             if chunk is not part:
                 part[...] = chunk[inside]

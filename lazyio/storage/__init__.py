@@ -1,1 +1,1 @@
-"""Where chunks are stored: one Backend protocol, HDF5 and Zarr each in a folder of its own."""
+"""Where chunks are stored: one protocol, in ``base.py``; HDF5 and Zarr in a folder each."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyio.atomic.journal import ResumeState
-from lazyio.dtypes import Shape, Stored, as_dtype, nbytes_of, stored
+from lazyio.dtypes import Shape, Stored, as_dtype, is_same_value, nbytes_of, stored
 from lazyio.errors import OptionError, PlanError
 from lazyio.execution.dask_arrays import as_blocks
 from lazyio.execution.task import WriteTask
@@ -168,7 +168,7 @@ def with_attributes(
 ) -> dict[str, Any]:
     """Return an array's attributes; none may say of its elements what is not so."""
     for name in own.keys() & given.keys():
-        if not np.array_equal(np.asarray(own[name]), np.asarray(given[name]), equal_nan=False):
+        if not is_same_value(own[name], given[name]):
             remedy = "leave it out, or store numbers of your own with it"
             if name == "_FillValue":
                 remedy = f"give {fill_name}= that value"
@@ -294,12 +294,12 @@ def in_whole_chunks(
 ) -> PlannedArray:
     """Return an array planned for chunks that are there, and may reach beyond it."""
 
-    def plan_region(limit: int | None) -> PlannedArray:
+    def limited(limit: int | None) -> PlannedArray:
         return _in_whole_chunks(
             make, limit, chunk_shape, n_copies=n_copies, workers_fixed=workers_fixed
         )
 
-    return within_limit(plan_region)
+    return within_limit(limited)
 
 
 def _in_whole_chunks(

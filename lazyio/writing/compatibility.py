@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lazyio.dtypes import Shape, as_dtype, is_integer, is_text
+from lazyio.dtypes import Shape, as_dtype, is_integer, is_same_value, is_text
 from lazyio.errors import OptionError
 from lazyio.inputs import Input
 from lazyio.regions import Region
@@ -144,7 +144,7 @@ def _other_differences(existing: ExistingArray, asked: AskedArray) -> list[str]:
         found.append(f"its chunks are {existing.chunk_shape}, not {tuple(asked.chunk_shape)}")
     if asked.codec is not None and asked.codec != existing.codec:
         found.append(f"its filters are {existing.codec}, not {asked.codec}")
-    if asked.fill_value is not None and not _is_same(asked.fill_value, existing.fill_value):
+    if asked.fill_value is not None and not is_same_value(asked.fill_value, existing.fill_value):
         found.append(f"its fill value is {existing.fill_value}, not {asked.fill_value}")
     for name, value in asked.others.items():
         if existing.others.get(name) != value:
@@ -152,7 +152,7 @@ def _other_differences(existing: ExistingArray, asked: AskedArray) -> list[str]:
     for name, value in asked.attrs.items():
         if name not in existing.attrs:
             found.append(f"it has no attribute {name!r}")
-        elif not _is_same(value, existing.attrs[name]):
+        elif not is_same_value(value, existing.attrs[name]):
             found.append(f"its attribute {name!r} is {existing.attrs[name]!r}, not {value!r}")
     return found
 
@@ -161,15 +161,6 @@ def _fits(chunk_shape: Shape | None, wanted: Sequence[int | None]) -> bool:
     return chunk_shape is not None and all(
         wish in (None, chunk) for wish, chunk in zip(wanted, chunk_shape, strict=True)
     )
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    """Return whether two values are the same, not a number being like itself."""
-    one, other = np.asarray(one), np.asarray(other)
-    if one.shape != other.shape:
-        return False
-    numbers = one.dtype.kind in "fc" and other.dtype.kind in "fc"
-    return bool(np.array_equal(one, other, equal_nan=numbers))
 
 
 @dataclass(frozen=True, kw_only=True)

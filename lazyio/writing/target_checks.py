@@ -265,7 +265,7 @@ def file_to_replace(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        if errno_of(error) in (errno.EAGAIN, errno.EACCES):
+        if errno_of(error) == errno.EAGAIN:
             msg = f"{path} is open for writing in another program; close it there: {error}"
             raise TargetLockedError(errno.EAGAIN, msg) from error
         msg = (
