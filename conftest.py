@@ -1,9 +1,17 @@
 """Warnings are errors in tests, and doctests leave their files in a folder of their own."""
 
 import importlib
+import signal
+import sys
 from pathlib import Path
 
 import pytest
+
+pytest.register_assert_rewrite("lazyio.testing")
+
+# Tests import the benchmarks, and processes that they start import the tests. The checkout comes
+# last on the path, so that an installed lazyio is the one tested.
+sys.path.append(str(Path(__file__).parent))
 
 _WARNINGS = [
     "error",
@@ -23,6 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
         # zarr has no v3 form for a few dtypes that it writes all the same, and says so.
         line = "ignore:The data type:zarr.errors.UnstableSpecificationWarning"
         config.addinivalue_line("filterwarnings", line)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # What a shell runs in the background ignores Ctrl-C, and its children would as well.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,6 @@ from typing import Any
 
 import dask.array as da
 import h5py
-import hdf5plugin
-from zarr.codecs import ZstdCodec
 
 import lazyio
 
@@ -107,6 +105,8 @@ def _region(job: dict[str, Any]) -> Callable[[], Any]:
 
 
 def _sharded(job: dict[str, Any]) -> Callable[[], Any]:
+    from zarr.codecs import ZstdCodec  # Not there in zarr 2, beside which others write HDF5.
+
     data = _lazy(job)
     chunks = (min(2500, len(data)), job["n_channels"] // 4)
     return lambda: lazyio.to_zarr(
@@ -155,6 +155,8 @@ def _to_hdf5(job: dict[str, Any], data: Any, chunks: Any = "auto") -> None:
 def _filters(job: dict[str, Any]) -> dict[str, Any]:
     if not job["compression"]:
         return {}
+    import hdf5plugin  # Some 10 MB that count only where they are used.
+
     return {**hdf5plugin.Zstd(clevel=1), "shuffle": True}
 
 

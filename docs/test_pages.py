@@ -49,7 +49,7 @@ def _package(requirement: str) -> str:
     return re.split(r"[\[<>=~! ]", requirement)[0]
 
 
-@pytest.mark.parametrize("command", ["plan", "convert", "info"])
+@pytest.mark.parametrize("command", ["plan", "convert", "info", "repack", "consolidate"])
 def test_every_option_is_documented(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What --help lists is in the page on the command line."""
     with pytest.raises(SystemExit, match="0"):

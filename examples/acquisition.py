@@ -1,7 +1,7 @@
-"""An acquisition loop: samples of a probe and frames of a camera, written as they come.
+"""Append samples of a probe and frames of a camera from an acquisition loop.
 
-The file is visible while it grows. What was flushed is kept, whatever happens;
-here the loop is interrupted, and goes on in the same file.
+The file is visible while it grows, and flushed data survives any failure. Here
+the loop is interrupted, and a second loop continues in the same file.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ n_channels = 64
 
 
 def acquire(n_batches: int) -> None:
-    """Append batches of samples as they come, and every tenth time a frame."""
+    """Append batches of samples, and a frame with every tenth batch."""
     with lazyio.writer("session.h5") as writer:
         samples = writer.create(
             "probe/samples",
@@ -36,11 +36,11 @@ def acquire(n_batches: int) -> None:
 try:
     acquire(1000)
 except KeyboardInterrupt:
-    print("interrupted;", lazyio.open("session.h5", "probe/samples").shape, "is there")
+    print("interrupted;", lazyio.open("session.h5", "probe/samples").shape, "is in the file")
 acquire(100)
 print(lazyio.open("session.h5", "probe/samples").shape, lazyio.verify("session.h5").status)
 
-# What was written as it came may be stored as readers like it.
+# Write the finished recording again, with chunks for its readers.
 samples = lazyio.open("session.h5", "probe/samples")
 report = lazyio.to_zarr(samples, "session.zarr", "samples", mode="w", access=[(30_000, 1)])
 print(f"\n{report.plan}\n\n{report}")

@@ -1,8 +1,8 @@
-"""A recording with one raw file for each channel, to three arrays of one HDF5 file.
+"""Write a recording with one raw file per channel to three arrays of one HDF5 file.
 
-The files are stacked without being read. Raw samples, their difference from
-the median over channels, and the mean of each channel are written in one pass:
-every sample is read once.
+The files are stacked without being read. One pass writes the raw samples, their
+difference from the median over channels, and the mean of each channel, and
+reads every sample once.
 """
 
 from pathlib import Path
@@ -23,13 +23,13 @@ files = sorted(folder.glob("*.raw"))
 channels = [lazyio.from_raw(path, (-1,), "int16") for path in files]
 raw = lazyio.stack(channels, axis=1, memory_limit="16 MiB")
 
-# Readers will want all channels for a moment, and one channel for long.
+# Readers will ask for all channels of a short interval, and for one channel of a long one.
 access = [(1000, n_channels), (30_000, 1)]
 print(lazyio.plan(raw, access=access, memory_limit="16 MiB"), end="\n\n")
 
 
 def referenced(block: np.ndarray) -> np.ndarray:
-    """Return a block without what all channels have in common."""
+    """Return a block minus the median over its channels."""
     return block - np.median(block, axis=1, keepdims=True).astype(block.dtype)
 
 

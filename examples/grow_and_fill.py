@@ -1,7 +1,7 @@
-"""A grid that is allocated empty, filled in parts and grown, as PyNWB users know it.
+"""Allocate an empty dataset, fill regions of it and append, as in PyNWB's user-defined write.
 
-The dataset takes no space until something is written; what was not written
-reads as the fill value.
+The dataset takes no space until something is written. Unwritten elements read
+as the fill value.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
-"""A recording that is larger than the memory it may take, to compressed HDF5.
+"""Convert a recording that is larger than its memory limit to compressed HDF5.
 
-The recording (3Brain, 36 channels) lies in its file as one flat run of
-samples; it is reshaped to frames x channels without being read.
+The file holds the recording (3Brain, 36 channels) as one flat array of samples.
+It is reshaped to frames x channels without being read.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import lazyio
 recording = Path(__file__).with_name("3brain.brw")
 n_channels = 36
 
-# Blocks of whole frames, so that the reshape only relabels them.
+# Blocks of whole frames, so that the reshape keeps the blocks.
 samples = lazyio.open(recording, "3BData/Raw", chunks=n_channels * 1000)
 frames = samples.reshape(-1, n_channels)
 

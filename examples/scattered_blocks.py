@@ -1,7 +1,7 @@
-"""A matrix of 8 TB of which less than a megabyte is there, as PyNWB's tutorial has it.
+"""Write a matrix of 8 TB with less than a megabyte of data, as in PyNWB's tutorial.
 
-Blocks come in any order. Each chunk that they touch is encoded once, and the
-others are not stored; reading a region visits only what is there.
+Blocks come in any order. Each chunk that they touch is encoded once, and other
+chunks are not stored. A read visits only stored chunks.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ edge, n_blocks, step = 1_000_000, 1000, 10
 
 
 def blocks() -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
-    """Yield random blocks at random places."""
+    """Yield random blocks at random positions."""
     rng = np.random.default_rng(0)
     for _ in range(n_blocks):
         top, left = (int(at) * step for at in rng.integers(0, edge // step, 2))

@@ -1,4 +1,4 @@
-"""A generator of unknown length, to HDF5 and on to Zarr, with holes where nothing came."""
+"""Write a generator of unknown length with missing rows to HDF5, and append to it."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import lazyio
 
 
 def iter_sin(n_rows: int) -> Iterator[np.ndarray | None]:
-    """Yield rows of a sine, one in a hundred of them missing."""
+    """Yield rows of a sine, with one row in a hundred missing."""
     for row in range(n_rows):
         yield None if row % 100 == 7 else np.sin(np.linspace(0, 1, 10) + row)
 

@@ -302,7 +302,7 @@ def _times(dtype: np.dtype[Any]) -> Stored:
     kind = "datetime64" if dtype.kind == "M" else "timedelta64"
     wanted = "D" if unit in _COARSE[kind] else unit
     if wanted not in _UNITS:
-        what = f"dtype {dtype} has units that no file has a word for"
+        what = f"dtype {dtype} has units that CF conventions cannot express"
         if unit in ("Y", "M"):
             remedy = "years and months have no fixed length, so that no other unit is the same"
         else:

@@ -7,6 +7,9 @@ have caught anyway::
     ├── PlanError(ValueError)              shapes and limits that do not go together
     │   └── TooLargeError(MemoryError)     an array that does not fit in memory as a whole
     ├── OptionError(ValueError)            an argument that cannot be, or a missing extra
+    │   ├── DatasetError(TypeError)        what xarray has no form for in the target
+    │   └── OnePassError(TypeError)        the length of what comes once, or a part of it
+    ├── SelectionError(IndexError)         an index outside an array, or none that it takes
     ├── UnknownFormatError(ValueError)     no adapter for this suffix, type or content
     ├── UnsupportedDtypeError(TypeError)   a dtype that has no place on disk
     ├── SourceError(OSError)               a source that is missing or cannot be read
@@ -32,10 +35,15 @@ class _WithErrno(LazyioError, OSError):
     """An error of the system: the message alone is shown, ``errno`` is kept."""
 
     @property
-    def errno(self) -> int | None:  # type: ignore[override]
+    def errno(self) -> int | None:
         """Number of the error, or of the one that is behind it."""
         own: int | None = super().errno
         return own if own is not None else getattr(self.__cause__, "errno", None)
+
+    @errno.setter
+    def errno(self, number: int | None) -> None:
+        # As tblib does, with which dask pickles what is raised in other processes.
+        vars(OSError)["errno"].__set__(self, number)
 
     def __str__(self) -> str:
         """Return the message, which says more than the number before it would."""
@@ -45,6 +53,9 @@ class _WithErrno(LazyioError, OSError):
 class PlanError(LazyioError, ValueError):
     """Shapes, chunks and memory limits that do not go together."""
 
+    shortage: tuple[int, str, int] | None = None
+    """Of a memory limit that is too small: it, why, and one that would do."""
+
 
 class TooLargeError(PlanError, MemoryError):
     """An array that is asked for as a whole, and is larger than the machine's memory."""
@@ -52,6 +63,24 @@ class TooLargeError(PlanError, MemoryError):
 
 class OptionError(LazyioError, ValueError):
     """An argument that cannot be, or one that needs an extra to be installed."""
+
+
+class SelectionError(LazyioError, IndexError):
+    """An index that lies outside an array, or is none that it can be read by."""
+
+
+class UnknownNameError(OptionError, KeyError):
+    """Something is said of a variable that the Dataset does not have."""
+
+    __str__ = Exception.__str__  # A KeyError shows its text as Python writes text.
+
+
+class DatasetError(OptionError, TypeError):
+    """A name, attribute or element of a Dataset that xarray has no form for in the target."""
+
+
+class OnePassError(OptionError, TypeError):
+    """Something that comes once is asked for its length, or for a part of it."""
 
 
 class UnknownFormatError(LazyioError, ValueError):
@@ -93,7 +122,7 @@ class TargetError(_WithErrno):
 
 
 class TargetExistsError(_WithErrno, FileExistsError):
-    """The target is there already and nothing said that it may be replaced."""
+    """The target already exists and nothing said that it may be replaced."""
 
 
 class TargetLockedError(_WithErrno):

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,28 @@ import numpy as np
 
 from lazyio.atomic.publish_steps import check_finished
 from lazyio.codecs.hdf5_filters import NAMES
-from lazyio.dtypes import Shape
+from lazyio.dtypes import Shape, nbytes_of
 from lazyio.errors import UnknownFormatError, UnsafeFileError, UnsupportedDtypeError
-from lazyio.opening.open import open as open_lazily
+from lazyio.libhdf5_calls import named
 from lazyio.os_errors import walk
+from lazyio.ragged.parts import OFFSETS, VALUES
+from lazyio.sources.base import Encoded
 from lazyio.sources.files import existing
 from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.hdf5 import dataset_keys
 from lazyio.sources.hdf5_layout import dtype_of
+from lazyio.sources.hdf5_links import FileLink, links_in
 from lazyio.sources.libhdf5 import open_hdf5
-from lazyio.sources.lookup import format_of
+from lazyio.sources.lookup import FILE_FORMATS, FileFormat, file_format, format_of
+from lazyio.sources.matlab import is_matlab
+from lazyio.sources.path_policy import allowed_folders
 from lazyio.sources.zarr_metadata import METADATA_FILES, require_zarr
 from lazyio.units import format_size
 from lazyio.untrusted.helper import ask
 from lazyio.untrusted.messages import dtype_received, dtype_to_send
+
+CONTIGUOUS, VIRTUAL, RAW_FILES = "contiguous", "virtual", "in raw files"
+"""Layouts of datasets without chunks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +56,24 @@ class ArrayInfo:
     """Bytes of the chunks that are stored, decoded; the others read as fill value."""
     stored_nbytes: int
     """Bytes that they take as they are stored."""
+    layout: str = CONTIGUOUS
+    """Where its elements are, if it has no chunks."""
+    note: str = ""
+    """What it belongs to, where that can be told from its name and those beside it."""
 
     def __str__(self) -> str:
         """Return one line."""
-        cut = f"chunks {self.chunk_shape}" if self.chunk_shape else "contiguous"
+        cut = f"chunks {self.chunk_shape}" if self.chunk_shape else self.layout
         sizes = format_size(self.nbytes)
+        if self.layout != CONTIGUOUS:
+            # In other files, where it is counted.
+            return f"{self.key}: {self.shape} {self.dtype}, {cut}, {sizes}"
         if self.occupied_nbytes != self.nbytes:
             sizes += f", {format_size(self.occupied_nbytes)} occupied"
         factor = f" ({_ratio(self.nbytes, self.stored_nbytes)}x)" if self.stored_nbytes else ""
         sizes += f", stored as {format_size(self.stored_nbytes)}{factor}"
-        return f"{self.key}: {self.shape} {self.dtype}, {cut}, {self.codecs}, {sizes}"
+        note = f", {self.note}" if self.note else ""
+        return f"{self.key}: {self.shape} {self.dtype}, {cut}, {self.codecs}, {sizes}{note}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as JSON can hold it."""
@@ -74,7 +90,7 @@ class ArrayInfo:
 
 
 def info_of(path: str | os.PathLike[str], *, trusted: bool = True) -> list[ArrayInfo]:
-    """Return what is in a file or store."""
+    """Return the arrays of a file or store."""
     if trusted:
         return info_here(path)
     found = str(existing(path))
@@ -83,37 +99,76 @@ def info_of(path: str | os.PathLike[str], *, trusted: bool = True) -> list[Array
         return [ArrayInfo.from_dict(facts) for facts in answer["arrays"]]
 
 
+def links_of(path: str | os.PathLike[str], *, trusted: bool = True) -> list[FileLink]:
+    """Return what leads out of an HDF5 file, or from one place of it to another."""
+    if trusted:
+        return links_here(path)
+    found = str(existing(path))
+    answer, _ = ask(found, {"do": "links"})
+    with foreign_errors(found, UnsafeFileError):
+        return [FileLink.from_dict(facts) for facts in answer["links"]]
+
+
+def links_here(path: str | os.PathLike[str]) -> list[FileLink]:
+    """Return the same, found by this process."""
+    found = existing(path)
+    if format_of(found) != "hdf5":
+        return []
+    with open_hdf5(str(found)) as file:
+        return list(links_in(file, allowed_folders(str(found), None)))
+
+
 def info_here(path: str | os.PathLike[str]) -> list[ArrayInfo]:
     """Return what is in a file or store, read by this process."""
     found = existing(path)
     kind = format_of(found)
     if kind == "hdf5":
-        return list(_in_hdf5(str(found)))
+        return _with_notes(list(_in_hdf5(str(found))))
     if kind == "zarr":
-        return list(_in_zarr(found))
-    if kind == "npy":
-        array = open_lazily(found)
-        nbytes = int(array.nbytes)
-        return [
-            ArrayInfo(
-                key=found.name,
-                shape=array.shape,
-                dtype=array.dtype,
-                chunk_shape=None,
-                codecs="none",
-                nbytes=nbytes,
-                occupied_nbytes=nbytes,
-                stored_nbytes=nbytes,
-            )
-        ]
-    msg = f"{found} is of no known format; lazyio reads HDF5, Zarr and .npy"
+        return _with_notes(list(_in_zarr(found)))
+    if (one := file_format(kind)) is not None:
+        return list(_in_file(one, str(found)))
+    names = ", ".join(one.name for one in FILE_FORMATS)
+    msg = f"{found} is of no known format; lazyio reads HDF5, Zarr, {names}"
     raise UnknownFormatError(msg)
 
 
+def _in_file(one: FileFormat, path: str) -> Iterator[ArrayInfo]:
+    """Return the arrays of a file that is only read."""
+    for key in one.array_keys(path):
+        source = one.source(path, key)
+        nbytes = nbytes_of(source.shape, source.dtype)
+        is_encoded = isinstance(source, Encoded)
+        yield ArrayInfo(
+            key=key or Path(path).name,
+            shape=source.shape,
+            dtype=source.dtype,
+            chunk_shape=source.chunk_shape if is_encoded else None,
+            codecs=source.codecs if isinstance(source, Encoded) else "none",
+            nbytes=nbytes,
+            occupied_nbytes=nbytes,
+            stored_nbytes=source.stored_nbytes if isinstance(source, Encoded) else nbytes,
+        )
+
+
+def _with_notes(arrays: list[ArrayInfo]) -> list[ArrayInfo]:
+    """Return arrays, those with a note that say where ragged rows are."""
+    keys = {one.key for one in arrays}
+    found = []
+    for one in arrays:
+        group, _, name = one.key.rpartition("/")
+        is_index = name == OFFSETS and f"{group}/{VALUES}" in keys
+        if is_index and one.shape and len(one.shape) == 1 and one.dtype.kind in "iu":
+            one = replace(one, note=f"of {one.shape[0] - 1} ragged rows in {group or '/'}")
+        found.append(one)
+    return found
+
+
 def _in_hdf5(path: str) -> Iterator[ArrayInfo]:
+    order = -1 if is_matlab(path) else 1  # MATLAB has the axes the other way round.
     with open_hdf5(path) as file:
         for key in dataset_keys(file):
-            dataset: h5py.Dataset = file[key]
+            dataset: h5py.Dataset = file[named(key)]
             properties = dataset.id.get_create_plist()
             numbers = [properties.get_filter(at)[0] for at in range(properties.get_nfilters())]
             stored = int(dataset.id.get_storage_size())
@@ -126,14 +181,21 @@ def _in_hdf5(path: str) -> Iterator[ArrayInfo]:
                 occupied = min(occupied, dataset.id.get_num_chunks() * chunk_nbytes)
             yield ArrayInfo(
                 key=f"/{key}",
-                shape=dataset.shape,
+                shape=dataset.shape and dataset.shape[::order],
                 dtype=dtype,
-                chunk_shape=dataset.chunks,
+                chunk_shape=dataset.chunks and dataset.chunks[::order],
                 codecs=" + ".join(NAMES.get(number, str(number)) for number in numbers) or "none",
                 nbytes=nbytes,
                 occupied_nbytes=occupied,
                 stored_nbytes=stored,
+                layout=_layout(dataset),
             )
+
+
+def _layout(dataset: h5py.Dataset) -> str:
+    if dataset.is_virtual:
+        return VIRTUAL
+    return RAW_FILES if dataset.id.get_create_plist().get_external_count() else CONTIGUOUS
 
 
 def _dtype_in(dataset: h5py.Dataset) -> np.dtype[Any]:

@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ from lazyio.execution.dask_arrays import (
     source_of,
 )
 from lazyio.execution.dask_graphs import as_dask_array
+from lazyio.execution.ranks import RankPart
 from lazyio.iterables.base import BlockIterator
 from lazyio.iterables.blocks import Blocks
 from lazyio.iterables.hdmf import HdmfBlocks, is_iterator, recommended_chunks
 from lazyio.iterables.sparse import SparseBlocks, is_sparse
 from lazyio.iterables.stream import Stream
-from lazyio.planning import ArraySpec
+from lazyio.planning import ArraySpec, OnePass
 from lazyio.regions import Bounds
 from lazyio.sources.adapters import VariableReader, is_indexed, is_xarray
 from lazyio.sources.base import Source, lies_in_rows
@@ -62,8 +64,18 @@ class Input:
     """Names of the axes, where it has them."""
     mask_fill: Any = None
     """What the gaps of a masked array are filled with, unless another is asked for."""
+    container: tuple[str, str] | None = None
+    """Path and key of a group, which is no array and can only be linked to."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """How it wants to be stored, where it says so: keywords of ``create_dataset``."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that hold for it, whatever the call says of its arrays."""
+    is_bound: bool = False
+    """Whether what it holds depends on where it goes: it cannot go behind another end instead."""
+    parts: tuple[RankPart, ...] = ()
+    """What each rank of MPI has of it, where none has all of it."""
+    share: Fraction = Fraction(1)
+    """Of the memory limit: of streams that are fed from one source, each holds slabs of its own."""
 
     def wanted(self, dims: str) -> dict[str, Any]:
         """Return its own settings, the names of its axes under that of their argument."""
@@ -131,11 +143,26 @@ class Input:
             source_chunk_shape=None if source is None else source.chunk_shape,
             in_rows=lies_in_rows(source),
             edges=edges,
+            one_pass=self._one_pass(),
         )
+
+    def _one_pass(self) -> OnePass | None:
+        """Return how it arrives, where it can be had only once."""
+        if self.stream is not None:
+            has_length = self.stream.expected_length is not None
+            return OnePass(axis=self.stream.axis, has_length=has_length)
+        return None if self.pieces is None else OnePass(chunk_shape=self.pieces.chunk_shape)
 
 
 RECOMMENDED = "recommended_chunks"
 """Among the settings of an input: chunks that suit it, which yield to a limit or a target."""
+
+
+def is_labelled(data: Any) -> bool:
+    """Return whether something is an xarray object with more to it than one array."""
+    if is_xarray(data, "Dataset") or is_xarray(data, "DataTree"):
+        return True
+    return is_xarray(data, "DataArray") and bool(len(data.coords))
 
 
 def recognise(data: Any) -> Input:
@@ -150,16 +177,15 @@ def recognise(data: Any) -> Input:
         return Input(shape=shape, dtype=data.dtype, stream=data)
     if is_xarray(data, "Dataset"):
         msg = (
-            "an xarray Dataset holds several arrays with coordinates, which cannot be written as "
-            "one yet; give to_hdf5 or to_zarr {name: dataset[name].variable for name in "
-            "dataset.variables}, which leaves out the attributes of the Dataset itself"
+            "an xarray Dataset holds several arrays with coordinates; write it by itself, with "
+            "dataset.lazyio.to_hdf5 or dataset.lazyio.to_zarr, or give one of its variables"
         )
         raise OptionError(msg)
     if is_xarray(data, "DataArray") or is_xarray(data, "Variable"):
         if len(getattr(data, "coords", ())):
             msg = (
-                "coordinates of xarray objects cannot be written yet; give .variable, the array "
-                "with its attributes and dimensions alone"
+                "a DataArray with coordinates is written by itself, with array.lazyio.to_hdf5 or "
+                "array.lazyio.to_zarr; for its elements alone give .variable"
             )
             raise OptionError(msg)
         variable = getattr(data, "variable", data)
@@ -176,7 +202,7 @@ def recognise(data: Any) -> Input:
     if is_dask_collection(data):
         return _from_dask(as_dask_array(data))
     if isinstance(data, Mapping):
-        msg = "a mapping holds several arrays, of which none is meant yet; give one of them"
+        msg = "a mapping holds several arrays, and this takes one; give one of them"
         raise OptionError(msg)
     if isinstance(data, np.ma.MaskedArray):
         block = normalize_chunks("auto", data.shape, limit=_MASKED_NBYTES, dtype=data.dtype)

@@ -5,8 +5,6 @@ group (a container, a batch job) sets a limit, at any level above the process.
 Pages that only cache files count as free: the kernel gives them up.
 """
 
-import ctypes
-import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,24 +28,6 @@ def free_nbytes(root: Path = Path("/")) -> int | None:
     """Return the bytes that this process may still take, or ``None`` if nothing says."""
     found = [*_available(root), *_left_in_groups(root)]
     return max(0, min(found)) if found else None
-
-
-def give_back() -> None:
-    """Return to the system what was freed: glibc keeps it for the thread that had it.
-
-    libhdf5 takes and frees very many small pieces when it goes through an index of chunks.
-    """
-    trim = getattr(_libc(), "malloc_trim", None)
-    if trim is not None:
-        trim(ctypes.c_size_t(0))
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL | None:
-    try:
-        return ctypes.CDLL(None)
-    except (OSError, TypeError):
-        return None  # Not of a system that has one under no name.
 
 
 def total_nbytes() -> int | None:

@@ -1,8 +1,9 @@
 """Arguments that several public functions share, checked in one place."""
 
 import math
+import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,19 +51,18 @@ def value_of(given: Any) -> Any:
 
 def plan_request(
     *,
-    memory_limit: Any,
-    workers: Any,
-    chunks: Any,
-    chunk_nbytes: Any,
-    format: str,
+    format: str = "hdf5",
+    memory_limit: Any = None,
+    workers: Any = None,
+    scheduler: Any = None,
+    chunks: Any = "auto",
+    chunk_nbytes: Any = None,
     block_shape: Any = None,
     shards: Any = None,
     access: Any = None,
     reads_whole_chunks: bool = True,
     codec: str | None = None,
     strategy: str = "auto",
-    dims: Sequence[str] = (),
-    scheduler: Any = None,
 ) -> PlanRequest:
     """Return what the user asked for, each part checked.
 
@@ -79,10 +79,9 @@ def plan_request(
     if isinstance(chunks, str) and chunks != "auto":
         msg = f'chunks={chunks!r}; the only word it takes is "auto"'
         raise OptionError(msg)
-    is_auto = _is_auto(memory_limit)
     return PlanRequest(
         memory_limit=_limit(memory_limit),
-        limit_is_auto=is_auto,
+        limit_is_auto=_is_auto(memory_limit),
         workers=default_workers(scheduler) if workers is None else _positive(workers, "workers"),
         workers_fixed=workers is not None,
         chunks=chunks,
@@ -94,7 +93,6 @@ def plan_request(
         codec=codec,
         format=target,
         strategy=rules,
-        dims=tuple(dims),
     )
 
 
@@ -119,8 +117,9 @@ def default_workers(scheduler: Any = None) -> int:
     """Return how many workers a scheduler has, by default dask's own, without starting any."""
     found = scheduler_for(scheduler)
     if found.kind == "cluster":
-        n_threads: int = sum(found.client.nthreads().values())
-        return max(1, n_threads)
+        # The memory limit is that of a process.
+        threads: list[int] = list(found.client.nthreads().values())
+        return max(threads, default=1)
     if found.kind == "synchronous":
         return 1
     if found.pool is not None:
@@ -136,6 +135,17 @@ def check_flags(**flags: Any) -> None:
             raise OptionError(msg)
 
 
+def is_untrusted(given: Any, trusted: Any) -> bool:
+    """Return whether a child process is to read it; only files can be."""
+    check_flags(trusted=trusted)
+    if trusted:
+        return False
+    if not isinstance(given, (str, os.PathLike)):
+        msg = f"trusted=False is for paths; {type(given).__name__} has been opened already"
+        raise OptionError(msg)
+    return True
+
+
 def check_resume(resume: Any) -> None:
     """Raise for a ``resume`` that is neither a truth value nor ``"trust"``."""
     if not isinstance(resume, (bool, np.bool_)) and not is_trust(resume):
@@ -146,6 +156,17 @@ def check_resume(resume: Any) -> None:
 def is_trust(resume: Any) -> bool:
     """Return whether a job is to be resumed that nothing is compared of."""
     return isinstance(resume, str) and resume == "trust"
+
+
+def check_lock_timeout(lock_timeout: Any) -> None:
+    """Raise for a time to wait for a lock that is no number of seconds."""
+    is_number = isinstance(lock_timeout, (int, float, np.integer, np.floating))
+    if lock_timeout is None or (
+        is_number and not isinstance(lock_timeout, bool) and lock_timeout >= 0
+    ):
+        return
+    msg = f"lock_timeout={lock_timeout!r}; give seconds, 0 or more, or None for what is usual"
+    raise OptionError(msg)
 
 
 def check_attributes(name: str, attributes: Any) -> None:
@@ -181,17 +202,6 @@ def as_fill_value(name: str, given: Any, dtype: np.dtype[Any]) -> Any:
         msg = f"{name}={given!r} is no value of dtype {dtype}; give one that is"
         raise OptionError(msg)
     return value[()]
-
-
-def refuse_comm(comm: Any) -> None:
-    """Refuse an MPI communicator, which does not work yet."""
-    if comm is not None:
-        msg = (
-            f"comm={comm!r} does not work yet in this version; leave it out, and have each "
-            "process write a part of its own with region=, one after the other: who comes while "
-            "another writes gets TargetLockedError"
-        )
-        raise OptionError(msg)
 
 
 def source_chunks_of(source_chunks: Any, shape: Shape) -> Shape | None:

@@ -1,14 +1,13 @@
 """Public: how an array would be cut, before anything is read."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
 
 from lazyio.dtypes import as_dtype, as_shape
 from lazyio.errors import OptionError
-from lazyio.inputs import recognise
+from lazyio.inputs import Input, is_labelled, recognise
 from lazyio.iterables.hdmf import is_iterator
 from lazyio.options import (
     AUTO,
@@ -18,12 +17,15 @@ from lazyio.options import (
     source_chunks_of,
     value_of,
 )
-from lazyio.planning import ArraySpec, Plan, solve
-from lazyio.planning.budget import within_limit
-from lazyio.sources.adapters import is_indexed
+from lazyio.planning import ArraySpec, Plan, Plans, solve
+from lazyio.sources.adapters import is_indexed, is_xarray
 from lazyio.sources.lookup import array_source
 from lazyio.sources.zarr_metadata import require_zarr
-from lazyio.writing.hdf5_request import Hdf5Settings, plan_for_hdf5, run_shape
+from lazyio.writing.by_key import settings_of_each
+from lazyio.writing.hdf5_settings import Hdf5Settings, dataset_item, plan_for_hdf5, run_shape
+from lazyio.writing.multi_array import holds_several, items_of, planned
+from lazyio.writing.refusals import Refusals
+from lazyio.writing.settings import ArraySettings
 
 
 def plan(
@@ -40,14 +42,16 @@ def plan(
     source_chunks: Sequence[int] | None = None,
     format: str = "hdf5",
     strategy: str = "auto",
-) -> Plan:
+) -> Any:
     """Return how an array would be cut into chunks and blocks; print it.
 
     Parameters
     ----------
-    what : tuple of int, dask array, Source, path or array-like
+    what : tuple of int, dask array, Source, path, array-like or mapping
         A shape, for which nothing is read and ``dtype`` is needed; or an array
-        or anything that :func:`open` takes, of which only metadata is read.
+        or anything that :func:`open` takes, of which only metadata is read. Several of them by
+        key are planned as they would be written, in one run under one limit; what is said of
+        chunks may then be given by key, too.
     dtype : dtype-like, optional
         Type of an element, where ``what`` does not say it or it will be cast.
     memory_limit : int or str, optional
@@ -86,9 +90,10 @@ def plan(
 
     Returns
     -------
-    Plan
-        The same that :func:`to_hdf5` or :func:`to_zarr` makes of the same
-        arguments; windows are priced as of the codec that is named there.
+    Plan or lazyio.planning.Plans
+        Of a Dataset, a mapping from its variables to their plans, as of a mapping. The same that
+        :func:`to_hdf5` or :func:`to_zarr` makes of the same arguments; windows are
+        priced as of the codec that is named there.
         ``print`` shows what is on disk, in memory and read twice, and why.
 
     Raises
@@ -104,62 +109,82 @@ def plan(
     >>> plan = lazyio.plan((20000, 5000), "int32", chunks=(1000, 250), block_shape=(10000, 2500))
     >>> plan.n_blocks, plan.n_chunks
     (4, 400)
+    >>> lazyio.plan({"raw": (30000, 64), "mean": (64,)}, "int16")["mean"].chunk_shape
+    (64,)
     """
+    options: dict[str, Any] = {
+        "memory_limit": memory_limit,
+        "workers": workers,
+        "chunks": chunks,
+        "chunk_nbytes": chunk_nbytes,
+        "block_shape": block_shape,
+        "access": access,
+        "strategy": strategy,
+    }
+    if holds_several(what):
+        return _plans(what, {**options, "dtype": dtype, "shards": shards}, format, source_chunks)
     if _is_shape(what):
         shape = as_shape(what)
         chunk_shape = source_chunks_of(source_chunks, shape)
         facts = ArraySpec(shape=shape, dtype=as_dtype(dtype), source_chunk_shape=chunk_shape)
-        chunks = value_of(chunks)
-        if chunks is None:
+        options["chunks"] = value_of(chunks)
+        if options["chunks"] is None:
             refuse_no_chunks(format)
-            chunks = run_shape(shape, facts.dtype.itemsize)
-        wishes = plan_request(
-            memory_limit=memory_limit,
-            workers=workers,
-            chunks=chunks,
-            chunk_nbytes=chunk_nbytes,
-            block_shape=block_shape,
-            shards=shards,
-            access=access,
-            format=format,
-            strategy=strategy,
-        )
-
-        def solved(limit: int | None) -> Plan:
-            return solve(facts, wishes if limit is None else replace(wishes, memory_limit=limit))
-
-        return within_limit(solved)
+            options["chunks"] = run_shape(shape, facts.dtype.itemsize)
+        return solve(facts, plan_request(**options, shards=shards, format=format))
     if source_chunks is not None:
         msg = "source_chunks goes with a shape; an array or a file says itself how it is chunked"
         raise OptionError(msg)
     if is_iterator(what) and not is_indexed(what):
         # To be planned it would have to be looked into; refuses, and says what takes it.
         array_source(what)
-    options: dict[str, Any] = {
-        "chunks": chunks,
-        "chunk_nbytes": chunk_nbytes,
-        "access": access,
-        "dtype": dtype,
-        "memory_limit": memory_limit,
-        "workers": workers,
-        "block_shape": block_shape,
-        "strategy": strategy,
-    }
-    given = recognise(what)
+    if is_xarray(what, "Dataset") or is_xarray(what, "DataTree"):
+        several: Plan = what.lazyio.by_function(
+            "plan", {**options, "format": format, "dtype": dtype}
+        )
+        return several
+    given = recognise(getattr(what, "variable", what) if is_labelled(what) else what)
     if format != "zarr":
         refuse_no_target(format, shards)
-    else:
-        require_zarr()
+        return plan_for_hdf5(given, Hdf5Settings(**options, dtype=dtype))
+    require_zarr()
+    from lazyio.writing.zarr_settings import ZarrSettings, plan_for_zarr
 
-    def make(limit: int | None) -> Plan:
-        limited = options if limit is None else {**options, "memory_limit": limit}
-        if format == "zarr":
-            from lazyio.writing.zarr_request import ZarrSettings, plan_for_zarr
+    return plan_for_zarr(given, ZarrSettings(**options, dtype=dtype, shards=shards))
 
-            return plan_for_zarr(given, ZarrSettings(**limited, shards=shards))
-        return plan_for_hdf5(given, Hdf5Settings(**limited))
 
-    return within_limit(make)
+def _plans(
+    several: Mapping[str, Any], options: Mapping[str, Any], format: str, source_chunks: Any
+) -> Plans:
+    """Return the plans of several arrays that are written in one run."""
+    if source_chunks is not None:
+        msg = "source_chunks goes with one shape; plan the arrays of that source one at a time"
+        raise OptionError(msg)
+    refuse_no_target(format)
+    settings, item = _target_of(format)
+    each = settings_of_each(settings.of(options), list(several))
+    refusals, given = Refusals(len(several)), {}
+    for (key, one), own in zip(several.items(), each, strict=True):
+        with refusals.of(key):
+            given[key] = _shaped(one, own.dtype) if _is_shape(one) else recognise(one)
+    refusals.check()
+    items = planned(item, items_of(given, ""), each)
+    return Plans({one.arranged.key: one.arranged.plan for one in items})
+
+
+def _shaped(shape: Any, dtype: Any) -> Input:
+    """Return an array of which there are only extents."""
+    return Input(shape=as_shape(shape), dtype=as_dtype(dtype))
+
+
+def _target_of(format: str) -> tuple[type[ArraySettings], Callable[..., Any]]:
+    """Return the settings of a format, and what makes an array of them."""
+    if format != "zarr":
+        return Hdf5Settings, dataset_item
+    require_zarr()
+    from lazyio.writing.zarr_settings import ZarrSettings, array_item
+
+    return ZarrSettings, array_item
 
 
 def _is_shape(what: Any) -> bool:

@@ -77,6 +77,30 @@ def open_along(shape: Shape, axis: int) -> Bounds:
     return (*shape[:axis], None, *shape[axis + 1 :])
 
 
+def with_extent(shape: Shape, axis: int, extent: int) -> Shape:
+    """Return a shape with another extent along an axis.
+
+    Examples
+    --------
+    >>> with_extent((4, 5), 0, 9)
+    (9, 5)
+    """
+    return (*shape[:axis], extent, *shape[axis + 1 :])
+
+
+def span(shape: Shape, axis: int, start: int, stop: int) -> Region:
+    """Return the region of some elements along an axis, whole along all others.
+
+    Examples
+    --------
+    >>> span((4, 5), 1, 2, 3)
+    (slice(0, 4, None), slice(2, 3, None))
+    """
+    return tuple(
+        slice(start, stop) if at == axis else slice(0, extent) for at, extent in enumerate(shape)
+    )
+
+
 def check_numbered(shape: Shape, step: Shape, grid: Shape) -> None:
     """Refuse extents with more chunks than a grid has numbers for."""
     if any(n > count for n, count in zip(grid_shape(shape, step), grid, strict=True)):
@@ -249,9 +273,42 @@ def n_touched(region: Region, step: Shape) -> int:
     )
 
 
+def cuts_chunks(region: Region, shape: Shape, chunk_shape: Shape) -> bool:
+    """Return whether a part begins or ends inside a chunk of the array around it.
+
+    Examples
+    --------
+    >>> cuts_chunks((slice(10, 20),), (25,), (10,)), cuts_chunks((slice(20, 25),), (25,), (10,))
+    (False, False)
+    >>> cuts_chunks((slice(10, 19),), (25,), (10,))
+    True
+    """
+    return any(
+        part.start % chunk or (part.stop % chunk and part.stop < extent)
+        for part, extent, chunk in zip(region, shape, chunk_shape, strict=True)
+    )
+
+
 def is_multiple(extent: int, unit: int, end: int) -> bool:
     """Return whether a box edge falls on a unit's edge, or on the axis' end."""
     return extent % unit == 0 or extent >= end
+
+
+def each_axis(selection: Any, ndim: int) -> list[Any]:
+    """Return a part for each axis, an Ellipsis and axes that were left out spelled out.
+
+    Where there are too many parts they are returned as they are.
+
+    Examples
+    --------
+    >>> each_axis((1, ..., 2), 3)
+    [1, slice(None, None, None), 2]
+    """
+    parts = list(selection) if isinstance(selection, tuple) else [selection]
+    dots = [at for at, part in enumerate(parts) if part is Ellipsis]
+    at, n_dots = (dots[0], 1) if len(dots) == 1 else (len(parts), 0)
+    parts[at : at + n_dots] = [slice(None)] * (ndim - len(parts) + n_dots)
+    return parts
 
 
 def as_region(region: Any, shape: Shape) -> Region:
@@ -262,12 +319,7 @@ def as_region(region: Any, shape: Shape) -> Region:
     >>> as_region((slice(1, None), 2), (4, 5))
     (slice(1, 4, None), slice(2, 3, None))
     """
-    parts = list(region) if isinstance(region, tuple) else [region]
-    dots = [at for at, part in enumerate(parts) if part is Ellipsis]
-    if len(dots) == 1:
-        at = dots[0]
-        parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
-    parts += [slice(None)] * (len(shape) - len(parts))
+    parts = each_axis(region, len(shape))
     if len(parts) != len(shape):
         msg = f"region {region!r} has {len(parts)} axes, the array has shape {shape}"
         raise OptionError(msg)

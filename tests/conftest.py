@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ import pynwb
 import pytest
 from hdmf.backends.hdf5 import H5DataIO
 from hypothesis import settings
+from warm import Warm
 
 # The same cases in every run, so that a failure is of the change at hand; to look for
 # new ones, run with HYPOTHESIS_PROFILE=explore.
@@ -28,6 +31,35 @@ def two_workers() -> Iterator[None]:
     """Use as many workers here as anywhere else."""
     with dask.config.set(num_workers=2):
         yield
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify without a child for each file, of which other tests have enough."""
+    monkeypatch.setattr("lazyio.verification.verify.is_available", lambda: False)
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Return what runs scripts in children that find everything imported."""
+    children = Warm()
+    yield children
+    children.close()
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the seconds that this thread waits by sleeping, a number for each time."""
+    asked: list[float] = []
+    sleep, thread = time.sleep, threading.get_ident()
+
+    def note(seconds: float) -> None:
+        if threading.get_ident() == thread:
+            asked.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", note)
+    return asked
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_attributes_that_say_what_is_not_so(tmp_path, to, name):
 def test_attributes_of_some_of_several_arrays(tmp_path, to, name):
     attrs = "attrs" if to is lazyio.to_hdf5 else "attributes"
     given = {"a": np.zeros(3), "b": np.zeros(3)}
-    with pytest.raises(OptionError, match="a mapping for each array, or attributes"):
+    with pytest.raises(OptionError, match="either a mapping for each of them, or attributes"):
         to(given, tmp_path / name, **{attrs: {"a": {"unit": "mV"}, "title": "x"}})
 
 

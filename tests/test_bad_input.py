@@ -611,8 +611,8 @@ class TestTargetsThatAreThere:
     @pytest.mark.parametrize(
         ("options", "error", "match"),
         [
-            pytest.param({}, TargetExistsError, "is there already; pass overwrite=True", id="a"),
-            pytest.param({"mode": "r+"}, TargetExistsError, "is there already", id="r+"),
+            pytest.param({}, TargetExistsError, "already exists; pass overwrite=True", id="a"),
+            pytest.param({"mode": "r+"}, TargetExistsError, "already exists", id="r+"),
             pytest.param({"mode": "x"}, TargetExistsError, "mode='x' makes only new", id="x"),
             pytest.param({"mode": "w-"}, TargetExistsError, "mode='w-' makes only new", id="w-"),
             pytest.param({"mode": "z"}, OptionError, "mode='z' is not a mode", id="z"),
@@ -989,7 +989,7 @@ class TestCompression:
                 {"compression": -1}, "compression=-1 is not a filter id", id="id-negative"
             ),
             pytest.param({"compression": 10**9}, "is not a filter id", id="id-large"),
-            pytest.param({"compression": 400}, r"filter 400 \(400\) is not to be had", id="id"),
+            pytest.param({"compression": 400}, r"filter 400 \(400\) is not available", id="id"),
             pytest.param({"compression": ["gzip"]}, r"compression=\['gzip'\]", id="list"),
             pytest.param({"compression_opts": 4}, "opts=4 without compression", id="opts-only"),
             pytest.param(
@@ -1232,25 +1232,8 @@ class TestValues:
             write(blocks, tmp_path, progress=progress)
 
 
-HDF5_LATER = {"comm": object()}
-
-
 class TestNotYet:
     """What the interface names and this version does not do says so, and does nothing."""
-
-    @pytest.mark.parametrize(("name", "value"), HDF5_LATER.items(), ids=HDF5_LATER)
-    def test_hdf5_options(self, files, blocks, name, value):
-        """An option that does not work yet is refused, not ignored."""
-        with refused(files, OptionError, f"^{name}=.*does not work yet"):
-            write_hdf5(blocks, files, **{name: value})
-
-    def test_xarray(self, tmp_path):
-        """Coordinates are to come; they are not stripped."""
-        xarray = pytest.importorskip("xarray")
-        dataset = xarray.Dataset({"a": (("x", "y"), MATRIX)}, coords={"x": np.arange(60)})
-        for given in (dataset, dataset["a"]):
-            with refused(tmp_path, OptionError, "xarray"):
-                write_hdf5(given, tmp_path)
 
     def test_other_dask_collections(self, tmp_path):
         """A bag or a delayed value is no array."""

@@ -39,10 +39,10 @@ def run(capsys, *arguments) -> tuple[int, str, str]:
 
 
 def test_plan_prints_the_table_and_writes_nothing(npy, capsys) -> None:
-    """What is on disk, in memory, how many tasks, what is read twice, and why."""
+    """What is on disk, in memory, how many tasks, how often the source is read, and why."""
     status, out, err = run(capsys, "plan", npy, "--memory-limit", "100 kB", "--chunks", "100,-1")
     assert (status, err) == (0, "")
-    for name in ("on disk", "in memory", "tasks", "read twice", "why"):
+    for name in ("on disk", "in memory", "tasks", "source", "why"):
         assert re.search(rf"^{name} ", out, re.MULTILINE)
     assert "(100, 64)" in out
     assert os.listdir() == ["x.npy"]

@@ -25,7 +25,7 @@ VALUES = np.arange(40_000, dtype="i4").reshape(400, 100)
 LOCAL = {
     "n_workers": 2,
     "threads_per_worker": 1,
-    "dashboard_address": None,
+    "dashboard_address": ":0",
     "silence_logs": logging.CRITICAL,
 }
 

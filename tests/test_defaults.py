@@ -240,18 +240,24 @@ def test_signatures_show_the_defaults():
     assert pickle.loads(pickle.dumps(inspect.signature(lazyio.plan).parameters["chunks"].default))
 
 
-def test_a_link_that_is_not_what_was_asked_for_says_so(tmp_path):
+def test_a_link_to_what_is_not_as_it_was_asked_for_is_refused(tmp_path):
     lazyio.to_hdf5(VALUES, tmp_path / "raw.h5", "x")
     raw = lazyio.open(tmp_path / "raw.h5", "x")
     asked = {"compression": "gzip", "chunks": (5, 5), "dtype": "f8", "maxshape": True}
-    report = lazyio.to_hdf5({"x": raw, "y": raw * 2}, tmp_path / "a.h5", links="link", **asked)
-    (text,) = (text for code, text in report.advice if code == "linked-as-it-is")
-    for part in ("'x' is a link", "its dtype is int32", "its chunks are", "its filters are none"):
-        assert part in text
-    assert "its maxshape is (100, 20)" in text
-    with h5py.File(tmp_path / "a.h5") as file:
-        assert file["y"].dtype == "f8"
-        assert file["x"].dtype == "i4"
+    with pytest.raises(OptionError, match="'x' would be a link to '/x'") as caught:
+        lazyio.to_hdf5({"x": raw, "y": raw * 2}, tmp_path / "a.h5", links="link", **asked)
+    for part in (
+        "its dtype is int32, not float64",
+        r"its chunks are (100, 20), not (5, 5)",
+        "its filters are none, not gzip[4]",
+        "its maxshape is (100, 20), not (None, None)",
+        'give links="copy"',
+    ):
+        assert part in str(caught.value)
+    assert not (tmp_path / "a.h5").exists()
+    for name, value in {"attrs": {"gain": 2}, "fillvalue": 3, "dims": ("t", "c")}.items():
+        with pytest.raises(OptionError, match=r"its dims|no attribute 'gain'|its fill value is 0"):
+            lazyio.to_hdf5(raw, tmp_path / "a.h5", "x", links="link", **{name: value})
     same = {"dtype": "i4", "chunks": (100, 20), "links": "link"}
     report = lazyio.to_hdf5(raw, tmp_path / "b.h5", "x", **same)
     assert report.advice == ()

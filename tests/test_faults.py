@@ -332,12 +332,12 @@ SLOW = """
 import sys, time
 import numpy as np, lazyio
 from lazyio.cli import main
-_open = lazyio.cli.open_lazily
+_open = lazyio.cli_convert.open_lazily
 def slow(region):
     open(sys.argv[2], "a").write("x")
     time.sleep(0.05)
     return np.ones([part.stop - part.start for part in region], "i4")
-lazyio.cli.open_lazily = lambda *_, **__: lazyio.from_function(slow, (4000, 100), "i4")
+lazyio.cli_convert.open_lazily = lambda *_, **__: lazyio.from_function(slow, (4000, 100), "i4")
 sys.exit(main(["convert", "source.npy", sys.argv[1], "--chunks", "50,100", "--memory-limit",
                "300 kB", "--no-attributes", *sys.argv[3:]]))
 """
@@ -364,7 +364,7 @@ def test_signals(tmp_path, number, status, options, suffix):
     assert len(log.read_text()) == n_read
     assert not path.exists()
     if options:
-        assert "is kept, run the same command again to go on" in err
+        assert "is kept, run the same command again to resume" in err
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 0, done.stderr
         assert re.search(r"^resuming: [1-9]\d*/\d+ blocks$", done.stderr, re.MULTILINE)
@@ -646,7 +646,7 @@ def test_verify_accuses_no_file_of_what_the_machine_lacks(tmp_path, monkeypatch,
     def fails(*_, **__):
         raise error
 
-    monkeypatch.setattr(hdf5_checks, "_check_payloads", fails)
+    monkeypatch.setattr(hdf5_checks, "check_known", fails)
     status = verify_here(str(path), None, deep=True).status
     assert status == ("damaged" if number == errno.EIO else "unverifiable")
 

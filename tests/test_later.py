@@ -11,7 +11,7 @@ import pytest
 from dask.delayed import Delayed
 
 import lazyio
-from lazyio.errors import OptionError, TargetExistsError
+from lazyio.errors import OptionError, TargetError, TargetExistsError
 
 
 def read(path, key="data"):
@@ -67,6 +67,19 @@ def test_what_changes_meanwhile_is_looked_at_again(tmp_path):
     with pytest.raises(TargetExistsError, match="overwrite=True"):
         later.compute()
     assert (read(path) == 0).all()
+
+
+@pytest.mark.parametrize("suffix", ["h5", "zarr"])
+def test_an_array_that_has_grown_meanwhile(tmp_path, suffix):
+    """What was to go behind its end does not take the place of what is there by now."""
+    path = tmp_path / f"x.{suffix}"
+    write = lazyio.to_hdf5 if suffix == "h5" else lazyio.to_zarr
+    write(np.zeros(3), path, "x", **({"maxshape": (None,)} if suffix == "h5" else {}))
+    first, second = (write(x, path, "x", append_dim=0, compute=False) for x in np.ones((2, 3)))
+    first.compute()
+    with pytest.raises(TargetError, match="make the call again"):
+        second.compute()
+    assert lazyio.open(path, "x").compute().tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_computing_twice_writes_twice(tmp_path):

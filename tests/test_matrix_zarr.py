@@ -1,80 +1,72 @@
-"""Everything with everything, to Zarr: source, dtype, rank, chunks, shards, codec, scheduler.
+"""Everything with everything, to Zarr: source, dtype, shape, chunks, shards, codec, scheduler.
 
-Quick in every run, with the same cases; ``HYPOTHESIS_PROFILE=explore`` tries many more.
+Any two meet in every run; ``HYPOTHESIS_PROFILE=explore`` tries many more.
 """
 
 import math
-import os
+import random
 from concurrent.futures import ThreadPoolExecutor
 
 import numcodecs
 import numpy as np
+import pytest
 import tensorstore
 import zarr
-from hypothesis import HealthCheck, event, given, settings
-from hypothesis import strategies as st
-from inputs import SOURCES, arrays, make, one_at_a_time
+from inputs import AXES, array_of, make
+from pairwise import cases
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 
 import lazyio
 from lazyio.errors import PlanError
 from lazyio.sources.zarr_metadata import METADATA_FILES
 
-N_EXAMPLES = 2000 if os.environ.get("HYPOTHESIS_PROFILE") == "explore" else 120
-
 CODECS = {
-    3: [
-        {},
-        {"compressors": None},
-        {"compressors": ZstdCodec(level=1, checksum=True)},
-        {"compressors": BloscCodec(cname="lz4", shuffle="bitshuffle")},
-        {"compressors": [GzipCodec(level=1), Crc32cCodec()]},
-        {"filters": "turned"},
-    ],
-    2: [
-        {},
-        {"compressors": None},
-        {"compressors": numcodecs.Zlib(1)},
-        {"compressors": numcodecs.LZ4()},
-        {"compressors": numcodecs.Blosc(), "filters": [numcodecs.Shuffle(4)]},
-    ],
+    "v3": {},
+    "v3_plain": {"compressors": None},
+    "v3_zstd": {"compressors": ZstdCodec(level=1, checksum=True)},
+    "v3_blosc": {"compressors": BloscCodec(cname="lz4", shuffle="bitshuffle")},
+    "v3_gzip_crc32c": {"compressors": [GzipCodec(level=1), Crc32cCodec()]},
+    "v3_turned": {"filters": "turned"},
+    "v2": {"zarr_format": 2},
+    "v2_plain": {"zarr_format": 2, "compressors": None},
+    "v2_zlib": {"zarr_format": 2, "compressors": numcodecs.Zlib(1)},
+    "v2_lz4": {"zarr_format": 2, "compressors": numcodecs.LZ4()},
+    "v2_blosc_shuffle": {
+        "zarr_format": 2,
+        "compressors": numcodecs.Blosc(),
+        "filters": "shuffled",
+    },
 }
+MORE = {"shards": ["none", "auto_shards", "own_shards"], "empty": {"fill": None, "empty": True}}
 
 
-@st.composite
-def cases(draw):
-    """Return an array with the blocks of its source, and options to write it with."""
-    values, blocks, chunks = draw(arrays())
-    version = draw(st.sampled_from([2, 3, 3]))
-    options = {"zarr_format": version, **draw(st.sampled_from(CODECS[version]))}
+def options_of(case, values, chunks, chance):
+    """Return what to write with."""
+    options = {"zarr_format": 3, **case["codec"], "write_empty_chunks": case["empty"]}
     if options.get("filters") == "turned":
         options["filters"] = [TransposeCodec(order=tuple(reversed(range(values.ndim))))]
-    options["chunks"] = draw(st.sampled_from([chunks, "auto"]))
-    if version == 3 and values.size and values.ndim and not values.dtype.names:
-        whole = [n if chunk < 0 else chunk for n, chunk in zip(values.shape, chunks, strict=True)]
-        shards = tuple(draw(st.integers(1, 3)) * chunk for chunk in whole)
-        options["shards"] = draw(st.sampled_from([None, None, "auto", shards]))
-        if options["shards"] == shards:
+    if options.get("filters") == "shuffled":
+        options["filters"] = [numcodecs.Shuffle(values.dtype.itemsize)]
+    options["chunks"] = chunks if case["chunks"] == "own" else "auto"
+    is_shardable = values.size and values.ndim and not values.dtype.names
+    if options["zarr_format"] == 3 and is_shardable and case["shards"] != "none":
+        options["shards"] = "auto"
+        if case["shards"] == "own_shards":
+            whole = [n if step < 0 else step for n, step in zip(values.shape, chunks, strict=True)]
             options["chunks"] = tuple(whole)
-    options["write_empty_chunks"] = draw(st.sampled_from([None, True]))
-    return values, blocks, options
+            options["shards"] = tuple(chance.randint(1, 3) * step for step in whole)
+    return options
 
 
-@settings(max_examples=N_EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    cases(),
-    st.sampled_from(SOURCES),
-    st.sampled_from(["threads", "sync", one_at_a_time, "pool"]),
-    st.sampled_from(["1 GiB", "100 kB", "1 kB"]),
-)
-def test_what_is_written_is_read(tmp_path_factory, case, source, scheduler, limit):
+@pytest.mark.parametrize("case", cases(codec=CODECS, **AXES, **MORE))
+def test_what_is_written_is_read(tmp_path, request, case):
     """By zarr-python and tensorstore, with the chunks and shards that were asked for."""
-    values, blocks, options = case
-    event(f"{source}, {values.dtype.kind}")
-    folder = tmp_path_factory.mktemp("matrix")
-    data = make(source, values, blocks, folder)
+    chance, folder, limit = random.Random(request.node.name), tmp_path, case["limit"]
+    values, blocks, chunks = array_of(case["dtype"], case["shape"], chance)
+    options = options_of(case, values, chunks, chance)
+    data = make(case["source"], values, blocks, folder)
     with ThreadPoolExecutor(3) as pool:
-        options["scheduler"] = pool if scheduler == "pool" else scheduler
+        options["scheduler"] = pool if case["scheduler"] == "pool" else case["scheduler"]
         try:
             report = lazyio.to_zarr(data, folder / "x.zarr", memory_limit=limit, **options)
         except PlanError as error:

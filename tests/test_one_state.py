@@ -21,6 +21,7 @@ import lazyio
 from lazyio.errors import LazyioError, SourceChangedError, SourceError
 from lazyio.sources import identity, libhdf5
 from lazyio.sources.hdf5 import hdf5_source
+from lazyio.sources.manifest import placement_of
 
 SHAPE = (40, 30)
 CHUNKS = (10, 30)
@@ -334,15 +335,14 @@ def test_stamp_from_the_future(folder):
 
 
 @pytest.mark.parametrize("kind", ["npy", "gzip", "zip"])
-def test_file_from_the_future(folder, kind):
+def test_file_from_the_future(folder, kind, slept):
     """A file whose time is still to come is opened without waiting for it."""
     make, opens, name = KINDS[kind]
     make(folder, 1)
     ahead = time.time() + 3600
     os.utime(folder / name, (ahead, ahead))
-    began = time.monotonic()
     np.testing.assert_array_equal(opens(folder).compute(scheduler="sync"), values(1))
-    assert time.monotonic() - began < 5
+    assert sum(slept) < 1
 
 
 @pytest.mark.parametrize("kind", ["npy", "gzip", "zarr"])
@@ -410,12 +410,27 @@ def test_many_files_of_a_virtual_dataset(folder):
     with h5py.File(folder / "all.h5", "w") as file:
         file.create_virtual_dataset("x", layout)
     source = hdf5_source(folder / "all.h5", "x")
-    assert len(source.others) == n_files
+    assert len(source.whole.others) == n_files
     (folder / "199.h5").touch()
     region = (slice(3, 5), slice(0, 10))
     np.testing.assert_array_equal(source.read(region)[:, 0], [3, 4])
     with pytest.raises(SourceChangedError, match=r"199\.h5 was modified"):
         source.read((slice(190, 200), slice(0, 10)))
+
+
+def test_file_behind_two_parts_of_a_virtual_dataset(folder):
+    """It is watched for both, however far behind it lies."""
+    _linked(folder, 1)
+    layout = h5py.VirtualLayout((80, 30), "i4")
+    layout[:40] = h5py.VirtualSource("link.h5", "x", SHAPE)
+    layout[40:] = h5py.VirtualSource("link.h5", "x", SHAPE)
+    with h5py.File(folder / "virtual.h5", "w") as file:
+        file.create_virtual_dataset("x", layout)
+    source = hdf5_source(folder / "virtual.h5", "x")
+    (folder / "x.h5").touch()
+    for rows in (slice(0, 40), slice(40, 80)):
+        with pytest.raises(SourceChangedError, match=r"x\.h5 was modified"):
+            source.read((rows, slice(0, 30)))
 
 
 def test_link_that_was_turned(folder):
@@ -449,7 +464,7 @@ def test_what_does_not_decode_was_changed(folder):
     """An error that comes of a change says that, and not that a chunk is damaged."""
     array, path, _ = _opened("gzip", folder)
     source = array.dask.layers[array.name].indices[0][0].source
-    placement = source.placement.get(str(path), "x", source.identity, is_watched=True)
+    placement = placement_of(source.token, str(path), "x", source.identity, is_watched=True)
     decode = type(placement.decoder).decode
 
     def change_and_fail(*given):
@@ -572,7 +587,7 @@ def test_changed_all_the_time(tmp_path, kind):
     folders = tmp_path / "first", tmp_path / "second"
     child = context.Process(target=_turn, args=(*folders, is_ready, is_over))
     child.start()
-    assert is_ready.wait(60)
+    assert is_ready.wait(240)
     n_read = n_refused = 0
     deadline = time.monotonic() + 1.5
     while time.monotonic() < deadline:
@@ -629,7 +644,7 @@ def test_on_workers(folder):
         opened.append((opens(folder / kind), folder / kind / name))
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, dashboard_address=None, processes=True
+            n_workers=1, threads_per_worker=1, dashboard_address=":0", processes=True
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

@@ -265,5 +265,5 @@ class TestErrors:
             dataset = file.create_dataset("x", (4, 4), "f8", chunks=(2, 2))
             with pytest.raises(OptionError, match=r"does not take pieces of an array of \(5, 4\)"):
                 lazyio.to_hdf5(lazyio.Blocks([], (5, 4), "f8"), dataset)
-            with pytest.raises(OptionError, match="give append_dim=0 for a stream"):
+            with pytest.raises(OptionError, match="give append_dim=0 to append a stream"):
                 lazyio.to_hdf5(lazyio.Stream([np.ones(4)]), dataset)

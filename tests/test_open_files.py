@@ -96,7 +96,7 @@ def test_dasks_order_of_arguments(file, tmp_path):
 
 @pytest.mark.parametrize("mode", ["w", "x"])
 def test_modes_are_for_paths(file, mode):
-    with pytest.raises(OptionError, match="is there already"):
+    with pytest.raises(OptionError, match="already exists"):
         lazyio.to_hdf5(VALUES, file, "x", mode=mode)
 
 

@@ -20,7 +20,7 @@ LIBVERS = [None, "earliest", ("earliest", "v114"), ("v110", "v114"), ("v114", "v
 
 
 def written(path, options, libver, dims=None):
-    """Write an array that can grow, as the layout engine does."""
+    """Write an array that can grow, as deferred metadata does."""
     report = lazyio.to_hdf5(
         VALUES,
         path,

@@ -280,7 +280,7 @@ class TestBlocks:
             assert file["sparse"][...].tolist() == [[0, 0, 0], [0, 0, 5], [0, 0, 0]]
 
     def test_into_a_large_file(self, tmp_path, monkeypatch):
-        """A file that is changed itself: what was handed over cannot be read back there."""
+        """A file that is changed in place: what was handed over cannot be read back there."""
         monkeypatch.setattr("lazyio.storage.hdf5.file.COPIED_NBYTES", 1000)
         path = tmp_path / "x.h5"
         lazyio.to_hdf5(np.arange(10000), path, "first")
@@ -306,7 +306,7 @@ WRONG = [
     ((np.s_[0, 0], 1), "more axes than the array"),
     ((np.s_[::-1], np.ones(10)), "goes backwards"),
     (("x", 1), "give an int, a slice"),
-    ((np.s_[0:2], np.ones(2) * 1j), "of dtype complex128, float64 cannot hold"),
+    ((np.s_[0:2], np.ones(2) * 1j), "its dtype is complex128, of which float64 cannot hold"),
     ((np.s_[0.5:2], 1), "no integer"),
 ]
 
@@ -361,6 +361,28 @@ def test_blocks_that_fail(path, after, error):
     expected = KeyboardInterrupt if error is KeyboardInterrupt else BlockError
     with pytest.raises(expected):
         write(lazyio.Blocks(pairs(), 10, "f8"), path)
+    assert not path.exists()
+
+
+def test_blocks_that_fail_at_first_are_not_taken_for_none(path):
+    """Another call with them fails as the first one did."""
+
+    class Late:
+        n = 0
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            self.n += 1
+            if self.n == 1:
+                raise OSError("not yet")
+            raise StopIteration
+
+    blocks = lazyio.Blocks(Late(), 10, "f8")
+    for _ in range(2):
+        with pytest.raises(BlockError, match="block 0 did not come: OSError: not yet"):
+            write(blocks, path)
     assert not path.exists()
 
 

@@ -120,7 +120,7 @@ def test_a_job_that_is_done_returns_at_once(kind):
     assert len(again.reads) == 1
     assert report.n_resumed == report.n_blocks > 0
     assert report.n_chunks > 0
-    assert "blocks were there already, nothing was written" in str(report)
+    assert "blocks were kept, nothing was written" in str(report)
     trusted = Failing()
     report = kind.write(lazyio.from_source(trusted), resume="trust")
     assert trusted.reads == []

@@ -12,7 +12,8 @@ from hdmf.data_utils import DataChunkIterator
 import lazyio
 from lazyio.errors import OptionError
 from lazyio.inputs import recognise
-from lazyio.writing.array_plan import PlanOptions, plan_array
+from lazyio.options import plan_request
+from lazyio.writing.array_plan import plan_array
 from lazyio.writing.multi_array import items_of, sharing_memory
 
 
@@ -20,7 +21,7 @@ from lazyio.writing.multi_array import items_of, sharing_memory
 def test_graphs_share_what_may_wait(n):
     """Each was planned for itself; together they stay within the limit."""
     x = da.ones((400, 400), chunks=(70, 70)) + 1
-    cutting = PlanOptions(format="hdf5", chunks=(100, 33), memory_limit="2 MB", workers=2)
+    cutting = plan_request(chunks=(100, 33), memory_limit="2 MB", workers=2)
     alone = [plan_array(f"{at}", recognise(x * at), cutting) for at in range(n)]
     assert all(one.plan.gather_nbytes for one in alone)
     source = plan_array("source", recognise(np.ones((5, 5))), cutting)

@@ -195,10 +195,10 @@ class TestErrors:
         ("items", "match"),
         [
             ([np.ones(3), np.ones(3), np.ones(4)], r"item 2 of the stream has shape \(4,\)"),
-            ([np.ones(3, "i4"), np.ones(3, "f8")], "item 1 of the stream has dtype float64"),
-            ([np.ones(3, "i4"), [1, 2, 2**40]], "item 1 of the stream has dtype int64"),
+            ([np.ones(3, "i4"), np.ones(3, "f8")], "item 1 of the stream .* its dtype is float64"),
+            ([np.ones(3, "i4"), [1, 2, 2**40]], "item 1 of the stream .* its dtype is int64"),
             ([1, None, "text"], "item 2 of the stream"),
-            ([1, 2.5], "item 1 of the stream has dtype float64, of which int64 cannot"),
+            ([1, 2.5], "item 1 of the stream .* dtype is float64, of which int64 cannot"),
         ],
     )
     def test_items(self, path, items, match):
@@ -253,9 +253,9 @@ class TestErrors:
         assert not path.exists()
 
     def test_batches(self, path):
-        with pytest.raises(BlockError, match=r"item 1 .* elements of shape \(4,\)"):
+        with pytest.raises(BlockError, match=r"item 1 of the stream has shape \(2, 4\)"):
             write(lazyio.Stream([np.ones((2, 3)), np.ones((2, 4))], batched=True), path)
-        with pytest.raises(BlockError, match="item 1 of the stream has 1 axes"):
+        with pytest.raises(BlockError, match=r"item 1 of the stream has shape \(3,\)"):
             write(lazyio.Stream([np.ones((2, 3)), np.ones(3)], batched=True), path)
         with pytest.raises(OptionError, match="a single element, no batch"):
             write(lazyio.Stream([1, 2], batched=True), path)
@@ -287,7 +287,7 @@ class TestErrors:
         assert read(path).shape == (3,)
 
     def test_what_does_not_go_with_it(self, path):
-        with pytest.raises(OptionError, match="resume=True: a stream or iterator comes once"):
+        with pytest.raises(OptionError, match="resume=True: a stream or iterator is one-pass"):
             write(lazyio.Stream([1]), path, resume=True)
         write(np.arange(3), path)
         with pytest.raises(OptionError, match="says itself where it goes"):

@@ -378,13 +378,27 @@ def test_too_little_memory_for_another_array(path):
         read(path, "g/y")
 
 
+def test_too_little_memory_for_an_array_that_is_there(path):
+    """It is left as it is, its last row of chunks too."""
+    values = numbers(1100, 64)
+    push(path, values, 200, chunks=(1000, 64))
+    with (
+        pytest.raises(PlanError, match="memory_limit="),
+        lazyio.writer(path, memory_limit="100 kB") as w,
+    ):
+        w.create("x")
+    np.testing.assert_array_equal(read(path), values)
+    assert lazyio.verify(path).status == "ok"
+    assert is_clean(path)
+
+
 def test_modes(path):
     with pytest.raises(TargetError, match="does not exist"):
         lazyio.writer(path, mode="r+")
     push(path, numbers(10, 2), 3)
     push(path, numbers(10, 2), 3, key="other")
     for mode in ("w-", "x"):
-        with pytest.raises(TargetExistsError, match="there already"):
+        with pytest.raises(TargetExistsError, match="already exists"):
             lazyio.writer(path, mode=mode)
     with lazyio.writer(path, mode="w") as w:
         w.create("x", dtype="f8", item_shape=()).append([1.5])
@@ -703,7 +717,7 @@ def test_a_disk_that_fails(path, monkeypatch):
     x = w.create("x", dtype="i4", item_shape=(), chunks=100)
     x.append(np.arange(50))
     w.flush()
-    kind = type(w._arrays["x"][1].target)
+    kind = type(w._arrays["x"].opened.target)
 
     def full(*_):
         raise TargetError(28, "no space left")

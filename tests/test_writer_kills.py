@@ -47,9 +47,14 @@ with lazyio.writer(path, swmr=swmr) as w:
 """
 
 
-def pushing(path, *, swmr=False, codec="none", start=0):
-    command = [sys.executable, "-c", PUSH, str(path), str(int(swmr)), codec, str(start)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+@pytest.fixture
+def pushing(warm):
+    """Return what starts a writer."""
+
+    def start_one(path, *, swmr=False, codec="none", start=0):
+        return warm.start(PUSH, path, int(swmr), codec, start)
+
+    return start_one
 
 
 def found_in(path):
@@ -95,7 +100,7 @@ def check(path, least):
         ("zarr", False, "gzip"),
     ],
 )
-def test_killed_at_any_time(tmp_path, kind, swmr, codec):
+def test_killed_at_any_time(tmp_path, kind, swmr, codec, pushing):
     """What was flushed is there, stock libraries open it, and writing goes on."""
     path = tmp_path / f"x.{kind}"
     seed = random.randrange(2**32) if "LAZYIO_SEED" not in os.environ else 0
@@ -137,7 +142,7 @@ os.kill(os.getpid(), 9)
     assert check(path, 0) == 0
 
 
-def test_a_kill_leaves_what_stock_readers_open_at_once(tmp_path):
+def test_a_kill_leaves_what_stock_readers_open_at_once(tmp_path, pushing):
     """Also without recover, if the kill does not come while the file is changed."""
     path = tmp_path / "x.h5"
     process = pushing(path)
@@ -149,7 +154,7 @@ def test_a_kill_leaves_what_stock_readers_open_at_once(tmp_path):
     check(path, least)
 
 
-def test_a_mark_that_a_killed_writer_leaves(tmp_path, h5dump):
+def test_a_mark_that_a_killed_writer_leaves(tmp_path, h5dump, pushing):
     """HDF5 opens no such file; afterwards all do."""
     path = tmp_path / "x.h5"
     least = kill(pushing(path, swmr=True), 0.2)
@@ -163,7 +168,7 @@ def test_a_mark_that_a_killed_writer_leaves(tmp_path, h5dump):
     assert recover(path) == []
 
 
-def test_a_read_leaves_it_as_it_is(tmp_path):
+def test_a_read_leaves_it_as_it_is(tmp_path, pushing):
     """It says what to do; the next writer does that."""
     path = tmp_path / "x.h5"
     least = kill(pushing(path, swmr=True), 0.2)
@@ -319,19 +324,19 @@ def push(path, n):
 push(path.replace("x.", "warm."), 2)
 open("/proc/self/clear_refs", "w").write("5")
 before = resident()
-push(path, 500)
+push(path, 220)
 print(json.dumps({"growth": resident() - before}))
 """
 
 
 @pytest.mark.parametrize("codec", ["none", "gzip", "szip"])
 @pytest.mark.parametrize("kind", ["h5", "zarr"])
-def test_growth_stays_within_the_limit(tmp_path, kind, codec):
-    """Ten times the limit, appended to two arrays, grow the process by less than it."""
+@pytest.mark.xdist_group("memory")
+def test_growth_stays_within_the_limit(tmp_path, warm, kind, codec):
+    """Four times the limit, appended to two arrays, grow the process by less than it."""
     if (kind, codec) == ("zarr", "szip"):
         pytest.skip("of HDF5")
-    command = [sys.executable, "-c", GROW, str(tmp_path / f"x.{kind}"), codec]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = warm.run(GROW, tmp_path / f"x.{kind}", codec)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["growth"] <= 32 * 2**20
 

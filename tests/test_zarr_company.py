@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from kills import killed
 
 import lazyio
 from lazyio.atomic import publish_steps as names
@@ -168,33 +169,6 @@ def test_only_what_is_touched_is_built(store: Path, monkeypatch, what: str) -> N
     assert sum(Path(name).name.lstrip("c.").isdigit() for name in same) == n_objects
 
 
-CALLS = ("rename", "replace", "fsync", "unlink", "mkdir")
-
-
-def killed(last: int, call) -> bool:
-    """Run something in a process that ends after so many calls, and return whether it did."""
-    child = os.fork()
-    if child:
-        return bool(os.waitpid(child, 0)[1])
-    left = [last]
-
-    def counted(real):
-        def one(*args, **kwargs):
-            if not left[0]:
-                os._exit(9)
-            left[0] -= 1
-            return real(*args, **kwargs)
-
-        return one
-
-    try:
-        for name in CALLS:
-            setattr(os, name, counted(getattr(os, name)))
-        call()
-    finally:
-        os._exit(0)
-
-
 def put(store: Path) -> None:
     lazyio.to_zarr(np.full(40, -1), store, "g/x", region=REGION, workers=1)
 
@@ -206,7 +180,7 @@ def put_more(store: Path) -> None:
 @pytest.mark.parametrize(
     ("maker", "call"), [("lazyio", put), ("consolidated", put), ("v2-consolidated", put_more)]
 )
-def test_a_kill_after_any_call(tmp_path: Path, maker: str, call) -> None:
+def test_a_kill_after_any_call(tmp_path: Path, in_this_process, maker: str, call) -> None:
     """Who opens it finds the old array, or the new one, or an error that says what to do."""
     new = written() if call is put else np.concatenate([OLD, np.full(25, -1)])
     template = made(tmp_path / "template", maker)

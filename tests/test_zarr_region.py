@@ -443,8 +443,8 @@ def test_what_is_not_there(tmp_path):
     for name in ("g", "missing", None):
         with pytest.raises(TargetError, match=r"does not exist; lazyio\.allocate|is a group"):
             lazyio.to_zarr(np.ones(3), path, name, region=...)
-    with pytest.raises(OptionError, match="one at a time"):
-        lazyio.to_zarr({"x": np.ones(3)}, path, "g", region=...)
+    with pytest.raises(OptionError, match="several arrays do not go into one"):
+        lazyio.to_zarr({"x": np.ones(3)}, zarr.open_array(path / "g/x"), region=...)
 
 
 @pytest.mark.parametrize(

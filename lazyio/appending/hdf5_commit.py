@@ -4,8 +4,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import h5py
 
@@ -17,7 +16,6 @@ from lazyio.codecs.hdf5_chunks import Payload
 from lazyio.dtypes import Shape
 from lazyio.errors import OptionError, TargetError, TargetLockedError
 from lazyio.storage.disk_errors import disk_errors
-from lazyio.storage.hdf5.dataset import Hdf5Target
 from lazyio.storage.hdf5.deferred_metadata import DeferredMetadata
 from lazyio.storage.hdf5.file import building
 
@@ -32,33 +30,6 @@ FOLLOWED_LIBVER = ("v110", "v114")
 _SWMR_VERSION = 3
 _OFF = 0
 """Of the ways in which libhdf5 fits its cache of metadata to what is done."""
-
-
-class CommitStrategy(Protocol):
-    """A file that is open for writing, and who may call h5py for it."""
-
-    file: h5py.File
-
-    def call(self, function: Callable[[], Result]) -> Result:
-        """Call something that uses the file."""
-
-    def put_into(self, dataset: h5py.Dataset) -> Put | None:
-        """Return what takes payloads of a dataset, ``None`` where libhdf5 does."""
-
-    def check(self) -> None:
-        """Raise what libhdf5 was not told of."""
-
-    def begin(self) -> None:
-        """Get ready for the first chunk; called once."""
-
-    def commit(self, datasets: Iterable[h5py.Dataset]) -> None:
-        """Have what was written on the disk, and readers see it."""
-
-    def close(self, change: Callable[[h5py.File], object]) -> None:
-        """Make a last change, and close the file."""
-
-    def abandon(self) -> None:
-        """Close the file as it was committed last."""
 
 
 def make_file(work: WorkDirectory, libver: Any, *, keeps_old: bool) -> None:
@@ -78,19 +49,26 @@ def make_file(work: WorkDirectory, libver: Any, *, keeps_old: bool) -> None:
 
 
 class LoggedFile:
-    """A file that is at any time what it was at the last commit."""
+    """A file that is open for writing, and at any time what it was at the last commit."""
 
-    def __init__(self, work: WorkDirectory, libver: Any = None, version: int | None = None) -> None:
+    is_followed = False
+    """Whether readers follow by SWMR."""
+    _libver: Any = None
+
+    def __init__(self, work: WorkDirectory, stack: contextlib.ExitStack) -> None:
         self._work = work
-        self._path = work.target
-        self._folder = self._path.parent
-        with disk_errors(self._folder), contextlib.ExitStack() as stack:
-            stack.enter_context(work)
-            if version is not None:
-                _refuse_other_version(self._path, version)
-            self._engine = _engine(work, stack, libver)
-            self.file = self._engine.file
-            self._stack = stack.pop_all()
+        self.path = work.target
+        self._folder = self.path.parent
+        with disk_errors(self._folder):
+            self._engine = self._opened(stack)
+        self.file = self._engine.file
+        self._stack = stack.pop_all()
+
+    def _opened(self, stack: contextlib.ExitStack) -> DeferredMetadata:
+        """Return the target of the hidden folder, to be changed by a log."""
+        in_place = self._work.in_place()
+        stack.callback(in_place.close)
+        return DeferredMetadata(self.path, self._libver, in_place=in_place)
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Call something that uses the file, on the thread that may."""
@@ -98,7 +76,7 @@ class LoggedFile:
             return self._engine.call(function)
 
     def put_into(self, dataset: h5py.Dataset) -> Put | None:
-        """Return what writes payloads of a dataset to their places."""
+        """Return what writes payloads of a dataset to their places; ``None`` if libhdf5 does."""
         return self._engine.putter(dataset)
 
     def check(self) -> None:
@@ -106,7 +84,7 @@ class LoggedFile:
         self._engine.check()
 
     def begin(self) -> None:
-        """Do nothing."""
+        """Get ready for the first chunk; called once."""
 
     def commit(self, _datasets: Iterable[h5py.Dataset]) -> None:
         """Bring the file to where it stands now, if no reader looks."""
@@ -145,8 +123,19 @@ class SwmrFile(LoggedFile):
     what is there, and the file is as if the writer had been killed.
     """
 
-    def __init__(self, work: WorkDirectory) -> None:
-        super().__init__(work, FOLLOWED_LIBVER, _SWMR_VERSION)
+    is_followed = True
+    _libver = FOLLOWED_LIBVER
+
+    def __init__(self, work: WorkDirectory, stack: contextlib.ExitStack) -> None:
+        with disk_errors(work.target.parent):
+            version = superblock.version_of(work.target)
+        if version != _SWMR_VERSION:
+            msg = (
+                f"swmr=True: {work.target} is of a format that SWMR does not know; copy it with "
+                "h5repack --low=2 --high=2, write a new file, or leave swmr out"
+            )
+            raise OptionError(msg)
+        super().__init__(work, stack)
 
     def put_into(self, _dataset: h5py.Dataset) -> None:
         """Return nothing: libhdf5 writes payloads itself, in the order that readers need."""
@@ -157,14 +146,14 @@ class SwmrFile(LoggedFile):
             # Followers of the writer before us expect another; what they look at stays valid.
             # A reader without SWMR cannot be told from them, and may see a part of the change.
             self._engine.commit(is_followed=True)
-            superblock.note_followed(self._work.path, self._path)
+            superblock.note_followed(self._work.path, self.path)
             self._engine.follow()
         try:
             self.call(self._let_in)
         except TargetError:
             raise
         except (OSError, RuntimeError, ValueError) as error:
-            msg = f"swmr=True: {self._path} cannot be followed: {error}; leave swmr out"
+            msg = f"swmr=True: {self.path} cannot be followed: {error}; leave swmr out"
             raise OptionError(msg) from error
 
     def _let_in(self) -> None:
@@ -181,44 +170,19 @@ class SwmrFile(LoggedFile):
         for dataset in datasets:
             self.call(dataset.flush)
         with disk_errors(self._folder):
-            sync_file(self._path)
+            sync_file(self.path)
 
     def close(self, change: Callable[[h5py.File], object]) -> None:
         """Make a last change, which readers do not follow, and close the file."""
         with self._stack as stack, disk_errors(self._folder):
             self._engine.close()
-            sync_file(self._path)
+            sync_file(self.path)
             try:
-                self._change(_engine(self._work, stack, FOLLOWED_LIBVER), change)
+                self._change(self._opened(stack), change)
             except TargetLockedError as error:
                 # Followers would read what is changed outside of SWMR's rules.
                 logger.warning(
                     "%s is closed without digests, so that verify cannot check it: %s",
-                    self._path,
+                    self.path,
                     error,
                 )
-
-
-def _engine(work: WorkDirectory, stack: contextlib.ExitStack, libver: Any) -> DeferredMetadata:
-    """Return the target of a hidden folder, to be changed by a log."""
-    in_place = work.in_place()
-    stack.callback(in_place.close)
-    return DeferredMetadata(work.target, libver, in_place=in_place)
-
-
-def _refuse_other_version(path: Path, version: int) -> None:
-    if superblock.version_of(path) != version:
-        msg = (
-            f"swmr=True: {path} is of a format that SWMR does not know; copy it with h5repack "
-            "--low=2 --high=2, write a new file, or leave swmr out"
-        )
-        raise OptionError(msg)
-
-
-def prepared(
-    way: CommitStrategy, dataset: h5py.Dataset, chunk_shape: Shape, **options: Any
-) -> Hdf5Target:
-    """Return a target for the chunks of a dataset that is written in some way."""
-    target = Hdf5Target(dataset, chunk_shape, put=way.put_into(dataset), rewrites=True, **options)
-    target.check = way.check
-    return target

@@ -2,25 +2,17 @@
 
 import contextlib
 import errno
-from pathlib import Path
 from typing import Any
 
 from lazyio.appending.backend import DROP, KEEP, AppendBackend
 from lazyio.appending.hdf5 import Hdf5AppendBackend
-from lazyio.appending.hdf5_commit import (
-    FOLLOWED_LIBVER,
-    CommitStrategy,
-    LoggedFile,
-    SwmrFile,
-    make_file,
-)
+from lazyio.appending.hdf5_commit import FOLLOWED_LIBVER, LoggedFile, SwmrFile, make_file
 from lazyio.appending.writer import Writer
 from lazyio.atomic.fsync import sync_folder, sync_tree
 from lazyio.atomic.workdir import WorkDirectory
 from lazyio.errors import OptionError, TargetError
-from lazyio.options import check_flags, plan_request
+from lazyio.options import check_flags, limit_of
 from lazyio.os_errors import system_errors
-from lazyio.planning.budget import DEFAULT_LIMIT
 from lazyio.sources.zarr_metadata import require_zarr, zarr_kind
 from lazyio.storage.disk_errors import disk_errors
 from lazyio.storage.hdf5.file import engine_works
@@ -103,12 +95,12 @@ def writer(
     if on_error not in (KEEP, DROP):
         msg = f'on_error={on_error!r}; give "keep", or "drop" to undo what was appended'
         raise OptionError(msg)
-    limit = _limit_of(memory_limit)
-    place = _place(path, format=format, mode=mode, swmr=swmr, keeps_old=on_error == DROP)
-    return Writer(place, name=str(path), on_error=on_error, memory_limit=limit)
+    limit = limit_of(memory_limit)
+    backend = _backend(path, format=format, mode=mode, swmr=swmr, keeps_old=on_error == DROP)
+    return Writer(backend, name=str(path), on_error=on_error, memory_limit=limit)
 
 
-def _place(
+def _backend(
     path: Any, *, format: str | None, mode: str, swmr: bool, keeps_old: bool
 ) -> AppendBackend:
     """Return the file or store to grow."""
@@ -118,71 +110,57 @@ def _place(
     if not is_local(path):
         msg = f"path={path!r}: a writer grows files and folders of this machine; give a path"
         raise OptionError(msg)
-    if format_of_target(path, format) == "hdf5":
-        return _hdf5(target_path(path), mode, swmr=swmr, keeps_old=keeps_old)
-    if swmr:
-        msg = "swmr=True is of HDF5; a Zarr store can be followed as it is, leave it out"
-        raise OptionError(msg)
-    return _zarr(store_path(path), mode, keeps_old=keeps_old)
-
-
-def _hdf5(path: Path, mode: str, *, swmr: bool, keeps_old: bool) -> AppendBackend:
-    if not swmr and not engine_works():
-        msg = "libhdf5 does not do here what a growing file needs (see the log); give swmr=True"
-        raise TargetError(errno.ENOSYS, msg)
-    check_file(path, mode, is_file=True)
-    work = WorkDirectory(path)
-    try:
+    is_hdf5 = format_of_target(path, format) == "hdf5"
+    if is_hdf5:
+        if not swmr and not engine_works():
+            msg = "libhdf5 does not do here what a growing file needs (see the log); give swmr=True"
+            raise TargetError(errno.ENOSYS, msg)
+        path = target_path(path)
+    else:
+        if swmr:
+            msg = "swmr=True is of HDF5; a Zarr store can be followed as it is, leave it out"
+            raise OptionError(msg)
+        path = store_path(path)
+        require_zarr()
+        refuse_zip(path)
+    check_file(path, mode, is_file=is_hdf5)
+    with contextlib.ExitStack() as stack:
+        work = stack.enter_context(WorkDirectory(path))
         # Again, now that no other writer can be between.
-        check_file(path, mode, is_file=True)
-        is_new = mode not in ("a", "r+") or not path.exists()
-        if is_new:
-            make_file(work, FOLLOWED_LIBVER if swmr else None, keeps_old=keeps_old)
-        else:
-            with file_to_replace(path):
-                pass  # Looked at only: whether it is HDF5, and nobody's.
-    except BaseException:
-        work.__exit__(None, None, None)
-        raise
-    way: CommitStrategy = SwmrFile(work) if swmr else LoggedFile(work)
-    return Hdf5AppendBackend(path, way, is_new=is_new, keeps_old=keeps_old, is_followed=swmr)
+        check_file(path, mode, is_file=is_hdf5)
+        is_new = not path.exists()
+        if is_hdf5:
+            is_new |= mode not in ("a", "r+")
+            return _hdf5(work, stack, swmr=swmr, is_new=is_new, keeps_old=keeps_old)
+        # As in to_zarr: the named arrays only are replaced, and nothing else of the store.
+        return _zarr(work, stack, is_new=is_new, replaces=mode == "w", keeps_old=keeps_old)
 
 
-def _zarr(root: Path, mode: str, *, keeps_old: bool) -> AppendBackend:
-    require_zarr()
+def _hdf5(
+    work: WorkDirectory, stack: contextlib.ExitStack, *, swmr: bool, is_new: bool, keeps_old: bool
+) -> AppendBackend:
+    if is_new:
+        make_file(work, FOLLOWED_LIBVER if swmr else None, keeps_old=keeps_old)
+    else:
+        with file_to_replace(work.target):
+            pass  # Looked at only: whether it is HDF5, and nobody's.
+    strategy = (SwmrFile if swmr else LoggedFile)(work, stack)
+    return Hdf5AppendBackend(strategy, is_new=is_new, keeps_old=keeps_old)
+
+
+def _zarr(work: WorkDirectory, stack: contextlib.ExitStack, **options: bool) -> AppendBackend:
     import zarr
 
     from lazyio.appending.zarr import ZarrAppendBackend
 
-    refuse_zip(root)
-    check_file(root, mode, is_file=False)
-    with contextlib.ExitStack() as stack:
-        work = stack.enter_context(WorkDirectory(root))
-        # Again, now that no other writer can be between.
-        check_file(root, mode, is_file=False)
-        is_new = not root.exists()
-        if is_new:
-            with disk_errors(root.parent):
-                zarr.create_group(work.built)
-                sync_tree(work.built)
-                work.built.rename(root)
-                sync_folder(root.parent)
-        elif (zarr_kind(root) or ("",))[0] != "group":
-            msg = f"{root} is no Zarr group, in which arrays could grow; choose another path"
-            raise TargetError(errno.ENOTDIR, msg)
-        return ZarrAppendBackend(
-            root,
-            stack.pop_all(),
-            is_new=is_new,
-            # As in to_zarr: the named arrays only, and nothing else of the store.
-            replaces=mode == "w",
-            keeps_old=keeps_old,
-        )
-
-
-def _limit_of(memory_limit: int | str | None) -> int:
-    """Return the bytes that a writer may hold."""
-    wishes = plan_request(
-        memory_limit=memory_limit, workers=None, chunks="auto", chunk_nbytes=None, format="hdf5"
-    )
-    return wishes.memory_limit or DEFAULT_LIMIT
+    root = work.target
+    if options["is_new"]:
+        with disk_errors(root.parent):
+            zarr.create_group(work.built)
+            sync_tree(work.built)
+            work.built.rename(root)
+            sync_folder(root.parent)
+    elif (zarr_kind(root) or ("",))[0] != "group":
+        msg = f"{root} is no Zarr group, in which arrays could grow; choose another path"
+        raise TargetError(errno.ENOTDIR, msg)
+    return ZarrAppendBackend(root, stack.pop_all(), **options)

@@ -1,25 +1,37 @@
 """Public: the writer, which several arrays are appended to."""
 
 import contextlib
+import errno
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
+import numpy as np
 import numpy.typing as npt
 
 from lazyio.appending.array import GrowingArray, Pool
-from lazyio.appending.backend import DROP, AppendBackend, ArrayOptions, OpenedArray
+from lazyio.appending.backend import (
+    DROP,
+    OF_BOTH,
+    OF_ONE,
+    AppendBackend,
+    ArrayOptions,
+    OpenedArray,
+)
+from lazyio.appending.ragged import GrowingRows, rows_asked
 from lazyio.atomic.log import PATIENCE
-from lazyio.dtypes import nbytes_of
+from lazyio.dtypes import is_integer, nbytes_of
 from lazyio.errors import OptionError, PlanError, TargetError, TargetLockedError
-from lazyio.options import default_workers
+from lazyio.options import NONE, check_flags, default_workers
 from lazyio.os_errors import system_errors
 from lazyio.planning.budget import ENCODE_COPIES
+from lazyio.ragged.feed import RowFacts
 from lazyio.units import format_size
+from lazyio.writing.allocate import refuse_of_other_format
 from lazyio.writing.target_checks import check_key, without_slash
 
 INTERVAL = 2.0
@@ -149,6 +161,32 @@ def _row_nbytes(opened: OpenedArray) -> int:
 
 logger = logging.getLogger("lazyio")
 
+_ALSO_CALLED = {
+    "fillvalue": "fill_value",
+    "attrs": "attributes",
+    "dims": "dimension_names",
+}
+"""Settings that both formats have, and what users of Zarr call them."""
+
+
+def _settings_in(given: Mapping[str, Any], backend: AppendBackend) -> dict[str, Any]:
+    """Return what the arguments of a call say of how an array is stored, none of another format."""
+    others = sorted(OF_ONE - set(backend.own_options))
+    refuse_of_other_format(Writer.create, backend.format, {name: given[name] for name in others})
+    own = {name: given[name] for name in (*OF_BOTH, *backend.own_options)}
+    # What nobody gives may be anything in an array that is there.
+    named = {name: _either(given, name, other) for name, other in _ALSO_CALLED.items()}
+    return own | {name: value for name, value in named.items() if value is not None}
+
+
+def _either(given: Mapping[str, Any], name: str, other: str) -> Any:
+    """Return a setting that may be given by either of two names."""
+    if given[name] is not None and given[other] is not None:
+        msg = f"{name} and {other} are two names of one setting; give one of them"
+        raise OptionError(msg)
+    return given[other] if given[name] is None else given[name]
+
+
 _PAUSE = 0.05
 _ROOM_FOR = 8
 """Arrays of the same size that chunks are made for: more may be created later."""
@@ -159,7 +197,7 @@ class Writer:
 
     Parameters
     ----------
-    place : Place
+    backend : AppendBackend
         The file or store.
     name : str
         What errors call it.
@@ -170,21 +208,54 @@ class Writer:
     """
 
     def __init__(
-        self, place: AppendBackend, *, name: str, on_error: str, memory_limit: int
+        self, backend: AppendBackend, *, name: str, on_error: str, memory_limit: int
     ) -> None:
         self.name = name
-        self._place = place
+        self._backend = backend
         self._on_error = on_error
         self._limit = memory_limit
         self._n_workers = default_workers()
         # Of what changes the file: held while it is flushed or an array is made.
         self._lock = threading.Lock()
         self._begin_lock = threading.Lock()
-        self._arrays: dict[str, tuple[GrowingArray, OpenedArray]] = {}
+        self._arrays: dict[str, GrowingArray] = {}
+        self._rows: list[GrowingRows] = []
         self._is_closed = self._is_closing = self._is_begun = False
         self._is_delayed = self._is_untold = False
         self._pool = Pool(self._stop)
         self._flusher = Flusher(self._flush)
+
+    @overload
+    def create(
+        self,
+        key: str,
+        *,
+        dtype: npt.DTypeLike | None = None,
+        item_shape: Any = None,
+        axis: int = 0,
+        expected_length: int | None = None,
+        chunks: Any = "auto",
+        compression: Any = None,
+        compression_opts: Any = None,
+        shuffle: bool | None = None,
+        ragged: Literal[False] = False,
+    ) -> GrowingArray: ...
+
+    @overload
+    def create(
+        self,
+        key: str,
+        *,
+        dtype: npt.DTypeLike | None = None,
+        item_shape: Any = None,
+        axis: int = 0,
+        expected_length: int | None = None,
+        chunks: Any = "auto",
+        compression: Any = None,
+        compression_opts: Any = None,
+        shuffle: bool | None = None,
+        ragged: Literal[True],
+    ) -> GrowingRows: ...
 
     @system_errors(TargetError)
     def create(
@@ -192,15 +263,31 @@ class Writer:
         key: str,
         *,
         dtype: npt.DTypeLike | None = None,
-        item_shape: int | Sequence[int] | None = None,
+        item_shape: int | Sequence[int | None] | None = None,
         axis: int = 0,
         expected_length: int | None = None,
         chunks: Any = "auto",
+        chunk_nbytes: int | str | tuple[int | str, int | str] | None = None,
+        access: Any = None,
         compression: Any = None,
         compression_opts: Any = None,
         shuffle: bool | None = None,
-    ) -> GrowingArray:
+        fletcher32: bool = False,
+        fillvalue: Any = None,
+        attrs: Mapping[str, Any] | None = None,
+        dims: Sequence[str] | None = None,
+        shards: Any = None,
+        compressors: Any = NONE,
+        filters: Any = "auto",
+        fill_value: Any = None,
+        attributes: Mapping[str, Any] | None = None,
+        dimension_names: Sequence[str | None] | None = None,
+        digests: bool = True,
+        ragged: bool = False,
+    ) -> GrowingArray | GrowingRows:
         """Make an array, or take up one that is there to go on at its end.
+
+        What is said of an array that is there must be so, or be left out.
 
         Parameters
         ----------
@@ -214,15 +301,32 @@ class Writer:
             Along which it grows.
         expected_length : int, optional
             How many elements there will be, about: chunks are made for that many.
-        chunks : optional
+        chunks, chunk_nbytes, access : optional
             As in :func:`lazyio.plan`; ``-1`` is not known along the axis of growth.
         compression, compression_opts, shuffle : optional
             As in :func:`lazyio.to_hdf5`; for Zarr ``"gzip"``, ``"zstd"``, ``"blosc"``,
             a level, or a codec of zarr-python.
+        fletcher32 : bool
+            HDF5's checksum of every chunk.
+        fillvalue, attrs, dims : optional
+            As in :func:`lazyio.to_hdf5`, for both formats; ``fill_value``, ``attributes`` and
+            ``dimension_names`` are the same by the names that they have in
+            :func:`lazyio.to_zarr`.
+        shards, compressors, filters : optional
+            As in :func:`lazyio.to_zarr`, for Zarr; ``compressors`` instead of ``compression``.
+        digests : bool
+            Whether to store digests, by which :func:`lazyio.verify` finds damage. They take
+            some bytes for every chunk: ``False`` suits many short arrays.
+        ragged : bool
+            Whether rows of differing length are appended, as :func:`lazyio.open_ragged` reads
+            them. ``item_shape`` is then what each of the elements of a row has, by default
+            ``()``; or, with ``None`` in it, such as ``(None, None)``, the axes of rows of
+            differing shape. ``expected_length`` counts rows; what is said of chunks, fill value,
+            attributes and axes holds for the values.
 
         Returns
         -------
-        GrowingArray
+        GrowingArray or GrowingRows
             To append to.
 
         Raises
@@ -234,34 +338,127 @@ class Writer:
             When the memory limit leaves no room for another array.
         TargetExistsError, TargetError, UnsupportedDtypeError
             When the array cannot be made, or cannot grow.
+
+        Examples
+        --------
+        >>> import h5py, lazyio, numpy as np
+        >>> with lazyio.writer("described.h5", mode="w") as w:
+        ...     x = w.create(
+        ...         "x",
+        ...         dtype="f4",
+        ...         item_shape=(4,),
+        ...         compression="gzip",
+        ...         fillvalue=np.nan,
+        ...         dims=("time", "channel"),
+        ...         attrs={"units": "V"},
+        ...     )
+        ...     x.append(np.zeros((10, 4), "f4"))
+        >>> with h5py.File("described.h5") as file:
+        ...     file["x"].attrs["units"], file["x"].dims[0][0].name
+        ('V', '/time')
         """
+        given = locals()
         self._check_open()
+        check_flags(ragged=ragged)
         key = without_slash(key)
         check_key(key)
         name = "/".join(filter(None, key.split("/")))
-        if name in self._arrays:
-            msg = f"{key!r} was created by this writer before; append to what that returned"
+        check_flags(digests=digests)
+        settings = _settings_in(given, self._backend)
+        if ragged:
+            return self._create_rows(
+                name, dtype, item_shape, axis, expected_length, settings, digests=bool(digests)
+            )
+        return self._create(
+            ArrayOptions(
+                key=name,
+                dtype=dtype,
+                item_shape=item_shape,
+                axis=axis,
+                expected_length=expected_length,
+                digests=bool(digests),
+                settings=settings,
+                memory_limit=self._limit,
+            )
+        )
+
+    def _create(self, asked: ArrayOptions) -> GrowingArray:
+        """Make an array with its share of the memory limit."""
+        if asked.key in self._arrays:
+            msg = f"{asked.key!r} was created by this writer before; append to what that returned"
             raise OptionError(msg)
-        wish = ArrayOptions(
-            key=name,
+        asked = replace(asked, memory_limit=self._limit // (len(self._arrays) + 1))
+        with self._quiet():
+            opened = self._opened(asked)
+            try:
+                return self._added(asked, opened)
+            except BaseException:
+                self._backend.take_back()
+                raise
+
+    def _create_rows(
+        self,
+        key: str,
+        dtype: Any,
+        item_shape: Any,
+        axis: Any,
+        expected_length: Any,
+        settings: dict[str, Any],
+        *,
+        digests: bool,
+    ) -> GrowingRows:
+        """Make the arrays of ragged rows, or take up those that are there behind the last row."""
+        if not is_integer(axis) or axis != 0:
+            msg = f"axis={axis!r}: ragged rows lie along the first axis; leave it out"
+            raise OptionError(msg)
+        n_before = len(self._arrays)
+        last = self._backend.last_element(f"{key}/offsets")
+        end = 0 if last is None or not last.size else int(last.ravel()[0])
+        shapes = self._backend.last_element(f"{key}/shapes")
+        wanted = rows_asked(
+            key,
             dtype=dtype,
             item_shape=item_shape,
-            axis=axis,
             expected_length=expected_length,
-            chunks=chunks,
-            compression=compression,
-            compression_opts=compression_opts,
-            shuffle=shuffle,
-            memory_limit=self._limit // (len(self._arrays) + 1),
-            workers=self._n_workers,
+            settings=settings,
+            digests=digests,
+            memory_limit=self._limit,
+            is_there=last is not None,
+            shaped_axes=0 if shapes is None or shapes.ndim != 2 else shapes.shape[1],
+            end=end,
         )
-        with self._quiet():
-            opened = self._opened(wish)
-            try:
-                return self._added(wish, opened)
-            except BaseException:
-                self._place.take_back()
-                raise
+        try:
+            arrays = {name: self._create(asked) for name, asked in wanted.items()}
+            return self._rows_of(key, arrays, end, is_lenient=dtype is not None)
+        except BaseException:
+            with self._quiet():
+                for _ in range(len(self._arrays) - n_before):
+                    self._arrays.popitem()
+                    self._backend.take_back()
+            raise
+
+    def _rows_of(
+        self, key: str, arrays: dict[str, GrowingArray], end: int, *, is_lenient: bool
+    ) -> GrowingRows:
+        values, offsets = arrays["values"], arrays["offsets"]
+        if not len(offsets):
+            offsets.append(np.zeros(1, np.int64))
+        shapes = arrays.get("shapes")
+        facts = RowFacts(
+            dtype=values.dtype,
+            item_shape=values.opened.item_shape,
+            n_axes=1 if shapes is None else shapes.opened.item_shape[0],
+            is_lenient=is_lenient,
+        )
+        if values.opened.now < end:
+            msg = (
+                f"{self.name}/{key} has {values.opened.now} values, and offsets up to {end}: it is "
+                "damaged, or was written by something else; write it anew"
+            )
+            raise TargetError(errno.EINVAL, msg)
+        rows = GrowingRows(f"{self.name}/{key}", arrays, facts, end)
+        self._rows.append(rows)
+        return rows
 
     @system_errors(TargetError)
     def flush(self) -> None:
@@ -301,10 +498,10 @@ class Writer:
             self._flusher.ask()
         except BaseException:
             self._end()
-            self._place.abandon()
+            self._backend.abandon()
             raise
         self._end()
-        self._place.close()
+        self._backend.close()
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -322,39 +519,39 @@ class Writer:
         try:
             if self._on_error == DROP and not self._is_closed:
                 self._end()
-                self._place.drop()
+                self._backend.drop()
             else:
                 self.close()
         except Exception as other:  # noqa: BLE001 - the first error is the one to be told
             error.add_note(f"closing {self.name} failed as well: {other}")
 
-    def _opened(self, wish: ArrayOptions) -> OpenedArray:
+    def _opened(self, asked: ArrayOptions) -> OpenedArray:
         """Have an array made, with chunks that leave room for others where that can be."""
-        few = replace(wish, memory_limit=wish.memory_limit // _ROOM_FOR)
+        few = replace(asked, memory_limit=asked.memory_limit // _ROOM_FOR)
         with contextlib.suppress(PlanError):
-            return self._place.create(few)
-        return self._place.create(wish)
+            return self._backend.create(few)
+        return self._backend.create(asked)
 
-    def _added(self, wish: ArrayOptions, opened: OpenedArray) -> GrowingArray:
+    def _added(self, asked: ArrayOptions, opened: OpenedArray) -> GrowingArray:
         """Give an array that stands its share of memory and workers."""
         if not self._arrays:
             self._n_workers = workers_within(opened, self._limit, self._n_workers)
-        several = [*(one for _, one in self._arrays.values()), opened]
+        several = [*(one.opened for one in self._arrays.values()), opened]
         refuse_overfull(several, self._limit, self._n_workers)
         self._pool.start(self._n_workers)
         array = GrowingArray(
-            f"{self.name}/{wish.key}",
+            f"{self.name}/{asked.key}",
             opened,
             self._pool,
             n_buffers=self._n_workers + 1,
-            is_lenient=wish.dtype is not None,
+            is_lenient=asked.dtype is not None,
             begin=self._begin,
         )
-        self._arrays[wish.key] = array, opened
+        self._arrays[asked.key] = array
         self._is_untold |= opened.is_untold
         lengths = slab_lengths(several, self._limit, self._n_workers)
         counts = slab_counts(several, lengths, self._limit, self._n_workers)
-        for (one, _), length, count in zip(self._arrays.values(), lengths, counts, strict=True):
+        for one, length, count in zip(self._arrays.values(), lengths, counts, strict=True):
             one.fit(length, count)
         return array
 
@@ -363,7 +560,7 @@ class Writer:
         """Have no chunk written, and nothing flushed."""
         with self._lock:
             try:
-                for array, _ in self._arrays.values():
+                for array in self._arrays.values():
                     self._pool.hold(array)
                 self._pool.drain()
                 yield
@@ -380,11 +577,11 @@ class Writer:
         if not self._is_begun:
             with self._begin_lock:
                 if not self._is_begun:
-                    self._place.begin()
+                    self._backend.begin()
                     self._is_begun = True
 
     def _stop(self) -> None:
-        for array, _ in list(self._arrays.values()):
+        for array in list(self._arrays.values()):
             array.stop(is_closed=self._is_closed)
 
     def _end(self) -> None:
@@ -419,15 +616,22 @@ class Writer:
                 self._is_delayed = False
             return
 
+    def _handed_over(self) -> list[GrowingArray]:
+        """Have all arrays hand over what they have, while no row is between two of them."""
+        with contextlib.ExitStack() as stack:
+            for rows in self._rows:
+                stack.enter_context(rows.lock)
+            return [array for array in self._arrays.values() if array.hand_over()]
+
     def _commit(self) -> None:
         """Have all written that was appended so far, and readers see it."""
         with self._lock:
             try:
                 self._pool.check()
-                new = [array for array, _ in self._arrays.values() if array.hand_over()]
+                new = self._handed_over()
                 self._pool.drain()
                 if (new or self._is_untold) and not self._is_closing:
-                    self._place.commit()
+                    self._backend.commit()
                     self._is_untold = False
                     for array in new:
                         array.has_told()

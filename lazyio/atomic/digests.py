@@ -12,9 +12,9 @@ import json
 import mmap
 import threading
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,9 @@ _LEAST_COMPACTED = 5 * _MOST_HELD
 _ROW = np.dtype((np.uint64, (3,)))
 _SLAB = 8192
 """Rows that are looked at at once, where there may be very many."""
+
+
+DAMAGED = "its digests are damaged themselves"
 
 
 class LaterFormat(ValueError):
@@ -129,21 +132,20 @@ class _Latest:
 
         Where they are many it is mapped from a file.
         """
-        new = merged(NO_ROWS, np.asarray(self._new).reshape(-1, 3))
+        new = self._held()
         if not self._runs:
             return only_stored(new if old is None or not len(old) else merged(old, new))
-        known = [] if old is None else [of_array(old)]
-        runs = [*known, *self._runs, of_array(new)]
+        runs = [of_array(NO_ROWS if old is None else old), *self._runs, of_array(new)]
         try:
-            out = Spill(_ROW)
-            for rows in merged_runs(runs):
-                out.append(only_stored(rows))
-            return out.mapped()
+            return _spilled(map(only_stored, merged_runs(runs))).mapped()
         except OSError:
             return np.concatenate([NO_ROWS, *map(only_stored, merged_runs(runs))])
 
+    def _held(self) -> Rows:
+        return merged(NO_ROWS, np.asarray(self._new).reshape(-1, 3))
+
     def _put_away(self) -> None:
-        rows = merged(NO_ROWS, np.asarray(self._new).reshape(-1, 3))
+        rows = self._held()
         try:
             self._spill = self._spill or Spill(_ROW)
             begin = len(self._spill)
@@ -160,13 +162,19 @@ class _Latest:
     def _compact(self) -> None:
         """Leave out what was noted anew since: a long session notes the same chunks for ever."""
         try:
-            out = Spill(_ROW)
-            for rows in merged_runs(self._runs):
-                out.append(rows)
+            out = _spilled(merged_runs(self._runs))
         except OSError:
             return
         self._spill, self._runs = out, [of_spill(out, 0, len(out))]
         self._most_spilled = 2 * len(out) + _LEAST_COMPACTED
+
+
+def _spilled(parts: Iterable[Rows]) -> Spill:
+    """Return a file that holds rows."""
+    out = Spill(_ROW)
+    for rows in parts:
+        out.append(rows)
+    return out
 
 
 class NotedDigests:
@@ -338,7 +346,10 @@ def only_cut(rims: Rows, rows: Rows, shape: Shape, step: Shape) -> Rows:
 def digest_of_elements(elements: npt.NDArray[Any]) -> int:
     """Return the digest of elements, in C order, whatever else lies between them."""
     if not elements.dtype.hasobject:
-        packed = repack_fields(elements) if elements.dtype.fields is not None else elements
+        packed = elements
+        if elements.dtype.fields is not None:
+            # What lies between fields, of records in records too, is left to chance.
+            packed = repack_fields(elements, recurse=True)
         return digest_of(np.ascontiguousarray(packed).reshape(-1).view(np.uint8))
     hash_ = Hash()
     for element in elements.ravel().tolist():
@@ -374,16 +385,6 @@ class Table:
         """Return the digest of the elements of a cut chunk, ``None`` where there is none."""
         return _found(self.rims, chunk)
 
-    def renewed(self, before: Mapping[str, str], now: "Table", part: Mapping[str, str]) -> "Table":
-        """Return the table after a part was written; what did not hold before does not hold now."""
-        held = {name: digest for name, digest in self.facts.items() if before.get(name) != digest}
-        lost = {name for name in before if name not in self.facts}
-        facts = {name: held.get(name, now.facts[name]) for name in now.facts if name not in lost}
-        facts |= {name: digest for name, digest in held.items() if name not in now.facts}
-        # The job that wrote all of it did not write what is there now.
-        job = {f"part {name}": value for name, value in part.items()}
-        return replace(now, facts=facts, job=job, place=self.place)
-
     @property
     def n_rows(self) -> int:
         """How many rows are to be stored beside the head."""
@@ -417,9 +418,8 @@ class Table:
         return f"{hash_.value:032x}"
 
     @classmethod
-    def read(cls, head: str, rows: Rows) -> "Table":
+    def read(cls, head: bytes, rows: Rows) -> Self:
         """Return the table that was written as a head and rows."""
-        damaged = "its digests are damaged themselves"
         try:
             held = dict(json.loads(head))
             digest, number = held.pop("digest"), held["format"]
@@ -434,13 +434,54 @@ class Table:
                 place=dict(held.get("place", {})),
             )
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(damaged) from error
+            raise ValueError(DAMAGED) from error
         if number not in _READABLE:
             msg = f"its digests have format {number}, and this lazyio reads {FORMAT}"
             raise LaterFormat(msg)
         if table._digest(held) != digest:
-            raise ValueError(damaged)
+            raise ValueError(DAMAGED)
         return table
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownDigests:
+    """The digests of an array before a part of it is written.
+
+    What did not match them before must not match them afterwards either, or
+    damage would be hidden by writing beside it.
+    """
+
+    table: Table | None
+    """As stored; ``None`` where there is none, or a damaged one."""
+    facts: Mapping[str, str]
+    """As they were found."""
+    grid: Shape
+    """Pieces along each axis."""
+
+    def renewed(
+        self,
+        table: Table,
+        noted: NotedDigests,
+        part: Mapping[str, str],
+        now: Callable[[Rows, Rows], Table],
+        *,
+        numbered: Shape,
+        own: Shape,
+    ) -> Table:
+        """Return a table after a part was written; what did not hold before does not hold now.
+
+        ``now`` makes that of the array as it is. The part was numbered by the grid ``numbered``,
+        and the array is by ``own``.
+        """
+        rows = noted.rows(renumbered(table.rows, self.grid, numbered))
+        rims = noted.rims(renumbered(table.rims, self.grid, numbered))
+        found = now(renumbered(rows, numbered, own), renumbered(rims, numbered, own))
+        held = {name: old for name, old in table.facts.items() if self.facts.get(name) != old}
+        lost = {name for name in self.facts if name not in table.facts}
+        facts = {name: digest for name, digest in found.facts.items() if name not in lost} | held
+        # The job that wrote all of it did not write what is there now.
+        job = {f"part {name}": value for name, value in part.items()}
+        return replace(found, facts=facts, job=job, place=table.place)
 
 
 def _found(rows: Rows, chunk: int) -> int | None:

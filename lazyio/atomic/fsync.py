@@ -11,10 +11,11 @@ import itertools
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from lazyio.atomic.descriptors import opened
 from lazyio.errors import TargetError
 from lazyio.units import format_size
 
@@ -56,15 +57,12 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def sync_tree(root: Path) -> None:
     """Have all below a folder on the disk."""
-    is_many = len(list(itertools.islice(_files_below(root), _MANY + 1))) > _MANY
+    is_many = len(list(itertools.islice(_below(root, folders=False), _MANY + 1))) > _MANY
     if is_many and _sync_file_system(root):
         return
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        # A few at a time: there may be millions of names.
-        for some in _batches(_files_below(root)):
-            _drain(pool.map(sync_file, some))
-        for some in _batches(_folders_below(root)):
-            _drain(pool.map(sync_folder, some))
+        _each(pool, sync_file, _below(root, folders=False))
+        _each(pool, sync_folder, _below(root, folders=True))
 
 
 def sync_names(root: Path, names: Iterable[str]) -> None:
@@ -79,8 +77,8 @@ def sync_names(root: Path, names: Iterable[str]) -> None:
     for parent in {path.parent for path in files}:
         folders |= {parent, *_between(root, parent)}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        _drain(pool.map(_sync_if_there, files))
-        _drain(pool.map(sync_folder, folders))
+        _each(pool, _sync_if_there, files)
+        _each(pool, sync_folder, folders)
 
 
 def sync_above(root: Path, path: Path) -> None:
@@ -91,8 +89,7 @@ def sync_above(root: Path, path: Path) -> None:
 
 def _between(root: Path, path: Path) -> list[Path]:
     """Return the folders above a path, up to a root and with it."""
-    above = path.parents
-    return [folder for folder in above if folder == root or root in folder.parents]
+    return [folder for folder in path.parents if folder.is_relative_to(root)]
 
 
 def _sync_if_there(path: Path) -> None:
@@ -100,34 +97,21 @@ def _sync_if_there(path: Path) -> None:
         sync_file(path)
 
 
-def _files_below(root: Path) -> Iterator[Path]:
+def _below(root: Path, *, folders: bool) -> Iterator[Path]:
+    """Yield the files below a folder, or that and all folders."""
+    if folders:
+        yield root
     with os.scandir(root) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                yield from _files_below(Path(entry))
-            else:
+                yield from _below(Path(entry), folders=folders)
+            elif not folders:
                 yield Path(entry)
 
 
-def _folders_below(root: Path) -> Iterator[Path]:
-    yield root
-    with os.scandir(root) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _folders_below(Path(entry))
-
-
-def _batches(paths: Iterator[Path]) -> Iterator[list[Path]]:
-    while some := list(itertools.islice(paths, _BATCH)):
-        yield some
-
-
 def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
+    with opened(path, flags) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sync_file_system(root: Path) -> bool:
@@ -136,18 +120,18 @@ def _sync_file_system(root: Path) -> bool:
     syncfs = getattr(libc, "syncfs", None)
     if syncfs is None:
         return False
-    descriptor = os.open(root, os.O_RDONLY)
-    try:
+    with opened(root) as descriptor:
         if syncfs(descriptor):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    finally:
-        os.close(descriptor)
     return True
 
 
-def _drain(results: Iterable[object]) -> None:
-    for _ in results:
-        pass
+def _each(pool: ThreadPoolExecutor, sync: Callable[[Path], object], paths: Iterable[Path]) -> None:
+    """Sync each of some paths, a few at a time: there may be millions of names."""
+    left = iter(paths)
+    while some := list(itertools.islice(left, _BATCH)):
+        for _ in pool.map(sync, some):
+            pass
 
 
 def require_space(folder: Path, nbytes: int, target: Path) -> None:

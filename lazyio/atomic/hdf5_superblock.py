@@ -13,8 +13,9 @@ import os
 import struct
 from pathlib import Path
 
+from lazyio.atomic.descriptors import opened, write_at
 from lazyio.atomic.fsync import sync_folder, write_whole
-from lazyio.atomic.log import superblock_in, write_at
+from lazyio.atomic.log import superblock_in
 
 FOLLOWED = "followed"
 """In a hidden folder: the file is open for a writer that others follow."""
@@ -28,11 +29,8 @@ _WORD = 0xFFFFFFFF
 
 def version_of(path: Path) -> int:
     """Return the version of a file's superblock."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
+    with opened(path) as descriptor:
         return os.pread(descriptor, _NBYTES, _place_in(descriptor))[8]
-    finally:
-        os.close(descriptor)
 
 
 def note_followed(folder: Path, path: Path) -> None:
@@ -59,8 +57,7 @@ def unmark_followed(folder: Path, target: Path) -> None:
 
 def unmark(path: Path) -> bool:
     """Take away the mark of a writer that is no more, and tell how long the file is."""
-    descriptor = os.open(path, os.O_RDWR)
-    try:
+    with opened(path, os.O_RDWR) as descriptor:
         place = _place_in(descriptor)
         block = bytearray(os.pread(descriptor, _NBYTES, place))
         has_marks = len(block) == _NBYTES and block[8] in (2, 3) and block[9] == _ADDRESS_NBYTES
@@ -72,8 +69,6 @@ def unmark(path: Path) -> bool:
         write_at(descriptor, memoryview(block), place)
         os.fsync(descriptor)
         return True
-    finally:
-        os.close(descriptor)
 
 
 def marked(view: memoryview, at: int) -> memoryview:

@@ -1,17 +1,17 @@
-"""A file that is changed itself, while nobody else writes to it."""
+"""A file that is changed in place, while nobody else writes to it."""
 
 import errno
 import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from lazyio.atomic import log as redo
+from lazyio.atomic.descriptors import write_at
 from lazyio.atomic.journal import NAME as JOB
 from lazyio.atomic.lock import FileLock
-from lazyio.atomic.log import WriteAheadLog, write_at
+from lazyio.atomic.log import WriteAheadLog
 from lazyio.errors import TargetError, TargetLockedError
 
 logger = logging.getLogger("lazyio")
@@ -21,12 +21,18 @@ class InPlaceFile:
     """A file whose old bytes stay as they are until all of a change is on the disk."""
 
     def __init__(
-        self, path: Path, folder: Path, lock: FileLock, advise: Callable[[str, str], object]
+        self,
+        path: Path,
+        folder: Path,
+        lock: FileLock,
+        advise: Callable[[str, str], object],
+        check_lock: Callable[[], object] | None = None,
     ) -> None:
         self.path = path
         self._folder = folder
         self._lock = lock
         self._advise = advise
+        self._check_lock = check_lock
         self.descriptor = lock.descriptor
         begun = redo.base_of(folder)
         if begun is None:
@@ -110,7 +116,7 @@ class InPlaceFile:
         if os.fstat(self.descriptor).st_nlink > 1:
             redo.take_own_copy(self.path, self._folder, self._lock, self._base.nbytes)
             facts = os.fstat(self.descriptor)
-            self._base = replace(self._base, device=facts.st_dev, inode=facts.st_ino)
+            self._base = self._base._replace(device=facts.st_dev, inode=facts.st_ino)
             self._log.rebase(self._base)
         for at, data in left:
             self._put(memoryview(data), at, self._n_old(at, len(data)), is_payload=False)
@@ -149,6 +155,8 @@ class InPlaceFile:
 
     def _check_unchanged(self) -> None:
         """Refuse to go on when another program has changed, moved or replaced the file."""
+        if self._check_lock is not None:
+            self._check_lock()
         now = os.fstat(self.descriptor)
         try:
             is_here = os.path.samestat(self.path.stat(), now)

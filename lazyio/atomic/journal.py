@@ -207,8 +207,8 @@ class TwoResultsError(BlockError):
     def at(cls, place: Region) -> "TwoResultsError":
         """Return the error for a chunk at some place."""
         return cls(
-            f"chunk {format_region(place)} was computed twice, with two results; a job goes on "
-            "only with data that is the same every time"
+            f"chunk {format_region(place)} was computed twice, with two results; a job can only "
+            "be resumed with data that is the same every time"
         )
 
 

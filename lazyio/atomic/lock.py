@@ -1,4 +1,7 @@
-"""An advisory lock on a file, which the kernel drops when its holder dies."""
+"""An advisory lock on a file, which the kernel drops when its holder dies.
+
+Where the file system has no such locks, that of a hidden folder is kept by a heartbeat.
+"""
 
 import contextlib
 import errno
@@ -9,7 +12,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
+from lazyio.atomic import heartbeat
 from lazyio.errors import TargetError, TargetLockedError
 
 if sys.platform == "win32":  # No flock there; msvcrt locks a byte range instead.
@@ -60,38 +65,81 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go_in_child)
 
 
-def enter(folder: Path, target: Path) -> int:
+class FolderLock(Protocol):
+    """The lock of a hidden folder, which this process holds."""
+
+    mark: str
+    """What tells names of this holder from those of one that may think it holds the lock still."""
+
+    def is_there(self) -> bool:
+        """Return whether what we hold is the lock that others will see."""
+
+    def check(self, target: Path) -> None:
+        """Refuse to go on where another process holds it by now."""
+
+    def remove(self) -> None:
+        """Remove the lock, which is held until it is released."""
+
+    def release(self) -> None:
+        """Let go of the lock."""
+
+
+class KernelLock:
+    """The lock of a hidden folder, by the kernel."""
+
+    mark = ""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def is_there(self) -> bool:
+        """Return whether what we hold is the lock that others will see."""
+        return _is_same_file(self._descriptor, self._path)
+
+    def check(self, target: Path) -> None:
+        """Do nothing: while a process is there, nobody takes its lock from it."""
+
+    def remove(self) -> None:
+        """Remove the lock, which is held until it is released."""
+        self._path.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        release(self._descriptor)
+
+
+def enter(folder: Path, target: Path) -> FolderLock:
     """Make a hidden folder, where it is not there, and lock it."""
     for _ in range(_MOST_TRIES):
         try:
-            folder.mkdir(exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
             if folder.is_symlink():
                 msg = f"{folder} is a link, and what it leads to is not ours; remove it"
                 raise TargetError(errno.ELOOP, msg)
-            descriptor = acquire(folder / NAME, target)
+            held = acquire(folder / NAME, target)
         except FileNotFoundError:
             continue  # Removed by the one before us, between our two steps.
         except TargetLockedError:
             raise
-        except TargetError:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-            raise
         except OSError as error:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+            if isinstance(error, TargetError):
+                raise
             msg = f"{folder.parent} cannot be written: {error.strerror}"
             raise TargetError(error.errno, msg) from error
-        if _is_same_file(descriptor, folder / NAME):
-            return descriptor
-        release(descriptor)
+        if held.is_there():
+            return held
+        held.release()
     msg = f"{folder.parent} takes no folder for the work, or loses it at once; write elsewhere"
     raise TargetError(errno.ENOENT, msg)
 
 
-def leave(folder: Path) -> None:
-    """Remove a hidden folder that holds nothing but the lock, which is held."""
-    (folder / NAME).unlink(missing_ok=True)
+def leave(folder: Path, held: FolderLock) -> None:
+    """Remove a hidden folder that holds nothing but its lock; that is still to be released."""
+    held.remove()
     # From here on it may be another's: only an empty one is removed.
     with contextlib.suppress(OSError):
         folder.rmdir()
@@ -105,27 +153,38 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
         return False
 
 
-def acquire(path: Path, target: Path) -> int:
-    """Lock a file for this process and return its descriptor."""
+def acquire(path: Path, target: Path | str) -> FolderLock:
+    """Take the lock of a hidden folder for this process."""
     # A link in place of the lock would lead to a file that is not ours.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = _held(os.open(path, flags, 0o666))
+    try:
+        descriptor = _held(os.open(path, flags, 0o666))
+    except IsADirectoryError:
+        return heartbeat.acquire(path, target)
     try:
         _lock(descriptor)
     except OSError as error:
+        if error.errno in heartbeat.NO_LOCKS:
+            with contextlib.suppress(OSError):
+                # One with a holder in it is of a machine that has locks here. By now there may be
+                # a folder: the lock of another process.
+                if not os.fstat(descriptor).st_size:
+                    path.unlink()
+            release(descriptor)
+            return heartbeat.acquire(path, target)
         holder = _holder(descriptor)
         release(descriptor)
-        if error.errno not in _BUSY:
-            path.unlink(missing_ok=True)
         if error.errno in _BUSY:
             msg = (
                 f"{target} is being written by {holder}; wait for it to finish, or stop it. "
                 "Nothing was changed"
             )
             raise TargetLockedError(error.errno, msg) from None
+        path.unlink(missing_ok=True)
         msg = (
-            f"{path.parent.parent} is on a file system without working locks ({error.strerror}), "
-            "where two writers could harm each other; write to a local disk and copy the result"
+            f"{path.parent.parent} is on a file system whose locks do not work "
+            f"({error.strerror}), where two writers could harm each other; write to a local disk "
+            "and copy the result"
         )
         raise TargetError(error.errno, msg) from error
     try:
@@ -136,7 +195,7 @@ def acquire(path: Path, target: Path) -> int:
             path.unlink()
         release(descriptor)
         raise
-    return descriptor
+    return KernelLock(path, descriptor)
 
 
 class FileLock:
@@ -205,6 +264,9 @@ class FileLock:
         try:
             fcntl.flock(self.descriptor, getattr(fcntl, kind) | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno in heartbeat.NO_LOCKS:
+                # Nor do HDF5 libraries lock it: other programs are told by its size and time.
+                return True
             if error.errno not in _BUSY:
                 raise
             return False
@@ -265,6 +327,8 @@ def is_held(path: Path) -> bool:
 
     Who asks for a lock, if only to see whether it is free, keeps others from it for that moment.
     """
+    if path.is_dir():
+        return heartbeat.is_held(path)
     if _pids_with_lock(path):
         return True
     try:
@@ -296,11 +360,6 @@ def _lock(descriptor: int) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    facts = {}
-    with contextlib.suppress(OSError, ValueError):
-        facts = json.loads(os.read(descriptor, 4096))
-    if not facts:
-        return "another process"
-    if facts["pid"] == os.getpid() and facts["host"] == socket.gethostname():
-        return "another call of this process; several arrays, {key: array}, go into one call"
-    return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+    with contextlib.suppress(OSError):
+        return heartbeat.holder_in(os.read(descriptor, 4096))
+    return heartbeat.holder_in(b"")

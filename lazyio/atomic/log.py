@@ -1,6 +1,6 @@
 """The write-ahead log of a file that is changed in place: all of the change, or none of it.
 
-A file that is too large to be copied is changed itself. What goes behind its end may be
+A file that is too large to be copied is changed in place. What goes behind its end may be
 written there at once, since nothing leads to it. All else goes into a log in the hidden folder
 first. Once the log is complete and on the disk, the change is committed; then it is applied.
 
@@ -23,13 +23,15 @@ import struct
 import threading
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from lazyio.atomic.descriptors import opened, read_at, write_at
 from lazyio.atomic.digests import Hash, digest_of
 from lazyio.atomic.fsync import sync_file, sync_folder
 from lazyio.atomic.journal import NAME as JOB
 from lazyio.atomic.lock import FileLock
+from lazyio.atomic.unwritten_ranges import UnwrittenRanges
 from lazyio.errors import LazyioError, TargetError
 
 LOG = "redo"
@@ -58,9 +60,8 @@ _COPY = "data"
 """In a hidden folder: what is being built."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileState:
-    """What a file was before anything was written to it or behind its end."""
+class FileState(NamedTuple):
+    """What a file was before anything was written to it or behind its end; as in the header."""
 
     nbytes: int
     """Its length."""
@@ -70,14 +71,13 @@ class FileState:
     """Digest of its superblock, in which HDF5 says how long a file is."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """Bytes of a file that a committed log speaks of."""
+class Range(NamedTuple):
+    """Bytes of a file that a committed log speaks of; as in its table."""
 
     place: int
     """Where they begin in the file."""
-    logged_at: int | None
-    """Where they lie in the log; ``None`` where the file must hold them already."""
+    logged_at: int
+    """Where they lie in the log; :data:`_NOWHERE` where the file must hold them already."""
     nbytes: int
     before: bytes
     """Digest of what was there."""
@@ -85,11 +85,9 @@ class Range:
     """Digest of what is to be there."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Committed:
-    """A change that is complete in its log."""
+class Change(NamedTuple):
+    """A change that is complete in its log; as in the foot."""
 
-    base: FileState
     ranges: tuple[Range, ...]
     nbytes_before: int
     """Length of the file when the change was committed."""
@@ -99,6 +97,11 @@ class Committed:
     """Where the signature lies."""
     marker: bytes
     """What stands in its place while the log is applied; no other log has the same."""
+
+    @property
+    def logged(self) -> Iterator[Range]:
+        """The ranges that are to be copied."""
+        return (one for one in self.ranges if one.logged_at != _NOWHERE)
 
 
 class WriteAheadLog:
@@ -126,19 +129,19 @@ class WriteAheadLog:
     def payload(self, at: int, nbytes: int) -> bytes:
         """Return a payload that is noted for a place, or nothing."""
         begin, length = self._payloads.get(at, (0, 0))
-        return _read_at(self._descriptor, nbytes, begin) if length == nbytes else b""
+        return read_at(self._descriptor, nbytes, begin) if length == nbytes else b""
 
     def _take_up(self) -> None:
         """Find the payloads that are whole; what comes behind is written again."""
         size = os.fstat(self._descriptor).st_size
         at = self._end
         while at + _ENTRY.size <= size:
-            raw = _read_at(self._descriptor, _ENTRY.size, at)
+            raw = read_at(self._descriptor, _ENTRY.size, at)
             place, nbytes, digest, is_payload = _ENTRY.unpack(raw)
             begin = at + _ENTRY.size
             if not is_payload or begin + nbytes > size:
                 break
-            if _seeded(_read_at(self._descriptor, nbytes, begin), place, is_payload) != digest:
+            if _seeded(read_at(self._descriptor, nbytes, begin), place, is_payload) != digest:
                 break
             self._payloads[place] = begin, nbytes
             self._entries.extend((place, begin, nbytes))
@@ -163,29 +166,18 @@ class WriteAheadLog:
             raise OSError(errno.EIO, "the file or its log is damaged")
         ranges = [
             Range(
-                place=place,
-                logged_at=begin,
-                nbytes=length,
-                before=_digest_in(target, place, length),
-                after=_digest_in(self._descriptor, begin, length),
+                place,
+                begin,
+                length,
+                _digest_in(target, place, length),
+                _digest_in(self._descriptor, begin, length),
             )
             for place, begin, length in _final(self._entries)
         ]
         for place, length in _samples(base.nbytes, before):
             digest = _digest_in(target, place, length)
-            ranges.append(
-                Range(place=place, logged_at=None, nbytes=length, before=digest, after=digest)
-            )
-        table = b"".join(
-            _RANGE.pack(
-                one.place,
-                _NOWHERE if one.logged_at is None else one.logged_at,
-                one.nbytes,
-                one.before,
-                one.after,
-            )
-            for one in ranges
-        )
+            ranges.append(Range(place, _NOWHERE, length, digest, digest))
+        table = b"".join(_RANGE.pack(*one) for one in ranges)
         marker = MARKER + secrets.token_bytes(len(SIGNATURE) - len(MARKER))
         foot = _FOOT.pack(self._end, len(ranges), before, nbytes, superblock_at, marker, _MAGIC)
         digest = _foot_digest(self._descriptor, table, foot)
@@ -213,21 +205,16 @@ class WriteAheadLog:
 
 def begin(folder: Path, target: int) -> None:
     """Note what a file is like, on the disk, before anything is written behind its end."""
-    descriptor = os.open(folder / LOG, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
-    try:
-        write_at(descriptor, memoryview(_packed(base_now(target))), 0)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with opened(folder / LOG, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as log:
+        write_at(log, memoryview(_packed(base_now(target))), 0)
+        os.fsync(log)
     sync_folder(folder)
 
 
 def base_now(target: int) -> FileState:
     """Return what a file is like that nothing has been written behind."""
     facts = os.fstat(target)
-    return FileState(
-        nbytes=facts.st_size, device=facts.st_dev, inode=facts.st_ino, head=_head_in(target)
-    )
+    return FileState(facts.st_size, facts.st_dev, facts.st_ino, _head_in(target))
 
 
 def is_begun(folder: Path) -> bool:
@@ -237,23 +224,15 @@ def is_begun(folder: Path) -> bool:
 
 def base_of(folder: Path) -> FileState | None:
     """Return what a file was before it was changed, ``None`` where it was not."""
-    try:
-        log = os.open(folder / LOG, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
+    with contextlib.suppress(FileNotFoundError), opened(folder / LOG) as log:
         return _base_in(log)
-    finally:
-        os.close(log)
+    return None
 
 
 def head_of(target: Path) -> str:
     """Return a digest of where HDF5 says how long a file is; it may begin behind a user block."""
-    descriptor = os.open(target, os.O_RDONLY)
-    try:
+    with opened(target) as descriptor:
         return _head_in(descriptor).hex()
-    finally:
-        os.close(descriptor)
 
 
 def superblock_in(descriptor: int, signature: bytes = SIGNATURE) -> int | None:
@@ -263,7 +242,7 @@ def superblock_in(descriptor: int, signature: bytes = SIGNATURE) -> int | None:
     """
     size, at = os.fstat(descriptor).st_size, 0
     while at < size:
-        if _read_at(descriptor, len(signature), at) == signature:
+        if read_at(descriptor, len(signature), at) == signature:
             return at
         at = max(512, 2 * at)
     return None
@@ -273,16 +252,9 @@ def is_half_applied(path: Path) -> bool:
     """Return whether a marker stands in place of a file's signature."""
     if not hasattr(os, "pread"):
         return False  # Nothing is changed in place there.
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
+    with contextlib.suppress(OSError), opened(path, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
         return superblock_in(descriptor, MARKER) is not None
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
+    return False
 
 
 def undo(folder: Path, lock: FileLock | None) -> None:
@@ -304,42 +276,35 @@ def undo(folder: Path, lock: FileLock | None) -> None:
 
 def apply(folder: Path, target: int) -> None:
     """Make the change that a committed log describes, and have it on the disk."""
-    log = os.open(folder / LOG, os.O_RDONLY)
-    try:
+    with opened(folder / LOG) as log:
         change = _committed_in(log)
         write_at(target, memoryview(change.marker), change.superblock_at)
         os.fsync(target)
-        signature_ends = change.superblock_at + len(SIGNATURE)
-        for one in change.ranges:
-            if one.logged_at is None:
-                continue
+        for one in change.logged:
             for done in range(0, one.nbytes, _COPY_NBYTES):
                 nbytes = min(_COPY_NBYTES, one.nbytes - done)
-                part = memoryview(_read_at(log, nbytes, one.logged_at + done))
-                at = one.place + done
-                skipped = 0
-                if at < signature_ends and at + nbytes > change.superblock_at:
-                    # The signature comes last, by itself.
-                    before = max(0, change.superblock_at - at)
-                    write_at(target, part[:before], at)
-                    skipped = min(nbytes, signature_ends - at)
-                write_at(target, part[skipped:], at + skipped)
+                part = memoryview(read_at(log, nbytes, one.logged_at + done))
+                _write_around(target, part, one.place + done, change.superblock_at)
         os.ftruncate(target, change.nbytes_after)
         os.fsync(target)
         write_at(target, memoryview(SIGNATURE), change.superblock_at)
         os.fsync(target)
-    finally:
-        os.close(log)
+
+
+def _write_around(target: int, part: memoryview, at: int, superblock_at: int) -> None:
+    """Write bytes to their place, but for the signature, which comes last and by itself."""
+    skipped, signature_ends = 0, superblock_at + len(SIGNATURE)
+    if at < signature_ends and at + len(part) > superblock_at:
+        write_at(target, part[: max(0, superblock_at - at)], at)
+        skipped = min(len(part), signature_ends - at)
+    write_at(target, part[skipped:], at + skipped)
 
 
 def misfit(folder: Path, target: int) -> str | None:
     """Return in what a file is another than the one that a log was made for."""
-    log = os.open(folder / LOG, os.O_RDONLY)
-    try:
+    with opened(folder / LOG) as log:
         change = _committed_in(log)
-    finally:
-        os.close(log)
-    stands = _read_at(target, len(SIGNATURE), change.superblock_at)
+    stands = read_at(target, len(SIGNATURE), change.superblock_at)
     if stands != SIGNATURE:
         both = zip(stands, SIGNATURE, change.marker, strict=False)
         if len(stands) == len(SIGNATURE) and all(at in (old, new) for at, old, new in both):
@@ -432,118 +397,68 @@ def _refused(folder: Path, target: Path, why: str) -> TargetError:
 def forget(folder: Path) -> None:
     """Remove the log: the change is made, or is not to be made."""
     with contextlib.suppress(FileNotFoundError):
-        log = os.open(folder / LOG, os.O_WRONLY)
-        try:
+        with opened(folder / LOG, os.O_WRONLY) as log:
             # Dead on the disk at once: the name of a file may come back after a power cut.
             os.ftruncate(log, 0)
             os.fsync(log)
-        finally:
-            os.close(log)
         (folder / LOG).unlink()
         sync_folder(folder)
 
 
-def write_at(descriptor: int, view: memoryview, at: int) -> None:
-    """Write bytes at a place, however many calls it takes."""
-    done = 0
-    while done < len(view):
-        done += os.pwrite(descriptor, view[done:], at + done)
-
-
-def _read_at(descriptor: int, nbytes: int, at: int) -> bytes:
-    """Read bytes at a place, however many calls it takes; fewer where the file ends."""
-    data = os.pread(descriptor, nbytes, at)
-    while len(data) < nbytes:
-        more = os.pread(descriptor, nbytes - len(data), at + len(data))
-        if not more:
-            break
-        data += more
-    return data
-
-
 def is_committed(folder: Path) -> bool:
     """Return whether a log is complete: its foot, and all that it speaks of."""
-    try:
-        log = os.open(folder / LOG, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        change = _committed_in(log)
+    with contextlib.suppress(FileNotFoundError, ValueError), opened(folder / LOG) as log:
         return all(
             _digest_in(log, one.logged_at, one.nbytes) == one.after
-            for one in change.ranges
-            if one.logged_at is not None
+            for one in _committed_in(log).logged
         )
-    except ValueError:
-        return False
-    finally:
-        os.close(log)
+    return False
 
 
-def _committed_in(log: int) -> Committed:
+def _committed_in(log: int) -> Change:
     """Return the change that a log describes."""
     size = os.fstat(log).st_size
-    raw = _read_at(log, _FOOT.size + _DIGEST_NBYTES, max(0, size - _FOOT.size - _DIGEST_NBYTES))
+    raw = read_at(log, _FOOT.size + _DIGEST_NBYTES, max(0, size - _FOOT.size - _DIGEST_NBYTES))
     foot, digest = raw[: _FOOT.size], raw[_FOOT.size :]
-    base = _base_in(log)
-    if len(foot) < _FOOT.size or base is None or foot[-len(_MAGIC) :] != _MAGIC:
+    if len(foot) < _FOOT.size or _base_in(log) is None or foot[-len(_MAGIC) :] != _MAGIC:
         raise ValueError(_INCOMPLETE)
-    table_at, n_ranges, before, after, superblock_at, marker, _ = _FOOT.unpack(foot)
+    table_at, n_ranges, *facts, _ = _FOOT.unpack(foot)
     table_nbytes = size - _FOOT.size - _DIGEST_NBYTES - table_at
     if table_nbytes != n_ranges * _RANGE.size:
         raise ValueError(_INCOMPLETE)
-    table = _read_at(log, table_nbytes, table_at)
+    table = read_at(log, table_nbytes, table_at)
     if _foot_digest(log, table, foot) != digest:
         raise ValueError(_INCOMPLETE)
-    ranges = (
-        Range(
-            place=place,
-            logged_at=None if logged_at == _NOWHERE else logged_at,
-            nbytes=nbytes,
-            before=old,
-            after=new,
-        )
-        for place, logged_at, nbytes, old, new in _RANGE.iter_unpack(table)
-    )
-    return Committed(
-        base=base,
-        ranges=tuple(ranges),
-        nbytes_before=before,
-        nbytes_after=after,
-        superblock_at=superblock_at,
-        marker=marker,
-    )
+    return Change(tuple(map(Range._make, _RANGE.iter_unpack(table))), *facts)
 
 
 _INCOMPLETE = "the log is not complete"
 
 
 def _packed(base: FileState) -> bytes:
-    header = _HEADER.pack(_MAGIC, base.nbytes, base.device, base.inode, base.head)
+    header = _HEADER.pack(_MAGIC, *base)
     return header + _as_bytes(digest_of(header))
 
 
 def _base_in(log: int) -> FileState | None:
-    raw = _read_at(log, _HEADER.size + _DIGEST_NBYTES, 0)
+    raw = read_at(log, _HEADER.size + _DIGEST_NBYTES, 0)
     header, digest = raw[: _HEADER.size], raw[_HEADER.size :]
     if len(header) < _HEADER.size or _as_bytes(digest_of(header)) != digest:
         return None
-    magic, nbytes, device, inode, head = _HEADER.unpack(header)
-    if magic != _MAGIC:
-        return None
-    return FileState(nbytes=nbytes, device=device, inode=inode, head=head)
+    magic, *facts = _HEADER.unpack(header)
+    return FileState(*facts) if magic == _MAGIC else None
 
 
 def _head_in(descriptor: int) -> bytes:
     at = superblock_in(descriptor)
-    head = b"" if at is None else _read_at(descriptor, _HEAD_NBYTES, at + len(SIGNATURE))
+    head = b"" if at is None else read_at(descriptor, _HEAD_NBYTES, at + len(SIGNATURE))
     return _as_bytes(digest_of(head))
 
 
 def _foot_digest(log: int, table: bytes, foot: bytes) -> bytes:
     """Return the digest by which a log is known to be complete: of all but what it is to copy."""
     hash_ = Hash()
-    for part in (_read_at(log, _HEADER.size + _DIGEST_NBYTES, 0), table, foot):
+    for part in (read_at(log, _HEADER.size + _DIGEST_NBYTES, 0), table, foot):
         hash_.update(part)
     return _as_bytes(hash_.value)
 
@@ -553,7 +468,7 @@ def _digest_in(descriptor: int, at: int, nbytes: int) -> bytes:
     hash_ = Hash()
     done = 0
     while done < nbytes:
-        piece = _read_at(descriptor, min(_COPY_NBYTES, nbytes - done), at + done)
+        piece = read_at(descriptor, min(_COPY_NBYTES, nbytes - done), at + done)
         if not piece:
             break
         hash_.update(piece)
@@ -593,21 +508,10 @@ def _final(entries: "array[int]") -> list[tuple[int, int, int]]:
     is_apart = all(one[0] + one[2] <= other[0] for one, other in itertools.pairwise(found))
     if is_apart:
         return found
-    left: list[tuple[int, int, int]] = []
+    left = UnwrittenRanges[range]()
     for (place, nbytes), begin in last.items():
-        left = [part for one in left for part in _without(one, place, place + nbytes)]
-        left.append((place, begin, nbytes))
-    return sorted(left)
-
-
-def _without(part: tuple[int, int, int], start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """Yield what is left of a part outside of some bytes."""
-    place, begin, nbytes = part
-    if place < start:
-        yield place, begin, min(nbytes, start - place)
-    if place + nbytes > stop:
-        skipped = max(0, stop - place)
-        yield place + skipped, begin + skipped, nbytes - skipped
+        left.put(place, range(begin, begin + nbytes))
+    return [(place, logged.start, len(logged)) for place, logged in left.ranges()]
 
 
 def _seeded(data: bytes | memoryview, place: int, is_payload: bool) -> bytes:

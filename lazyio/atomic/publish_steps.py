@@ -14,7 +14,6 @@ touches; all others are none of its business.
 
 import contextlib
 import errno
-import itertools
 import json
 import logging
 import os
@@ -22,20 +21,25 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lazyio.atomic import journal as job
 from lazyio.atomic import lock
 from lazyio.atomic.digests import Hash, digest_of, digest_of_value
 from lazyio.atomic.fsync import sync_folder, write_whole
+from lazyio.atomic.patience import Patience
 from lazyio.atomic.zarr_digests import FOLDER as NEIGHBOURS
-from lazyio.errors import SourceError, TargetError, TargetLockedError
+from lazyio.atomic.zarr_digests import NAME as DIGESTS
+from lazyio.atomic.zarr_digests import digest_of_file
+from lazyio.errors import SourceError, TargetError
 from lazyio.os_errors import walk
 
 logger = logging.getLogger("lazyio")
+
+Result = TypeVar("Result")
 
 FOLDER = ".lazyio"
 """In a store whose names are being given: the lock, and what is to be done."""
@@ -44,11 +48,9 @@ _STEPS = "steps.json"
 _OF_GROUPS = ("zarr.json", ".zgroup")
 _OF_ARRAYS = ("zarr.json", ".zarray", ".zattrs")
 _PATIENCE, _PAUSE = 30.0, 0.02
+_MOST_LOOKS = 100
 _READERS_PATIENCE = 5.0
 """Seconds in which a change that is being made is over; it takes milliseconds."""
-
-_READ_NBYTES = 1 << 20
-_DIGESTS = "lazyio.digests"
 
 Identity = list[Any]
 """By what a folder or an object is known again where it lies, as JSON holds it."""
@@ -74,13 +76,12 @@ class PublishSteps:
 
     def begin(self, home: Path) -> "BegunSteps":
         """Have it on the disk that these are to be done: from now on they are."""
-        written = {**self.closed, **self.files}
         begun = BegunSteps(
-            closed={path: _as_hex(data) for path, data in self.closed.items()},
+            closed=self.closed,
             moves=[(one, to, _state_of(one), _state_of(to)) for one, to in self.moves],
             removals=[(path, _state_of(path)) for path in self.removals],
-            files={path: data.hex() for path, data in self.files.items()},
-            old={path: content_of(path) for path in written},
+            files=self.files,
+            old={path: content_of(path) for path in (*self.closed, *self.files)},
         )
         path = home / FOLDER / _STEPS
         try:
@@ -102,23 +103,23 @@ class PublishSteps:
 class BegunSteps:
     """Steps that are known to the disk, and what they are made for."""
 
-    closed: Mapping[Path, str | None]
+    closed: Mapping[Path, bytes | None]
     moves: list[tuple[Path, Path, State, State]]
     """From where, to where, what is moved, and what lies there before."""
     removals: list[tuple[Path, State]]
-    files: Mapping[Path, str]
+    files: Mapping[Path, bytes | None]
     old: Mapping[Path, str | None]
     """Digests of small files as they are before."""
 
     def to_json(self, home: Path) -> dict[str, Any]:
         """Return them as they are kept in a store."""
         return {
-            "closed": {_below(home, path): data for path, data in self.closed.items()},
+            "closed": _as_hex(self.closed, home),
             "moves": [
                 [_below(home, one), _below(home, to), new, old] for one, to, new, old in self.moves
             ],
             "removals": [[_below(home, path), old] for path, old in self.removals],
-            "files": {_below(home, path): data for path, data in self.files.items()},
+            "files": _as_hex(self.files, home),
             "old": {_below(home, path): digest for path, digest in self.old.items()},
         }
 
@@ -133,14 +134,12 @@ class BegunSteps:
             if facts is None:
                 raise ValueError
             begun = cls(
-                closed={home / name: data for name, data in facts["closed"].items()},
+                closed=_from_hex(facts["closed"], home),
                 moves=[(home / one, home / to, new, old) for one, to, new, old in facts["moves"]],
                 removals=[(home / name, old) for name, old in facts["removals"]],
-                files={home / name: data for name, data in facts["files"].items()},
+                files=_from_hex(facts["files"], home),
                 old={home / name: digest for name, digest in facts["old"].items()},
             )
-            for data in (*begun.closed.values(), *begun.files.values()):
-                _from_hex(data)
         except (ValueError, KeyError, TypeError, AttributeError):
             if not path.exists():
                 return None  # Done just now.
@@ -176,10 +175,11 @@ class BegunSteps:
             raise TargetError(error.errno, f"{msg}: {error.strerror}") from error
         if odd is None:
             return
+        hidden = ", ".join(map(str, [*sorted(_hidden_folders(self)), home / FOLDER]))
         msg = (
             f"{odd} was changed by another program since a change of {home} was interrupted, which "
             f"is therefore not finished. Nothing was touched: what that program made is there, and "
-            f"what was to be made is in {_hidden_of(home, self)}; {_way_out(home)}"
+            f"what was to be made is in {hidden}; {_way_out(home)}"
         )
         raise TargetError(errno.EBUSY, msg)
 
@@ -197,30 +197,21 @@ class BegunSteps:
             if path.exists() and not _is_in(path, old):
                 yield path
         for path, old_content in self.old.items():
-            known = {old_content}
-            known |= {_digest_of(files[path]) for files in self._written if path in files}
-            if content_of(path) not in known:
+            written = (files[path] for files in (self.closed, self.files) if path in files)
+            if content_of(path) not in {old_content, *map(_digest_of, written)}:
                 yield path
-
-    @property
-    def _written(self) -> tuple[Mapping[Path, str | None], ...]:
-        return self.closed, self.files
 
     def take(self, home: Path) -> None:
         """Do them, however many are done already; then nobody can do them again."""
         _write(self.closed, home)
-        folders = {path.parent for path in self.closed}
-        _sync_all(folders)
         for built, final, _, _ in self.moves:
             _move(built, final, home)
         for path, _ in self.removals:
             path.unlink(missing_ok=True)
         # Before the metadata that tell of them.
-        folders = {final.parent for _, final, _, _ in self.moves}
-        folders |= {path.parent for path, _ in self.removals}
-        _sync_all(folders)
+        moved = [final for _, final, _, _ in self.moves]
+        _sync_folders_of([*moved, *(path for path, _ in self.removals)])
         _write(self.files, home)
-        _sync_all({path.parent for path in self.files})
         for hidden in _hidden_folders(self):
             # What is left of a job that is done is not resumed.
             (hidden / job.NAME).unlink(missing_ok=True)
@@ -269,14 +260,11 @@ def _is_in(path: Path, state: State) -> bool:
 
 def _content_at(path: Path) -> str:
     """Return the digest of an object; of a folder that of what is known without reading it all."""
-    hash_ = Hash()
     if not path.is_dir():
-        with path.open("rb", buffering=0) as file:
-            while piece := file.read(_READ_NBYTES):
-                hash_.update(piece)
-        return f"{hash_.value:032x}"
+        return f"{digest_of_file(path):032x}"
+    hash_ = Hash()
     for name, one in _files_in(path):
-        is_small = os.path.basename(name) in (*_OF_ARRAYS, _DIGESTS)
+        is_small = os.path.basename(name) in (*_OF_ARRAYS, DIGESTS)
         what = [name, one.st_size, content_of(path / name) if is_small else None]
         hash_.update(json.dumps(what).encode())
     return f"{hash_.value:032x}"
@@ -299,28 +287,27 @@ def _files_in(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 def content_of(path: Path) -> str | None:
     """Return the digest of a small file, ``None`` if it is not there."""
-    try:
-        return f"{digest_of(path.read_bytes()):032x}"
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return _digest_of(path.read_bytes())
+    return None
 
 
-def _digest_of(data: str | None) -> str | None:
-    content = _from_hex(data)
+def _digest_of(content: bytes | None) -> str | None:
     return None if content is None else f"{digest_of(content):032x}"
 
 
-def _as_hex(data: bytes | None) -> str | None:
-    return None if data is None else data.hex()
+def _as_hex(files: Mapping[Path, bytes | None], home: Path) -> dict[str, str | None]:
+    """Return what files are to hold, as JSON has it; ``None`` stands for no such file."""
+    return {_below(home, path): raw if raw is None else raw.hex() for path, raw in files.items()}
 
 
-def _from_hex(data: str | None) -> bytes | None:
-    return None if data is None else bytes.fromhex(data)
+def _from_hex(held: Mapping[str, str | None], home: Path) -> dict[Path, bytes | None]:
+    return {home / name: raw if raw is None else bytes.fromhex(raw) for name, raw in held.items()}
 
 
-def _write(files: Mapping[Path, str | None], home: Path) -> None:
-    for path, data in files.items():
-        content = _from_hex(data)
+def _write(files: Mapping[Path, bytes | None], home: Path) -> None:
+    """Have small files on the disk with what they are to hold."""
+    for path, content in files.items():
         if content is None:
             path.unlink(missing_ok=True)
             continue
@@ -329,6 +316,7 @@ def _write(files: Mapping[Path, str | None], home: Path) -> None:
         write_whole(path, content)
         if mode is not None and stat.S_IMODE(path.stat().st_mode) != mode:
             path.chmod(mode)
+    _sync_folders_of(files)
 
 
 def _make_below(folder: Path, home: Path) -> None:
@@ -356,8 +344,8 @@ def _aside(built: Path) -> Path:
     return built.parent / "old"
 
 
-def _sync_all(folders: Iterable[Path]) -> None:
-    for folder in folders:
+def _sync_folders_of(paths: Iterable[Path]) -> None:
+    for folder in {path.parent for path in paths}:
         sync_folder(folder)
 
 
@@ -365,17 +353,8 @@ def _hidden_folders(begun: BegunSteps) -> set[Path]:
     """Return the folders in which what is moved was built."""
     found: set[Path] = set()
     for built, _, _, _ in begun.moves:
-        found.update(itertools.islice(filter(_is_hidden, built.parents), 1))
+        found.update([above for above in built.parents if is_hidden_name(above.name)][:1])
     return found
-
-
-def _is_hidden(path: Path) -> bool:
-    return is_hidden_name(path.name)
-
-
-def _hidden_of(home: Path, begun: BegunSteps) -> str:
-    folders = [*sorted(_hidden_folders(begun)), home / FOLDER]
-    return ", ".join(map(str, folders))
 
 
 def _way_out(home: Path) -> str:
@@ -397,7 +376,7 @@ def is_hidden_name(name: str) -> bool:
 def naming(home: Path) -> Iterator[None]:
     """Be the only one who gives names in a store, and finish what another has begun."""
     folder = home / FOLDER
-    descriptor = _entered(folder, home)
+    held = _entered(folder, home)
     try:
         begun = BegunSteps.load(home)
         if begun is not None:
@@ -408,12 +387,12 @@ def naming(home: Path) -> Iterator[None]:
         try:
             if not (folder / _STEPS).exists():
                 (folder / f"{_STEPS}.partial").unlink(missing_ok=True)
-                lock.leave(folder)
+                lock.leave(folder, held)
         except OSError as error:
             # What was published is published; the next one removes this.
             logger.warning("%s cannot be removed: %s", folder, error)
         finally:
-            lock.release(descriptor)
+            held.release()
 
 
 def _finish(begun: BegunSteps, home: Path) -> None:
@@ -430,9 +409,7 @@ def _finish(begun: BegunSteps, home: Path) -> None:
 
 def finish(*paths: Path, tidy: bool = False) -> bool:
     """Finish what has been begun in a store that a path is, or lies in; for who writes."""
-    homes = {home for path in paths for home in _homes_of(path)}
-    if tidy:
-        homes |= {home for path in paths for home in _homes_below(path)}
+    homes = _homes(*paths, below=tidy)
     begun = {home for home in homes if is_begun(home)}
     for home in begun | {home for home in homes if tidy and (home / FOLDER).exists()}:
         with naming(home):
@@ -442,7 +419,7 @@ def finish(*paths: Path, tidy: bool = False) -> bool:
 
 def refuse_begun(path: Path) -> None:
     """Refuse to remove what a change needs that has been begun and is not finished."""
-    for home in (*_homes_of(path), *_homes_below(path)):
+    for home in _homes(path, below=True):
         if is_begun(home):
             msg = (
                 f"{home} holds a change that is complete and was interrupted while it was made; "
@@ -457,9 +434,7 @@ def check_finished(*paths: Path, below: bool = False) -> None:
     Nothing is changed and no lock is taken: who makes a change needs
     milliseconds, so that it is waited for.
     """
-    homes = {home for path in paths for home in _homes_of(path)}
-    if below:
-        homes |= {home for path in paths for home in _homes_below(path)}
+    homes = _homes(*paths, below=below)
     until = time.monotonic() + _READERS_PATIENCE
     while begun := sorted(filter(is_begun, homes)):
         home = begun[0]
@@ -475,14 +450,40 @@ def check_finished(*paths: Path, below: bool = False) -> None:
         time.sleep(_PAUSE)
 
 
+def looked_at(look: Callable[[], Result], path: Path) -> Result:
+    """Return what a look at a store gives, which is made again where names were being given.
+
+    While several objects change, an array has no metadata for a moment.
+    """
+    n_quiet = 0
+    for _ in range(_MOST_LOOKS):
+        is_quiet = not is_changing(path)
+        try:
+            return look()
+        except (TargetError, SourceError):
+            # A whole change may lie between two glances at it, but not several times.
+            n_quiet += is_quiet
+            if n_quiet > 2:
+                break
+        if not is_quiet:
+            time.sleep(_PAUSE)
+    return look()
+
+
 def is_changing(*paths: Path) -> bool:
     """Return whether a change of what is to be read has been begun, and is not finished."""
-    return any(is_begun(home) for path in paths for home in _homes_of(path))
+    return any(map(is_begun, _homes(*paths)))
 
 
 def is_begun(home: Path) -> bool:
     """Return whether steps have been begun in a folder, and are not finished."""
     return os.path.exists(home / FOLDER / _STEPS)
+
+
+def _homes(*paths: Path, below: bool = False) -> set[Path]:
+    """Return where steps may have been begun that touch a path: there, above, and below it."""
+    found = {home for path in paths for home in _homes_of(path)}
+    return found | {home for path in paths if below for home in _homes_below(path)}
 
 
 def _homes_of(path: Path) -> Iterator[Path]:
@@ -515,15 +516,8 @@ def _is_group(folder: Path) -> bool:
     return any(os.path.isfile(folder / name) for name in _OF_GROUPS)
 
 
-def _entered(folder: Path, home: Path) -> int:
-    until = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            return lock.enter(folder, home)
-        except TargetLockedError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(_PAUSE)
+def _entered(folder: Path, home: Path) -> lock.FolderLock:
+    return Patience(_PATIENCE).retry(lambda: lock.enter(folder, home))
 
 
 def _below(home: Path, path: Path) -> str:

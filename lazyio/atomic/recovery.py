@@ -4,13 +4,14 @@ import contextlib
 import errno
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lazyio.atomic import hdf5_superblock as superblock
 from lazyio.atomic import lock
 from lazyio.atomic import log as redo
 from lazyio.atomic import publish_steps as names
+from lazyio.atomic.claims import Claim, folders_in
 from lazyio.atomic.journal import NAME as JOB
 from lazyio.atomic.journal import last_of_each, records_in
 from lazyio.atomic.workdir import BUILT, JOURNAL, WorkDirectory, hidden_path, remove_all_of
@@ -37,11 +38,15 @@ class Leftover:
     """Chunks of that job that are noted as written."""
     is_locked: bool
     """Whether a run is at work on it."""
+    is_region: bool = False
+    """Whether it holds a region of the target, and not all of it."""
+    claim: Claim | None = None
+    """Which region that is, where that is known."""
 
     def __str__(self) -> str:
         """Return what it is, and what to do with it."""
         if self.is_locked:
-            return f"{self.target}: is being written"
+            return f"{self.name}: is being written"
         if self.is_interrupted:
             return (
                 f"{self.target}: a change was interrupted; finish it with: lazyio recover "
@@ -49,10 +54,15 @@ class Leftover:
             )
         if self.is_resumable:
             return (
-                f"{self.target}: an interrupted job, {self.n_chunks} chunks written; go on by the "
-                f"same call with resume=True, or remove it with: lazyio clean {self.target}"
+                f"{self.name}: an interrupted job, {self.n_chunks} chunks written; resume it "
+                f"with resume=True, or remove it with: lazyio clean {self.target}"
             )
-        return f"{self.target}: left by a killed run; the next one removes it, or lazyio clean"
+        return f"{self.name}: left by a killed run; the next one removes it, or lazyio clean"
+
+    @property
+    def name(self) -> str:
+        """What to call it in an error."""
+        return str(self.target) if self.claim is None else self.claim.of(self.target)
 
 
 def leftovers(target: Path) -> list[Leftover]:
@@ -66,7 +76,21 @@ def leftovers(target: Path) -> list[Leftover]:
             and entry.name.endswith(names.FOLDER)
             and entry.name != names.FOLDER
         ]
-    return [_leftover(path, of) for path, of in found if path.is_dir()]
+    return [left for path, of in found if path.is_dir() for left in _leftovers_in(path, of)]
+
+
+def _leftovers_in(path: Path, target: Path) -> list[Leftover]:
+    """Return the hidden folders of regions of an array; its own, where it holds anything else."""
+    regions = [
+        replace(_leftover(region, target), is_region=True, claim=Claim.load(region))
+        for region in folders_in(path)
+    ]
+    own = {lock.NAME, *(region.path.name for region in regions)}
+    try:
+        is_all = own.issuperset(os.listdir(path))
+    except FileNotFoundError:
+        return []  # Whoever was at work on it has just left.
+    return regions if regions and is_all else [*regions, _leftover(path, target)]
 
 
 @system_errors(TargetError)
@@ -105,8 +129,7 @@ def recover(path: str | os.PathLike[str]) -> list[str]:
         if left.is_resumable and not left.is_interrupted:
             told.append(str(left))
             continue
-        with WorkDirectory(left.target, folder=left.path.parent):
-            pass  # Entering it finishes the change, and leaving it removes the rest.
+        _clear_up(left)
         done = "what was left is removed"
         if left.is_interrupted:
             done = "an interrupted change was finished"
@@ -149,18 +172,10 @@ def clean(path: str | os.PathLike[str]) -> list[Path]:
     names.refuse_begun(target)
     names.finish(target, tidy=True)
     for left in leftovers(target):
-        with contextlib.ExitStack() as stack:
-            descriptor = lock.acquire(left.path / lock.NAME, left.target)
-            stack.callback(lock.release, descriptor)
-            if redo.is_committed(left.path):
-                interrupted.append(left)
-                continue
-            file_lock = lock.FileLock(left.target) if left.target.is_file() else None
-            if file_lock is not None:
-                stack.callback(file_lock.close)
-            remove_all_of(left.path, left.target, file_lock)
-            lock.leave(left.path)
-        removed.append(left.path)
+        if redo.is_committed(left.path):
+            interrupted.append(left)
+        elif _remove(left):
+            removed.append(left.path)
     if interrupted:
         msg = "; ".join(map(str, interrupted))
         raise TargetError(errno.EBUSY, msg)
@@ -174,12 +189,55 @@ def tidy(target: Path) -> None:
         if left.is_locked or (left.is_resumable and not left.is_interrupted):
             continue
         try:
-            with WorkDirectory(left.target, folder=left.path.parent):
-                pass
+            _clear_up(left)
         except TargetLockedError:
             # Whoever is at work on it does this; of a file that is read nothing can be finished.
             if left.is_interrupted:
                 raise
+
+
+def _clear_up(left: Leftover) -> None:
+    """Finish the change that a killed run was making, and remove the rest."""
+    if left.is_region:
+        _remove(left)
+        return
+    with WorkDirectory(left.target, folder=left.path.parent):
+        pass  # Entering it finishes the change, and leaving it removes the rest.
+
+
+def _remove(left: Leftover) -> bool:
+    """Remove a hidden folder with all that is in it; return whether it was there."""
+    with contextlib.ExitStack() as stack:
+        try:
+            held = lock.acquire(left.path / lock.NAME, left.name)
+        except FileNotFoundError:
+            return False  # Whoever was at work on it has just left.
+        stack.callback(held.release)
+        if redo.is_committed(left.path):
+            raise TargetError(errno.EBUSY, str(replace(left, is_interrupted=True, is_locked=False)))
+        # What is still to be moved from there.
+        names.finish(left.target)
+        file_lock = lock.FileLock(left.target) if left.target.is_file() else None
+        if file_lock is not None:
+            stack.callback(file_lock.close)
+        remove_all_of(left.path, left.target, file_lock)
+        lock.leave(left.path, held)
+    if left.is_region:
+        _remove_empty(left.path.parent, left.target)
+    return True
+
+
+def _remove_empty(folder: Path, target: Path) -> None:
+    """Remove the hidden folder of an array in which no region is left, unless it is in use."""
+    try:
+        held = lock.acquire(folder / lock.NAME, target)
+    except (FileNotFoundError, TargetLockedError):
+        return
+    try:
+        if not set(os.listdir(folder)) - {lock.NAME}:
+            lock.leave(folder, held)
+    finally:
+        held.release()
 
 
 def refuse_half_applied(path: Path) -> None:

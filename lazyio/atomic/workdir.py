@@ -26,9 +26,11 @@ from lazyio.atomic import journal as job
 from lazyio.atomic import lock
 from lazyio.atomic import log as redo
 from lazyio.atomic import publish_steps as names
+from lazyio.atomic.claims import Claim, dead_folders
 from lazyio.atomic.fsync import sync_file, sync_folder, sync_tree
 from lazyio.atomic.in_place import InPlaceFile
 from lazyio.atomic.journal import NAME as JOB
+from lazyio.atomic.patience import Patience
 from lazyio.atomic.publish_steps import PublishSteps, naming
 from lazyio.errors import LazyioError, ResumeError, TargetError
 
@@ -58,52 +60,121 @@ class WorkDirectory:
     """
 
     def __init__(
-        self, target: Path, *, folder: Path | None = None, facts: job.Facts | None = None
+        self,
+        target: Path,
+        *,
+        folder: Path | None = None,
+        facts: job.Facts | None = None,
+        facts_of_target: Callable[[], job.Facts] | None = None,
+        claim: Claim | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self.target = target
+        self.claim = claim
+        """The region that is written, where it is not all of the target."""
         self._folder = folder or target.parent
-        self.path = hidden_path(target, self._folder)
+        self._in_store = folder is not None
+        self._above = self.path = hidden_path(target, self._folder)
+        if claim is not None:
+            self.path = self._above / _hidden_name(claim.name)
         if not self._folder.is_dir():
             msg = f"the folder {self._folder} does not exist; create it first"
             raise TargetError(errno.ENOENT, msg)
-        self._facts = facts
+        self._facts = self._own_facts = facts
+        self._facts_of_target = facts_of_target
         self._is_published = self._is_in_place = False
         self.is_kept = False
         """Whether leaving the context is to keep what is not published."""
         self.is_resumed = False
         """Whether there is a job that this one resumes."""
-        """Keys of arrays that may be others than those of that job."""
         self.advice: list[tuple[str, str]] = []
         """On what went wrong after the target was published, which took nothing back."""
         self.file_lock: lock.FileLock | None = None
         """Keeps other programs from writing to an existing file."""
         self._process = os.getpid()
-        self._descriptor = lock.enter(self.path, target)
+        self._lock: lock.FolderLock | None = None
+        (patience or Patience()).retry(self._begin)
+        # What others did while this one waited is part of what is there.
+        self._seen = _signature(target)
+
+    def _begin(self) -> None:
+        """Lock the target, or a region of it, and take up or clear away what others have left."""
+        if self.claim is None:
+            self._enter()
+            return
+        held = lock.enter(self._above, self.target)
         try:
-            # A store, where it is given: groups on the way to the target may not be there yet.
-            names.finish(*(path for path in (target, folder) if path is not None))
+            self._finish_steps()
+            self._refuse_job_in(self._above)
+            remove_all_of(self._above, self.target, None)
+            self._settle_regions()
+            self._enter()
+        finally:
+            with contextlib.suppress(OSError):
+                lock.leave(self._above, held)
+            held.release()
+
+    def _finish_steps(self) -> None:
+        """Finish what has been begun in the store of the target."""
+        # A store, where it is given: groups on the way to the target may not be there yet.
+        names.finish(*{self.target, self._folder if self._in_store else self.target})
+
+    def _settle_regions(self) -> None:
+        """Refuse to begin where regions are written that are in the way; clear up after others."""
+        for path, theirs, held in dead_folders(self._above, self.target, self.claim, self.path):
+            # What it had begun to publish is moved from there.
+            self._finish_steps()
+            if is_job_in(path):
+                if self.claim is None or theirs is None or self.claim.meets(theirs):
+                    self._refuse_job_in(path)
+                continue
+            remove_all_of(path, self.target, None)
+            lock.leave(path, held)
+
+    def _refuse_job_in(self, path: Path) -> None:
+        """Refuse to go on where an interrupted job is kept that is not this one."""
+        if is_job_in(path):
+            msg = (
+                f"{path} holds an interrupted job; pass resume=True to resume it, or "
+                f"remove it with: lazyio clean {self.target}"
+            )
+            raise ResumeError(msg)
+
+    def _enter(self) -> None:
+        """Lock the hidden folder, and take up or clear away what a killed run has left in it."""
+        held = self._lock = lock.enter(self.path, self.target)
+        try:
+            if self.claim is None:
+                self._finish_steps()
+                self._settle_regions()
             self._mend()
             self.lock_file()
-            if facts is not None:
-                # What is there already is part of what a job is: its result holds it.
-                self._facts = {**facts, "target": self._size_and_place()}
+            if self._own_facts is not None:
+                # What already exists is part of what a job is: its result holds it. Others may
+                # have changed it until now.
+                there = {} if self._facts_of_target is None else self._facts_of_target()
+                place = self._size_and_place()
+                self._facts = {**self._own_facts, **there, "target": place}
             self._look_for_job()
             if not self.is_resumed:
                 self._clear()
+            if self.claim is not None:
+                self.claim.save(self.path)
         except BaseException as error:
             with contextlib.suppress(OSError):
-                lock.leave(self.path)
+                lock.leave(self.path, held)
             self._unlock()
             if isinstance(error, LazyioError) or not isinstance(error, OSError):
                 raise
             msg = f"{self.path}, left by a killed run, cannot be cleared: {error.strerror}"
             raise TargetError(error.errno, msg) from error
-        self._seen = _signature(target)
 
     @property
     def built(self) -> Path:
         """Where the target is built."""
-        return self.path / BUILT
+        # What another has taken over can be resumed by its name, and else is nobody's.
+        mark = "" if self._own_facts is not None or self._lock is None else self._lock.mark
+        return self.path / f"{BUILT}{mark}"
 
     @property
     def scratch(self) -> Path:
@@ -117,12 +188,12 @@ class WorkDirectory:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether what is there is changed itself, and no copy of it."""
+        """Whether what is there is changed in place, and no copy of it."""
         return self._is_in_place or redo.is_begun(self.path)
 
     @property
     def n_good_bytes(self) -> int:
-        """Bytes of what is there already, without what has been written behind them."""
+        """Bytes of what already exists, without what has been written behind them."""
         begun = redo.base_of(self.path)
         if begun is not None:
             return begun.nbytes
@@ -140,12 +211,14 @@ class WorkDirectory:
             self.file_lock = None
 
     def in_place(self) -> InPlaceFile:
-        """Return the existing file, to be changed itself."""
+        """Return the existing file, to be changed in place."""
         self._is_in_place = True  # Not to be looked up again, once it is changed.
-        return InPlaceFile(self.target, self.path, self._locked_file(), self._advise)
+        return InPlaceFile(
+            self.target, self.path, self._locked_file(), self._advise, self.check_lock
+        )
 
     def begin_in_place(self) -> None:
-        """Note what the existing file is like, before it is changed itself."""
+        """Note what the existing file is like, before it is changed in place."""
         redo.begin(self.path, self._locked_file().descriptor)
 
     def _locked_file(self) -> lock.FileLock:
@@ -164,8 +237,14 @@ class WorkDirectory:
         self.settle()
         self.give_name()
 
+    def check_lock(self) -> None:
+        """Refuse to go on where another process has taken the lock over."""
+        if self._lock is not None:
+            self._lock.check(self.target)
+
     def check_unchanged(self) -> None:
-        """Refuse to replace what is not what it was."""
+        """Refuse to replace what is not what it was, or what is another's by now."""
+        self.check_lock()
         if _signature(self.target) != self._seen:
             msg = (
                 f"{self.target} was changed by another program while it was being written anew; "
@@ -194,6 +273,7 @@ class WorkDirectory:
 
     def give_name(self) -> None:
         """Give what is on the disk its final name; see :meth:`publish`."""
+        self.check_lock()
         try:
             if self.target.is_dir():
                 _exchange(self.built, self.target, self.path / "old")
@@ -251,10 +331,11 @@ class WorkDirectory:
         # The lock file goes last: until then no other writer may take this place.
         # From then on the folder may be theirs, so only an empty one is removed.
         try:
-            # Another program may have moved the store away, and this folder with it.
-            if self.path.exists():
+            # Another program may have moved the store away, and this folder with it; or have
+            # taken it over, with all that is in it now.
+            if self._lock is not None and self._lock.is_there():
                 self._clear()
-                lock.leave(self.path)
+                lock.leave(self.path, self._lock)
         except OSError as failure:
             text = (
                 f"{self.path} could not be removed: {failure.strerror}; the next call on that path "
@@ -264,6 +345,10 @@ class WorkDirectory:
             if error is not None:
                 error.add_note(text)
         self._unlock()
+        if self.claim is not None:
+            # Of the last region; while there is another one, or a lock, it is not empty.
+            with contextlib.suppress(OSError):
+                self._above.rmdir()
         logger.info("left %s", self.path)
 
     def _holds_a_change(self) -> bool:
@@ -276,23 +361,18 @@ class WorkDirectory:
     def _unlock(self) -> None:
         """Let go of the target, once."""
         self._unlock_file()
-        if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            lock.release(descriptor)
+        if self._lock is not None:
+            held, self._lock = self._lock, None
+            held.release()
 
     def _look_for_job(self) -> None:
         """Take up an interrupted job, if it is the same one."""
-        if not (self.path / JOB).exists():
-            return
-        if not self.built.exists() and not self.is_in_place:
-            return  # Published just before the end, or killed just after the beginning.
+        if not is_job_in(self.path):
+            return  # Or published just before the end, or killed just after the beginning.
         there = job.load(self.path / JOB)
         if self._facts is None:
-            msg = (
-                f"{self.path} holds an interrupted job; pass resume=True to resume it, or "
-                f"remove it with: lazyio clean {self.target}"
-            )
-            raise ResumeError(msg)
+            self._refuse_job_in(self.path)
+            return
         if there is None:
             logger.warning("%s is damaged; the job begins anew", self.path / JOB)
             return
@@ -330,6 +410,12 @@ def hidden_path(target: Path, folder: Path | None = None) -> Path:
     return folder / _hidden_name(str(target.relative_to(folder)).replace(os.sep, "%2F"))
 
 
+def is_job_in(path: Path) -> bool:
+    """Return whether a hidden folder holds a job that was interrupted before it was published."""
+    is_there = (path / BUILT).exists() or redo.is_begun(path)
+    return (path / JOB).exists() and is_there
+
+
 def remove_all_of(path: Path, target: Path, file_lock: lock.FileLock | None) -> None:
     """Remove all but the lock from a hidden folder; put back what has no successor."""
     # First, so that nothing is ever taken for a job that is not all there.
@@ -342,8 +428,8 @@ def remove_all_of(path: Path, target: Path, file_lock: lock.FileLock | None) -> 
         old.rename(target)
     for name in os.listdir(path):
         item = path / name
-        if name == lock.NAME:
-            continue
+        if name == lock.NAME or names.is_hidden_name(name):
+            continue  # Regions have locks of their own.
         if item.is_dir() and not item.is_symlink():
             _remove_tree(item)
         else:
@@ -412,7 +498,7 @@ def publish_in(
         for work in works:
             work.check_unchanged()
         wanted = steps()
-        if wanted == PublishSteps(moves=((works[0].built, works[0].target),)):
+        if works and wanted == PublishSteps(moves=((works[0].built, works[0].target),)):
             works[0].give_name()
             return ()
         try:

@@ -19,24 +19,26 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from lazyio.atomic.digests import (
     ATTRIBUTE,
+    DAMAGED,
     PAYLOADS,
     Hash,
+    KnownDigests,
     NotedDigests,
     Rows,
     Table,
     digest_of,
     digest_of_value,
     only_cut,
-    renumbered,
 )
-from lazyio.atomic.fsync import write_whole
+from lazyio.atomic.fsync import sync_folder, write_whole
 from lazyio.dtypes import Shape
 from lazyio.regions import grid_shape
 
@@ -97,7 +99,7 @@ def beside(root: Path, paths: Sequence[str]) -> dict[str, StoreNeighbours]:
     places = {}
     for path in paths:
         # One that is replaced keeps its neighbours.
-        old = _place_of(root / path)
+        old = place_of(root / path)
         if not path or (old.path and _ends_with(old.path, path)):
             places[path] = old
     new = [path for path in paths if path not in places]
@@ -163,7 +165,8 @@ def _name_of(data: bytes) -> str:
     return f"{digest_of(data):032x}{_END}"
 
 
-def _place_of(folder: Path) -> StoreNeighbours:
+def place_of(folder: Path) -> StoreNeighbours:
+    """Return where an array lies in its store, as its digests tell it."""
     held = head_of(folder).get("place")
     return StoreNeighbours.of(held) if isinstance(held, dict) else StoreNeighbours()
 
@@ -185,7 +188,7 @@ def _with_room(root: Path, new: Sequence[str]) -> Iterator[tuple[StoreNeighbours
         folders = itertools.chain(folders, _folders_below(root))
     for folder in itertools.islice(folders, _MOST_LOOKED_AT):
         path = folder.relative_to(root).as_posix()
-        place = StoreNeighbours() if path in new else _place_of(folder)
+        place = StoreNeighbours() if path in new else place_of(folder)
         if not place.path or not _ends_with(place.path, path):
             continue
         told_of = (folder / FOLDER).iterdir() if (folder / FOLDER).is_dir() else ()
@@ -219,6 +222,25 @@ def store(folder: Path, table: Table) -> None:
     built.replace(folder / NAME)
 
 
+def replace_in_place(folder: Path, table: Table) -> None:
+    """Put digests into the folder of an array that readers have, on the disk before they count."""
+    built = folder / f"{NAME}.partial"
+    with built.open("wb") as file:
+        file.writelines(pieces_of(table))
+        file.flush()
+        os.fsync(file.fileno())
+    built.replace(folder / NAME)
+    sync_folder(folder)
+
+
+def forget_told(folder: Path) -> None:
+    """Have an array know no longer of those that it was told of."""
+    if (folder / FOLDER).is_dir():
+        for file in list((folder / FOLDER).iterdir()):
+            if file.name.endswith(_END):
+                file.unlink()
+
+
 def pieces_of(table: Table) -> Iterator[bytes | memoryview]:
     """Yield digests as they are stored."""
     yield table.head().encode() + b"\n"
@@ -249,14 +271,8 @@ def parse(data: bytes) -> Table:
     """Return digests from what is stored of them."""
     head, _, rows = data.partition(b"\n")
     if len(rows) % 24:
-        msg = "its digests are damaged themselves"
-        raise ValueError(msg)
-    try:
-        text = head.decode()
-    except UnicodeDecodeError as error:
-        msg = "its digests are damaged themselves"
-        raise ValueError(msg) from error
-    return Table.read(text, np.frombuffer(rows, "<u8").reshape(-1, 3))
+        raise ValueError(DAMAGED)
+    return Table.read(head, np.frombuffer(rows, "<u8").reshape(-1, 3))
 
 
 def forget(folder: Path) -> None:
@@ -265,27 +281,17 @@ def forget(folder: Path) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
-    """The digests of an array before a part of it is written.
-
-    What did not match them before must not match them afterwards either, or
-    damage would be hidden by writing beside it.
-    """
+class Known(KnownDigests):
+    """The digests of an array before a part of it is written."""
 
     name: str
     """Its path in the store."""
-    table: Table | None
-    """As stored; ``None`` where there is none, or a damaged one."""
-    facts: dict[str, str]
-    """As they were found."""
-    grid: Shape
-    """Objects along each axis."""
 
     @classmethod
-    def of(cls, folder: Path, name: str, array: Any) -> "Known":
+    def of(cls, folder: Path, name: str, array: Any) -> Self:
         """Return what is known of an array in a folder."""
         table = load_or_none(folder)
-        return cls(name=name, table=table, facts=facts_of(folder, name), grid=grid_of(array))
+        return cls(name=name, table=table, facts=facts_of(folder, name), grid=_grid_of(array))
 
     def renew(
         self, folder: Path, array: Any, noted: NotedDigests, head: Mapping[str, str], *, grid: Shape
@@ -296,12 +302,8 @@ class Known:
         """
         if self.table is None:
             return
-        rows = noted.rows(renumbered(self.table.rows, self.grid, grid))
-        rims = noted.rims(renumbered(self.table.rims, self.grid, grid))
-        own = grid_of(array)
-        facts = facts_of(folder, self.name)
-        now = table_of(array, facts, renumbered(rows, grid, own), renumbered(rims, grid, own))
-        store(folder, self.table.renewed(self.facts, now, head))
+        now, own = partial(table_of, array, facts_of(folder, self.name)), _grid_of(array)
+        replace_in_place(folder, self.renewed(self.table, noted, head, now, numbered=grid, own=own))
 
 
 def table_of(
@@ -315,19 +317,18 @@ def table_of(
 ) -> Table:
     """Return the digests of an array, with those of its objects and of the elements of cut ones."""
     shape = tuple(map(int, array.shape))
-    step = tuple(map(int, array.shards or array.chunks))
     return Table(
         facts=facts,
         rows=rows,
         of=PAYLOADS,
         job=job or {},
         shape=shape,
-        rims=only_cut(rims, rows, shape, step),
+        rims=only_cut(rims, rows, shape, array.shards or array.chunks),
         place=place or {},
     )
 
 
-def grid_of(array: Any) -> Shape:
+def _grid_of(array: Any) -> Shape:
     """Return the number of objects along each axis."""
     return grid_shape(array.shape, array.shards or array.chunks)
 

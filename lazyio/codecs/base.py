@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lazyio.codecs.workspace import Bytes
+from lazyio.dtypes import is_integer
 from lazyio.errors import OptionError
 
 DEFLATE, SHUFFLE, FLETCHER32, SZIP, NBIT, SCALEOFFSET = 1, 2, 3, 4, 5, 6
@@ -51,14 +52,25 @@ def unsigned(options: Options, _: ChunkFacts) -> Options:
 
 def level_option(name: str, opts: Any, levels: range, default: int) -> int:
     """Return the level that was typed."""
-    if isinstance(opts, (tuple, list)) and len(opts) == 1:
-        opts = opts[0]
+    opts = only_one(opts)
     if opts is None:
         return default
-    if isinstance(opts, bool) or not isinstance(opts, (int, np.integer)) or opts not in levels:
+    if not is_integer(opts) or opts not in levels:
         msg = f"compression_opts={opts!r}: {name} takes a level from {levels[0]} to {levels[-1]}"
         raise OptionError(msg)
     return int(opts)
+
+
+def only_one(opts: Any) -> Any:
+    """Return the option that is alone in a tuple or list, and any other as it is."""
+    return opts[0] if isinstance(opts, (tuple, list)) and len(opts) == 1 else opts
+
+
+def require_size(n_decoded: int, nbytes: int) -> None:
+    """Refuse what does not decode to the bytes of a chunk."""
+    if n_decoded != nbytes:
+        msg = f"it decodes to {n_decoded} bytes instead of {nbytes}"
+        raise ValueError(msg)
 
 
 def refuse_above(most: int, name: str, facts: ChunkFacts) -> None:

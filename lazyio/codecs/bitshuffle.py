@@ -1,5 +1,7 @@
 """Bits of the same weight side by side, in small blocks, then LZ4 or zstd: filter 32008.
 
+By ``python -m benchmarks codecs`` encoding takes as long as imagecodecs', and decoding 0.6 of it.
+
 The library is the one inside hdf5plugin, which writing and reading such a
 file with h5py need anyway; called by way of ctypes it needs no lock of
 libhdf5 and releases the GIL. Its decoder believes the sizes in a payload, so
@@ -8,7 +10,6 @@ they are added up before it is called.
 
 import ctypes
 import struct
-from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,11 @@ from typing import Any
 import numpy as np
 
 from lazyio.codecs import lz4, zstd
-from lazyio.codecs.base import BITSHUFFLE, ChunkFacts, Codec, Decompress, Options, signed
-from lazyio.codecs.base import Compress as CompressChunk
+from lazyio.codecs.base import BITSHUFFLE, ChunkFacts, Codec, Compress, Decompress, Options, signed
 from lazyio.codecs.libraries import optional, shared_functions
 from lazyio.codecs.workspace import Bytes
 from lazyio.dtypes import is_integer
 from lazyio.errors import OptionError
-
-Compress = Callable[[Bytes], Bytes]
 
 NONE, LZ4, ZSTD = 0, 2, 3
 """What follows the shuffle, as the filter's client data names it."""
@@ -37,7 +35,7 @@ _UNIT = 8
 
 @cache
 def library() -> Any:
-    """Return hdf5plugin's bitshuffle, ``None`` where it is not to be had or has threads."""
+    """Return hdf5plugin's bitshuffle, ``None`` where it is missing or has threads."""
     plugins = optional("hdf5plugin")
     if plugins is None or plugins.get_config().build_config.openmp:
         return None
@@ -170,7 +168,7 @@ def _options(_: str, opts: Any, __: ChunkFacts) -> Options:
     return (*options, int(level) % 2**32) if cname == "zstd" else options
 
 
-def _compressor(options: Options, itemsize: int) -> CompressChunk | None:
+def _compressor(options: Options, itemsize: int) -> Compress | None:
     block, follows, level = (*options, 0, 0, 0)[:3]
     is_known = block % 8 == 0 and follows in CNAMES.values()
     if not itemsize or not is_known or not is_available():

@@ -1,5 +1,8 @@
 """gzip as HDF5 and zlib know it: zlib streams (RFC 1950), filter 1.
 
+By ``python -m benchmarks codecs`` nine times as fast as zlib at level 1 and twice at level 4;
+Zarr's gzip three to four times as fast as zarr's own.
+
 Level 1 takes ISA-L, nine times as fast as zlib; from level 2 on libdeflate,
 about twice as fast; zlib where neither is installed. All three release the GIL
 and any zlib reads what they write.
@@ -10,17 +13,22 @@ shrink very well are looked at more closely, for there zlib may be better.
 """
 
 import zlib
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from lazyio.codecs.base import DEFLATE, ChunkFacts, Codec, Options, level_option
+from lazyio.codecs.base import (
+    DEFLATE,
+    ChunkFacts,
+    Codec,
+    Compress,
+    Options,
+    level_option,
+    require_size,
+)
 from lazyio.codecs.libraries import optional
 from lazyio.codecs.workspace import Bytes
-
-Compress = Callable[[Bytes], bytes]
 
 LEVELS = range(10)
 DEFAULT_LEVEL = 4
@@ -90,7 +98,7 @@ def decompress(stream: Bytes, out: Bytes) -> None:
         data = libdeflate.zlib_decompress(stream, out.size)
     except libdeflate.DeflateError as error:
         raise ValueError(str(error)) from error
-    _require(len(data), out.size)
+    require_size(len(data), out.size)
     out[:] = memoryview(data)
 
 
@@ -124,13 +132,7 @@ def _inflate(stream: Bytes, out: Bytes, window: int) -> None:
         out[done : done + len(data)] = memoryview(data)
         done += len(data)
         rest = memoryview(state.unused_data if window & _GZIP else b"")
-    _require(done, out.size)
-
-
-def _require(n_decoded: int, nbytes: int) -> None:
-    if n_decoded != nbytes:
-        msg = f"it decodes to {n_decoded} bytes instead of {nbytes}"
-        raise ValueError(msg)
+    require_size(done, out.size)
 
 
 def library(level: int) -> str:

@@ -12,11 +12,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.codecs.base import FLETCHER32, SHUFFLE, Compress, Decompress
+from lazyio.codecs.base import FLETCHER32, SHUFFLE, Compress, Decompress, require_size
 from lazyio.codecs.hdf5_filters import BY_ID, Filter
 from lazyio.codecs.libraries import optional
 from lazyio.codecs.shuffle import fletcher32, room_for_planes, shuffle, unshuffle
 from lazyio.codecs.workspace import Bytes, Workspace
+from lazyio.errors import SourceError
 
 
 def in_usual_order(filters: tuple[Filter, ...]) -> bool:
@@ -100,20 +101,17 @@ def encoder_for(filters: tuple[Filter, ...], itemsize: int) -> Encoder | None:
     """
     if not in_usual_order(filters):
         return None
-    shuffles = checksums = False
-    compress = None
-    skip_mask = 0
+    compress, skip_mask = None, 0
     for at, step in enumerate(filters):
-        if step.filter_id == SHUFFLE:
-            # With elements of one byte the planes are the data.
-            shuffles = itemsize > 1
-        elif step.filter_id == FLETCHER32:
-            checksums = True
-        else:
+        if step.filter_id not in (SHUFFLE, FLETCHER32):
             compress = compressor(step, itemsize)
             if compress is None:
                 return None
             skip_mask = 0 if BY_ID[step.filter_id].is_self_contained else 1 << at
+    numbers = [step.filter_id for step in filters]
+    # With elements of one byte the planes are the data.
+    shuffles = SHUFFLE in numbers and itemsize > 1
+    checksums = FLETCHER32 in numbers
     return Encoder(shuffles=shuffles, compress=compress, skip_mask=skip_mask, checksums=checksums)
 
 
@@ -158,7 +156,7 @@ class Decoder:
         if numbers and self.decompress is not None:
             self.decompress(data, room)
             data = room
-        _require(data, out.size)
+        require_size(data.size, out.size)
         if room is not out and workspace is not None:
             unshuffle(data, self.itemsize, out, workspace)
         elif data is not out:
@@ -197,27 +195,22 @@ def _checked(data: Bytes) -> Bytes:
     return content
 
 
-def _require(data: Any, nbytes: int) -> None:
-    if data.size != nbytes:
-        msg = f"it decodes to {data.size} bytes instead of {nbytes}"
-        raise ValueError(msg)
-
-
 _BUILT_IN = range(1, 32)
 
 
 def filters_of(dataset: h5py.Dataset) -> tuple[Filter, ...]:
     """Return the filters of a dataset in the order in which they are applied."""
-    properties = dataset.id.get_create_plist()
-    described = [properties.get_filter(at) for at in range(properties.get_nfilters())]
-    return tuple(Filter(filter_id=number, options=tuple(opts)) for number, _, opts, _ in described)
+    return tuple(step for step, _ in labelled_filters(dataset))
 
 
-def labels_of(dataset: h5py.Dataset) -> tuple[str, ...]:
-    """Return what the maker of a dataset called each of its filters."""
+def labelled_filters(dataset: h5py.Dataset) -> list[tuple[Filter, str]]:
+    """Return them with what the maker of the dataset called each."""
     properties = dataset.id.get_create_plist()
     described = [properties.get_filter(at) for at in range(properties.get_nfilters())]
-    return tuple(label.decode(errors="replace").strip() for *_, label in described)
+    return [
+        (Filter(filter_id=number, options=tuple(opts)), label.decode(errors="replace").strip())
+        for number, _, opts, label in described
+    ]
 
 
 def libhdf5_has(number: int) -> bool:
@@ -232,6 +225,21 @@ def libhdf5_has(number: int) -> bool:
     return bool(h5py.h5z.filter_avail(number))
 
 
+class FilterInUseError(SourceError):
+    """A filter of another libhdf5 cannot be replaced while a dataset that has it is open."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(
+            f"HDF5 filter {number} was found in HDF5_PLUGIN_PATH, for another libhdf5, and cannot "
+            "be replaced while a dataset that has it is open; close its file and try again, or "
+            "import hdf5plugin before netCDF4"
+        )
+
+    def __reduce__(self) -> Any:
+        return FilterInUseError, (self.number,)
+
+
 @functools.cache
 def load_plugins(number: int) -> None:
     """Register hdf5plugin's filter with libhdf5, where it is not built in.
@@ -244,9 +252,12 @@ def load_plugins(number: int) -> None:
         return
     registered = plugins.get_config().registered_filters
     for name in [name for name, known in plugins.FILTERS.items() if known == number]:
-        # It leaves one alone that is there already, and says that it does not know it.
+        # It leaves one alone that already exists, and says that it does not know it.
         if registered.get(name, "unknown") == "unknown":
-            plugins.register(name, force=True)
+            try:
+                plugins.register(name, force=True)
+            except RuntimeError as error:
+                raise FilterInUseError(number) from error
 
 
 def remedy_for(number: int, otherwise: str) -> str:

@@ -21,6 +21,7 @@ from lazyio.codecs.base import (
     ChunkFacts,
     Codec,
     Options,
+    only_one,
     unsigned,
 )
 from lazyio.dtypes import is_integer
@@ -44,8 +45,7 @@ def _szip_options(_: str, opts: Any, __: ChunkFacts) -> Options:
 
 def _scaleoffset_options(_: str, opts: Any, facts: ChunkFacts) -> Options:
     kind = facts.dtype.kind
-    if isinstance(opts, (tuple, list)) and len(opts) == 1:
-        opts = opts[0]
+    opts = only_one(opts)
     if kind in "iu" and (opts is None or opts is True):
         opts = 0
     if kind not in "iuf" or not is_integer(opts) or opts < 0:
@@ -201,7 +201,7 @@ def _compression_filter(compression: Any, opts: Any, facts: ChunkFacts) -> Filte
     if compression is True:
         compression = "gzip"
     if hasattr(compression, "filter_id"):
-        compression, opts = _from_object(compression)
+        compression, opts = int(compression.filter_id), tuple(compression.filter_options)
     elif isinstance(compression, Mapping) and "compression" in compression:
         compression, opts = compression["compression"], compression.get("compression_opts")
     if isinstance(compression, (int, np.integer)):
@@ -212,11 +212,8 @@ def _compression_filter(compression: Any, opts: Any, facts: ChunkFacts) -> Filte
             f"{', '.join(BY_NAME)}, a filter id or an hdf5plugin object"
         )
         raise OptionError(msg)
-    return _by_name(compression.lower(), opts, facts)
-
-
-def _from_object(plugin: Any) -> tuple[int, Any]:
-    return int(plugin.filter_id), tuple(plugin.filter_options)
+    codec = BY_NAME[compression.lower()]
+    return Filter(filter_id=codec.filter_id, options=codec.options(codec.name, opts, facts))
 
 
 def _by_id(number: int, opts: Any, facts: ChunkFacts) -> Filter:
@@ -237,8 +234,3 @@ def _by_id(number: int, opts: Any, facts: ChunkFacts) -> Filter:
     codec = BY_ID.get(number)
     by_id = unsigned if codec is None else codec.options_by_id
     return Filter(filter_id=number, options=by_id(options, facts))
-
-
-def _by_name(name: str, opts: Any, facts: ChunkFacts) -> Filter:
-    codec = BY_NAME[name]
-    return Filter(filter_id=codec.filter_id, options=codec.options(name, opts, facts))

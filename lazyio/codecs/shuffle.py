@@ -1,5 +1,9 @@
 """HDF5's byte shuffle, filter 2, and its checksum fletcher32, filter 3.
 
+By ``python -m benchmarks codecs`` the shuffle takes a fifth to a third of the time of numcodecs',
+and undoing it a third. The checksum takes a quarter longer than imagecodecs', which is optional
+and large; numcodecs makes a copy of the chunk with it.
+
 A strided chunk is gathered and shuffled in one pass: narrowing casts run at
 memory speed, where a transposed copy of bytes takes three to five times as
 long. Back again blosc's unshuffle is faster than anything numpy has: planes

@@ -1,9 +1,12 @@
 """Memory that one worker uses again for every chunk, and chunks of the fill value only."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from lazyio.regions import Region
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -36,6 +39,19 @@ class Workspace:
         for extent in shape:
             nbytes *= extent
         return self.buffer(name, nbytes).view(dtype).reshape(shape)
+
+    def decode_part(
+        self,
+        part: npt.NDArray[Any],
+        inside: Region,
+        chunk_shape: tuple[int, ...],
+        decode: Callable[[npt.NDArray[Any]], None],
+    ) -> None:
+        """Have a whole chunk decoded, and keep a part of it."""
+        chunk = self.place_for(part, chunk_shape)
+        decode(chunk)
+        if chunk is not part:
+            part[...] = chunk[inside]
 
     def place_for(self, part: npt.NDArray[Any], chunk_shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """Return where to decode a chunk: straight into place where it is wanted whole.

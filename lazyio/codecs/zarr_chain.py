@@ -9,15 +9,15 @@ here is zarr-python's to do.
 """
 
 import math
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.codecs.libraries import optional
+from lazyio.codecs.base import require_size
+from lazyio.codecs.chunk_reading import read_chunks
 from lazyio.codecs.workspace import Bytes, Fill, Workspace
 from lazyio.codecs.zarr_codecs import (
     ArrayStep,
@@ -31,23 +31,13 @@ from lazyio.codecs.zarr_codecs import (
     plain,
 )
 from lazyio.dtypes import Shape, most_stored, nbytes_of
-from lazyio.regions import Region, boxes, grid_shape, n_boxes, touched
+from lazyio.regions import Region, boxes, grid_shape, n_boxes
 
 Array = npt.NDArray[Any]
 Fetch = Callable[[int, int], Bytes]
 """From offset and length to bytes of a shard, good until the next call."""
 
 _MISSING = 2**64 - 1
-
-
-class InnerCodec(Protocol):
-    """What turns a whole inner chunk into its payload and back."""
-
-    def encode(self, chunk: Array, workspace: Workspace) -> Payload:
-        """Return the payload of a C-ordered chunk."""
-
-    def decode(self, payload: Bytes, out: Array, workspace: Workspace) -> None:
-        """Fill a C-ordered chunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,29 +48,30 @@ class Index:
     """Inner chunks of a shard."""
     byte_order: str
     """``<`` or ``>``."""
-    has_checksum: bool
-    """Whether a CRC32C of it follows."""
+    checksum: BytesStep | None
+    """What adds a CRC32C behind it, if anything does."""
     is_first: bool
     """Whether it stands before the inner chunks."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of the index, checksum included."""
-        return 16 * self.n_chunks + 4 * self.has_checksum
+        return 16 * self.n_chunks + 4 * (self.checksum is not None)
 
-    def encode(self, entries: npt.NDArray[np.uint64]) -> bytes:
+    def encode(self, entries: npt.NDArray[np.uint64]) -> Bytes:
         """Return the index of ``(n_chunks, 2)`` offsets and lengths."""
-        raw = entries.astype(f"{self.byte_order}u8").tobytes()
-        return raw + struct.pack("<I", _crc32c(raw)) if self.has_checksum else raw
+        raw = as_bytes(entries.astype(f"{self.byte_order}u8"))
+        return raw if self.checksum is None else as_bytes(self.checksum.encode(raw))
 
     def decode(self, raw: Bytes) -> npt.NDArray[np.uint64]:
         """Return offsets and lengths."""
-        entries = raw[: 16 * self.n_chunks].tobytes()
-        stored = int.from_bytes(raw[len(entries) :].tobytes(), "little")
-        if self.has_checksum and _crc32c(entries) != stored:
-            msg = "the checksum of its index is wrong"
-            raise ValueError(msg)
-        found = np.frombuffer(entries, f"{self.byte_order}u8")
+        try:
+            entries = raw if self.checksum is None else self.checksum.decode(raw, None, 0)
+        except ValueError as error:
+            msg = f"the index of a shard: {error}"
+            raise ValueError(msg) from error
+        # A copy, because the bytes are good until the next call only.
+        found = np.frombuffer(entries.tobytes(), f"{self.byte_order}u8")
         return found.reshape(self.n_chunks, 2).astype(np.uint64)
 
 
@@ -94,7 +85,7 @@ class Shard:
     """Bytes of its elements and its index."""
     chunk_shape: Shape
     """Extents of an inner chunk."""
-    inner: InnerCodec
+    inner: "Chain"
     """What encodes an inner chunk."""
     index: Index
     """How the index is written."""
@@ -115,10 +106,10 @@ class Shard:
             # It says how long each is: they are to be kept till all are known.
             payloads = iter([payload.copy() for payload in payloads])
             if (entries != _MISSING).any():
-                yield as_bytes(self.index.encode(entries))
+                yield self.index.encode(entries)
         yield from payloads
         if not self.index.is_first and (entries != _MISSING).any():
-            yield as_bytes(self.index.encode(entries))
+            yield self.index.encode(entries)
 
     def encode(self, shard: Array, workspace: Workspace) -> bytearray:
         """Return the bytes of a whole shard; where nothing is stored, those of its index."""
@@ -126,7 +117,7 @@ class Shard:
         for piece in self.pieces(shard, workspace):
             body += memoryview(piece)
         nothing = np.full((self.index.n_chunks, 2), _MISSING, np.uint64)
-        return body or bytearray(self.index.encode(nothing))
+        return body or bytearray(memoryview(self.index.encode(nothing)))
 
     def _payloads(
         self, shard: Array, entries: npt.NDArray[np.uint64], workspace: Workspace
@@ -161,22 +152,27 @@ class Shard:
         """Fill ``out`` with a part of a shard; only inner chunks in it are decoded."""
         entries = self._read_index(fetch, nbytes)
         grid = grid_shape(self.shape, self.chunk_shape)
-        for index, inside, outside in touched(region, self.chunk_shape):
+
+        def read_part(index: Shape, inside: Region, part: Array) -> bool:
             offset, length = entries[int(np.ravel_multi_index(index, grid))].tolist()
-            part = out[outside]
             if offset == length == _MISSING:
-                part[...] = self.fill.value
-                continue
+                return False
             if offset + length > nbytes:
                 msg = f"inner chunk {index} lies beyond its end"
                 raise ValueError(msg)
             if length > most_stored(math.prod(self.chunk_shape) * out.dtype.itemsize):
                 msg = f"inner chunk {index} has {length} bytes, more than any codec makes of it"
                 raise ValueError(msg)
-            chunk = workspace.place_for(part, self.chunk_shape)
-            self.inner.decode(fetch(offset, length), chunk, workspace)
-            if chunk is not part:
-                part[...] = chunk[inside]
+            payload = fetch(offset, length)
+            workspace.decode_part(
+                part,
+                inside,
+                self.chunk_shape,
+                lambda chunk: self.inner.decode(payload, chunk, workspace),
+            )
+            return True
+
+        read_chunks(region, self.chunk_shape, out, self.fill.value, read_part)
 
     def _read_index(self, fetch: Fetch, nbytes: int) -> npt.NDArray[np.uint64]:
         if nbytes < self.index.nbytes:
@@ -190,20 +186,16 @@ def index_of(settings: Mapping[str, Any], shape: Shape, chunk_shape: Shape) -> I
     """Return how a shard's index is written, ``None`` where zarr must do it."""
     steps = [(step["name"], step.get("configuration") or {}) for step in settings["index_codecs"]]
     names = [name for name, _ in steps]
-    if names not in (["bytes"], ["bytes", "crc32c"]) or optional("google_crc32c") is None:
+    checksum = bytes_step("crc32c", {})
+    if names not in (["bytes"], ["bytes", "crc32c"]) or checksum is None:
         return None
     is_big = str(plain(steps[0][1].get("endian", "little"))) == "big"
     return Index(
         n_chunks=n_boxes(shape, chunk_shape),
         byte_order=">" if is_big else "<",
-        has_checksum="crc32c" in names,
+        checksum=checksum if "crc32c" in names else None,
         is_first=str(plain(settings.get("index_location", "end"))) == "start",
     )
-
-
-def _crc32c(data: bytes) -> int:
-    library: Any = optional("google_crc32c")
-    return int(library.value(data))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,9 +223,7 @@ class Elements:
 
     def decode(self, payload: Bytes, out: Array, _: Workspace) -> None:
         """Fill a whole array from its bytes, which may lie there already."""
-        if payload.size != self.nbytes:
-            msg = f"it decodes to {payload.size} bytes instead of {self.nbytes}"
-            raise ValueError(msg)
+        require_size(payload.size, self.nbytes)
         if payload.ctypes.data != out.ctypes.data:
             out[...] = payload.view(self.dtype).reshape(self.shape, order=self.order)
 

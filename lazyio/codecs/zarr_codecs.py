@@ -160,11 +160,11 @@ def bytes_step(name: str, settings: Described) -> BytesStep | None:
     """
     if name == "zstd":
         encode = zstd.compressor(settings["level"], checksum=settings["checksum"])
-        return _sized(encode, zstd.decompress, numcodec("zstd", {}))
+        return _sized(encode, "zstd", numcodec("zstd", {}))
     if name == "blosc":
         return _blosc(settings)
     if name == "gzip":
-        return _sized(_gzip(settings["level"]), deflate.decompress_gzip, numcodec("gzip", {}))
+        return _sized(_gzip(settings["level"]), "gzip", numcodec("gzip", {}))
     if name == "crc32c":
         return _crc32c()
     if name.startswith("numcodecs."):
@@ -177,14 +177,8 @@ def numcodecs_step(identifier: str, settings: Described) -> BytesStep | None:
     codec = numcodec(identifier, settings)
     if codec is None:
         return None
-    known = {
-        "zstd": zstd.decompress,
-        "blosc": blosc.decompress,
-        "zlib": deflate.decompress,
-        "gzip": deflate.decompress_gzip,
-    }
-    if identifier in known:
-        return _sized(codec.encode, known[identifier], codec)
+    if identifier in _INTO_PLACE:
+        return _sized(codec.encode, identifier, codec)
     return BytesStep(
         encode=codec.encode, decode=lambda data, _, most: decode_at_most(codec, data, most)
     )
@@ -275,10 +269,18 @@ def as_bytes(data: Any) -> Bytes:
     return np.frombuffer(data, np.uint8)
 
 
-def _sized(
-    encode: Callable[[Any], Payload], decompress: Callable[[Bytes, Bytes], None], codec: Any
-) -> BytesStep:
+_INTO_PLACE = {
+    "zstd": zstd.decompress,
+    "blosc": blosc.decompress,
+    "zlib": deflate.decompress,
+    "gzip": deflate.decompress_gzip,
+}
+"""What decodes into memory of the right size."""
+
+
+def _sized(encode: Callable[[Any], Payload], identifier: str, codec: Any) -> BytesStep:
     """Return a step that decodes straight into place where the size is known."""
+    decompress = _INTO_PLACE[identifier]
 
     def decode(data: Bytes, out: Bytes | None, most: int) -> Bytes:
         if out is None:
@@ -300,7 +302,7 @@ def _blosc(settings: Described) -> BytesStep | None:
         typesize=settings["typesize"],
         blocksize=settings["blocksize"],
     )
-    return _sized(encode, blosc.decompress, numcodec("blosc", {}))
+    return _sized(encode, "blosc", numcodec("blosc", {}))
 
 
 def _gzip(level: int) -> Callable[[Any], bytes]:

@@ -1,17 +1,25 @@
 """Zstandard frames with their content size, filter 32015 and Zarr's ``zstd``.
 
+By ``python -m benchmarks codecs`` as fast as numcodecs itself, imagecodecs and zarr, to a tenth.
+
 numcodecs brings libzstd and comes with zarr; it releases the GIL, and a
 frame costs no more with it than with a reused ``zstandard`` compressor.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from lazyio.codecs.base import ZSTD, ChunkFacts, Codec, Options, level_option, signed
+from lazyio.codecs.base import (
+    ZSTD,
+    ChunkFacts,
+    Codec,
+    Compress,
+    Options,
+    level_option,
+    require_size,
+    signed,
+)
 from lazyio.codecs.libraries import optional, required
 from lazyio.codecs.workspace import Bytes
-
-Compress = Callable[[Bytes], bytes]
 
 LEVELS = range(-131072, 23)
 DEFAULT_LEVEL = 3
@@ -56,9 +64,7 @@ def decompress(frame: Bytes, out: Bytes) -> None:
     except RuntimeError as error:
         raise ValueError(str(error)) from error
     if claimed is None:
-        if len(content) != out.size:
-            msg = f"it decodes to {len(content)} bytes instead of {out.size}"
-            raise ValueError(msg)
+        require_size(len(content), out.size)
         out[:] = memoryview(content)
 
 

@@ -19,7 +19,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -90,12 +89,7 @@ class Scratch:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
@@ -254,7 +248,7 @@ class Assembler:
         pending: list[tuple[PartialChunk, Shape, npt.NDArray[Any]]] = []
         pending_nbytes = 0
         axes = [
-            _parts(part, bounds, chunk)
+            parts_along(part, bounds, chunk)
             for part, bounds, chunk in zip(
                 region, self._window, self._target.chunk_shape, strict=True
             )
@@ -372,7 +366,7 @@ class Assembler:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class ChunkPart:
     """Where a block and one row of chunks overlap along one axis."""
 
     index: int
@@ -381,14 +375,15 @@ class _Part:
     is_whole: bool
 
 
-def _parts(part: slice, bounds: slice, chunk: int) -> list[_Part]:
+def parts_along(part: slice, bounds: slice, chunk: int) -> list[ChunkPart]:
+    """Return the rows of chunks that a block touches along one axis, in a window."""
     found = []
     first, last = part.start + bounds.start, part.stop + bounds.start
     for index in range(first // chunk, -(-last // chunk)):
         begin, end = max(index * chunk, bounds.start), min((index + 1) * chunk, bounds.stop)
         start, stop = max(begin, first), min(end, last)
         found.append(
-            _Part(
+            ChunkPart(
                 index=index,
                 in_block=slice(start - first, stop - first),
                 in_chunk=start - begin,

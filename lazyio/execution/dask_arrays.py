@@ -2,24 +2,26 @@
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import Any, cast
 
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
-from dask.blockwise import Blockwise
 
 from lazyio.dtypes import Shape
 from lazyio.errors import BlockError, LazyioError, SourceError, TooLargeError
+from lazyio.execution.dask_inner_state import refuse_compute, values_in
 from lazyio.memory import total_nbytes
 from lazyio.regions import Region, as_region, format_region
 from lazyio.sources.base import Array, Source, Stored, Watched, fills_memory, leaves_of, parts_of
-from lazyio.sources.function import ArraySource, checked_part
+from lazyio.sources.function import ArraySource, FunctionSource, SerialSource, checked_part
+from lazyio.sources.in_memory import InMemoryHdf5Source
 from lazyio.sources.zarr_metadata import is_zarr
 from lazyio.units import format_size
 
-NAME = "lazyio-read"
+_MARK = "lazyio_source"
+"""Attribute of the layer that reads a source, by which :func:`source_of` knows it again."""
 
 _MOST_PATHS = 16
 """Files by way of which a source is read that still travels with every task."""
@@ -83,49 +85,48 @@ def read_block(source: Source, region: Region, out: Array | None = None) -> Arra
     return checked_part(part, region, source.dtype, f"the {type(source).__name__}")
 
 
-def as_blocks(source: Source, block_shape: Shape) -> da.Array:
-    """Return a source as a dask array with blocks of one shape; nothing is read."""
+def as_blocks(source: Source, blocks: Shape | tuple[Shape, ...]) -> da.Array:
+    """Return a source as a dask array with blocks of one shape, or of sizes along each axis.
+
+    Nothing is read.
+    """
     reader = SourceReader(source)
-    chunks = tuple(
-        max(1, min(block, extent)) for block, extent in zip(block_shape, source.shape, strict=True)
-    )
+    chunks = blocks
+    if all(isinstance(size, int) for size in blocks):
+        chunks = _blocks_within(source.shape, cast("Shape", blocks))
     array: da.Array = da.from_array(
         reader,
         chunks=chunks,
-        name=f"{NAME}-{tokenize(reader, chunks)}",
+        name=f"lazyio-read-{tokenize(reader, chunks)}",
         asarray=False,
         lock=False,
         inline_array=not _is_large(source),
         meta=np.empty((0,) * reader.ndim, reader.dtype),
     )
+    setattr(array.dask.layers[array.name], _MARK, source)
     total = total_nbytes()
     if total is not None and array.nbytes > total:
         # dask would compute one block after another and keep them until memory is full. What is
         # made of the array is another array, and is computed as ever.
-        array.__dict__["compute"] = _refusing(array.shape, array.dtype, int(array.nbytes), total)
+        size = format_size(int(array.nbytes))
+        msg = (
+            f"the whole array, {array.shape} {array.dtype}, takes {size}, and this "
+            f"machine has {format_size(total)} of memory; compute a part of it, "
+            "array[...].compute(), or reduce it, or write it with lazyio.to_hdf5 or lazyio.to_zarr"
+        )
+        refuse_compute(array, TooLargeError(msg))
     return array
 
 
-def _refusing(
-    shape: Shape, dtype: np.dtype[Any], nbytes: int, total: int
-) -> Callable[..., NoReturn]:
-    """Return what an array too large for any memory has instead of ``compute``."""
-
-    def compute(**_: Any) -> NoReturn:
-        msg = (
-            f"the whole array, {shape} {dtype}, takes {format_size(nbytes)}, and this machine has "
-            f"{format_size(total)} of memory; compute a part of it, array[...].compute(), or "
-            "reduce it, or write it with lazyio.to_hdf5 or lazyio.to_zarr"
-        )
-        raise TooLargeError(msg)
-
-    return compute
+def _blocks_within(shape: Shape, block_shape: Shape) -> Shape:
+    pairs = zip(block_shape, shape, strict=True)
+    return tuple(max(1, min(block, extent)) for block, extent in pairs)
 
 
 def _is_large(source: Source) -> bool:
-    """Return whether a source is better sent once than with every task: thousands of paths."""
+    """Return whether a source is better sent once than with every task: a file, or many paths."""
     leads_on = isinstance(source, Watched) and len(source.paths) > _MOST_PATHS
-    return leads_on or len(parts_of(source)) > 1
+    return leads_on or isinstance(source, InMemoryHdf5Source) or len(parts_of(source)) > 1
 
 
 class MaskedReader:
@@ -144,14 +145,11 @@ class MaskedReader:
 
 def masked_blocks(array: np.ma.MaskedArray[Any, Any], block_shape: Shape) -> da.Array:
     """Return a masked array as a dask array whose blocks are masked arrays."""
-    chunks = tuple(
-        max(1, min(block, extent)) for block, extent in zip(block_shape, array.shape, strict=True)
-    )
     meta = np.ma.empty((0,) * array.ndim, array.dtype)
     meta.fill_value = array.fill_value
     blocks: da.Array = da.from_array(
         MaskedReader(array),
-        chunks=chunks,
+        chunks=_blocks_within(array.shape, block_shape),
         # To name it by its content would read and hash all of it.
         name=f"lazyio-masked-{uuid.uuid4().hex}",
         asarray=False,
@@ -167,13 +165,25 @@ def source_of(array: da.Array) -> Source | None:
     An array that anything was done to, slicing and rechunking too, has
     another top layer.
     """
-    layers = array.dask.layers
-    tops = [layers[name] for name in (array.name, f"original-{array.name}") if name in layers]
-    readers = [reader for layer in tops for reader in _readers(layer)]
-    if len(readers) != 1 or not array.name.startswith(NAME):
+    source: Source | None = getattr(array.dask.layers.get(array.name), _MARK, None)
+    if source is None or source.shape != array.shape or source.dtype != array.dtype:
         return None
-    source = readers[0].source
-    return source if source.shape == array.shape and source.dtype == array.dtype else None
+    return source
+
+
+def is_read_anywhere(source: Source) -> bool:
+    """Return whether a source reads files or calls a function, which other processes can, too.
+
+    Not what has a lock, which keeps this process' threads apart, nor what lies in memory.
+    """
+    if isinstance(source, SerialSource):
+        return False
+    parts = parts_of(source)
+    if parts:
+        return all(map(is_read_anywhere, parts))
+    if isinstance(source, Watched) and not isinstance(source, InMemoryHdf5Source):
+        return bool(source.paths)
+    return isinstance(source, FunctionSource)
 
 
 def locations_in(array: da.Array) -> set[tuple[str, str]]:
@@ -188,8 +198,8 @@ def locations_in(array: da.Array) -> set[tuple[str, str]]:
 def held_in(array: da.Array) -> Iterator[Any]:
     """Yield what a graph holds beside keys: sources, and arrays of other libraries."""
     for layer in array.dask.layers.values():
-        for argument in _arguments(layer):
-            yield argument.source if isinstance(argument, SourceReader) else argument
+        for held in values_in(layer):
+            yield held.source if isinstance(held, SourceReader) else held
 
 
 def locations_of(held: Any) -> set[tuple[str, str]]:
@@ -264,20 +274,3 @@ def _around_axis(part: Any, extent: int) -> tuple[slice, Any]:
         return slice(0, 0), at.astype(np.intp)
     low = int(at.min())
     return slice(low, int(at.max()) + 1), at - low
-
-
-def _readers(layer: Any) -> Iterator[SourceReader]:
-    return (held for held in _arguments(layer) if isinstance(held, SourceReader))
-
-
-def _arguments(layer: Any) -> Iterator[Any]:
-    """Yield what a layer holds beside keys: literals, and values of data nodes."""
-    if isinstance(layer, Blockwise):
-        for argument, indices in layer.indices:
-            if indices is None:
-                yield argument
-    elif isinstance(layer, dict) or type(layer).__name__ == "MaterializedLayer":
-        # da.from_array without inlining keeps its array under a key of its own.
-        for key, value in layer.items():
-            if isinstance(key, str) and key.startswith("original-"):
-                yield getattr(value, "value", value)

@@ -14,30 +14,35 @@ threads.
 
 import math
 import threading
-import traceback
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import dask
 import dask.array as da
 import dask.local
 import dask.threaded
 import numpy as np
 import numpy.typing as npt
 from dask.base import optimize
-from dask.blockwise import Blockwise, optimize_blockwise
+from dask.blockwise import optimize_blockwise
 from dask.callbacks import Callback
+from dask.core import get_dependencies
 from dask.highlevelgraph import HighLevelGraph
 from dask.optimization import cull
+from dask.task_spec import Alias, DataNode
 from dask.utils import ensure_dict
 
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import BlockError, LazyioError, OptionError, PlanError
+from lazyio.execution.dask_inner_state import failed_key, reading_apart
 from lazyio.execution.schedulers import Scheduler
+from lazyio.execution.workers import WrittenBlock, checked_block
 from lazyio.regions import Region, cuts, format_region
+from lazyio.storage.base import ChunkWriter, TakesEncoded
 
 Consume = Callable[[Region, npt.NDArray[Any], Workspace], None]
 Done = Callable[[Region], object]
@@ -53,10 +58,12 @@ class Delivery:
     """Given a region, its block and a thread's own workspace."""
     on_done: Done
     """Given each region after it was consumed, on the thread that waits."""
+    elsewhere: "Elsewhere | None" = None
+    """How other processes write its blocks, ``None`` where blocks have to come here."""
     is_kept: Callable[[Region], bool] | None = None
-    """Whether a block is not wanted, because it is there already."""
+    """Whether a block is not wanted, because it already exists."""
 
-    def regions(self) -> dict[tuple[int, ...], Region]:
+    def regions(self) -> "Regions":
         """Return where each block lies that is wanted, by its position in the grid of blocks."""
         places = zip(np.ndindex(*self.array.numblocks), cuts(self.array.chunks), strict=True)
         return {at: region for at, region in places if not (self.is_kept and self.is_kept(region))}
@@ -67,29 +74,25 @@ class Delivery:
         Masked arrays stay masked: what their gaps are filled with is for the
         consumer to say.
         """
-        array = self.array
-        wanted = tuple(part.stop - part.start for part in region)
-        if isinstance(block, np.generic) or (not wanted and np.isscalar(block)):
-            block = _as_element(np.asarray(block), array.dtype)
-        is_plain = isinstance(block, np.ndarray)
-        if is_plain and block.shape == wanted and block.dtype == array.dtype:
-            is_masked = isinstance(block, np.ma.MaskedArray)
-            checked: npt.NDArray[Any] = block if is_masked else np.asarray(block)
-            return checked
-        got = f"{block.shape} {block.dtype}" if is_plain else f"a {type(block).__name__}"
-        msg = (
-            f"block {format_region(region)} is {got}, the array says {wanted} {array.dtype}; "
-            "let the function return that, or give map_blocks the right dtype= and chunks="
-        )
-        raise BlockError(msg)
+        return checked_block(block, region, self.array.dtype)
 
 
-def _as_element(block: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return a scalar as the element that it was: numpy's own have neither order nor padding."""
-    is_swapped = block.dtype == dtype.newbyteorder("=")
-    is_shorter = block.dtype.kind == dtype.kind and dtype.kind in "SU"
-    is_same = is_swapped or (is_shorter and block.dtype.itemsize <= dtype.itemsize)
-    return block.astype(dtype) if is_same else block
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """How the blocks of an array are written by the processes that compute them."""
+
+    target: TakesEncoded
+    """What takes note of chunks."""
+    writer: ChunkWriter
+    """What encodes and writes them there."""
+    key: str
+    """What errors call the array."""
+    convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+    """From a block to elements as they are stored."""
+    window: Region | None
+    """The part of the array that is written; by default all of it."""
+    take: Callable[[WrittenBlock, Callable[[], object], Workspace], object]
+    """Takes a block, what takes note of its chunks, and a thread's own workspace."""
 
 
 def as_dask_array(collection: Any) -> da.Array:
@@ -130,99 +133,84 @@ def block_error(error: BaseException, region: Region | None) -> BlockError:
     return BlockError(msg)
 
 
-def failed_key(error: BaseException) -> Any:
-    """Return the key of the task that raised, ``None`` where it is not known.
+Tasks = dict[Any, Any]
+"""By key."""
 
-    dask does not say it, but a task runs in a frame that has its key, and of
-    one in another process the loop knows that waits for it. The outermost
-    counts: a task may compute graphs of its own.
-    """
-    waited_for = None
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code.co_name == "execute_task" and "key" in frame.f_locals:
-            return frame.f_locals["key"]
-        if frame.f_code.co_name == "get_async" and waited_for is None:
-            waited_for = frame.f_locals.get("key")
-    return waited_for
+Results = Generator[tuple[Any, Callable[[], Any]], None, None]
+"""Keys of blocks that are done, and how to get them."""
 
 
-Graph = dict[Any, Any]
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """The tasks that compute blocks of some arrays."""
+
+    tasks: Tasks
+    """All of them."""
+    annotated: tuple[tuple[Mapping[str, Any], frozenset[Any]], ...] = ()
+    """Keys of each layer with its annotations, where any layer has some."""
 
 
 def merged_graph(arrays: Sequence[da.Array], keys: Sequence[Any]) -> Graph:
     """Return the tasks that compute blocks of some arrays."""
-    if len(arrays) == 1:
+    is_annotated = any(layer.annotations for one in arrays for layer in one.dask.layers.values())
+    # dask forgets annotations where it fuses more than blockwise layers.
+    if len(arrays) == 1 and not is_annotated:
         (optimized,) = optimize(*arrays)
         found = dict(ensure_dict(optimized.__dask_graph__()))
         # Of blocks that a cluster holds already nothing is left to optimise, nor to find.
         whole = found if found.keys() >= set(keys) else dict(ensure_dict(arrays[0].dask))
-        return whole if len(keys) == arrays[0].npartitions else dict(cull(whole, keys)[0])
+        is_all = len(keys) == arrays[0].npartitions
+        return Graph(tasks=whole if is_all else part_of(whole, keys))
     graph = HighLevelGraph.merge(*(array.dask for array in arrays))
     graph = optimize_blockwise(graph, keys=keys)
-    graph = _reading_apart(graph)
+    graph = reading_apart(graph)
     graph = optimize_blockwise(graph, keys=keys)
-    return dict(ensure_dict(graph.cull(keys)))
-
-
-def _reading_apart(graph: HighLevelGraph) -> HighLevelGraph:
-    """Give each layer that waits for other things too a reading of its own."""
-    roots = {
-        name
-        for name, layer in graph.layers.items()
-        if isinstance(layer, Blockwise) and not graph.dependencies[name]
-    }
-    layers: dict[str, Any] = dict(graph.layers)
-    dependencies = {name: set(names) for name, names in graph.dependencies.items()}
-    for name, layer in graph.layers.items():
-        needed = graph.dependencies[name]
-        if not isinstance(layer, Blockwise) or needed <= roots:
-            continue
-        own = {root: f"{root}-for-{name}" for root in needed & roots}
-        layers[name] = _rebuilt(layer, name, own)
-        dependencies[name] = {own.get(other, other) for other in needed}
-        for root, copied in own.items():
-            layers[copied] = _rebuilt(graph.layers[root], copied, {})
-            dependencies[copied] = set()
-    return HighLevelGraph(layers, dependencies)
-
-
-def _rebuilt(layer: Any, output: str, names: Mapping[str, str]) -> Blockwise:
-    """Return a layer under another name, with its inputs under other names."""
-    return Blockwise(
-        output=output,
-        output_indices=layer.output_indices,
-        task=layer.task.substitute({}, key=output),
-        indices=[
-            (names.get(argument, argument) if isinstance(argument, str) else argument, index)
-            for argument, index in layer.indices
-        ],
-        numblocks={names.get(name, name): count for name, count in layer.numblocks.items()},
-        concatenate=layer.concatenate,
-        new_axes=layer.new_axes,
-        output_blocks=layer.output_blocks,
-        annotations=layer.annotations,
-        io_deps=layer.io_deps,
+    layered = graph.cull(keys)
+    layers = layered.layers.values() if is_annotated else ()
+    return Graph(
+        tasks=dict(ensure_dict(layered)),
+        annotated=tuple((layer.annotations or {}, frozenset(layer)) for layer in layers),
     )
+
+
+def part_of(tasks: Tasks, keys: Sequence[Any]) -> Tasks:
+    """Return those tasks that some keys need: schedulers look at all that they are given."""
+    found: Tasks = cull(tasks, keys)[0]
+    return found
+
+
+def is_disjoint(tasks: Tasks, keys: Sequence[Any]) -> bool:
+    """Return whether no two blocks need the same task; data lying ready does not count."""
+    owner: dict[Any, Any] = {}
+    for key in keys:
+        reached = [key]
+        while reached:
+            at = reached.pop()
+            needed = get_dependencies(tasks, at)
+            if not needed and at != key and isinstance(tasks[at], (Alias, DataNode)):
+                continue
+            if owner.setdefault(at, key) != key:
+                return False
+            reached.extend(other for other in needed if owner.get(other) != key)
+    return True
 
 
 def run_here(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_workers: int) -> None:
     """Compute every block in this process' threads, or in the calling one."""
     states = threading.local()
-    fused = {}
-    for delivery in deliveries:
-        one = _fuse(delivery, states)
-        fused[one.array.name] = one
+    runs = {f"lazyio-write-{uuid.uuid4().hex}": (one, one.regions()) for one in deliveries}
+    arrays = [_delivered(name, *run, states) for name, run in runs.items()]
 
     def note(key: Any, *_: Any) -> None:
-        if isinstance(key, tuple) and key[0] in fused:
-            one = fused[key[0]]
+        if isinstance(key, tuple) and key[0] in runs:
+            delivery, regions = runs[key[0]]
             try:
-                one.delivery.on_done(one.regions[key[1:]])
+                delivery.on_done(regions[key[1:]])
             except Exception as error:
                 raise _CallbackFailed from error
 
-    keys = [(one.array.name, *at) for one in fused.values() for at in one.regions]
-    graph = merged_graph([one.array for one in fused.values()], keys)
+    keys: list[Any] = [(name, *at) for name, (_, regions) in runs.items() for at in regions]
+    graph = merged_graph(arrays, keys).tasks
     # dask calls back on the thread that waits for the run, as `on_done` may expect;
     # the callback is for this run alone, other runs of this process have their own.
     callbacks = [*Callback.active, (None, None, None, note, None)]
@@ -248,22 +236,19 @@ def run_here(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_workers:
             raise error.__cause__ from None
         if isinstance(error, LazyioError) or not isinstance(error, Exception):
             raise
-        raise block_error(error, _failed_region(error, fused.values())) from error
+        regions_of = {name: regions for name, (_, regions) in runs.items()}
+        raise block_error(error, _failed_region(error, regions_of)) from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Fused:
-    """A delivery, and the array whose tasks do it."""
-
-    delivery: Delivery
-    array: da.Array
-    regions: dict[tuple[int, ...], Region]
+Regions = dict[tuple[int, ...], Region]
+"""Where blocks lie, by their positions in the grid of blocks."""
 
 
-def _fuse(delivery: Delivery, states: threading.local) -> _Fused:
+def _delivered(
+    name: str, delivery: Delivery, regions: Regions, states: threading.local
+) -> da.Array:
     """Return an array whose every block is a mark that a block was handed on."""
     array = delivery.array
-    regions = delivery.regions()
 
     def deliver(block: Any, block_id: tuple[int, ...]) -> npt.NDArray[np.bool_]:
         region = regions[block_id]
@@ -272,28 +257,28 @@ def _fuse(delivery: Delivery, states: threading.local) -> _Fused:
         delivery.consume(region, delivery.check(block, region), states.workspace)
         return np.ones((1,) * array.ndim, bool)
 
-    delivered = da.map_blocks(
+    delivered: da.Array = da.map_blocks(
         deliver,
         array,
         dtype=bool,
         chunks=tuple((1,) * n for n in array.numblocks),
         meta=np.empty((0,) * array.ndim, bool),
-        name=f"lazyio-write-{uuid.uuid4().hex}",
+        name=name,
     )
-    return _Fused(delivery=delivery, array=delivered, regions=regions)
+    return delivered
 
 
 class _CallbackFailed(Exception):
     """Tells an error of the caller's own callback from one of a block."""
 
 
-def _failed_region(error: BaseException, fused: Iterable[_Fused]) -> Region | None:
+def _failed_region(error: BaseException, regions_of: Mapping[str, Regions]) -> Region | None:
     """Return the region whose task raised."""
     key = failed_key(error)
     if not isinstance(key, tuple):
         return None
-    for one in fused:
+    for name, regions in regions_of.items():
         # A task that was fused has a name of its own, with the last one's token.
-        if str(key[0]).endswith(one.array.name.rpartition("-")[2]):
-            return one.regions.get(key[1:])
+        if str(key[0]).endswith(name.rpartition("-")[2]):
+            return regions.get(key[1:])
     return None

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from lazyio.codecs.workspace import Workspace
 from lazyio.execution.assembler import AssembledChunk, OnePassAssembler
+from lazyio.execution.slabs import Slab, Slabs
 from lazyio.execution.task import TaskRun
 from lazyio.execution.threads import Trouble, feed
-from lazyio.iterables.stream import slabs
-from lazyio.regions import Region
+from lazyio.iterables.base import OffsetBlocks
+from lazyio.regions import Region, with_extent
 from lazyio.storage.base import Growing, Rewritable
 
 
@@ -38,16 +39,29 @@ def _from_stream(part: TaskRun, trouble: Trouble) -> Iterator[_Step]:
     if stream is None or not isinstance(target, Growing):
         return
     axis, shape = stream.axis, plan.shape
+    slabs = Slabs(stream.item_shape, stream.dtype, axis, plan.block_shape[axis])
 
-    def grow(length: int) -> None:
+    def write(slab: Slab, workspace: Workspace) -> None:
+        converted = part.converted(slab.region, slab.elements)
+        slab.write(converted, part.job.target, workspace, part.gate)
+        slab.give_back()
+
+    def due() -> _Due:
+        slab = slabs.turned()
         with part.gate:
-            target.grow((*shape[:axis], length, *shape[axis + 1 :]))
+            target.grow(with_extent(shape, axis, slab.stop))
+        return _Due(part, slab.region, functools.partial(write, slab))
 
-    for slab in slabs(stream, trouble.checked(stream.take()), plan.block_shape[axis], grow):
-        if isinstance(slab, int):
-            yield slab
-        else:
-            yield _Due(part, slab.region_in(shape), functools.partial(part.take, slab))
+    for elements in trouble.checked(stream.take()):
+        begin, n_elements = 0, 1 if elements is None else len(elements)
+        while begin < n_elements:
+            begin = slabs.put(elements, begin)
+            if slabs.is_full:
+                yield due()
+        # So that several streams can be taken in turn.
+        yield stream.pace(elements)
+    if slabs.n_filled:
+        yield due()
 
 
 def _from_pieces(part: TaskRun, trouble: Trouble) -> Iterator[_Step]:
@@ -76,7 +90,11 @@ def _from_pieces(part: TaskRun, trouble: Trouble) -> Iterator[_Step]:
         with part.gate:
             patchwork.grow(region)
         yield from map(due, patchwork.lay(region, converted))
-        yield elements.size / max(1, math.prod(target.shape[1:]))
+        own = pieces.stream if isinstance(pieces, OffsetBlocks) else None
+        if own is not None and own.has_own_pace:
+            yield own.pace(elements)
+        else:
+            yield elements.size / max(1, math.prod(target.shape[1:]))
     yield from map(due, patchwork.rest())
 
 

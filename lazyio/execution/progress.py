@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self, TextIO
 
 from lazyio.codecs.libraries import optional
@@ -87,12 +86,7 @@ class Progress:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         """Leave the bar as it stands, full after a run that was shorter than expected."""
         if self._bar is not None:
             if kind is None:
@@ -111,6 +105,36 @@ def _bar(total_nbytes: int | None) -> Any:
             size = {"ncols": columns, "nrows": lines}
         return tqdm.tqdm(total=total_nbytes, unit="B", unit_scale=True, unit_divisor=1024, **size)
     return PlainBar(total_nbytes, sys.stderr)
+
+
+class ProgressLines:
+    """Writes a line every few seconds, for a log.
+
+    Examples
+    --------
+    >>> lines = ProgressLines(sys.stdout, pause=10)
+    >>> for n in (1, 2, 3):
+    ...     lines(Step(key="x", region=(), n_done=n, n_total=4, nbytes=n << 30, seconds=n * 8.0))
+    lazyio: 2 of 4 blocks (50 %), 2 GiB, 128 MiB/s, at 'x'
+    """
+
+    def __init__(self, stream: TextIO, *, pause: float) -> None:
+        self._stream = stream
+        self._pause = pause
+        self._told = 0.0
+
+    def __call__(self, step: Step) -> None:
+        """Write a line, if it is time for one."""
+        if step.seconds - self._told < self._pause:
+            return
+        self._told = step.seconds
+        share = f" ({step.n_done / step.n_total:.0%})".replace("%", " %") if step.n_total else ""
+        rate = format_size(int(step.nbytes / max(step.seconds, 1e-9)))
+        self._stream.write(
+            f"lazyio: {step.n_done} of {step.n_total} blocks{share}, {format_size(step.nbytes)}, "
+            f"{rate}/s, at {step.key!r}\n"
+        )
+        self._stream.flush()
 
 
 class PlainBar:

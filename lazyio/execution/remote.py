@@ -1,4 +1,8 @@
-"""Graphs in other processes: blocks come back as they are done, and are handed on here.
+"""Graphs in other processes, which encode what they compute, and write it where they can.
+
+What a task gives back is what is left to do here: chunks to take note of,
+payloads that could not be written there, and elements of chunks that no block
+has whole. Where nothing can be encoded elsewhere, it is the block itself.
 
 Every task is computed once. No more blocks are under way than the scheduler
 has places for, where blocks have nothing in common; those that do are handed
@@ -6,193 +10,193 @@ over all together, so that what they share is not computed again.
 """
 
 import contextlib
-import itertools
 import queue
-import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import dask
+import dask.array as da
 import dask.multiprocessing
+import numpy as np
 from dask.callbacks import Callback
-from dask.core import get_dependencies
+from dask.delayed import delayed
 
 from lazyio.codecs.workspace import Workspace
 from lazyio.errors import LazyioError
-from lazyio.execution.dask_graphs import Delivery, Graph, block_error, failed_key, merged_graph
+from lazyio.execution.cluster import ClusterChannel, answering, from_cluster, place_given_up
+from lazyio.execution.dask_graphs import (
+    Delivery,
+    Elsewhere,
+    Graph,
+    Results,
+    Tasks,
+    block_error,
+    is_disjoint,
+    merged_graph,
+    part_of,
+)
+from lazyio.execution.dask_inner_state import failed_key, forget_results
+from lazyio.execution.grants import Grants
 from lazyio.execution.schedulers import Scheduler
 from lazyio.execution.threads import pull
+from lazyio.execution.workers import BlockJob, Session, WrittenBlock, edges_of, write_block
 from lazyio.regions import Region
 
 Block = tuple[Delivery, Region, Callable[[], Any]]
-"""A block that was computed: whose, which, and how to get it."""
-
-Results = Generator[tuple[Any, Callable[[], Any]], None, None]
-"""Keys of blocks that are done, and how to get them."""
+"""A block that was computed or written: whose, which, and how to get what there is of it."""
 
 Places = dict[Any, list[tuple[Delivery, Region]]]
 """Where the result of each key belongs."""
 
-_AHEAD = 2
-"""Blocks under way, for each thread of a cluster."""
 
+def run_remote(
+    deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_workers: int, folder: Path
+) -> None:
+    """Compute every block wherever the scheduler does, and have it written there or here.
 
-def run_remote(deliveries: Sequence[Delivery], scheduler: Scheduler, *, n_workers: int) -> None:
-    """Compute every block wherever the scheduler does, and consume it here."""
-    places: Places = {}
-    for delivery in deliveries:
-        for at, region in delivery.regions().items():
-            places.setdefault((delivery.array.name, *at), []).append((delivery, region))
-    graph = merged_graph([delivery.array for delivery in deliveries], list(places))
-
-    def consume(block: Block, workspace: Workspace) -> None:
-        delivery, region, result = block
-        try:
-            found = result()
-        except LazyioError:
-            raise
-        except Exception as error:
-            raise block_error(error, region) from error
-        delivery.consume(region, delivery.check(found, region), workspace)
-
-    results = _RUNNERS[scheduler.kind](graph, list(places), scheduler, n_workers)
+    ``folder`` is where processes that share the target's file system may leave files.
+    """
+    numbers = {id(delivery): number for number, delivery in enumerate(deliveries)}
+    grants = Grants([one.elsewhere.target if one.elsewhere else None for one in deliveries])
     with ExitStack() as stack:
         if scheduler.kind == "cluster":
-            stack.enter_context(_place_given_up())
-        stack.enter_context(contextlib.closing(results))
+            stack.enter_context(place_given_up())
+        session = Session.begun(folder)
+        stack.callback(session.end)
+        channel = None
+        if scheduler.kind == "cluster" and any(one.elsewhere for one in deliveries):
+            channel = stack.enter_context(answering(scheduler.client, grants, session))
+        arrays = [
+            _written(number, one, one.elsewhere, session, channel) if one.elsewhere else one.array
+            for number, one in enumerate(deliveries)
+        ]
+        places: Places = {}
+        for array, delivery in zip(arrays, deliveries, strict=True):
+            for at, region in delivery.regions().items():
+                places.setdefault((array.name, *at), []).append((delivery, region))
+        graph = merged_graph(arrays, list(places))
+        results = stack.enter_context(
+            contextlib.closing(_RUNNERS[scheduler.kind](graph, list(places), scheduler, n_workers))
+        )
+
+        def consume(block: Block, workspace: Workspace) -> None:
+            delivery, region, result = block
+            try:
+                found = result()
+            except Exception as error:
+                # What is not answered any more fails there, too; what came first says more.
+                error = grants.error or error
+                if isinstance(error, LazyioError):
+                    raise error from None
+                raise block_error(error, region) from error
+            if isinstance(found, WrittenBlock) and delivery.elsewhere is not None:
+                number = numbers[id(delivery)]
+                landing = partial(grants.land, number, found.landed(), found.payloads)
+                delivery.elsewhere.take(found, landing, workspace)
+            else:
+                delivery.consume(region, delivery.check(found, region), workspace)
+
         blocks = (
             (delivery, region, result)
-            for key, result in _named(results, graph, places)
+            for key, result in _named(results, graph.tasks, places)
             for delivery, region in places[key]
         )
         pull(blocks, consume, n_threads=n_workers, on_done=lambda done: done[0].on_done(done[1]))
+        grants.finish()
+
+
+def _written(
+    number: int,
+    delivery: Delivery,
+    elsewhere: Elsewhere,
+    session: Session,
+    channel: ClusterChannel | None,
+) -> da.Array:
+    """Return an array whose every block is what became of one that was written elsewhere."""
+    array = delivery.array
+    job = BlockJob(
+        session=session,
+        array=number,
+        key=elsewhere.key,
+        dtype=array.dtype,
+        edges=edges_of(array.chunks),
+        writer=elsewhere.writer,
+        convert=elsewhere.convert,
+        window=elsewhere.window,
+        channel=channel,
+    )
+    named = elsewhere.key.strip("/").replace("/", ".") or "array"
+    written: da.Array = da.map_blocks(
+        write_block,
+        array,
+        # Under a key of its own, so that it travels once to a worker.
+        job=delayed(job, name=f"lazyio-job-{session.name}-{number}", traverse=False),
+        dtype=object,
+        chunks=tuple((1,) * n for n in array.numblocks),
+        meta=np.empty((0,) * array.ndim, object),
+        # With the number: other keys may come to the same words.
+        name=f"lazyio-write-{named}-{session.name}-{number}",
+    )
+    return written
 
 
 def _from_processes(graph: Graph, keys: list[Any], scheduler: Scheduler, n_workers: int) -> Results:
     """Yield results of dask's own processes, which hold one task each."""
-    finished: queue.Queue[tuple[Any, Callable[[], Any]]] = queue.Queue(maxsize=n_workers)
+    finished: queue.Queue[tuple[Any, Any] | None] = queue.Queue(maxsize=n_workers)
     stop = threading.Event()
     wanted = set(keys)
-    ended = object()
-
     held: set[Any] = set()
+
+    def put(item: tuple[Any, Any] | None) -> bool:
+        """Hand a result over, and return whether anybody still takes them."""
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                finished.put(item, timeout=0.1)
+                return True
+        return False
 
     def keep(key: Any, value: Any, _dsk: Any, state: Any, _worker: Any) -> None:
         if key in wanted:
             held.add(key)
-            _put(finished, (key, partial(_same, value)), stop)
-        # dask would keep every result until the last is there.
-        for done in [done for done in held if not state["waiting_data"].get(done)]:
-            state["cache"][done] = None
-            held.discard(done)
+            if not put((key, value)):
+                raise _Stopped
+        held.difference_update(forget_results(state, held))
 
-    def compute() -> None:
+    callbacks = [*Callback.active, (None, None, None, keep, None)]
+    options = {"num_workers": n_workers, "pool": scheduler.pool, "chunksize": 1}
+    with ThreadPoolExecutor(1, thread_name_prefix="lazyio-processes") as thread:
+        get = partial(dask.multiprocessing.get, callbacks=callbacks, **options)
+        run = thread.submit(get, graph.tasks, keys)
+        run.add_done_callback(lambda _: put(None))
         try:
-            callbacks = [*Callback.active, (None, None, None, keep, None)]
-            dask.multiprocessing.get(
-                graph,
-                keys,
-                num_workers=n_workers,
-                pool=scheduler.pool,
-                chunksize=1,
-                callbacks=callbacks,
-            )
-        except BaseException as error:  # noqa: BLE001 - raised where the results are taken
-            _put(finished, (ended, _raiser(error)), stop)
-        else:
-            _put(finished, (ended, lambda: None), stop)
-
-    thread = threading.Thread(target=compute, name="lazyio-processes", daemon=True)
-    thread.start()
-    try:
-        while True:
-            key, result = finished.get()
-            if key is ended:
-                result()
-                return
-            yield key, result
-    finally:
-        stop.set()
-        thread.join()
+            while (result := finished.get()) is not None:
+                key, value = result
+                yield key, partial(_same, value)
+            run.result()
+        finally:
+            stop.set()
 
 
 class _Stopped(Exception):
     """Nobody takes results any more."""
 
 
-def _put(finished: "queue.Queue[Any]", item: Any, stop: threading.Event) -> None:
-    while not stop.is_set():
-        with contextlib.suppress(queue.Full):
-            finished.put(item, timeout=0.1)
-            return
-    raise _Stopped
-
-
-def _raiser(error: BaseException) -> Callable[[], Any]:
-    def fail() -> Any:
-        raise error
-
-    return fail
-
-
-def _named(results: Results, graph: Graph, places: Places) -> Results:
+def _named(results: Results, tasks: Tasks, places: Places) -> Results:
     """Yield results; what ends the run is raised as the error of a block."""
     try:
         yield from results
     except LazyioError:
         raise
     except Exception as error:
-        needed = {failed_key(error)} & graph.keys()
-        region = next(
-            (found[0][1] for key, found in places.items() if needed & _reached(graph, [key])), None
-        )
+        failed = failed_key(error)
+        needing = (key for key in places if failed in tasks and failed in part_of(tasks, [key]))
+        region = next((places[key][0][1] for key in needing), None)
         raise block_error(error, region) from error
-
-
-@contextlib.contextmanager
-def _place_given_up() -> Iterator[None]:
-    """Leave the place of a cluster's task, in one of which this may run, for others to take.
-
-    Waiting there with all places taken would be for ever.
-    """
-    distributed = sys.modules["distributed"]
-    try:
-        distributed.secede()
-    except (ValueError, AttributeError, KeyError):
-        # In no task, or one that left its place already.
-        yield
-        return
-    try:
-        yield
-    finally:
-        distributed.rejoin()
-
-
-def _from_cluster(graph: Graph, keys: list[Any], scheduler: Scheduler, n_workers: int) -> Results:
-    """Yield results of a cluster as they are done; they stay there until taken."""
-    distributed = sys.modules["distributed"]
-    client = scheduler.client
-    n_places = _AHEAD * max(1, sum(client.nthreads().values()))
-    size = max(n_places, n_workers) if _is_disjoint(graph, keys) else max(1, len(keys))
-    waiting = iter(keys)
-    under_way: dict[Any, Any] = {}
-    done = distributed.as_completed()
-    try:
-        while True:
-            if len(under_way) <= size // 2:
-                batch = list(itertools.islice(waiting, size - len(under_way)))
-                futures = client.get(_part_of(graph, batch), batch, sync=False) if batch else []
-                under_way.update(zip(batch, futures, strict=True))
-                done.update(futures)
-                names = {future.key: key for key, future in under_way.items()}
-            if not under_way:
-                return
-            key = names[next(done).key]
-            yield key, under_way.pop(key).result
-    finally:
-        client.cancel(list(under_way.values()))
 
 
 def _from_function(graph: Graph, keys: list[Any], scheduler: Scheduler, n_workers: int) -> Results:
@@ -200,10 +204,10 @@ def _from_function(graph: Graph, keys: list[Any], scheduler: Scheduler, n_worker
     get = scheduler.get
     if get is None:
         return
-    size = n_workers if _is_disjoint(graph, keys) else max(1, len(keys))
+    size = n_workers if is_disjoint(graph.tasks, keys) else max(1, len(keys))
     for at in range(0, len(keys), size):
         batch = keys[at : at + size]
-        results = get(_part_of(graph, batch), batch)
+        results = get(part_of(graph.tasks, batch), batch)
         for key, result in zip(batch, results, strict=True):
             yield key, partial(_same, result)
 
@@ -212,37 +216,4 @@ def _same(result: Any) -> Any:
     return result
 
 
-def _part_of(graph: Graph, keys: Iterable[Any]) -> Graph:
-    """Return those tasks that some keys need: schedulers look at all that they are given."""
-    return {key: graph[key] for key in _reached(graph, keys)}
-
-
-def _reached(graph: Graph, keys: Iterable[Any]) -> set[Any]:
-    """Return some keys, and all that they need."""
-    found: set[Any] = set()
-    waiting = list(keys)
-    while waiting:
-        key = waiting.pop()
-        if key not in found and key in graph:
-            found.add(key)
-            waiting.extend(get_dependencies(graph, key))
-    return found
-
-
-def _is_disjoint(graph: Graph, keys: Sequence[Any]) -> bool:
-    """Return whether no two blocks need the same task; data lying ready does not count."""
-    owner: dict[Any, Any] = {}
-    for key in keys:
-        reached = [key]
-        while reached:
-            at = reached.pop()
-            needed = get_dependencies(graph, at)
-            if not needed and at != key and type(graph[at]).__name__ in ("DataNode", "Alias"):
-                continue
-            if owner.setdefault(at, key) != key:
-                return False
-            reached.extend(other for other in needed if owner.get(other) != key)
-    return True
-
-
-_RUNNERS = {"processes": _from_processes, "cluster": _from_cluster, "other": _from_function}
+_RUNNERS = {"processes": _from_processes, "cluster": from_cluster, "other": _from_function}

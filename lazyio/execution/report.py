@@ -1,11 +1,20 @@
 """What a write has done, for people and for code."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lazyio.planning import Plan
 from lazyio.planning.display import plural
 from lazyio.units import format_size
+
+_MOST_NAMED = 8
+"""Arrays that are listed."""
+
+
+def named(keys: Sequence[str]) -> str:
+    """Return the keys of arrays, of many the first."""
+    found = [key for key in dict.fromkeys(keys) if key]
+    return ", ".join(found if len(found) <= _MOST_NAMED else [*found[:3], "..."])
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -48,14 +57,17 @@ class WriteReport:
 
     def __str__(self) -> str:
         """Return two lines: what and where, then how much and how fast; then any advice."""
+        # Bytes of names that are no UTF-8 could not be printed.
+        return self._told().encode(errors="backslashreplace").decode()
+
+    def _told(self) -> str:
         ratio = self.nbytes / self.stored_nbytes if self.stored_nbytes else 1.0
         rate = format_size(int(self.nbytes / max(self.seconds, 1e-9)))
-        names = ", ".join(key for key in self.keys if key)
-        where = f"{self.path} {names}".rstrip()
-        what, cut = f"{self.plan.shape} {self.plan.dtype}", f" of {self.plan.chunk_shape}"
-        if len(self.plans) > 1:
-            what, cut = f"{len(self.plans)} arrays", ""
-        done = f"{self.n_resumed} of {self.n_blocks} blocks were there already"
+        where = f"{self.path} {named(self.keys)}".rstrip()
+        what, cut = f"{len(self.plans)} arrays", ""
+        if len(self.plans) == 1:
+            what, cut = f"{self.plan.shape} {self.plan.dtype}", f" of {self.plan.chunk_shape}"
+        done = f"{self.n_resumed} of {self.n_blocks} blocks were kept"
         if self.n_blocks == self.n_resumed > 0 and not self.stored_nbytes:
             return f"kept {where}: {what}\n{done}, nothing was written"
         lines = (

@@ -33,7 +33,7 @@ _CLUSTER = ("distributed", "dask.distributed")
 class Scheduler:
     """Where a graph is computed."""
 
-    kind: Literal["threads", "synchronous", "processes", "cluster", "other"]
+    kind: Literal["threads", "synchronous", "processes", "cluster", "ranks", "other"]
     """``other`` is a function of the user's, of which nothing is known."""
     client: Any = None
     """Of the cluster."""
@@ -41,6 +41,8 @@ class Scheduler:
     """The user's own executor, for threads and processes."""
     get: Get | None = None
     """The user's own function from a graph and keys to results."""
+    ranks: Any = None
+    """Of MPI, see :class:`~lazyio.execution.ranks.Ranks`."""
 
 
 def scheduler_for(given: Any = None) -> Scheduler:
@@ -51,6 +53,8 @@ def scheduler_for(given: Any = None) -> Scheduler:
     >>> scheduler_for("sync").kind, scheduler_for(dask.threaded.get).kind
     ('synchronous', 'threads')
     """
+    if isinstance(given, Scheduler):
+        return given
     if given is None:
         given = dask.config.get("scheduler", None)
     if given is None:
@@ -114,6 +118,10 @@ def _is_client(given: Any) -> bool:
 def _cluster(client: Any) -> Scheduler:
     if getattr(client, "asynchronous", False):
         msg = "an asynchronous client cannot be waited for; give one made without asynchronous=True"
+        raise OptionError(msg)
+    status = getattr(client, "status", "running")
+    if status not in ("running", "connecting"):
+        msg = f"the client {client!r} is {status}; connect a new one"
         raise OptionError(msg)
     return Scheduler(kind="cluster", client=client)
 

@@ -1,14 +1,13 @@
 """One array on its way to one target, and the end after which nothing is written any more."""
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import dask.array as da
-import numpy as np
 import numpy.typing as npt
 
 from lazyio.atomic.journal import ResumeState
@@ -17,11 +16,14 @@ from lazyio.dtypes import nbytes_of
 from lazyio.errors import BlockError
 from lazyio.execution.assembler import Assembler, PartialChunk, Scratch
 from lazyio.execution.progress import Progress
+from lazyio.execution.ranks import RankPart
+from lazyio.execution.workers import WrittenBlock, converted
 from lazyio.iterables.base import BlockIterator
-from lazyio.iterables.stream import Slab, Stream
+from lazyio.iterables.stream import Stream
 from lazyio.planning import Plan
-from lazyio.regions import Region, box_shape, boxes, cuts, format_region, touched
+from lazyio.regions import Region, box_shape, boxes, cuts, format_region
 from lazyio.sources.base import Source
+from lazyio.sources.stored_chunks import PayloadSource, StoredChunks
 from lazyio.storage.base import Target
 from lazyio.storage.region_target import SharedArray
 
@@ -59,12 +61,7 @@ class WriteGate:
             self._n_inside += 1
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leave."""
         with self._condition:
             self._n_inside -= 1
@@ -110,16 +107,24 @@ class WriteTask:
     """Where elements come from in one go."""
     pieces: BlockIterator | None = None
     """Where parts come from in any order, once."""
+    payloads: PayloadSource | None = None
+    """Where chunks come from that are encoded already."""
+    stored: StoredChunks | None = None
+    """Chunks of the source that are stored, where the target leaves out what is not."""
     key: str
     """What progress calls it."""
+    on_masked: Callable[[], object]
+    """Told when elements of a block that another process has written were masked."""
     window: Region | None = None
     """The part of the target that is written; by default all of it."""
     convert: Convert
     """From a block to elements as they are stored."""
     keeping: ResumeState | None = None
-    """What is there already, from a run that was killed."""
+    """What already exists, from a run that was killed."""
     shared: SharedArray | None = None
     """What other threads may write to as well."""
+    parts: tuple[RankPart, ...] = ()
+    """What each rank of MPI gives of it, where none has all of it."""
     only: int | None = None
     """The one chunk to compute, and to compare with what is kept of it."""
 
@@ -132,9 +137,17 @@ class WriteTask:
         """Return whether a block need not be computed."""
         if self.keeping is None:
             return False
+        if self.payloads is not None:
+            return all(chunk in self.keeping.kept for chunk in self.payloads.chunks_in(region))
         if self.only is not None:
             return self.only not in self.keeping.chunks_in(region)
         return self.keeping.covers(region)
+
+    def is_left_out(self, region: Region) -> bool:
+        """Return whether there is nothing in a block to be read or written."""
+        # Where blocks cut across chunks, others wait for all parts of those.
+        is_whole = self.stored is not None and self.plan.read_shape is None
+        return is_whole and self.stored is not None and not self.stored.touch(region)
 
     def waits_for(self, index: Sequence[int]) -> bool:
         """Return whether parts of a chunk are to be put together."""
@@ -145,6 +158,8 @@ class WriteTask:
 
     def regions(self) -> Iterator[Region]:
         """Yield where its blocks lie."""
+        if self.parts:
+            return itertools.chain.from_iterable(part.regions() for part in self.parts)
         if self.source is None and self.array is not None:
             return cuts(self.array.chunks)
         plan = self.plan
@@ -156,7 +171,7 @@ class TaskRun:
     """A job while it runs."""
 
     job: WriteTask
-    gatherer: Assembler
+    assembler: Assembler
     scratch: Scratch
     progress: Progress
     gate: WriteGate
@@ -165,20 +180,26 @@ class TaskRun:
         """Convert a block, commit the chunks that it completes, and keep the rest of it."""
         elements = self.converted(region, block)
         with self.gate:
-            self.gatherer.accept(region, elements, workspace)
+            self.assembler.accept(region, elements, workspace)
+
+    def take(self, written: WrittenBlock, land: Callable[[], object], workspace: Workspace) -> None:
+        """Take note of what another process has written of a block, and take the rest."""
+        with self.gate:
+            land()
+        if written.has_masked:
+            self.job.on_masked()
+        for region, piece in written.pieces:
+            with self.gate:
+                self.assembler.accept(region, piece, workspace)
 
     def converted(self, region: Region, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return a block as the target has its elements."""
-        try:
-            return self.job.convert(block)
-        except (ValueError, TypeError, OverflowError) as error:
-            msg = f"block {format_region(region)} of {self.job.key!r} cannot be stored: {error}"
-            raise BlockError(msg) from error
+        return converted(self.job.convert, block, region, self.job.key)
 
     def commit(self, chunk: PartialChunk, workspace: Workspace) -> None:
         """Commit a chunk whose parts lie in scratch."""
         with self.gate:
-            self.gatherer.commit_spilled(chunk, workspace)
+            self.assembler.commit_spilled(chunk, workspace)
 
     def wait(self, regions: Sequence[Region], *, is_ending: bool) -> None:
         """Say which blocks are under way, when nothing has come for long."""
@@ -186,23 +207,6 @@ class TaskRun:
         self.progress.wait(named)
         if is_ending and named:
             logger.warning("waiting for what is being read: %s; Ctrl-C leaves at once", named)
-
-    def take(self, slab: Slab, workspace: Workspace) -> None:
-        """Convert a slab of a stream, and commit the chunks that it fills."""
-        block, slab.block = slab.block, None
-        if block is None:
-            return
-        target, region = self.job.target, slab.region_in(block.shape)
-        elements = self.converted(region, block)
-        if slab.is_hole is not None:
-            holes = np.moveaxis(elements, slab.axis, 0)
-            holes[slab.is_hole] = target.fill_value
-        for index, _, inside in touched(region, target.chunk_shape):
-            part = inside[slab.axis]
-            if slab.has_data(part.start, part.stop):
-                with self.gate:
-                    target.write_chunk(index, elements[inside], workspace)
-        slab.give_back()
 
     def advance(self, region: Region) -> None:
         """Count a block that is done."""

@@ -1,7 +1,8 @@
-"""Threads that pull work from one iterator, or are fed by the calling thread.
+"""Threads that work on items, which they pull from one iterator or are fed by the calling thread.
 
-No queue of finished work builds up, an item costs a few microseconds, and the
-calling thread is free to draw progress and to be interrupted.
+No queue of finished work builds up, an item that is pulled costs a few
+microseconds, and the calling thread is free to draw progress and to be
+interrupted.
 
 Some iterators belong to the thread that made them, and what comes once is
 taken by the thread that called. So an error of another thread cannot be
@@ -12,18 +13,17 @@ raised before another item is asked for.
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Generic, Self, TypeVar
 
 from lazyio.codecs.workspace import Workspace
 
 Item = TypeVar("Item")
 
-# A thread that has no more to do says so by putting this.
-_ENDED = object()
-
 _LONG, _LONG_ENDING = 10.0, 2.0
 """Seconds without anything done, after which it is said what is being done."""
+
+logger = logging.getLogger("lazyio")
 
 
 def pull(
@@ -31,93 +31,73 @@ def pull(
     work: Callable[[Item, Workspace], object],
     *,
     n_threads: int,
-    on_done: Callable[[Item], object],
+    on_done: Callable[[Item], object] | None = None,
     on_wait: Callable[..., object] | None = None,
 ) -> None:
-    """Do work on every item, in threads, and return when all is done."""
-    stop = threading.Event()
-    finished: queue.SimpleQueue[tuple[object, BaseException | None]] = queue.SimpleQueue()
-    source = _Shared(items)
-    in_flight: dict[int, object] = {}
+    """Do work on every item, in threads that take them, and return when all is done."""
+    iterator, lock = iter(items), threading.Lock()
 
-    def waited(*, is_ending: bool) -> None:
-        if on_wait is not None:
-            on_wait(list(in_flight.values()), is_ending=is_ending)
+    def take() -> tuple[Item] | None:
+        with lock:
+            for item in iterator:
+                return (item,)
+        return None
 
-    def loop() -> None:
-        workspace = Workspace()
-        try:
-            while not stop.is_set():
-                item = source.next()
-                if item is _ENDED:
-                    break
-                in_flight[threading.get_ident()] = item
-                work(item, workspace)  # type: ignore[arg-type]
-                del in_flight[threading.get_ident()]
-                finished.put((item, None))
-        except BaseException as error:  # noqa: BLE001 - handed to the calling thread
-            stop.set()
-            in_flight.pop(threading.get_ident(), None)
-            finished.put((_ENDED, error))
-            return
-        finished.put((_ENDED, None))
-
-    threads = [
-        threading.Thread(target=loop, name=f"lazyio-{at}", daemon=True) for at in range(n_threads)
-    ]
-    started = []
-    try:
-        for thread in threads:
-            thread.start()
-            started.append(thread)
-        _collect(finished, n_threads, stop, on_done, waited)
-    finally:
-        stop.set()
-        for thread in started:
-            thread.join(_LONG_ENDING)
-            while thread.is_alive():
-                waited(is_ending=True)
-                thread.join(_LONG)
+    with _Crew(take, work, on_done, on_wait=on_wait) as crew:
+        for _ in range(n_threads):
+            crew.start_one()
+        while crew.n_running:
+            crew.collect()
 
 
-def _collect(
-    finished: "queue.SimpleQueue[tuple[object, BaseException | None]]",
+def feed(
+    items: "Callable[[Trouble], Iterator[Item]]",
+    work: Callable[[Item, Workspace], object],
+    *,
     n_threads: int,
-    stop: threading.Event,
     on_done: Callable[[Item], object],
-    waited: Callable[..., None],
+    on_wait: Callable[[], object],
 ) -> None:
-    failure: BaseException | None = None
-    n_running = n_threads
-    while n_running:
+    """Do work on every item, in threads that are given them, and return when all is done."""
+    todo: queue.SimpleQueue[tuple[Item] | None] = queue.SimpleQueue()
+    is_asking = threading.Event()
+
+    def take() -> tuple[Item] | None:
+        while True:
+            try:
+                return todo.get(timeout=_LONG)
+            except queue.Empty:
+                if is_asking.is_set():
+                    on_wait()
+
+    def tell(error: BaseException) -> None:
+        if is_asking.is_set():
+            logger.error("%s; raised before the next item is asked for", error)
+
+    def tell_ending(_: Sequence[Item], *, is_ending: bool) -> None:
+        if is_ending:
+            logger.warning("waiting for what is being written; Ctrl-C leaves at once")
+
+    with _Crew(take, work, on_done, on_wait=tell_ending, on_error=tell) as crew:
         try:
-            item, error = finished.get(timeout=_LONG)
-        except queue.Empty:
-            waited(is_ending=False)
-            continue
-        if item is _ENDED:
-            n_running -= 1
-            failure = failure or error
-        elif failure is None and not stop.is_set():
-            on_done(item)  # type: ignore[arg-type]
-    if failure is not None:
-        raise failure
-
-
-class _Shared:
-    """An iterator that several threads may advance."""
-
-    def __init__(self, items: Iterable[object]) -> None:
-        self._items: Iterator[object] = iter(items)
-        self._lock = threading.Lock()
-
-    def next(self) -> object:
-        """Return the next item, or the mark of the end."""
-        with self._lock:
-            return next(self._items, _ENDED)
-
-
-logger = logging.getLogger("lazyio")
+            n_given = 0
+            crew.start_one()
+            is_asking.set()
+            for item in items(crew.trouble):
+                is_asking.clear()
+                if n_given - crew.n_done >= crew.n_running:
+                    crew.start_one()
+                todo.put((item,))
+                n_given += 1
+                while crew.collect(waits=n_given - crew.n_done >= n_threads):
+                    pass
+                is_asking.set()
+            is_asking.clear()
+            while crew.n_done < n_given:
+                crew.collect()
+        finally:
+            for _ in range(n_threads):
+                todo.put(None)
 
 
 class Trouble:
@@ -146,6 +126,11 @@ class Trouble:
             self._first = self._first or error
             return is_first
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is an error."""
+        return self._first is not None
+
     def check(self) -> None:
         """Raise the error, if there is one."""
         if self._first is not None:
@@ -163,118 +148,88 @@ class Trouble:
             yield item
 
 
-def feed(
-    items: Callable[[Trouble], Iterator[Item]],
-    work: Callable[[Item, Workspace], object],
-    *,
-    n_threads: int,
-    on_done: Callable[[Item], object],
-    on_wait: Callable[[], object],
-) -> None:
-    """Do work on every item, in threads, and return when all is done."""
-    crew = _Crew(work, n_threads, on_wait)
-    try:
-        for item in crew.paced(items(crew.trouble), on_done):
-            crew.put(item)
-        crew.collect(on_done, most=0)
-    finally:
-        crew.end()
-
-
 class _Crew(Generic[Item]):
-    """Threads, each of which takes what has been put and works on it."""
+    """Threads, each of which takes an item and works on it, until there is none or an error."""
 
     def __init__(
         self,
+        take: Callable[[], tuple[Item] | None],
         work: Callable[[Item, Workspace], object],
-        n_threads: int,
-        on_wait: Callable[[], object],
+        on_done: Callable[[Item], object] | None,
+        *,
+        on_wait: Callable[..., object] | None,
+        on_error: Callable[[BaseException], object] | None = None,
     ) -> None:
         self.trouble = Trouble()
+        self.n_running = 0
+        self.n_done = 0
+        self._take = take
         self._work = work
-        self._n_threads = n_threads
+        self._on_done = on_done
         self._on_wait = on_wait
-        self._asks_for_item = False
-        self._n_out = 0
-        # In tuples, so that None can say that there will be no more.
-        self._todo: queue.SimpleQueue[tuple[Item] | None] = queue.SimpleQueue()
+        self._on_error = on_error
+        # In tuples, so that None can say that a thread has ended.
         self._finished: queue.SimpleQueue[tuple[Item] | None] = queue.SimpleQueue()
+        self._in_flight: dict[int, Item] = {}
         self._threads: list[threading.Thread] = []
-        self._start_one()
 
-    def paced(self, items: Iterator[Item], on_done: Callable[[Item], object]) -> Iterator[Item]:
-        """Yield items, each once there is room for it."""
-        while True:
-            self.collect(on_done, most=self._n_threads - 1)
-            self._asks_for_item = True
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-            finally:
-                self._asks_for_item = False
-            yield item
-
-    def put(self, item: Item) -> None:
-        """Have an item worked on."""
-        if self._n_out >= len(self._threads):
-            self._start_one()
-        self._n_out += 1
-        self._todo.put((item,))
-
-    def collect(self, on_done: Callable[[Item], object], *, most: int) -> None:
-        """Tell what is done, and wait until no more items than that are not."""
-        while True:
-            self.trouble.check()
-            try:
-                done = self._finished.get(self._n_out > most)
-            except queue.Empty:
-                return
-            if done is not None:
-                self._n_out -= 1
-                on_done(*done)
-
-    def end(self) -> None:
-        """Let every thread end after what it is at."""
-        self.trouble.note(_Over())
-        for _ in self._threads:
-            self._todo.put(None)
-        for thread in self._threads:
-            thread.join(_LONG_ENDING)
-            while thread.is_alive():
-                logger.warning("waiting for what is being written; Ctrl-C leaves at once")
-                thread.join(_LONG)
-
-    def _start_one(self) -> None:
+    def start_one(self) -> None:
+        """Start a thread."""
         name = f"lazyio-{len(self._threads)}"
         thread = threading.Thread(target=self._loop, name=name, daemon=True)
         thread.start()
         self._threads.append(thread)
+        self.n_running += 1
+
+    def collect(self, *, waits: bool = True) -> bool:
+        """Tell of something that is done, or raise what failed; return whether there was any."""
+        self.trouble.check()
+        try:
+            done = self._finished.get(waits, _LONG)
+        except queue.Empty:
+            if waits:
+                self._tell(is_ending=False)
+            return waits
+        if done is None:
+            self.n_running -= 1
+            self.trouble.check()
+        else:
+            self.n_done += 1
+            if self._on_done is not None:
+                self._on_done(*done)
+        return True
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let every thread end after what it is at."""
+        self.trouble.note(_Over())
+        for thread in self._threads:
+            thread.join(_LONG_ENDING)
+            while thread.is_alive():
+                self._tell(is_ending=True)
+                thread.join(_LONG)
+
+    def _tell(self, *, is_ending: bool) -> None:
+        if self._on_wait is not None:
+            self._on_wait(list(self._in_flight.values()), is_ending=is_ending)
 
     def _loop(self) -> None:
-        workspace = Workspace()
-        while True:
-            try:
-                todo = self._todo.get(timeout=_LONG)
-            except queue.Empty:
-                if self._asks_for_item:
-                    self._on_wait()
-                continue
-            if todo is None:
-                return
-            self._do(*todo, workspace)
-
-    def _do(self, item: Item, workspace: Workspace) -> None:
-        """Work on an item, unless there has been an error."""
+        workspace, own = Workspace(), threading.get_ident()
         try:
-            self.trouble.check()
-            self._work(item, workspace)
-        except BaseException as error:  # noqa: BLE001 - handed to the calling thread
-            if self.trouble.note(error):
-                logger.error("%s; raised before the next item is asked for", error)
-            self._finished.put(None)
-        else:
-            self._finished.put((item,))
+            while not self.trouble.is_there and (taken := self._take()) is not None:
+                self.trouble.check()
+                (self._in_flight[own],) = taken
+                self._work(*taken, workspace)
+                del self._in_flight[own]
+                self._finished.put(taken)
+        except BaseException as error:  # noqa: BLE001 - raised on the calling thread
+            self._in_flight.pop(own, None)
+            if self.trouble.note(error) and self._on_error is not None:
+                self._on_error(error)
+        self._finished.put(None)
 
 
 class _Over(Exception):

@@ -1,6 +1,7 @@
 """One-pass input: what every kind of it has, and where it goes in an existing array."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from operator import add
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 from lazyio.dtypes import Shape
 from lazyio.iterables.selections import Part
 from lazyio.iterables.stream import Stream
-from lazyio.regions import Bounds
+from lazyio.regions import Bounds, span
 
 
 class BlockIterator(Protocol):
@@ -43,63 +44,50 @@ class BlockIterator(Protocol):
         """Yield regions with their elements; once."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class OffsetBlocks:
-    """Pieces that say themselves where in an array they go, or how far behind what is there."""
+    """Parts that go into an existing array, in which they know their places."""
 
-    def __init__(self, pieces: BlockIterator, shape: Shape, bounds: Bounds, start: Shape) -> None:
-        self._pieces = pieces
-        self._start = start
-        self.old_shape: Shape | None = shape
-        self.shape = shape
-        self.max_shape = bounds
-        self.dtype: np.dtype[Any] = pieces.dtype
-        self.is_in_order = pieces.is_in_order
+    dtype: np.dtype[Any]
+    shape: Shape
+    max_shape: Bounds
+    is_in_order: bool
+    parts: Callable[[Shape], Iterator[Part]]
+    """Yields regions of the array with their elements."""
+    chunk_shape: Shape | None = None
+    """Those of the array suit, and no others."""
+    stream: Stream | None = None
+    """What they are the elements of, where they are appended."""
 
     @property
-    def chunk_shape(self) -> Shape | None:
-        """Those that are there already; nothing else suits them."""
-        return None
+    def old_shape(self) -> Shape | None:
+        """Extents of the array."""
+        return self.shape
 
     def take(self, chunk_shape: Shape) -> Iterator[Part]:
         """Yield regions with their elements; see :class:`~lazyio.iterables.base.BlockIterator`."""
-        # First of all nothing, at the far corner: the array reaches as far as theirs does.
-        reach = tuple(map(add, self._start, self._pieces.shape))
-        yield tuple(slice(at, at) for at in reach), np.empty((0,) * len(reach), self.dtype)
-        for region, elements in self._pieces.take(chunk_shape):
-            pairs = zip(region, self._start, strict=True)
-            yield tuple(slice(part.start + at, part.stop + at) for part, at in pairs), elements
+        return self.parts(chunk_shape)
 
 
-class AppendedStream:
-    """A stream whose elements go behind those of an array."""
+def offset_parts(pieces: BlockIterator, start: Shape, chunk_shape: Shape) -> Iterator[Part]:
+    """Yield parts that say themselves where they go, that far behind the origin."""
+    # First of all nothing, at the far corner: the array reaches as far as theirs does.
+    reach = tuple(map(add, start, pieces.shape))
+    yield tuple(slice(at, at) for at in reach), np.empty((0,) * len(reach), pieces.dtype)
+    for region, elements in pieces.take(chunk_shape):
+        pairs = zip(region, start, strict=True)
+        yield tuple(slice(part.start + at, part.stop + at) for part, at in pairs), elements
 
-    is_in_order = True
 
-    def __init__(self, stream: Stream, shape: Shape, bounds: Bounds) -> None:
-        self._stream = stream
-        self.old_shape: Shape | None = shape
-        self.shape = shape
-        self.max_shape = bounds
-        self.dtype: np.dtype[Any] = stream.dtype
-
-    @property
-    def chunk_shape(self) -> Shape | None:
-        """Those that are there already; nothing else suits them."""
-        return None
-
-    def take(self, _chunk_shape: Shape) -> Iterator[Part]:
-        """Yield regions with their elements; see :class:`~lazyio.iterables.base.BlockIterator`."""
-        axis = self._stream.axis
-        at = self.shape[axis]
-        for elements in self._stream.take():
-            n_elements = 1 if elements is None else len(elements)
-            region = [slice(0, extent) for extent in self.shape]
-            region[axis] = slice(at, at + n_elements)
-            at += n_elements
-            if elements is None:
-                # Nothing is there, but the array reaches over it.
-                region[axis] = slice(at, at)
-                empty = tuple(part.stop - part.start for part in region)
-                yield tuple(region), np.empty(empty, self.dtype)
-            else:
-                yield tuple(region), np.moveaxis(elements, 0, axis)
+def appended_parts(stream: Stream, shape: Shape, _chunk_shape: Shape) -> Iterator[Part]:
+    """Yield the elements of a stream, one behind the other, behind those of an array."""
+    axis = stream.axis
+    at = shape[axis]
+    for elements in stream.take():
+        begin = at
+        at += 1 if elements is None else len(elements)
+        # Where one is left out nothing is, but the array reaches over it.
+        region = span(shape, axis, at if elements is None else begin, at)
+        if elements is None:
+            elements = np.empty((0, *stream.item_shape), stream.dtype)
+        yield region, np.moveaxis(elements, 0, axis)

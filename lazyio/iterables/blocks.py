@@ -1,17 +1,17 @@
 """Blocks that lie anywhere in an array, most of which may be empty."""
 
-import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.dtypes import Shape, as_shape
+from lazyio.dtypes import Shape, as_shape, nbytes_of
 from lazyio.errors import BlockError, OptionError
-from lazyio.iterables.selections import Part, parts_of
-from lazyio.iterables.stream import dtype_of_elements, fitted
-from lazyio.regions import Bounds
+from lazyio.iterables.elements import dtype_of_elements
+from lazyio.iterables.items import ENDED, Items
+from lazyio.iterables.selections import Part, placed
+from lazyio.regions import Bounds, box_shape
 
 _LEAST_NBYTES, _MOST_NBYTES = 512, 2**20
 """Of a block whose extents are taken for those of a chunk."""
@@ -70,10 +70,7 @@ class Blocks:
         self.shape: Shape = as_shape(shape)
         self.dtype: np.dtype[Any] = dtype_of_elements(dtype)
         self.fill_value = fill_value
-        self._iterable = iterable
-        self._pairs: Iterator[Any] | None = None
-        self._head: list[Any] = []
-        self._is_taken = False
+        self._items = Items(lambda: iter(iterable), "the blocks", "block {}")
 
     @property
     def max_shape(self) -> Bounds:
@@ -83,55 +80,26 @@ class Blocks:
     @property
     def chunk_shape(self) -> Shape | None:
         """Extents of the first block, where that makes a chunk."""
-        if self._is_taken:
-            return None
-        self._peek()
-        if not self._head:
+        first = ENDED if self._items.is_taken else self._items.first()
+        if first is ENDED:
             return None
         try:
-            region, _ = next(self._parts(0, self._head[0]))
+            region, _ = next(self._parts(0, first))
         except (BlockError, StopIteration):
             return None  # It is told where it is taken, with its number.
-        found = tuple(part.stop - part.start for part in region)
-        nbytes = self.dtype.itemsize
-        for extent in found:
-            nbytes *= extent
-        return found if _LEAST_NBYTES <= nbytes <= _MOST_NBYTES else None
+        found = box_shape(region)
+        return found if _LEAST_NBYTES <= nbytes_of(found, self.dtype) <= _MOST_NBYTES else None
 
     def take(self, _chunk_shape: Shape) -> Iterator[Part]:
         """Yield regions with their elements; see :class:`~lazyio.iterables.base.BlockIterator`."""
-        if self._is_taken:
-            msg = "the blocks were used up by an earlier call; make new ones of a new iterable"
-            raise OptionError(msg)
-        self._peek()
-        self._is_taken = True
+        self._items.take()
         return self._taken()
 
     def _taken(self) -> Iterator[Part]:
-        for number in itertools.count():
-            if number:
-                self._next(number)
-            if not self._head:
-                return
-            yield from self._parts(number, self._head.pop())
-
-    def _peek(self) -> None:
-        """Look at the first pair, once; it is not lost."""
-        if self._pairs is None:
-            try:
-                self._pairs = iter(self._iterable)
-            except Exception as error:
-                msg = f"the blocks do not begin: {type(error).__name__}: {error}"
-                raise BlockError(msg) from error
-            self._next(0)
-
-    def _next(self, number: int) -> None:
-        """Get another pair, if there is one."""
-        try:
-            self._head = list(itertools.islice(self._pairs or (), 1))
-        except Exception as error:
-            msg = f"block {number} did not come: {type(error).__name__}: {error}"
-            raise BlockError(msg) from error
+        number = 0
+        while (pair := self._items.next(number)) is not ENDED:
+            yield from self._parts(number, pair)
+            number += 1
 
     def _parts(self, number: int, pair: Any) -> Iterator[Part]:
         try:
@@ -141,9 +109,4 @@ class Blocks:
         except (TypeError, ValueError) as error:
             msg = f"item {number} is no pair of a region and its elements: {error}"
             raise BlockError(msg) from error
-        try:
-            elements = fitted(data, self.dtype)
-            return parts_of(selection, elements, self.shape, self.shape)
-        except (ValueError, TypeError) as error:
-            msg = f"block {number}, at {selection!r}, does not fit: {error}"
-            raise BlockError(msg) from error
+        return placed(f"block {number}", selection, data, self.dtype, self.shape, self.shape)

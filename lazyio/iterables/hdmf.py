@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import itertools
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +10,9 @@ import numpy as np
 
 from lazyio.dtypes import TEXT, Shape, as_dtype, as_shape, is_integer
 from lazyio.errors import BlockError, OptionError
-from lazyio.iterables.selections import Part, parts_of
-from lazyio.iterables.stream import dtype_of_elements, fitted
+from lazyio.iterables.elements import dtype_of_elements
+from lazyio.iterables.items import ENDED, Items
+from lazyio.iterables.selections import Part, placed
 from lazyio.regions import Bounds
 
 _FACTS = ("dtype", "maxshape", "recommended_chunk_shape", "recommended_data_shape")
@@ -36,6 +36,7 @@ class HdmfBlocks:
     def __init__(self, iterator: Any) -> None:
         self._name = f"the {type(iterator).__name__}"
         self._iterator = iterator
+        self._items = Items(lambda: iterator, self._name, f"item {{}} of {self._name}")
         self._refuse_taken()
         try:
             self.dtype, self.shape, self.max_shape, self.chunk_shape = _facts(iterator)
@@ -62,33 +63,21 @@ class HdmfBlocks:
         return self._taken()
 
     def _taken(self) -> Iterator[Part]:
-        shape = self.shape
-        for number in itertools.count():
-            try:
-                chunk = next(self._iterator)
-            except StopIteration:
-                if not number and not self._is_empty:
-                    msg = f"{self._name} yields nothing: it was used up before; make a new one"
-                    raise OptionError(msg) from None
-                return
-            except Exception as error:
-                kind = type(error).__name__
-                msg = f"item {number} of {self._name} did not come: {kind}: {error}"
-                raise BlockError(msg) from error
-            for region, elements in self._parts(number, chunk, shape):
+        shape, number = self.shape, 0
+        if self._items.first() is ENDED and not self._is_empty:
+            msg = f"{self._name} yields nothing: it was used up before; make a new one"
+            raise OptionError(msg)
+        while (chunk := self._items.next(number)) is not ENDED:
+            label = f"item {number} of {self._name}"
+            if not hasattr(chunk, "selection") or not hasattr(chunk, "data"):
+                msg = f"{label} is a {type(chunk).__name__}, and no DataChunk"
+                raise BlockError(msg)
+            bounds, selection = self.max_shape, chunk.selection
+            for part in placed(label, selection, chunk.data, self.dtype, shape, bounds):
+                region, _ = part
                 shape = tuple(max(n, part.stop) for n, part in zip(shape, region, strict=True))
-                yield region, elements
-
-    def _parts(self, number: int, chunk: Any, shape: Shape) -> Iterator[Part]:
-        if not hasattr(chunk, "selection") or not hasattr(chunk, "data"):
-            msg = f"item {number} of {self._name} is a {type(chunk).__name__}, and no DataChunk"
-            raise BlockError(msg)
-        try:
-            elements = fitted(chunk.data, self.dtype)
-            return parts_of(chunk.selection, elements, shape, self.max_shape)
-        except (TypeError, ValueError) as error:
-            msg = f"item {number} of {self._name}, at {chunk.selection!r}, does not fit: {error}"
-            raise BlockError(msg) from error
+                yield part
+            number += 1
 
     def _refuse_taken(self) -> None:
         if self._iterator in _TAKEN:

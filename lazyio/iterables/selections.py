@@ -1,21 +1,25 @@
 """Selections as h5py and HDMF know them, taken apart into regions."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lazyio.dtypes import Shape, is_integer
-from lazyio.regions import Bounds, Region, view_of
+from lazyio.errors import BlockError
+from lazyio.iterables.elements import as_elements
+from lazyio.regions import Bounds, Region, each_axis, view_of
 
 Part = tuple[Region, npt.NDArray[Any]]
 """A region, and the elements that belong there."""
 
 
-@dataclass(frozen=True)
-class _Run:
+Positions = Sequence[int] | npt.NDArray[np.int64]
+"""Of a selection along one axis, rising."""
+
+
+class _Run(NamedTuple):
     """Elements that lie one after another along an axis, and which of the data they take."""
 
     start: int
@@ -23,30 +27,28 @@ class _Run:
     at: int
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """A selection along one axis."""
+def _runs(numbers: Positions) -> Iterator[_Run]:
+    """Yield what lies one after another, one run at a time: there may be millions."""
+    if isinstance(numbers, range) and numbers.step == 1:
+        if numbers:
+            yield _Run(numbers.start, numbers.stop, 0)
+        return
+    begin = 0
+    for end in range(1, len(numbers) + 1):
+        if end == len(numbers) or numbers[end] != numbers[end - 1] + 1:
+            yield _Run(int(numbers[begin]), int(numbers[end - 1]) + 1, begin)
+            begin = end
 
-    numbers: Sequence[int] | npt.NDArray[np.int64]
-    """The positions, rising."""
 
-    @property
-    def length(self) -> int:
-        """How many there are."""
-        return len(self.numbers)
-
-    def runs(self) -> Iterator[_Run]:
-        """Yield what lies one after another, one run at a time: there may be millions."""
-        numbers = self.numbers
-        if isinstance(numbers, range) and numbers.step == 1:
-            if numbers:
-                yield _Run(numbers.start, numbers.stop, 0)
-            return
-        begin = 0
-        for end in range(1, len(numbers) + 1):
-            if end == len(numbers) or numbers[end] != numbers[end - 1] + 1:
-                yield _Run(int(numbers[begin]), int(numbers[end - 1]) + 1, begin)
-                begin = end
+def placed(
+    label: str, selection: Any, data: Any, dtype: np.dtype[Any], shape: Shape, bounds: Bounds
+) -> Iterator[Part]:
+    """Return the regions of a selection with elements of a dtype; errors call it by its label."""
+    try:
+        return parts_of(selection, as_elements(data, dtype), shape, bounds)
+    except (TypeError, ValueError) as error:
+        msg = f"{label}, at {selection!r}, does not fit: {error}"
+        raise BlockError(msg) from error
 
 
 def parts_of(
@@ -67,55 +69,53 @@ def parts_of(
         msg = f"selection {selection!r} has more than one list of numbers; give one at a time"
         raise ValueError(msg)
     axes = [
-        _axis(one, extent, bound, number)
-        for number, (one, extent, bound) in enumerate(zip(each, shape, bounds, strict=True))
+        _axis(one, extent, number)
+        for number, (one, extent) in enumerate(zip(each, shape, strict=True))
     ]
+    for number, (one, axis, bound) in enumerate(zip(each, axes, bounds, strict=True)):
+        _check_reach(one, axis, bound, number)
     return _cut(_fitted(selection, data, axes), axes)
 
 
-def _cut(elements: npt.NDArray[Any], axes: Sequence[_Axis]) -> Iterator[Part]:
+def _cut(elements: npt.NDArray[Any], axes: Sequence[Positions]) -> Iterator[Part]:
     for runs in _products(axes):
         region = tuple(slice(run.start, run.stop) for run in runs)
         inside = tuple(slice(run.at, run.at + run.stop - run.start) for run in runs)
         yield region, elements[view_of(inside)]
 
 
-def _products(axes: Sequence[_Axis]) -> Iterator[tuple[_Run, ...]]:
+def _products(axes: Sequence[Positions]) -> Iterator[tuple[_Run, ...]]:
     """Yield every combination of runs; itertools.product would first list them all."""
     if not axes:
         yield ()
         return
-    for run in axes[0].runs():
+    for run in _runs(axes[0]):
         for rest in _products(axes[1:]):
             yield (run, *rest)
 
 
 def _expanded(selection: Any, ndim: int) -> list[Any]:
     """Return one selection for each axis, Ellipsis and what was left out spelled out."""
-    given = list(selection) if isinstance(selection, tuple) else [selection]
-    dots = [at for at, one in enumerate(given) if one is Ellipsis]
-    if len(dots) > 1:
+    each = each_axis(selection, ndim)
+    if any(one is Ellipsis for one in each):
         msg = f"selection {selection!r} has more than one Ellipsis"
         raise ValueError(msg)
-    n_left_out = ndim - (len(given) - len(dots))
-    if n_left_out < 0:
+    if len(each) > ndim:
         msg = f"selection {selection!r} has more axes than the array, which has {ndim}"
         raise ValueError(msg)
-    at = dots[0] if dots else len(given)
-    return [*given[:at], *([slice(None)] * n_left_out), *given[at + len(dots) :]]
+    return each
 
 
-def _axis(selection: Any, extent: int, bound: int | None, number: int) -> _Axis:
+def _axis(selection: Any, extent: int, number: int) -> Positions:
     if is_integer(selection):
         at = int(selection) + (extent if selection < 0 else 0)
-        _check_reach(selection, at, at + 1, bound, number)
-        return _Axis(range(at, at + 1))
+        return range(at, at + 1)
     if isinstance(selection, slice):
-        return _of_slice(selection, extent, bound, number)
-    return _of_list(selection, extent, bound, number)
+        return _of_slice(selection, extent, number)
+    return _of_list(selection, extent, number)
 
 
-def _of_slice(selection: slice, extent: int, bound: int | None, number: int) -> _Axis:
+def _of_slice(selection: slice, extent: int, number: int) -> Positions:
     ends = (selection.start, selection.stop, selection.step)
     if not all(end is None or is_integer(end) for end in ends):
         msg = f"{selection} on axis {number} has an end that is no integer"
@@ -128,12 +128,10 @@ def _of_slice(selection: slice, extent: int, bound: int | None, number: int) -> 
     if step < 1:
         msg = f"{selection} on axis {number} goes backwards; give a step of at least 1"
         raise ValueError(msg)
-    stop = max(start, stop)
-    _check_reach(selection, start, stop, bound, number)
-    return _Axis(range(start, stop, step))
+    return range(start, max(start, stop), step)
 
 
-def _of_list(selection: Any, extent: int, bound: int | None, number: int) -> _Axis:
+def _of_list(selection: Any, extent: int, number: int) -> Positions:
     try:
         found = np.asarray(selection)
     except (ValueError, TypeError) as error:
@@ -151,24 +149,26 @@ def _of_list(selection: Any, extent: int, bound: int | None, number: int) -> _Ax
     if (np.diff(numbers) <= 0).any():
         msg = f"the numbers on axis {number} do not increase, or some come twice: {selection!r}"
         raise ValueError(msg)
-    if len(numbers):
-        if numbers[0] < 0:
-            msg = f"{selection!r} on axis {number}: numbers in a list count from the start"
-            raise ValueError(msg)
-        _check_reach(selection, int(numbers[0]), int(numbers[-1]) + 1, bound, number)
-    return _Axis(numbers)
+    if len(numbers) and numbers[0] < 0:
+        msg = f"{selection!r} on axis {number}: numbers in a list count from the start"
+        raise ValueError(msg)
+    return numbers
 
 
-def _check_reach(selection: Any, start: int, stop: int, bound: int | None, number: int) -> None:
+def _check_reach(selection: Any, axis: Positions, bound: int | None, number: int) -> None:
+    if isinstance(axis, range):
+        start, stop = axis.start, axis.stop
+    else:
+        start, stop = 0, int(axis[-1]) + 1 if len(axis) else 0
     if start < 0 or (bound is not None and stop > bound):
         end = "" if bound is None else f", which ends at {bound}"
         msg = f"{selection!r} leads out of axis {number}{end}"
         raise ValueError(msg)
 
 
-def _fitted(selection: Any, data: npt.NDArray[Any], axes: Sequence[_Axis]) -> npt.NDArray[Any]:
+def _fitted(selection: Any, data: npt.NDArray[Any], axes: Sequence[Positions]) -> npt.NDArray[Any]:
     """Return the data with an axis for each of the array's."""
-    wanted = tuple(axis.length for axis in axes)
+    wanted = tuple(map(len, axes))
     if data.shape == wanted:
         return data
     if data.ndim == 0:

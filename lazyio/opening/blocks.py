@@ -9,7 +9,7 @@ import numpy as np
 
 from lazyio.dtypes import as_dtype, is_integer, nbytes_of
 from lazyio.errors import OptionError, PlanError
-from lazyio.execution.dask_arrays import as_blocks, masked_blocks
+from lazyio.execution.dask_arrays import as_blocks, masked_blocks, source_of
 from lazyio.options import limit_of, plan_request
 from lazyio.planning import ArraySpec, Plan, search_blocks, solve
 from lazyio.planning.access import Window, as_windows
@@ -37,7 +37,7 @@ def as_planned_blocks(source: Source, chunks: Any, memory_limit: Any, access: An
             raise OptionError(msg)
         block_shape = given_blocks(chunks, source)
     if block_shape is None:
-        block_shape = _reading_block(source, memory_limit, windows)
+        block_shape = reading_block(source, memory_limit, windows)
     else:
         _require_room(source, memory_limit)
     longest = max(grid_shape(source.shape, block_shape), default=1)
@@ -75,13 +75,18 @@ def array_in_blocks(given: Any, chunks: Any, memory_limit: Any, access: Any) -> 
         return masked_blocks(given, tuple(map(int, planned.chunksize)))
     if not isinstance(given, da.Array):
         return as_planned_blocks(array_source(given), chunks, memory_limit, access)
+    is_open = isinstance(chunks, str) and chunks == "auto"
+    source = source_of(given)
+    if source is not None and not (is_open and access is None):
+        # What was only opened is read in other blocks: no block waits for parts of others.
+        return as_planned_blocks(source, chunks, memory_limit, access)
     if access is not None:
         msg = (
             f"access={access!r} suits the blocks of what is read; a dask array has its blocks "
             "already, give chunks= to change them"
         )
         raise OptionError(msg)
-    if isinstance(chunks, str) and chunks == "auto":
+    if is_open:
         return given
     require_known_shape(given)
     block_shape = chunks.block_shape if isinstance(chunks, Plan) else given_blocks(chunks, given)
@@ -106,7 +111,7 @@ def given_blocks(chunks: Any, source: Source | da.Array) -> tuple[int, ...]:
     return tuple(max((1, *axis)) for axis in edges)
 
 
-def _reading_block(
+def reading_block(
     source: Source, memory_limit: Any, windows: tuple[Window, ...]
 ) -> tuple[int, ...]:
     """Return the block of a plan whose chunks are the source's own, or long runs of it."""
@@ -144,12 +149,9 @@ def _block_of(
     )
     wishes = plan_request(
         memory_limit=memory_limit,
-        workers=None,
         chunks=unit or "auto",
-        chunk_nbytes=None,
         block_shape=block_shape,
         access=[(window.shape, window.weight) for window in windows] or None,
-        format="hdf5",
     )
     return search_blocks(solve(facts, wishes))
 

@@ -11,28 +11,26 @@ import numpy.typing as npt
 from lazyio.dtypes import as_dtype, as_shape
 from lazyio.errors import OptionError, SourceError
 from lazyio.opening.blocks import array_in_blocks, as_planned_blocks
-from lazyio.options import check_flags, limit_of, source_chunks_of
+from lazyio.options import is_untrusted, limit_of, source_chunks_of
 from lazyio.os_errors import system_errors
 from lazyio.regions import Region
 from lazyio.sources.adapters import unwrapped
 from lazyio.sources.base import Array, Source
 from lazyio.sources.function import FunctionSource, with_lock
 from lazyio.sources.hdf5 import hdf5_source
-from lazyio.sources.lookup import array_source, refuse_path_options, source_for, zarr_array_source
-from lazyio.sources.path_policy import allowed_folders
+from lazyio.sources.in_memory import in_memory_source, is_file_in_memory
+from lazyio.sources.lookup import (
+    array_source,
+    files_of,
+    join_for_untrusted,
+    joined_files,
+    refuse_join,
+    refuse_path_options,
+    source_for,
+    zarr_array_source,
+)
 from lazyio.sources.raw import npy_source, raw_sources
 from lazyio.sources.untrusted import UntrustedSource, untrusted_source
-
-
-def is_untrusted(given: Any, trusted: Any) -> bool:
-    """Return whether a child process is to read it; only files can be."""
-    check_flags(trusted=trusted)
-    if trusted:
-        return False
-    if not isinstance(given, (str, os.PathLike)):
-        msg = f"trusted=False is for paths; {type(given).__name__} has been opened already"
-        raise OptionError(msg)
-    return True
 
 
 def refuse_for_untrusted(**given: Any) -> None:
@@ -51,12 +49,7 @@ def open_in_subprocess(
     allow_external: Any = None,
 ) -> UntrustedSource:
     """Return the source for an array that child processes read."""
-    folders = None
-    if allow_external is not None:
-        # The file's own folder comes first, and is known there.
-        folders = [str(folder) for folder in allowed_folders(str(path), allow_external)[1:]]
-    request = {**request, "allow_external": folders}
-    return untrusted_source(path, key, limit_of(memory_limit), request)
+    return untrusted_source(path, key, limit_of(memory_limit), request, allow_external)
 
 
 PathLike = str | os.PathLike[str]
@@ -74,18 +67,27 @@ def open(
     access: Any = None,
     allow_external: Any = None,
     trusted: bool = True,
+    join: str | None = None,
     **options: Any,
 ) -> da.Array:
     """Return anything as a dask array whose blocks fit one memory limit.
 
     Parameters
     ----------
-    obj : path-like, array-like or Source
-        A file or store, told apart by content, then by suffix; or an array.
+    obj : path-like, bytes, array-like or Source
+        A file or store, told apart by content, then by suffix; or an array. A glob
+        such as ``"day*.h5"``, or a folder of files of one format, is all of them as one
+        array, in natural order (``day2`` before ``day10``). ``bytes`` and
+        ``io.BytesIO`` are the content of an HDF5 or ``.npy`` file, which travels
+        with the graph: to a cluster give a path that its workers see.
     key : str, optional
-        Path of the array inside it; not needed where there is only one.
-    format : {"npy", "hdf5", "zarr", "raw"}, optional
-        When content and suffix should not decide.
+        Path of the array inside it, or inside each; not needed where there is only one.
+    format : str, optional
+        When content and suffix should not decide: ``"npy"``, ``"hdf5"``, ``"zarr"``, ``"tiff"``,
+        ``"netcdf3"``, ``"nifti"``, ``"matlab"``, ``"pytables"``, ``"raw"``, or the name of a
+        plugin's format.
+        ``"hdf5"`` gives MATLAB's arrays as HDF5 has them, the axes in reverse order.
+        ``"pytables"`` reads what only PyTables can; only for files that you trust.
     storage_options : mapping, optional
         For a URL, as fsspec takes them.
     chunks : optional
@@ -105,6 +107,10 @@ def open(
         ``False`` for a file of a stranger: child processes with limits of
         memory and time read it, here and on workers, and never this process.
         Each needs ``memory_limit`` and a little more.
+    join : {"concatenate", "stack"}, optional
+        Whether several files follow each other along axis 0 or lie side by side
+        along a new axis 0. By default images, which are TIFF files of one page, are
+        stacked, and all else is concatenated.
     **options
         The adapter's own: ``shape``, ``dtype``, ``offset``, ``order`` of raw files.
 
@@ -135,13 +141,25 @@ def open(
     is_raw = format == "raw"  # Bytes of which the user says what they are: nothing to distrust.
     if not is_raw and is_untrusted(given, trusted):
         refuse_for_untrusted(storage_options=storage_options, **options)
-        source = open_in_subprocess(given, key, {"format": format}, memory_limit, allow_external)
-        return as_planned_blocks(source, chunks, memory_limit, access)
+        if format == "pytables":
+            msg = 'format="pytables": PyTables unpickles attributes; read it so if you trust it'
+            raise OptionError(msg)
+        several = files_of(given, format)
+        sources: list[Source] = [
+            open_in_subprocess(path, key, {"format": format}, memory_limit, allow_external)
+            for path in (several or [given])
+        ]
+        if several is None:
+            refuse_join(given, join)
+            return as_planned_blocks(sources[0], chunks, memory_limit, access)
+        whole = joined_files(several, sources, join_for_untrusted(several, join, format))
+        return as_planned_blocks(whole, chunks, memory_limit, access)
     paths = {
         "format": format,
         "storage_options": storage_options,
         "options": options,
         "allow_external": allow_external,
+        "join": join,
     }
     if isinstance(given, (da.Array, np.ma.MaskedArray)):
         refuse_path_options(given, key=key, **paths)
@@ -240,7 +258,7 @@ def from_raw(
 
 @system_errors(SourceError)
 def from_npy(
-    path: PathLike,
+    path: Any,
     *,
     chunks: Any = "auto",
     memory_limit: int | str | None = None,
@@ -251,8 +269,8 @@ def from_npy(
 
     Parameters
     ----------
-    path : path-like
-        The file.
+    path : path-like, bytes or io.BytesIO
+        The file, or its content.
     chunks, memory_limit, access, trusted : optional
         As in :func:`open`.
 
@@ -276,12 +294,15 @@ def from_npy(
     if is_untrusted(path, trusted):
         source = open_in_subprocess(path, None, {"format": "npy"}, memory_limit)
         return as_planned_blocks(source, chunks, memory_limit, access)
+    if is_file_in_memory(path):
+        held = in_memory_source(path, None, "npy")
+        return as_planned_blocks(held, chunks, memory_limit, access)
     return as_planned_blocks(npy_source(path), chunks, memory_limit, access)
 
 
 @system_errors(SourceError)
 def from_hdf5(
-    path: PathLike,
+    path: Any,
     key: str | None = None,
     *,
     chunks: Any = "auto",
@@ -294,8 +315,8 @@ def from_hdf5(
 
     Parameters
     ----------
-    path : path-like
-        The file: HDF5, netCDF-4 or NWB.
+    path : path-like, bytes or io.BytesIO
+        The file: HDF5, netCDF-4 or NWB; or its content.
     key : str, optional
         Path of the dataset; not needed where there is only one.
     chunks, memory_limit, access, allow_external, trusted : optional
@@ -310,7 +331,7 @@ def from_hdf5(
     Raises
     ------
     SourceError
-        When the file or key is missing, or a filter is not to be had.
+        When the file or key is missing, or a filter is not available.
     UnsafeFileError
         When a link in the file leads outside its folder.
 
@@ -325,6 +346,10 @@ def from_hdf5(
     if is_untrusted(path, trusted):
         source = open_in_subprocess(path, key, {"format": "hdf5"}, memory_limit, allow_external)
         return as_planned_blocks(source, chunks, memory_limit, access)
+    if is_file_in_memory(path):
+        refuse_path_options(path, allow_external=allow_external)
+        held = in_memory_source(path, key, "hdf5")
+        return as_planned_blocks(held, chunks, memory_limit, access)
     return as_planned_blocks(hdf5_source(path, key, allow_external), chunks, memory_limit, access)
 
 

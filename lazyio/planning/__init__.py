@@ -2,7 +2,8 @@
 
 from lazyio.planning.access_search import search_blocks
 from lazyio.planning.plan import Plan
-from lazyio.planning.request import ArraySpec, PlanRequest
+from lazyio.planning.plans import Plans
+from lazyio.planning.request import ArraySpec, OnePass, PlanRequest
 from lazyio.planning.solve import solve
 
-__all__ = ["ArraySpec", "Plan", "PlanRequest", "search_blocks", "solve"]
+__all__ = ["ArraySpec", "OnePass", "Plan", "PlanRequest", "Plans", "search_blocks", "solve"]

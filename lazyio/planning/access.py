@@ -36,6 +36,7 @@ import numpy.typing as npt
 
 from lazyio.dtypes import Shape, is_integer
 from lazyio.errors import OptionError
+from lazyio.planning.axes import by_axis
 
 _FORMS = (
     "give window shapes such as [(30000, 1), (1, 384)], or pairs of a shape and a weight, such "
@@ -108,7 +109,7 @@ def _window(given: Any, shape: Shape, dims: tuple[str, ...]) -> Window:
         msg = f"access gives a window the weight {weight!r}; a weight is a number above 0"
         raise OptionError(msg)
     if isinstance(extents, Mapping):
-        extents = _by_axis(extents, shape, dims)
+        extents = by_axis("access", extents, len(shape), dims)
     if isinstance(extents, np.ndarray):
         extents = extents.tolist()
     if _is_extent(extents):
@@ -136,18 +137,6 @@ def _extent(part: Any, end: int, extents: Any) -> int:
         )
         raise OptionError(msg)
     return max(1, min(int(part), end))
-
-
-def _by_axis(extents: Mapping[Any, Any], shape: Shape, dims: tuple[str, ...]) -> tuple[Any, ...]:
-    by_axis: list[Any] = [None] * len(shape)
-    for name, extent in extents.items():
-        axis = dims.index(name) if name in dims else name
-        if not is_integer(axis) or not -len(shape) <= axis < len(shape):
-            known = f"its dimensions are {dims}" if dims else "it has no named dimensions"
-            msg = f"access names axis {name!r}; the array has {len(shape)} axes and {known}"
-            raise OptionError(msg)
-        by_axis[axis] = extent
-    return tuple(by_axis)
 
 
 Number = Any

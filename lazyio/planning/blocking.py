@@ -1,13 +1,14 @@
-"""How an array is cut into blocks: along chunks, its source, or the blocks it has."""
+"""How an array is cut into blocks: along chunks, its source, the blocks it has, or as it comes."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lazyio.dtypes import Shape, nbytes_of
 from lazyio.planning.advice import block_reason
 from lazyio.planning.blocks import align_blocks, fill_blocks, read_amplification, run_amplification
 from lazyio.planning.boundaries import Edges, common_step, divides_steps
-from lazyio.planning.budget import Budget
+from lazyio.planning.budget import Budget, Footprint, count_of
+from lazyio.planning.layout import Layout
 from lazyio.planning.request import ArraySpec, CheckedRequest
 from lazyio.regions import n_boxes
 
@@ -16,6 +17,12 @@ MAX_AMPLIFICATION = 3.0
 _LEAST_TASK_NBYTES = 16 * 2**20
 _LEAST_WANTED_NBYTES = 2**20
 _TASKS_PER_WORKER = 4
+_LARGEST_SLAB_NBYTES = 4 * 2**20
+"""Of a stream, if of more than one row of chunks: it is encoded while it is in the cache."""
+_LEAST_WAITING = 2
+"""Chunks that wait at least: one that is laid over, and one on its way to scratch."""
+_WAITING_NBYTES = 1024
+"""What is kept beside the elements of a chunk of which parts wait."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,21 +31,8 @@ class Unit:
 
     shape: Shape
     """Extents of a shard, or of a chunk where there are no shards."""
-    chunk_nbytes: int
-    """Bytes of a chunk."""
-    shard_nbytes: int
-    """Bytes of a shard; 0 without shards."""
-    source_chunk_nbytes: int
-    """Bytes of a chunk that the source decodes; 0 where it has none."""
-
-    @property
-    def beside(self) -> dict[str, int]:
-        """The bytes, as :class:`Budget` takes them."""
-        return {
-            "chunk_nbytes": self.chunk_nbytes,
-            "source_chunk_nbytes": self.source_chunk_nbytes,
-            "shard_nbytes": self.shard_nbytes,
-        }
+    beside: Footprint
+    """What a worker holds beside its block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +45,27 @@ class Cut:
     """Elements of the largest block that stands in memory."""
     reason: str
     """Why, for the printed table."""
+    what: str = ""
+    """What is held, in words, where that is no block."""
     amplification: float = 1.0
     """Elements that the source decodes, over elements wanted."""
     edges: Edges | None = None
     """Blocks that are kept as the array has them."""
     read_shape: Shape | None = None
     """Blocks that are read or computed, where they cut across units."""
+    n_reads: int | None = None
+    """Number of those."""
+    waiting_nbytes: int = 0
+    """Bytes that parts of chunks need at least while they wait."""
 
 
 def cut_blocks(given: CheckedRequest, unit: Unit, budget: Budget) -> Cut:
     """Return how the array is cut into blocks that the budget has room for."""
     facts = given.facts
-    room = budget.room_nbytes(**unit.beside) // facts.itemsize
+    if facts.one_pass is not None:
+        axis = facts.one_pass.axis
+        return _assembled(facts, unit) if axis is None else _slabs(facts, axis, unit, budget)
+    room = _room(facts, unit, budget)
     if given.block is not None:
         return Cut(
             block=given.block,
@@ -81,6 +84,7 @@ def cut_blocks(given: CheckedRequest, unit: Unit, budget: Budget) -> Cut:
                 block=solved,
                 held=max(_within(unit.shape, facts.shape), math.prod(read_shape)),
                 read_shape=read_shape,
+                n_reads=n_boxes(facts.shape, read_shape),
                 reason="blocks of whole chunks would read the source several times over",
             )
     return Cut(
@@ -91,20 +95,26 @@ def cut_blocks(given: CheckedRequest, unit: Unit, budget: Budget) -> Cut:
     )
 
 
-def n_reads(facts: ArraySpec, read_shape: Shape | None) -> int | None:
-    """Return the number of tasks where they are not the plan's blocks."""
-    if read_shape is None:
-        return None
-    if facts.edges is not None:
-        return math.prod(map(len, facts.edges))
-    return n_boxes(facts.shape, read_shape)
+def gather_nbytes(given: CheckedRequest, layout: Layout, cut: Cut, free_nbytes: int) -> int:
+    """Return the bytes that waiting parts of chunks may take of those that are free.
+
+    Half of them, so that keeping track of the parts has room too, and no more
+    than all chunks take. Where nothing else is done, all but what the allocator keeps.
+    """
+    if cut.waiting_nbytes:
+        return free_nbytes * 8 // 9
+    # Blocks that suit a new array may cut across the chunks of one that is there.
+    if cut.read_shape is None and not (given.facts.is_part and cut.edges is not None):
+        return 0
+    n_chunks = n_boxes(layout.shape, layout.chunk_shape)
+    most = nbytes_of(layout.shape, given.facts.dtype) + n_chunks * _WAITING_NBYTES
+    return max(0, min(free_nbytes // 2, most))
 
 
 def n_tasks(facts: ArraySpec, cut: Cut) -> int:
     """Return the number of blocks that are read or computed."""
-    reads = n_reads(facts, cut.read_shape)
-    if reads is not None:
-        return reads
+    if cut.n_reads is not None:
+        return cut.n_reads
     if cut.edges is not None:
         return math.prod(map(len, cut.edges))
     return n_boxes(facts.shape, cut.block)
@@ -127,6 +137,41 @@ def wanted_block(facts: ArraySpec, budget: Budget) -> int:
     return wanted // facts.itemsize
 
 
+def _room(facts: ArraySpec, unit: Unit, budget: Budget) -> int:
+    """Return the elements of the largest block that fits."""
+    return budget.room(Footprint(block=facts.itemsize), beside=unit.beside)
+
+
+def _slabs(facts: ArraySpec, axis: int, unit: Unit, budget: Budget) -> Cut:
+    """Return how a stream is cut: into whole rows of chunks."""
+    edge = unit.shape[axis]
+    row = edge * math.prod(max(1, n) for at, n in enumerate(facts.shape) if at != axis)
+    n_rows = budget.room(Footprint(block=row * facts.itemsize), beside=unit.beside)
+    n_rows = max(1, min(n_rows, _LARGEST_SLAB_NBYTES // (row * facts.itemsize)))
+    slab = (*facts.shape[:axis], n_rows * edge, *facts.shape[axis + 1 :])
+    return Cut(
+        block=tuple(max(1, extent) for extent in slab),
+        held=n_rows * row,
+        what=(
+            f"{count_of(edge, 'element')} of the stream, which make one row of chunks {unit.shape},"
+        ),
+        reason="blocks are whole rows of chunks, as they come",
+    )
+
+
+def _assembled(facts: ArraySpec, unit: Unit) -> Cut:
+    """Return how blocks that lie anywhere are cut: into chunks that wait until they are whole."""
+    held = math.prod(unit.shape)
+    return Cut(
+        block=unit.shape,
+        held=held,
+        what=f"chunks of {unit.shape} {facts.dtype} that are assembled",
+        waiting_nbytes=_LEAST_WAITING * held * facts.itemsize * 9 // 8,
+        reason="each chunk is put together in memory, or in scratch, and stored if any part of "
+        "it comes",
+    )
+
+
 def _cut_of_graph(edges: Edges, facts: ArraySpec, unit: Unit, room: int) -> Cut:
     """Return how the blocks of a graph are taken: as they are, or gathered to units."""
     largest = tuple(max((1, *sizes)) for sizes in edges)
@@ -141,8 +186,9 @@ def _cut_of_graph(edges: Edges, facts: ArraySpec, unit: Unit, room: int) -> Cut:
         )
     return Cut(
         block=fill_blocks(facts.shape, unit.shape, room),
-        held=max(held, _within(unit.shape, facts.shape)) if unit.shard_nbytes else held,
+        held=max(held, _within(unit.shape, facts.shape)) if unit.beside.shard else held,
         read_shape=largest,
+        n_reads=math.prod(map(len, edges)),
         reason="the array's own blocks cut across chunks, so it is re-blocked",
     )
 
@@ -175,8 +221,7 @@ def _read_blocks(facts: ArraySpec, budget: Budget, unit: Unit) -> Shape | None:
     source = facts.source_chunk_shape or (1,) * len(facts.shape)
     source = tuple(min(u, max(1, n)) for u, n in zip(source, facts.shape, strict=True))
     for limit_nbytes in (budget.limit_nbytes // 2, budget.limit_nbytes):
-        share = Budget(limit_nbytes=limit_nbytes, workers=budget.workers)
-        room = share.room_nbytes(**unit.beside) // facts.itemsize
+        room = _room(facts, unit, replace(budget, limit_nbytes=limit_nbytes))
         if math.prod(source) <= room:
             return fill_blocks(facts.shape, source, min(room, wanted_block(facts, budget)))
     return None

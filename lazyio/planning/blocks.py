@@ -24,9 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyio.dtypes import Shape
-from lazyio.planning.boundaries import common_step
 from lazyio.planning.default_chunks import divisors
-from lazyio.planning.request import CheckedRequest
+from lazyio.planning.request import CheckedRequest, shard_of
 from lazyio.regions import grid_shape, n_along, n_boxes
 
 _ACCESS_NBYTES = 4096
@@ -241,33 +240,20 @@ def choose_shard(
         return None
     shape = given.facts.shape
     if given.shard != "auto":
-        return tuple(
-            max(1, n_along(extent, step)) * step if edge == -1 else edge
-            for edge, step, extent in zip(given.shard, chunk, shape, strict=True)
-        )
+        return shard_of(given.shard, chunk, shape)
     itemsize = max(1, given.facts.dtype.itemsize)
     total = math.prod(shape) * itemsize
     wanted = min(room_nbytes, block_nbytes, max(_SHARD_NBYTES, total // MAX_FILES))
     free = _filled(shape, chunk, wanted // itemsize, (0,) * len(shape))
-    steps = _steps(given)
-    if steps is None:
+    if given.block_steps is None:
         return free
+    # Shard edges divide them to stay in one block; where there is no edge inside, anything does.
+    pairs = zip(given.block_steps, shape, strict=True)
+    steps = tuple(0 if step >= extent else step for step, extent in pairs)
     aligned = _filled(shape, chunk, wanted // itemsize, steps)
     # Cutting across blocks that the array has is worth it only against a flood of files.
     is_flood = n_boxes(shape, aligned) > MANY_FILES
     return free if given.block is None and is_flood else aligned
-
-
-def _steps(given: CheckedRequest) -> Shape | None:
-    """Return what shard edges must divide to stay in one block; 0 where nothing."""
-    shape = given.facts.shape
-    if given.block is not None:
-        steps = given.block
-    elif given.facts.edges is not None:
-        steps = tuple(map(common_step, given.facts.edges, shape))
-    else:
-        return None
-    return tuple(0 if step >= extent else step for step, extent in zip(steps, shape, strict=True))
 
 
 def _filled(shape: Shape, chunk: Shape, room: int, steps: Shape) -> Shape:

@@ -8,7 +8,8 @@ One number, the user's ``memory_limit``, covers everything in flight at once::
     How often a block stands in memory at once: as it was read, and as the
     result of the user's own work on it.
 ``decode``
-    The compressed and the decoded form of one chunk of the source.
+    The compressed and the decoded form of one chunk of the source, or of the
+    target where what is there is merged.
 ``encode``
     One chunk as it is padded, shuffled (with a half and a quarter on the way),
     compressed and given its checksum.
@@ -20,7 +21,7 @@ One number, the user's ``memory_limit``, covers everything in flight at once::
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from lazyio.errors import PlanError
@@ -37,15 +38,41 @@ ENCODE_COPIES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What one worker holds at its fullest, in bytes.
+
+    Examples
+    --------
+    >>> Footprint(block=1000, chunk=500).nbytes
+    4000
+    """
+
+    block: int = 0
+    """A block."""
+    chunk: int = 0
+    """A chunk that is encoded."""
+    decoded: int = 0
+    """Chunks that are decoded, of the source or of the target."""
+    shard: int = 0
+    """A shard that is encoded; 0 without shards."""
+
+    @property
+    def nbytes(self) -> int:
+        """All of it, with its copies."""
+        encode = ENCODE_COPIES * self.chunk + self.shard
+        return COPIES * self.block + _DECODE_COPIES * self.decoded + encode
+
+
+@dataclass(frozen=True, kw_only=True)
 class Budget:
     """The bytes that one run may hold, and how many workers share them.
 
     Examples
     --------
     >>> budget = Budget(limit_nbytes=9000, workers=2)
-    >>> budget.peak_nbytes(block_nbytes=1000, chunk_nbytes=500)
+    >>> budget.peak_nbytes(Footprint(block=1000, chunk=500))
     9000
-    >>> budget.room_nbytes(chunk_nbytes=500)
+    >>> budget.room(Footprint(block=1), beside=Footprint(chunk=500))
     1000
     """
 
@@ -53,78 +80,36 @@ class Budget:
     """Bytes, upper bound of everything in flight."""
     workers: int
     """Blocks in flight at once."""
+    workers_fixed: bool = False
+    """Whether the user chose ``workers``."""
 
-    def peak_nbytes(
-        self,
-        *,
-        block_nbytes: int,
-        chunk_nbytes: int,
-        source_chunk_nbytes: int = 0,
-        shard_nbytes: int = 0,
-    ) -> int:
+    def peak_nbytes(self, each: Footprint) -> int:
         """Return the bytes held when every worker is at its fullest."""
-        beside = _beside(chunk_nbytes, source_chunk_nbytes, shard_nbytes)
-        return -(-self.workers * (COPIES * block_nbytes + beside) * 9 // 8)
+        return -(-self.workers * each.nbytes * 9 // 8)
 
-    def room_nbytes(
-        self, *, chunk_nbytes: int, source_chunk_nbytes: int = 0, shard_nbytes: int = 0
-    ) -> int:
-        """Return the largest block in bytes that still fits; may be negative."""
-        beside = _beside(chunk_nbytes, source_chunk_nbytes, shard_nbytes)
-        return (self._each_nbytes - beside) // COPIES
+    def room(self, one: Footprint, *, beside: Footprint) -> int:
+        """Return how many times something fits beside what a worker holds; may be negative."""
+        share = self.limit_nbytes * 8 // 9 // self.workers
+        return (share - beside.nbytes) // one.nbytes
 
-    def chunk_room_beside(
-        self,
-        *,
-        block_nbytes: int,
-        source_chunk_nbytes: int = 0,
-        shard_nbytes: int = 0,
-        in_shards: bool = False,
-    ) -> int:
-        """Return the largest chunk in bytes that fits beside a given block; may be negative.
+    def at_most(self, workers: int) -> "Budget":
+        """Return the budget with no more workers than that, unless the user chose them."""
+        if self.workers_fixed or workers >= self.workers:
+            return self
+        return replace(self, workers=max(1, workers))
 
-        ``in_shards`` leaves room for a shard of that one chunk.
-        """
-        held = COPIES * block_nbytes + _beside(0, source_chunk_nbytes, shard_nbytes)
-        return (self._each_nbytes - held) // (ENCODE_COPIES + in_shards)
-
-    def chunk_room_nbytes(
-        self,
-        *,
-        itemsize: int = 1,
-        held_itemsize: int = 1,
-        source_chunk_nbytes: int = 0,
-        in_shards: bool = False,
-    ) -> int:
-        """Return the largest chunk in bytes for which a block of one chunk fits.
-
-        Elements of a block may be wider in memory than on disk. ``in_shards``
-        leaves room for a shard of that one chunk.
-        """
-        element = COPIES * held_itemsize + (ENCODE_COPIES + in_shards) * itemsize
-        beside = _beside(0, source_chunk_nbytes, 0)
-        return (self._each_nbytes - beside) // element * itemsize
-
-    def shard_room_nbytes(
-        self,
-        *,
-        chunk_nbytes: int,
-        itemsize: int = 1,
-        held_itemsize: int = 1,
-        source_chunk_nbytes: int = 0,
-    ) -> int:
-        """Return the largest shard in bytes for which a block of one shard fits."""
-        beside = _beside(chunk_nbytes, source_chunk_nbytes, 0)
-        return (self._each_nbytes - beside) // (COPIES * held_itemsize + itemsize) * itemsize
-
-    @property
-    def _each_nbytes(self) -> int:
-        return self.limit_nbytes * 8 // 9 // self.workers
-
-
-def _beside(chunk_nbytes: int, source_chunk_nbytes: int, shard_nbytes: int) -> int:
-    """Return the bytes that a worker holds beside its block."""
-    return _DECODE_COPIES * source_chunk_nbytes + ENCODE_COPIES * chunk_nbytes + shard_nbytes
+    def fit(self, each: Footprint, what: str, *, waiting_nbytes: int = 0) -> "Budget":
+        """Return the budget with as many workers as something fits, or refuse the limit."""
+        free = self.limit_nbytes - waiting_nbytes
+        fitted = self.at_most(free * 8 // max(1, 9 * each.nbytes))
+        needed = fitted.peak_nbytes(each) + waiting_nbytes
+        if needed > self.limit_nbytes:
+            why = (
+                f"{what} with {count_of(fitted.workers, 'worker')} needs {needed} bytes "
+                f"({format_size(needed)})"
+            )
+            raise limit_too_small(self.limit_nbytes, why, needed)
+        return fitted
 
 
 DEFAULT_LIMIT = 2**30
@@ -132,19 +117,14 @@ USEFUL_CHUNK_NBYTES = 64 * 2**10
 """A chunk that is worth having, where smaller ones would divide given blocks or suit windows."""
 
 
-class LimitTooSmall(PlanError):
-    """A memory limit into which something does not fit, and one into which it does."""
-
-    def __init__(self, limit: int, why: str, least: int) -> None:
-        super().__init__(limit, why, least)
-        self.limit, self.why, self.least = limit, why, least
-
-    def __str__(self) -> str:
-        return (
-            f"memory_limit={format_size(self.limit)} ({self.limit} bytes) is too small: "
-            f"{self.why}; "
-            f"the smallest limit that would do is memory_limit={self.least}"
-        )
+def limit_too_small(limit: int, why: str, least: int) -> PlanError:
+    """Return the error of a limit into which something does not fit, and one into which it does."""
+    error = PlanError(
+        f"memory_limit={format_size(limit)} ({limit} bytes) is too small: {why}; "
+        f"the smallest limit that would do is memory_limit={least}"
+    )
+    error.shortage = (limit, why, least)
+    return error
 
 
 def within_limit(make: Callable[[int | None], Made]) -> Made:
@@ -155,20 +135,23 @@ def within_limit(make: Callable[[int | None], Made]) -> Made:
     """
     try:
         return make(None)
-    except LimitTooSmall as error:
-        low, high = error.limit, error.least
+    except PlanError as error:
+        if error.shortage is None:
+            raise
+        low, why, first = error.shortage
+        limit, high = low, first
         while not _fits(make, high):
             low, high = high, 2 * high
             if high > _LARGEST_LIMIT:
-                raise PlanError(str(error)) from None
+                raise
         while high - low > 1:
             # The first guess is nearly always the right one.
-            middle = high - 1 if high == error.least else (low + high) // 2
+            middle = high - 1 if high == first else (low + high) // 2
             if _fits(make, middle):
                 high = middle
             else:
                 low = middle
-        raise PlanError(str(LimitTooSmall(error.limit, error.why, high))) from None
+        raise limit_too_small(limit, why, high) from None
 
 
 def _fits(make: Callable[[int | None], object], limit: int) -> bool:
@@ -192,27 +175,12 @@ def count_of(number: int, what: str) -> str:
 
 def allot(given: CheckedRequest) -> Budget:
     """Return the budget, workers lowered until the least of everything fits."""
-    wishes = given.wishes
-    limit = wishes.memory_limit or DEFAULT_LIMIT
-    least = {
-        "block_nbytes": least_block_nbytes(given),
-        "chunk_nbytes": least_chunk_nbytes(given),
-        "source_chunk_nbytes": given.source_chunk_nbytes,
-        "shard_nbytes": least_shard_nbytes(given),
-    }
-    each = Budget(limit_nbytes=limit, workers=1).peak_nbytes(**least)
-    workers = wishes.workers
-    if not wishes.workers_fixed:
-        workers = max(1, min(workers, limit // max(1, each)))
-    budget = Budget(limit_nbytes=limit, workers=workers)
-    needed = budget.peak_nbytes(**least)
-    if needed > limit:
-        why = (
-            f"{_what_is_fixed(given)} with {count_of(workers, 'worker')} needs {needed} bytes "
-            f"({format_size(needed)})"
-        )
-        raise LimitTooSmall(limit, why, each if not wishes.workers_fixed else needed)
-    return budget
+    budget = Budget(
+        limit_nbytes=given.wishes.memory_limit or DEFAULT_LIMIT,
+        workers=given.wishes.workers,
+        workers_fixed=given.wishes.workers_fixed,
+    )
+    return budget.fit(least_footprint(given), _what_is_fixed(given))
 
 
 def has_given_blocks(given: CheckedRequest) -> bool:
@@ -222,35 +190,28 @@ def has_given_blocks(given: CheckedRequest) -> bool:
     )
 
 
-def least_block_nbytes(given: CheckedRequest) -> int:
-    """Return the bytes of the smallest block that what is fixed allows."""
+def least_footprint(given: CheckedRequest) -> Footprint:
+    """Return what a worker holds of the smallest block, shard and chunk that are allowed."""
     facts = given.facts
-    if given.block is not None:
-        return math.prod(given.block) * facts.itemsize
+    itemsize = max(1, facts.dtype.itemsize)
     unit = given.least_shard or given.least_chunk
-    least = math.prod(
-        min(edge, max(1, extent)) for edge, extent in zip(unit, facts.shape, strict=True)
+    ends = zip(unit, facts.shape, strict=True)
+    block = math.prod(min(edge, max(1, extent)) for edge, extent in ends)
+    if given.block is not None:
+        block = math.prod(given.block)
+    elif given.largest_own_block is not None:
+        block = max(block, math.prod(given.largest_own_block))
+    chunk = math.prod(given.least_chunk) * itemsize
+    if not given.is_chunk_fixed and has_given_blocks(given):
+        # Smaller ones are not worth having beside blocks that stand.
+        chunk = max(chunk, min(USEFUL_CHUNK_NBYTES, block * facts.itemsize))
+    shard = 0 if given.least_shard is None else math.prod(given.least_shard) * itemsize
+    return Footprint(
+        block=block * facts.itemsize,
+        chunk=chunk,
+        decoded=given.decoded_nbytes,
+        shard=chunk if given.shard == "auto" else shard,
     )
-    if given.largest_own_block is not None:
-        least = max(least, math.prod(given.largest_own_block))
-    return least * facts.itemsize
-
-
-def least_shard_nbytes(given: CheckedRequest) -> int:
-    """Return the bytes of the smallest shard; 0 without shards."""
-    if given.least_shard is None:
-        return 0
-    if given.shard == "auto":
-        return least_chunk_nbytes(given)
-    return math.prod(given.least_shard) * max(1, given.facts.dtype.itemsize)
-
-
-def least_chunk_nbytes(given: CheckedRequest) -> int:
-    """Return the bytes of the smallest chunk that is worth having beside given blocks."""
-    least = math.prod(given.least_chunk) * max(1, given.facts.dtype.itemsize)
-    if given.is_chunk_fixed or not has_given_blocks(given):
-        return least
-    return max(least, min(USEFUL_CHUNK_NBYTES, least_block_nbytes(given)))
 
 
 def _what_is_fixed(given: CheckedRequest) -> str:
@@ -260,6 +221,8 @@ def _what_is_fixed(given: CheckedRequest) -> str:
         return f"a block of {given.block} {facts.dtype}{shard}"
     if given.largest_own_block is not None:
         return f"the array's own largest block of {given.largest_own_block} {facts.dtype}{shard}"
+    if facts.is_part:
+        return f"chunks of {given.least_shard or given.least_chunk} {facts.dtype}"
     if shard:
         return f"a shard of {given.shard} {facts.dtype}, held and encoded,"
     least = f"a chunk of at least {given.least_chunk} {facts.dtype}"

@@ -7,71 +7,21 @@ are wide. Where blocks are small beside the array, only a part of it is drawn.
 Lines closer than a few pixels are left out, so the size of a drawing does not
 depend on the number of chunks.
 
-What is on disk, what is in memory, how many tasks, what is read twice, why.
+What is on disk, what is in memory, how many tasks, how often the source is read, why.
 """
 
 import html
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from lazyio.dtypes import Shape
 from lazyio.planning.access import WindowCost
 from lazyio.units import format_size
 
-
-class PlanFacts(Protocol):
-    """The facts of a plan that its table and its drawing show."""
-
-    @property
-    def shape(self) -> Shape: ...  # noqa: D102
-    @property
-    def dtype(self) -> Any: ...  # noqa: D102
-    @property
-    def chunk_shape(self) -> Shape: ...  # noqa: D102
-    @property
-    def shard_shape(self) -> Shape | None: ...  # noqa: D102
-    @property
-    def block_shape(self) -> Shape: ...  # noqa: D102
-    @property
-    def source_chunk_shape(self) -> Shape | None: ...  # noqa: D102
-    @property
-    def read_shape(self) -> Shape | None: ...  # noqa: D102
-    @property
-    def nbytes(self) -> int: ...  # noqa: D102
-    @property
-    def chunk_nbytes(self) -> int: ...  # noqa: D102
-    @property
-    def block_nbytes(self) -> int: ...  # noqa: D102
-    @property
-    def peak_nbytes(self) -> int: ...  # noqa: D102
-    @property
-    def memory_limit(self) -> int: ...  # noqa: D102
-    @property
-    def n_chunks(self) -> int: ...  # noqa: D102
-    @property
-    def n_shards(self) -> int: ...  # noqa: D102
-    @property
-    def n_tasks(self) -> int: ...  # noqa: D102
-    @property
-    def is_graph(self) -> bool: ...  # noqa: D102
-    @property
-    def workers(self) -> int: ...  # noqa: D102
-    @property
-    def read_amplification(self) -> float: ...  # noqa: D102
-    @property
-    def reasons(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def windows(self) -> Sequence[WindowCost]: ...  # noqa: D102
-    @property
-    def format(self) -> str: ...  # noqa: D102
-    @property
-    def n_files(self) -> int: ...  # noqa: D102
-    @property
-    def limit_is_auto(self) -> bool: ...  # noqa: D102
-    @property
-    def advice(self) -> tuple[tuple[str, str], ...]: ...  # noqa: D102
+if TYPE_CHECKING:  # A plan prints itself by this module.
+    from lazyio.planning.plan import Plan
 
 
 _LONGEST, _SHORTEST, _THIN = 240.0, 56.0, 36.0
@@ -194,7 +144,7 @@ class _Face:
         return "M" + " L".join(points)
 
 
-def as_svg(plan: PlanFacts) -> str:
+def as_svg(plan: "Plan") -> str:
     """Return the drawing of a plan as SVG, which is valid XML."""
     layers = list(_layers(plan))
     faces = _faces(plan, layers)
@@ -220,11 +170,11 @@ def as_svg(plan: PlanFacts) -> str:
     )
 
 
-def _title(plan: PlanFacts) -> str:
+def _title(plan: "Plan") -> str:
     return f"How an array of shape {plan.shape} is cut into blocks and chunks"
 
 
-def _layers(plan: PlanFacts) -> Iterator[_Layer]:
+def _layers(plan: "Plan") -> Iterator[_Layer]:
     """Yield what is drawn, the widest strokes first."""
     yield _Layer(
         text=f"block {plan.block_shape}, {format_size(plan.block_nbytes)} in memory",
@@ -250,7 +200,7 @@ def _layers(plan: PlanFacts) -> Iterator[_Layer]:
         )
 
 
-def _faces(plan: PlanFacts, layers: Sequence[_Layer]) -> list[_Face]:
+def _faces(plan: "Plan", layers: Sequence[_Layer]) -> list[_Face]:
     """Return the faces in a row; the axes of very many dimensions that are longest."""
     axes = list(range(len(plan.shape)))
     most = 3 * _MOST_FACES
@@ -273,7 +223,7 @@ def _faces(plan: PlanFacts, layers: Sequence[_Layer]) -> list[_Face]:
     return faces
 
 
-def _shown(axis: int, plan: PlanFacts, layers: Sequence[_Layer]) -> float:
+def _shown(axis: int, plan: "Plan", layers: Sequence[_Layer]) -> float:
     """Return the elements of an axis that are drawn: a few blocks, and every window whole."""
     widest = max(layer.shape[axis] * (_BLOCKS_SHOWN if layer.is_grid else 1) for layer in layers)
     return float(max(1, min(plan.shape[axis], widest)))
@@ -284,7 +234,7 @@ def _length(shown: float, longest: float) -> float:
     return max(_SHORTEST, _LONGEST * compressed)
 
 
-def _notes(plan: PlanFacts, faces: Sequence[_Face]) -> Iterator[str]:
+def _notes(plan: "Plan", faces: Sequence[_Face]) -> Iterator[str]:
     """Yield what the drawing leaves out."""
     drawn = [axis for face in faces for axis in face.axes if axis.number is not None]
     if 0 in plan.shape:
@@ -313,14 +263,14 @@ def _text(left: float, top: float, text: str) -> str:
     return f'<text x="{left:g}" y="{top:.1f}" fill="currentColor">{html.escape(text)}</text>'
 
 
-def as_text(plan: PlanFacts) -> str:
+def as_text(plan: "Plan") -> str:
     """Return the table as plain text, one line for each answer."""
     rows = _rows(plan)
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
 
 
-def as_html(plan: PlanFacts) -> str:
+def as_html(plan: "Plan") -> str:
     """Return the table as HTML, and the drawing below it, for notebooks."""
     cells = "".join(
         f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
@@ -330,13 +280,13 @@ def as_html(plan: PlanFacts) -> str:
     return f"<table>{cells}</table>{as_svg(plan)}"
 
 
-def _rows(plan: PlanFacts) -> list[tuple[str, str]]:
+def _rows(plan: "Plan") -> list[tuple[str, str]]:
     rows = [
         ("array", f"{plan.shape} {plan.dtype}, {format_size(plan.nbytes)}"),
         ("on disk", _on_disk(plan)),
         ("in memory", _in_memory(plan)),
         ("tasks", f"{plan.n_tasks} {plural('block', plan.n_tasks)}, {plan.workers} at a time"),
-        ("read twice", _read_twice(plan)),
+        ("source", _source_reads(plan)),
     ]
     rows += [("window", _window(cost)) for cost in plan.windows]
     if plan.reasons:
@@ -345,7 +295,7 @@ def _rows(plan: PlanFacts) -> list[tuple[str, str]]:
     return rows
 
 
-def _on_disk(plan: PlanFacts) -> str:
+def _on_disk(plan: "Plan") -> str:
     text = (
         f"{plan.n_chunks} {plural('chunk', plan.n_chunks)} of {plan.chunk_shape}, "
         f"{format_size(plan.chunk_nbytes)} each before encoding"
@@ -357,7 +307,7 @@ def _on_disk(plan: PlanFacts) -> str:
     return text
 
 
-def _in_memory(plan: PlanFacts) -> str:
+def _in_memory(plan: "Plan") -> str:
     origin = ' (memory_limit="auto": half of what is free)' if plan.limit_is_auto else ""
     return (
         f"blocks of {plan.block_shape}, {format_size(plan.block_nbytes)} each; at most "
@@ -365,19 +315,19 @@ def _in_memory(plan: PlanFacts) -> str:
     )
 
 
-def _read_twice(plan: PlanFacts) -> str:
+def _source_reads(plan: "Plan") -> str:
     if plan.read_shape is not None:
         whose = "the array's own blocks" if plan.is_graph else "the source's blocks"
         return (
-            f"nothing: {whose}, at most {plan.read_shape}, are taken once each; parts of chunks "
-            "wait in memory, and past the limit in a scratch file beside the target"
+            f"read 1.0x: {whose}, at most {plan.read_shape}, are read once each; chunks are "
+            "assembled in memory, and past the limit in a scratch file beside the target"
         )
     if plan.read_amplification <= 1.0:
-        return "nothing"
-    cause = "blocks narrower than a row of the file"
+        return "read 1.0x"
+    cause = "blocks are narrower than a row of the file"
     if plan.source_chunk_shape is not None:
-        cause = f"blocks that cut across the source's chunks {plan.source_chunk_shape}"
-    return f"{plan.read_amplification - 1:.0%} of the source, by {cause}"
+        cause = f"blocks cut across the source's chunks {plan.source_chunk_shape}"
+    return f"read {round(plan.read_amplification, 2)}x, because {cause}"
 
 
 def _window(cost: WindowCost) -> str:

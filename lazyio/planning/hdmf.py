@@ -10,6 +10,7 @@ import math
 
 from lazyio.dtypes import Shape
 from lazyio.errors import OptionError, PlanError
+from lazyio.planning.access import access_amplification
 from lazyio.planning.advice import advice_on
 from lazyio.planning.layout import Layout
 from lazyio.planning.plan import Plan
@@ -93,6 +94,7 @@ def solve_hdmf(given: CheckedRequest) -> Plan:
         )
         raise PlanError(msg)
     layout = Layout(shape=facts.shape, chunk_shape=chunk, block_shape=block)
+    costs = given.costs(chunk)
     return Plan(
         layout=layout,
         dtype=facts.dtype,
@@ -101,6 +103,8 @@ def solve_hdmf(given: CheckedRequest) -> Plan:
         memory_limit=limit,
         limit_is_auto=wishes.limit_is_auto,
         peak_nbytes=math.prod(block) * itemsize,
+        access_amplification=access_amplification(costs),
+        windows=costs,
         advice=advice_on(given, layout, None),
         reasons=('shapes as HDMF computes them (strategy="hdmf"), one buffer at a time',),
     )

@@ -1,7 +1,7 @@
 """A plan: what will be on disk, in memory and read again, before anything runs."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,9 +12,6 @@ from lazyio.planning.boundaries import Edges
 from lazyio.planning.display import as_html, as_text
 from lazyio.planning.layout import Layout
 from lazyio.regions import Region, boxes, cuts, n_boxes
-
-_WAITING_NBYTES = 1024
-"""What is kept beside the elements of a chunk of which parts wait."""
 
 Advice = tuple[tuple[str, str], ...]
 """Pairs of a short code and a message about what the user chose."""
@@ -202,11 +199,34 @@ class Plan:
         return as_html(self)
 
 
-def gather_room(plan: Plan, free_nbytes: int) -> int:
-    """Return the bytes that waiting parts of chunks may take of those that are free.
+def at_shape(plan: Plan, shape: Shape) -> Plan:
+    """Return the plan of what has grown, with the extents that it came to."""
+    return replace(plan, layout=replace(plan.layout, shape=shape))
 
-    Half of them, so that keeping track of the parts has room too, and no more
-    than all chunks take.
+
+def plan_region(plan: Plan, start: Shape) -> Plan:
+    """Return a plan whose blocks follow the chunk grid of the array around it.
+
+    Where the part begins may be known only once the array is locked.
+
+    Examples
+    --------
+    >>> import lazyio
+    >>> plan = lazyio.plan((100,), "i2", chunks=(10,), block_shape=(30,))
+    >>> plan_region(plan, (7,)).edges
+    ((23, 30, 30, 17),)
     """
-    most = plan.nbytes + plan.n_chunks * _WAITING_NBYTES
-    return max(0, min(free_nbytes // 2, most))
+    offsets = tuple(at % step for at, step in zip(start, plan.layout.unit_shape, strict=True))
+    if not any(offsets) or plan.edges is not None or plan.read_shape is not None:
+        return plan
+    edges = tuple(map(_edges, plan.shape, plan.block_shape, offsets))
+    return replace(plan, edges=edges)
+
+
+def _edges(extent: int, block: int, offset: int) -> tuple[int, ...]:
+    """Return the sizes of blocks along an axis, the first cut short by the offset."""
+    if extent <= block:
+        return (extent,) if extent else ()
+    first = block - offset
+    n_whole, last = divmod(extent - first, block)
+    return (first, *([block] * n_whole), *([last] if last else []))

@@ -1,19 +1,32 @@
 """What a plan starts from: the facts of an array, and what its user fixed, in one form."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from lazyio.dtypes import Shape, is_integer
+from lazyio.dtypes import Shape, is_integer, nbytes_of
 from lazyio.errors import OptionError, PlanError
-from lazyio.planning.access import Window, as_windows
+from lazyio.planning.access import Window, WindowCost, as_windows, window_costs
+from lazyio.planning.axes import per_axis
 from lazyio.planning.boundaries import Edges, common_step
 from lazyio.planning.layout import Layout
 from lazyio.planning.plan import Plan
+from lazyio.regions import Bounds, n_along
 from lazyio.units import format_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnePass:
+    """How an array arrives that can be had only once."""
+
+    axis: int | None = None
+    """Along which the elements of a stream follow each other; ``None`` for blocks anywhere."""
+    has_length: bool = True
+    """Whether it is known how long it will be."""
+    chunk_shape: Shape | None = None
+    """Chunk that suits its blocks, where it tells of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +45,30 @@ class ArraySpec:
     """Blocks that the array already has, each computed as a whole."""
     held_itemsize: int = 0
     """Bytes of an element as blocks hold it, where that is wider than on disk."""
+    max_shape: Bounds | None = None
+    """How far it may grow: its chunks may be longer than what there is of it."""
+    one_pass: OnePass | None = None
+    """How it arrives, where it can be had only once."""
+    is_part: bool = False
+    """Whether it goes into an existing array, whose chunks are those of the request."""
+    merges_chunks: bool = False
+    """Whether chunks of that array are read, as parts of them are written."""
+
+    @property
+    def longest_chunk(self) -> Shape:
+        """The longest chunk along each axis; 0 where there is nothing, and never will be."""
+        if self.max_shape is None:
+            return self.shape
+        ends = zip(self.max_shape, self.shape, strict=True)
+        return tuple(_ENDLESS if end is None else max(end, extent) for end, extent in ends)
 
     @property
     def itemsize(self) -> int:
         """Bytes of an element in memory, at least 1."""
         return max(1, self.dtype.itemsize, self.held_itemsize)
+
+
+_ENDLESS = 2**63
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,24 +111,14 @@ MAX_CHUNK_NBYTES = 2**32 - 1
 
 def user_chunks(chunks: Any, facts: ArraySpec, dims: tuple[str, ...]) -> list[int | None]:
     """Return the chunk extent that the user fixed on each axis, or ``None``."""
-    shape = facts.shape
     if chunks is True and facts.edges is not None:
         chunks = _own_blocks(facts.edges)
-    if isinstance(chunks, Plan):
-        chunks = chunks.chunk_shape
-    if chunks is True or (isinstance(chunks, str) and chunks == "auto"):
-        return [None] * len(shape)
-    if isinstance(chunks, Mapping):
-        chunks = _by_axis(chunks, shape, dims)
-    if not isinstance(chunks, (tuple, list)):
-        chunks = (chunks,) * len(shape)
-    if len(chunks) != len(shape):
-        msg = (
-            f"chunks={tuple(chunks)} has {len(chunks)} axes, the array's shape {shape} has "
-            f"{len(shape)}; give one extent per axis, None where the solver may choose"
+    fixed = [
+        _fixed(wish, extent, longest)
+        for wish, extent, longest in zip(
+            _as_typed(chunks, facts.shape, dims), facts.shape, facts.longest_chunk, strict=True
         )
-        raise OptionError(msg)
-    fixed = [_one_wish(chunk, extent) for chunk, extent in zip(chunks, shape, strict=True)]
+    ]
     nbytes = facts.dtype.itemsize * math.prod(wish or 1 for wish in fixed)
     if nbytes > MAX_CHUNK_NBYTES:
         msg = (
@@ -107,19 +129,53 @@ def user_chunks(chunks: Any, facts: ArraySpec, dims: tuple[str, ...]) -> list[in
     return fixed
 
 
+def _fixed(wish: int | None, extent: int, longest: int) -> int | None:
+    """Return an extent within what is there or may be; the whole of nothing is no wish."""
+    if wish == -1:
+        return None if not extent and longest else max(1, extent)
+    return None if wish is None else max(1, min(wish, longest))
+
+
+def extents_asked(chunks: Any, shape: Shape, dims: tuple[str, ...] = ()) -> list[int | None]:
+    """Return the chunk extents that a user gave, as they are, ``None`` for all others.
+
+    Examples
+    --------
+    >>> extents_asked({"time": 1000}, (9, 9), ("time", "channel")), extents_asked((-1, 5), (9, 9))
+    ([1000, None], [None, 5])
+    """
+    return [None if wish == -1 else wish for wish in _as_typed(chunks, shape, dims)]
+
+
+def _as_typed(chunks: Any, shape: Shape, dims: tuple[str, ...]) -> list[int | None]:
+    """Return what was given for each axis: an extent, -1 for the whole axis, or ``None``."""
+    if isinstance(chunks, Plan):
+        chunks = chunks.chunk_shape
+    if chunks is True or chunks is None or (isinstance(chunks, str) and chunks == "auto"):
+        return [None] * len(shape)
+    hint = "give one extent per axis, None where the solver may choose"
+    return [_one_wish(chunk) for chunk in per_axis("chunks", chunks, shape, dims, hint=hint)]
+
+
+def _one_wish(chunk: Any) -> int | None:
+    if chunk is None or (isinstance(chunk, str) and chunk == "auto"):
+        return None
+    if not is_integer(chunk) or (chunk < 1 and chunk != -1):
+        msg = (
+            f"chunks holds {chunk!r}; an axis takes a positive integer, -1 for the whole axis, "
+            'or None or "auto" to leave it to the solver'
+        )
+        raise OptionError(msg)
+    return int(chunk)
+
+
 def user_shards(shards: Any, shape: Shape) -> tuple[int, ...] | Literal["auto"] | None:
     """Return the shard extents that the user fixed, -1 for whole axes."""
     if shards is None or not shape:
         return None
     if isinstance(shards, str) and shards == "auto":
         return "auto"
-    extents = shards if isinstance(shards, (tuple, list)) else (shards,) * len(shape)
-    if len(extents) != len(shape):
-        msg = (
-            f"shards={tuple(extents)} has {len(extents)} axes, the array's shape {shape} has "
-            f'{len(shape)}; give one extent per axis, or "auto"'
-        )
-        raise OptionError(msg)
+    extents = per_axis("shards", shards, shape, hint='give one extent per axis, or "auto"')
     for extent in extents:
         if not is_integer(extent) or (extent < 1 and extent != -1):
             msg = (
@@ -140,30 +196,6 @@ def _own_blocks(edges: Edges) -> Any:
     return tuple(extents) if regular else "auto"
 
 
-def _by_axis(chunks: Mapping[Any, Any], shape: Shape, dims: tuple[str, ...]) -> tuple[Any, ...]:
-    by_axis: list[Any] = [None] * len(shape)
-    for name, chunk in chunks.items():
-        axis = dims.index(name) if name in dims else name
-        if not is_integer(axis) or not -len(shape) <= axis < len(shape):
-            known = f"its dimensions are {dims}" if dims else "it has no named dimensions"
-            msg = f"chunks names axis {name!r}; the array has {len(shape)} axes and {known}"
-            raise OptionError(msg)
-        by_axis[axis] = chunk
-    return tuple(by_axis)
-
-
-def _one_wish(chunk: Any, extent: int) -> int | None:
-    if chunk is None or (isinstance(chunk, str) and chunk == "auto"):
-        return None
-    if not is_integer(chunk) or (chunk < 1 and chunk != -1):
-        msg = (
-            f"chunks holds {chunk!r}; an axis takes a positive integer, -1 for the whole axis, "
-            'or None or "auto" to leave it to the solver'
-        )
-        raise OptionError(msg)
-    return max(1, extent if chunk == -1 else min(int(chunk), extent))
-
-
 @dataclass(frozen=True, kw_only=True)
 class CheckedRequest:
     """An array, and what is fixed of its chunks, shards and blocks."""
@@ -172,6 +204,8 @@ class CheckedRequest:
     """What is known of the array."""
     wishes: PlanRequest
     """What the user asked for, as it was typed."""
+    asked: tuple[int | None, ...]
+    """Chunk extents that the user gave as numbers."""
     chunk: tuple[int | None, ...]
     """Chunk extents; ``None`` where the solver may choose."""
     block: Shape | None
@@ -202,11 +236,11 @@ class CheckedRequest:
         return tuple(max(1, extent) if edge == -1 else edge for edge, extent in pairs)
 
     @property
-    def source_chunk_nbytes(self) -> int:
-        """Bytes of one decoded chunk of the source; 0 where it has none."""
-        if self.facts.source_chunk_shape is None:
-            return 0
-        return math.prod(self.facts.source_chunk_shape) * self.facts.itemsize
+    def decoded_nbytes(self) -> int:
+        """Bytes of the chunks that a worker decodes: of the source, and of an existing array."""
+        source, merged = self.facts.source_chunk_shape, self.least_shard or self.least_chunk
+        nbytes = 0 if source is None else math.prod(source) * self.facts.itemsize
+        return nbytes + nbytes_of(merged, self.facts.dtype) * self.facts.merges_chunks
 
     @property
     def largest_own_block(self) -> Shape | None:
@@ -215,26 +249,47 @@ class CheckedRequest:
             return None
         return tuple(max(sizes, default=0) for sizes in self.facts.edges)
 
+    @property
+    def block_steps(self) -> Shape | None:
+        """What divides every edge of blocks that stand already, if any do."""
+        if self.block is not None or self.facts.edges is None:
+            return self.block
+        return tuple(map(common_step, self.facts.edges, self.facts.shape))
+
+    def costs(self, chunk: Shape) -> tuple[WindowCost, ...]:
+        """Return what each window costs to read out of chunks."""
+        return window_costs(
+            self.windows,
+            self.facts.shape,
+            chunk,
+            max(1, self.facts.dtype.itemsize),
+            whole_chunks=self.wishes.reads_whole_chunks or self.wishes.format == "zarr",
+        )
+
 
 def checked_request(facts: ArraySpec, wishes: PlanRequest) -> CheckedRequest:
     """Return what is fixed, or refuse what does not go together."""
     chunk = user_chunks(wishes.chunks, facts, wishes.dims)
     shard = user_shards(wishes.shards, facts.shape)
-    block = wishes.block_shape
+    block = None if facts.one_pass is not None else wishes.block_shape
     if block is not None:
         # Blocks that were asked for, whatever blocks the array has now.
         facts = replace(facts, edges=None)
     followed = wishes.chunks if isinstance(wishes.chunks, Plan) else None
     if followed is not None and followed.shape == facts.shape:
-        if block is None and facts.edges is None:
+        if block is None and facts.edges is None and facts.one_pass is None:
             block = followed.block_shape
         if wishes.shards is None and wishes.format == "zarr":
             shard = followed.shard_shape
+    if block is not None:
+        edges = per_axis("block_shape", block, facts.shape, hint="give one extent per axis")
+        block = tuple(min(edge, max(1, end)) for edge, end in zip(edges, facts.shape, strict=True))
     given = CheckedRequest(
         facts=facts,
         wishes=wishes,
+        asked=tuple(extents_asked(wishes.chunks, facts.shape, wishes.dims)),
         chunk=tuple(chunk),
-        block=None if block is None else _within(block, facts.shape),
+        block=block,
         shard=shard,
         windows=as_windows(wishes.access, facts.shape, wishes.dims),
     )
@@ -242,26 +297,18 @@ def checked_request(facts: ArraySpec, wishes: PlanRequest) -> CheckedRequest:
     return given
 
 
-def _within(block: Shape, shape: Shape) -> Shape:
-    if len(block) != len(shape):
-        msg = (
-            f"block_shape={block} has {len(block)} axes, the array's shape {shape} has "
-            f"{len(shape)}; give one extent per axis"
-        )
-        raise OptionError(msg)
-    return tuple(min(edge, max(1, extent)) for edge, extent in zip(block, shape, strict=True))
+def shard_of(shard: tuple[int, ...], chunk: Shape, shape: Shape) -> Shape:
+    """Return a shard as it was given, of whole chunks where it is to hold a whole axis."""
+    return tuple(
+        n_along(max(1, extent), step) * step if edge == -1 else edge
+        for edge, step, extent in zip(shard, chunk, shape, strict=True)
+    )
 
 
 def _check_tiling(given: CheckedRequest) -> None:
     """Raise where a fixed block, shard and chunk do not tile each other."""
     shape, chunk = given.facts.shape, given.least_chunk
-    shard = None
-    if isinstance(given.shard, tuple):
-        triples = zip(given.shard, chunk, shape, strict=True)
-        shard = tuple(
-            -(-max(1, extent) // step) * step if edge == -1 else edge
-            for edge, step, extent in triples
-        )
+    shard = shard_of(given.shard, chunk, shape) if isinstance(given.shard, tuple) else None
     block = given.block or tuple(max(1, extent) for extent in shape)
     # A layout cannot be built misaligned.
     Layout(shape=shape, chunk_shape=chunk, shard_shape=shard, block_shape=block)

@@ -5,20 +5,31 @@
 2. Workers, then the chunk, are lowered until a block of one chunk fits.
 3. A shard is as many chunks as make few files and fit beside their block.
 4. The block fills a worker's share, along the source's chunks where it has any.
+
+What a run is to do is known from the start: input that can be had only once,
+chunks that are there already, or that the array is to grow into.
 """
 
 from dataclasses import replace
 
 from lazyio.dtypes import Shape, nbytes_of
-from lazyio.planning.access import WindowCost, access_amplification, window_costs
+from lazyio.errors import PlanError
+from lazyio.planning.access import access_amplification
 from lazyio.planning.advice import advice_on, chunk_reason
-from lazyio.planning.blocking import Cut, Unit, cut_blocks, n_reads, n_tasks, wanted_block
+from lazyio.planning.blocking import (
+    Cut,
+    Unit,
+    cut_blocks,
+    gather_nbytes,
+    n_tasks,
+    wanted_block,
+)
 from lazyio.planning.blocks import choose_shard
-from lazyio.planning.budget import Budget, LimitTooSmall, allot, count_of
+from lazyio.planning.budget import Budget, Footprint, allot, within_limit
 from lazyio.planning.chunks import DEFAULT_CHUNK_NBYTES, choose_chunk
 from lazyio.planning.hdmf import solve_hdmf
 from lazyio.planning.layout import Layout
-from lazyio.planning.plan import Plan, gather_room
+from lazyio.planning.plan import Advice, Plan
 from lazyio.planning.request import ArraySpec, CheckedRequest, PlanRequest, checked_request
 from lazyio.units import format_size
 
@@ -37,115 +48,123 @@ def solve(facts: ArraySpec, wishes: PlanRequest) -> Plan:
     >>> solve(facts, wishes).n_blocks
     4
     """
+
+    def make(limit: int | None) -> Plan:
+        return _solved(facts, wishes if limit is None else replace(wishes, memory_limit=limit))
+
+    return within_limit(make)
+
+
+def _solved(facts: ArraySpec, wishes: PlanRequest) -> Plan:
+    """Return the plan, or refuse a limit without looking for the smallest that would do."""
     given = checked_request(facts, wishes)
     if wishes.strategy == "hdmf":
-        return _with_access(solve_hdmf(given), given)
+        return solve_hdmf(given)
     budget = allot(given)
-    chunk = choose_chunk(given, budget)
-    plan = _with_access(_with_block(given, chunk, budget), given)
-    return _told_of_blocks(plan, given, budget)
+    while True:
+        chunk = choose_chunk(given, budget)
+        try:
+            return _with_block(given, chunk, budget)
+        except PlanError:
+            smaller = _with_smaller_chunk(given, chunk)
+            if smaller is None:
+                raise
+            given = smaller
 
 
-def _costs(given: CheckedRequest, chunk: Shape) -> tuple[WindowCost, ...]:
-    """Return what each window costs to read out of chunks."""
-    return window_costs(
-        given.windows,
-        given.facts.shape,
-        chunk,
-        max(1, given.facts.dtype.itemsize),
-        whole_chunks=given.wishes.reads_whole_chunks or given.wishes.format == "zarr",
-    )
+def _with_smaller_chunk(given: CheckedRequest, chunk: Shape) -> CheckedRequest | None:
+    """Return a request for chunks of half the size, where too little of one-pass input fits."""
+    one_pass = given.facts.one_pass
+    if one_pass is None or given.shard is not None:
+        return None
+    if one_pass.axis is None:
+        nbytes = nbytes_of(chunk, given.facts.dtype) // 2
+        if given.is_chunk_fixed or any(given.asked) or nbytes < given.facts.itemsize:
+            return None
+        return replace(given, wishes=replace(given.wishes, chunk_nbytes=(None, nbytes)))
+    axis, edge = one_pass.axis, chunk[one_pass.axis]
+    if given.asked[axis] is not None or edge == 1:
+        return None
+    # Shorter chunks, which then may be as wide as an element is.
+    shorter = (*given.chunk[:axis], edge // 2, *given.chunk[axis + 1 :])
+    return replace(given, chunk=shorter, windows=())
 
 
-def _told_of_blocks(plan: Plan, given: CheckedRequest, budget: Budget) -> Plan:
-    """Return the plan with a word on blocks of the array's own that no chunk for readers fits in.
+def _on_own_blocks(given: CheckedRequest, chunk: Shape, cut: Cut, budget: Budget) -> Advice:
+    """Return a word on blocks of the array's own that no chunk for readers fits in.
 
     They are kept all the same: who gives a graph computes each of its blocks once.
     """
-    amplification = plan.access_amplification
-    is_kept = given.facts.edges is not None and plan.read_shape is None
+    is_kept = given.facts.edges is not None and cut.read_shape is None
+    amplification = access_amplification(given.costs(chunk))
     if amplification is None or not is_kept or given.is_chunk_fixed or given.wishes.chunks is True:
-        return plan
+        return ()
     free = checked_request(replace(given.facts, edges=None), given.wishes)
-    chunk = choose_chunk(free, budget)
-    best = access_amplification(_costs(free, chunk))
+    better = choose_chunk(free, budget)
+    best = access_amplification(free.costs(better))
     if best is None or amplification < _MUCH_DEARER * best:
-        return plan
+        return ()
     what = (
-        f"the array's own blocks leave chunks of {plan.chunk_shape}, of which the windows read "
-        f"{amplification / best:.1f}x as much as of {chunk}; rechunk the array first, or give "
-        f"chunks={chunk} to have the parts of chunks gathered"
+        f"the array's own blocks leave chunks of {chunk}, of which the windows read "
+        f"{amplification / best:.1f}x as much as of {better}; rechunk the array first, or give "
+        f"chunks={better} to have chunks assembled"
     )
-    return replace(plan, advice=(*plan.advice, ("blocks-against-access", what)))
+    return (("blocks-against-access", what),)
 
 
 def _with_block(given: CheckedRequest, chunk: Shape, budget: Budget) -> Plan:
     """Return the plan: the shard and block that suit chunk, source and budget."""
     facts = given.facts
     shard = _shard(given, chunk, budget)
-    unit = Unit(
-        shape=shard or chunk,
-        chunk_nbytes=nbytes_of(chunk, facts.dtype),
-        shard_nbytes=0 if shard is None else nbytes_of(shard, facts.dtype),
-        source_chunk_nbytes=given.source_chunk_nbytes,
+    beside = Footprint(
+        chunk=nbytes_of(chunk, facts.dtype),
+        decoded=given.decoded_nbytes,
+        shard=0 if shard is None else nbytes_of(shard, facts.dtype),
     )
-    cut = cut_blocks(given, unit, budget)
-    peak = budget.peak_nbytes(block_nbytes=cut.held * facts.itemsize, **unit.beside)
-    # More workers than tasks would only be counted in vain.
-    useful = budget.workers - 1 if peak > budget.limit_nbytes else max(1, n_tasks(facts, cut))
-    if 0 < useful < budget.workers and not given.wishes.workers_fixed:
-        return _with_block(given, chunk, replace(budget, workers=useful))
-    if peak > budget.limit_nbytes:
-        why = (
-            f"blocks of {format_size(cut.held * facts.itemsize)} with "
-            f"{count_of(budget.workers, 'worker')} need {peak} bytes"
-        )
-        raise LimitTooSmall(budget.limit_nbytes, why, peak)
+    cut = cut_blocks(given, Unit(shape=shard or chunk, beside=beside), budget)
+    each = replace(beside, block=cut.held * facts.itemsize)
+    what = cut.what or f"blocks of {format_size(each.block)}"
+    fitted = budget.fit(each, what, waiting_nbytes=cut.waiting_nbytes)
+    if facts.one_pass is None or facts.one_pass.has_length:
+        # More workers than tasks would only be counted in vain.
+        fitted = fitted.at_most(n_tasks(facts, cut))
+    if fitted.workers < budget.workers:
+        return _with_block(given, chunk, fitted)
     layout = Layout(shape=facts.shape, chunk_shape=chunk, shard_shape=shard, block_shape=cut.block)
-    return _plan(given, layout, cut, budget, peak)
+    return _plan(given, layout, cut, budget, budget.peak_nbytes(each))
 
 
 def _shard(given: CheckedRequest, chunk: Shape, budget: Budget) -> Shape | None:
-    facts = given.facts
-    room = budget.shard_room_nbytes(
-        chunk_nbytes=nbytes_of(chunk, facts.dtype),
-        itemsize=max(1, facts.dtype.itemsize),
-        held_itemsize=facts.itemsize,
-        source_chunk_nbytes=given.source_chunk_nbytes,
-    )
-    wanted = wanted_block(facts, budget) * max(1, facts.dtype.itemsize)
-    return choose_shard(given, chunk, room, wanted)
+    facts, itemsize = given.facts, max(1, given.facts.dtype.itemsize)
+    one = Footprint(block=facts.itemsize, shard=itemsize)
+    beside = Footprint(chunk=nbytes_of(chunk, facts.dtype), decoded=given.decoded_nbytes)
+    room = budget.room(one, beside=beside) * itemsize
+    return choose_shard(given, chunk, room, wanted_block(facts, budget) * itemsize)
 
 
 def _plan(given: CheckedRequest, layout: Layout, cut: Cut, budget: Budget, peak: int) -> Plan:
     """Return the plan, every decision made."""
     facts, wishes = given.facts, given.wishes
-    plan = Plan(
+    costs = given.costs(layout.chunk_shape)
+    gather = gather_nbytes(given, layout, cut, budget.limit_nbytes - peak)
+    advice = advice_on(given, layout, cut.read_shape)
+    return Plan(
         layout=layout,
         dtype=facts.dtype,
         format=wishes.format,
         workers=budget.workers,
         memory_limit=budget.limit_nbytes,
         limit_is_auto=wishes.limit_is_auto,
-        peak_nbytes=peak,
+        peak_nbytes=budget.limit_nbytes if cut.waiting_nbytes else peak + gather,
         read_amplification=cut.amplification,
-        advice=advice_on(given, layout, cut.read_shape),
+        access_amplification=access_amplification(costs),
+        windows=costs,
+        advice=(*advice, *_on_own_blocks(given, layout.chunk_shape, cut, budget)),
         edges=cut.edges,
         source_chunk_shape=facts.source_chunk_shape,
         read_shape=cut.read_shape,
-        n_reads=n_reads(facts, cut.read_shape),
+        n_reads=cut.n_reads,
+        gather_nbytes=gather,
         is_graph=facts.edges is not None,
         reasons=(chunk_reason(given, DEFAULT_CHUNK_NBYTES[wishes.format]), cut.reason),
     )
-    if cut.read_shape is None:
-        return plan
-    gather_nbytes = gather_room(plan, budget.limit_nbytes - peak)
-    return replace(plan, gather_nbytes=gather_nbytes, peak_nbytes=peak + gather_nbytes)
-
-
-def _with_access(plan: Plan, given: CheckedRequest) -> Plan:
-    """Return the plan with what the readers' windows cost in its chunks."""
-    if not given.windows:
-        return plan
-    costs = _costs(given, plan.chunk_shape)
-    return replace(plan, windows=costs, access_amplification=access_amplification(costs))

@@ -1,4 +1,4 @@
-"""Array-likes as sources: those of numpy, HDMF, xarray, netCDF4, PyTables, and a user's own."""
+"""Array-likes as sources: those of numpy, HDMF, xarray, netCDF4, and a user's own."""
 
 import math
 import os
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lazyio.dtypes import OF_A_TABLE, as_dtype, as_shape, is_table
 from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsupportedDtypeError
 from lazyio.regions import Region
-from lazyio.sources.base import Source, listed
+from lazyio.sources.base import Source, chosen
 from lazyio.sources.files import describing, existing
 from lazyio.sources.function import ArraySource, FunctionSource, OwnLock, SerialSource
 from lazyio.sources.raw import RawSource
@@ -50,8 +50,8 @@ def unwrapped(obj: Any, key: str | None = None) -> tuple[Any, str | None]:
             msg = f"key={key!r} is for files and groups; a DataArray is one array"
             raise OptionError(msg)
         return (VariableReader(obj.variable) if obj.chunks is None else obj.variable.data), None
-    if hasattr(obj, "io_settings") and hasattr(obj, "data"):
-        return unwrapped(obj.data, key)
+    if (hasattr(obj, "io_settings") or hasattr(obj, "neurodata_type")) and hasattr(obj, "data"):
+        return unwrapped(obj.data, key)  # Of H5DataIO, or of a container such as a TimeSeries.
     return obj, key
 
 
@@ -64,14 +64,10 @@ def is_xarray(obj: Any, name: str) -> bool:
 
 
 def _variable(dataset: Any, key: str | None) -> Any:
-    names = [str(name) for name in dataset.data_vars]
-    if key is None and len(names) == 1:
-        return dataset[names[0]]
-    if key is None or key not in dataset.variables:
-        what = "give the key of one" if key is None else f"there is no {key!r}"
-        msg = f"the Dataset holds {len(names)} variables; {what}: {listed(names)}"
-        raise SourceError(msg)
-    return dataset[key]
+    if key is not None and key in dataset.variables:
+        return dataset[key]  # Coordinates, too.
+    names = {str(name): name for name in dataset.data_vars}
+    return dataset[names[chosen([*names], key, "the Dataset", "variable")]]
 
 
 _TO_NUMPY = {"sparse": ".todense()", "scipy": ".toarray()", "cupy": ".get()", "torch": ".numpy()"}
@@ -112,20 +108,13 @@ def array_like_source(obj: Any) -> Source:
     return source if lock is None else SerialSource(part=source, lock=lock)
 
 
-_PYTABLES_LOCK = OwnLock()
-
-
 def _lock_of_library(obj: Any) -> Any:
-    """Return the lock of a library that crashes when two threads read by it, ``None`` for others.
+    """Return the lock of the netCDF library, which two threads crash; xarray takes the same."""
+    if _library_of(obj) != "netCDF4":
+        return None
+    from xarray.backends.locks import NETCDFC_LOCK
 
-    It is one for all files, and netCDF4's is the one that xarray takes.
-    """
-    library = _library_of(obj)
-    if library == "netCDF4":
-        from xarray.backends.locks import NETCDFC_LOCK
-
-        return NETCDFC_LOCK
-    return _PYTABLES_LOCK if library == "tables" else None
+    return NETCDFC_LOCK
 
 
 def _library_of(obj: Any) -> str:
@@ -185,7 +174,7 @@ def refuse_elements(obj: object) -> None:
     if isinstance(obj, np.ma.MaskedArray):
         msg = "a masked array has values that are not there; call .filled(value) first"
         raise UnsupportedDtypeError(msg)
-    library = type(obj).__module__.partition(".")[0]
+    library = _library_of(obj)
     if library in _TO_NUMPY and hasattr(obj, "shape"):
         msg = (
             f"{library}'s {type(obj).__name__} has no plain bytes that could be read in parts; "
@@ -199,6 +188,9 @@ def _require_indexing(obj: object) -> None:
     if all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__")):
         return
     name = type(obj).__name__
+    why = getattr(type(obj), "lazyio_why_no_array", None)
+    if isinstance(why, str):
+        raise SourceError(why)
     if is_table(obj):
         msg = f"{name} is a table, whose columns may differ in type; {OF_A_TABLE}"
         raise UnknownFormatError(msg)
@@ -250,7 +242,10 @@ def _from_sequence(obj: Any) -> Any:
     try:
         return np.asarray(obj)
     except ValueError as error:
-        msg = f"a {type(obj).__name__} of rows that differ in length (ragged) is no array: {error}"
+        msg = (
+            f"a {type(obj).__name__} of rows that differ in length (ragged) is no array, and "
+            f"written as lazyio.Ragged.from_rows(...): {error}"
+        )
         raise OptionError(msg) from error
 
 

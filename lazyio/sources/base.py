@@ -4,14 +4,16 @@ An adapter knows its format and nothing of plans, blocks or targets. It holds
 paths, never open files, so that it travels to another process as it is.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from lazyio.dtypes import Shape
-from lazyio.regions import Region
+from lazyio.errors import SourceError
+from lazyio.regions import Region, box_shape
 
 Array = npt.NDArray[Any]
 
@@ -63,8 +65,66 @@ class Source(Protocol):
 class ReadsInto(Protocol):
     """A source that can fill memory it is given, which saves getting it anew."""
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of an element."""
+
     def read_into(self, region: Region, out: Array) -> None:
         """Fill ``out``, C-ordered and of the region's shape."""
+
+
+class FillsNew:
+    """What makes ``read`` of ``read_into``."""
+
+    def read(self: ReadsInto, region: Region) -> Array:
+        """Return a part as a new array."""
+        out: Array = np.empty(box_shape(region), self.dtype)
+        self.read_into(region, out)
+        return out
+
+
+class ReadsRows(Protocol):
+    """Short reads of whole rows, by any number of threads."""
+
+    @property
+    def is_serial(self) -> bool:
+        """Whether one thread reads at a time, however many there are."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether rows lie as they are in a file that the system reads ahead."""
+
+    def read_rows(self, start: int, out: Array, step: int = 1) -> bool:
+        """Fill ``out`` with every so many rows from one on; return whether they were all there."""
+
+    def will_need(self, start: int, stop: int) -> bool:
+        """Have the system read rows ahead; return whether it can."""
+
+
+class OpenedSource(ReadsInto, Protocol):
+    """A source of which the file is open; one thread at a time reads from it."""
+
+    def keep_memory(self) -> None:
+        """Keep what decodes a chunk between reads."""
+
+    def rows(self, row_nbytes: int) -> ReadsRows | None:
+        """Return what reads whole rows of some bytes, if that is one call each."""
+
+
+@runtime_checkable
+class KeptOpen(Protocol):
+    """A source of which the file can stay open for many reads."""
+
+    def opened(self) -> AbstractContextManager[OpenedSource]:
+        """Open it."""
+
+
+@runtime_checkable
+class MayLiePlain(Protocol):
+    """A source of which the elements may lie in a file just as they are in memory."""
+
+    def reading_rows(self) -> AbstractContextManager[ReadsRows | None]:
+        """Open the file and give what reads its rows there, ``None`` where they lie otherwise."""
 
 
 @runtime_checkable
@@ -113,6 +173,19 @@ class Watched(Protocol):
 
     def require_unchanged(self) -> None:
         """Raise ``SourceChangedError`` where it is not."""
+
+
+@runtime_checkable
+class Encoded(Protocol):
+    """A source whose chunks are encoded, which says how."""
+
+    @property
+    def codecs(self) -> str:
+        """Names of what its chunks are encoded with."""
+
+    @property
+    def stored_nbytes(self) -> int:
+        """Bytes that its chunks take as they are stored."""
 
 
 def lies_in_rows(source: object) -> bool:
@@ -181,6 +254,27 @@ def name_of(source: object, position: int) -> str:
         return f"item {position}"
     path, key = source.location
     return f"item {position} ({path}, {key!r})" if key else f"item {position} ({path})"
+
+
+def chosen(keys: Sequence[str], key: str | None, owner: str, noun: str, word: str = "key") -> str:
+    """Return the key that was given, or the only one there is.
+
+    Examples
+    --------
+    >>> chosen(["a"], None, "scan.h5", "dataset")
+    'a'
+    >>> chosen(["a", "b"], None, "scan.h5", "dataset")
+    Traceback (most recent call last):
+    lazyio.errors.SourceError: scan.h5 holds 2 datasets; give the key of one: 'a', 'b'
+    """
+    if key is None and len(keys) == 1:
+        return keys[0]
+    if key is not None and key in keys:
+        return key
+    what = f"give the {word} of one" if key is None else f"there is no {key!r}"
+    found = f"{len(keys)} {noun}s; {what}: {listed(keys)}" if keys else f"no {noun}; check the path"
+    msg = f"{owner} holds {found}"
+    raise SourceError(msg)
 
 
 def listed(keys: Iterable[str], most: int = 12) -> str:

@@ -16,13 +16,13 @@ class StoredSource(Source, Stored, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodedSource:
-    """A stored array whose elements are times, or text of one length, in memory."""
+class ElementwiseSource:
+    """A stored array of which every element is taken as another one."""
 
     part: StoredSource
     """The array as it is stored."""
     dtype: np.dtype[Any]
-    """What its elements were."""
+    """Type of an element as it is read."""
 
     @property
     def parts(self) -> tuple[Source, ...]:
@@ -48,6 +48,11 @@ class DecodedSource:
     def in_rows(self) -> bool:
         """Whether the stored array is one C-ordered run of bytes."""
         return lies_in_rows(self.part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedSource(ElementwiseSource):
+    """A stored array whose elements are times, or text of one length, in memory."""
 
     def read(self, region: Region) -> Array:
         """Return a part as a new array."""

@@ -3,7 +3,7 @@
 import itertools
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +12,15 @@ import numpy as np
 from lazyio.dtypes import Shape, is_integer, nbytes_of
 from lazyio.errors import OptionError
 from lazyio.regions import Region, box_shape
-from lazyio.sources.base import Array, ReadsInto, Source, lies_in_rows, name_of, reading_unit
+from lazyio.sources.base import (
+    Array,
+    FillsNew,
+    ReadsInto,
+    Source,
+    lies_in_rows,
+    name_of,
+    reading_unit,
+)
 from lazyio.sources.files import LONG_RUN_NBYTES, PAGE_NBYTES, run_of
 from lazyio.sources.function import checked_part
 
@@ -85,21 +93,12 @@ def common_dtype(parts: Sequence[HasFacts]) -> np.dtype[Any]:
     return first.newbyteorder("=") if differ else first
 
 
-def joint_chunk(parts: Sequence[Source], axis: int) -> Shape | None:
-    """Return the chunk whose grid suits that of every part, or nearly."""
+def joint_unit(
+    parts: Sequence[Source], axis: int, unit_of: Callable[[Source], Shape | None], nbytes: int
+) -> Shape | None:
+    """Return the unit whose grid suits that of every part, or nearly."""
     filled = [part for part in parts if 0 not in part.shape]
-    own = [_own(part, part.chunk_shape, axis, PAGE_NBYTES) for part in filled]
-    return _joint(filled, own, axis)
-
-
-def joint_run(parts: Sequence[Source], axis: int) -> Shape | None:
-    """Return what is worth a read of its own in every part, or nearly."""
-    filled = [part for part in parts if 0 not in part.shape]
-    own = [_own(part, reading_unit(part), axis, LONG_RUN_NBYTES) for part in filled]
-    return _joint(filled, own, axis)
-
-
-def _joint(filled: Sequence[Source], own: Sequence[Shape | None], axis: int) -> Shape | None:
+    own = [_own(part, unit_of(part), axis, nbytes) for part in filled]
     if not any(own):
         return None
     # A part without chunks can be cut anywhere, as if its chunks were elements.
@@ -159,7 +158,7 @@ _SLAB_NBYTES = 2 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class JoinedSource:
+class JoinedSource(FillsNew):
     """Sources that follow each other along an axis; each is read where it lies."""
 
     parts: tuple[Source, ...]
@@ -181,12 +180,6 @@ class JoinedSource:
     def in_rows(self) -> bool:
         """Whether the parts are runs of bytes that follow each other."""
         return math.prod(self.shape[: self.axis]) == 1 and all(map(lies_in_rows, self.parts))
-
-    def read(self, region: Region) -> Array:
-        """Return a part as a new array."""
-        out: Array = np.empty(box_shape(region), self.dtype)
-        self.read_into(region, out)
-        return out
 
     def read_into(self, region: Region, out: Array) -> None:
         """Fill ``out`` with a part, from the sources that it touches and no others."""
@@ -211,7 +204,7 @@ class JoinedSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiftedSource:
+class LiftedSource(FillsNew):
     """A source with one more axis, of one element."""
 
     part: Source
@@ -250,12 +243,6 @@ class LiftedSource:
         """Whether the source is one C-ordered run of bytes, which an axis of 1 leaves it."""
         return lies_in_rows(self.part)
 
-    def read(self, region: Region) -> Array:
-        """Return a part as a new array."""
-        out: Array = np.empty(box_shape(region), self.dtype)
-        self.read_into(region, out)
-        return out
-
     def read_into(self, region: Region, out: Array) -> None:
         """Fill ``out`` with a part."""
         if out.size:
@@ -271,11 +258,11 @@ def _fill(part: Source, region: Region, out: Array, at: int) -> None:
     if isinstance(part, ReadsInto) and out.flags.c_contiguous and out.dtype == part.dtype:
         part.read_into(region, out)
         return
-    for wanted, place in _slabs(part, region):
+    for wanted, place in slabs(part, region):
         out[place] = checked_part(part.read(wanted), wanted, part.dtype, name_of(part, at))
 
 
-def _slabs(part: Source, region: Region) -> Iterator[tuple[Region, Region]]:
+def slabs(part: Source, region: Region) -> Iterator[tuple[Region, Region]]:
     """Cut a region into slabs of whole chunks, so that what is copied is never a second block."""
     shape = box_shape(region)
     axis = next((at for at, extent in enumerate(shape) if extent > 1), None)
@@ -308,8 +295,8 @@ def joined(parts: Sequence[Source], axis: int) -> Source:
         starts=tuple(starts),
         shape=(*first[:along], stop, *first[along + 1 :]),
         dtype=dtype,
-        chunk_shape=joint_chunk(parts, along),
-        run_shape=joint_run(parts, along),
+        chunk_shape=joint_unit(parts, along, lambda part: part.chunk_shape, PAGE_NBYTES),
+        run_shape=joint_unit(parts, along, reading_unit, LONG_RUN_NBYTES),
     )
 
 

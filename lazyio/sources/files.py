@@ -6,24 +6,33 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from lazyio.codecs.workspace import Workspace
 from lazyio.dtypes import Shape, most_stored
 from lazyio.errors import (
-    SourceChangedError,
     SourceError,
     TruncatedSourceError,
     UnsafeFileError,
 )
 from lazyio.regions import Region, box_shape
-from lazyio.sources.base import Array
-from lazyio.sources.identity import Identity, changed, identity_of, settled, unchanged
+from lazyio.sources.base import Array, ReadsRows
+from lazyio.sources.identity import (
+    Identity,
+    changed,
+    checked_around,
+    identity_of,
+    is_unchanged,
+    require_same,
+    settled,
+)
 
 PAGE_NBYTES = 4096
 """What is fetched at least, however little is read."""
@@ -32,6 +41,8 @@ LONG_RUN_NBYTES = 64 * 2**10
 MOST_METADATA_NBYTES = 64 * 2**20
 """Of one JSON file: consolidated metadata of some 50,000 arrays."""
 _STRIPE_NBYTES = 2**20
+_BETWEEN_NBYTES = 256 * 2**10
+"""That are read at once of rows of which every so many is wanted."""
 _MOST_GAP_NBYTES = 48 * 2**10
 """What is read for nothing in the time that another read takes to begin."""
 
@@ -104,10 +115,17 @@ def require_regular_file(facts: os.stat_result, path: str) -> None:
     raise UnsafeFileError(msg)
 
 
-def open_for_reading(path: str) -> FileIO:
-    """Return an unbuffered file, or say why there is none."""
+def open_for_reading(path: str, name: str = "", folder: int | None = None) -> FileIO:
+    """Return an unbuffered file, or say why there is none; a name is looked up in an open folder.
+
+    A pipe is opened without waiting for its other end, which may never come.
+    """
+
+    def opener(_: str, flags: int) -> int:
+        return os.open(name or path, flags | getattr(os, "O_NONBLOCK", 0), dir_fd=folder)
+
     try:
-        file = FileIO(path, "r", opener=_open_at_once)
+        file = FileIO(path, "r", opener=opener)
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror}"
         raise SourceError(error.errno, msg) from error
@@ -117,11 +135,6 @@ def open_for_reading(path: str) -> FileIO:
         file.close()
         raise
     return file
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Open without waiting for the other end of a pipe."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def opened_path(file: FileIO) -> str:
@@ -151,20 +164,24 @@ def require_metadata_size(nbytes: int) -> None:
         raise ValueError(msg)
 
 
-@contextmanager
-def reading(path: str, identity: Identity | None) -> Iterator[FileIO]:
-    """Open a file to read it as it was when it was described."""
+def open_source_file(path: str, identity: Identity | None) -> FileIO:
+    """Return the open file of a source, which may have been removed since it was described."""
     try:
-        file = open_for_reading(path)
+        return open_for_reading(path)
     except SourceError as error:
         if identity is not None and error.errno in (errno.ENOENT, errno.ENOTDIR):
             raise changed(path, "was removed", error.errno) from error
         raise
-    with file:
+
+
+@contextmanager
+def reading(path: str, identity: Identity | None) -> Iterator[FileIO]:
+    """Open a file to read it as it was when it was described."""
+    with open_source_file(path, identity) as file:
         if identity is None:
             yield file
             return
-        with unchanged(path, identity, file):
+        with checked_around(lambda: _require_state(file, identity)):
             yield file
 
 
@@ -176,13 +193,139 @@ def describing(path: str) -> Iterator[tuple[FileIO, Identity]]:
     """
     with open_for_reading(path) as file:
         identity = settled(file.fileno())
-        try:
+        with checked_around(lambda: _require_state(file, identity), is_new=True):
             yield file, identity
-        except Exception as error:
-            what = identity.difference(identity_of(path, file.fileno()))
-            if what and not isinstance(error, SourceChangedError):
-                raise changed(path, what) from error
-            raise
+
+
+class ReadsFromFile(Protocol):
+    """A source that reads from a file that is open already."""
+
+    @property
+    def path(self) -> str:
+        """Absolute path of the file."""
+
+    @property
+    def identity(self) -> Identity | None:
+        """The state of the file that is read; ``None`` for whatever is there."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of an element."""
+
+    def read_from(self, file: FileIO, region: Region, out: Array, workspace: Workspace) -> None:
+        """Fill ``out`` with a part."""
+
+    def rows_in(self, file: FileIO, row_nbytes: int) -> ReadsRows | None:
+        """Return what reads whole rows of some bytes, ``None`` unless they lie as they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsOfFile:
+    """Rows that lie in an open file as one run of bytes."""
+
+    descriptor: int
+    """Of the file."""
+    offset: int
+    """Where they begin."""
+    row_nbytes: int
+    """Bytes of each."""
+
+    is_serial: ClassVar[bool] = False
+    is_plain: ClassVar[bool] = True
+
+    def read_rows(self, start: int, out: Array, step: int = 1) -> bool:
+        """Fill ``out`` with every so many rows from one on; return whether they were all there."""
+        if step > 1:
+            return read_every(self.read_rows, start, out, step)
+        return read_at(self.descriptor, self.offset + start * self.row_nbytes, out)
+
+    def will_need(self, start: int, stop: int) -> bool:
+        """Have the system read rows ahead into its own cache, without a thread of ours."""
+        at, nbytes = self.offset + start * self.row_nbytes, (stop - start) * self.row_nbytes
+        return will_need(self.descriptor, at, nbytes)
+
+
+def read_at(descriptor: int, offset: int, out: Array) -> bool:
+    """Fill ``out`` from a byte of an open file on; return whether all of it was there."""
+    # Not every type of elements can be seen as plain memory.
+    place = out if out.dtype.kind in "biufc" else out.view(np.uint8)
+    return os.preadv(descriptor, [place], offset) == out.nbytes
+
+
+def will_need(descriptor: int, offset: int, nbytes: int) -> bool:
+    """Have the system read a part of an open file into its cache; return whether it can."""
+    if not hasattr(os, "posix_fadvise"):
+        return False
+    os.posix_fadvise(descriptor, offset, nbytes, os.POSIX_FADV_WILLNEED)
+    return True
+
+
+def read_every(read: Callable[[int, Array], bool], start: int, out: Array, step: int) -> bool:
+    """Fill ``out`` with every so many rows, those between them read as well, a few at a time."""
+    n_rows = max(1, _BETWEEN_NBYTES // max(1, step * out[:1].nbytes))
+    for first in range(0, len(out), n_rows):
+        part = out[first : first + n_rows]
+        between = np.empty(((len(part) - 1) * step + 1, *out.shape[1:]), out.dtype)
+        if not read(start + first * step, between):
+            return False
+        part[...] = between[::step]
+    return True
+
+
+@dataclass(kw_only=True)
+class OpenedFile:
+    """A source of which the file stays open for many reads, each checked as if it was opened anew.
+
+    One thread reads from it at a time: the file has one position.
+    """
+
+    source: ReadsFromFile
+    """What is read."""
+    file: FileIO
+    """Open."""
+    workspace: Workspace | None = None
+    """Memory that is used again for each read, if it may be kept between them."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of an element."""
+        return self.source.dtype
+
+    def read_into(self, region: Region, out: Array) -> None:
+        """Fill ``out`` with a part."""
+        identity, workspace = self.source.identity, self.workspace or Workspace()
+        if identity is None:
+            self.source.read_from(self.file, region, out, workspace)
+            return
+        with checked_around(lambda: _require_state(self.file, identity)):
+            self.source.read_from(self.file, region, out, workspace)
+
+    def keep_memory(self) -> None:
+        """Keep what decodes a chunk between reads."""
+        self.workspace = Workspace()
+
+    def rows(self, row_nbytes: int) -> ReadsRows | None:
+        """Return what reads whole rows of some bytes, if that is one call each."""
+        if not hasattr(os, "preadv") or self.dtype.hasobject:
+            return None
+        return self.source.rows_in(self.file, row_nbytes)
+
+
+@contextmanager
+def kept_open(source: ReadsFromFile) -> Iterator[OpenedFile]:
+    """Open the file of a source for many reads."""
+    with open_source_file(source.path, source.identity) as file:
+        if source.identity is not None:
+            _require_state(file, source.identity)
+        yield OpenedFile(source=source, file=file)
+
+
+def _require_state(file: FileIO, identity: Identity) -> None:
+    # This is asked twice for every read, however short.
+    if is_unchanged(identity, file.fileno()):
+        return
+    path = os.fsdecode(file.name)
+    require_same(path, identity, identity_of(path, file.fileno()))
 
 
 def read_region(file: Readable, offset: int, shape: Shape, region: Region, out: Array) -> None:
@@ -271,9 +414,10 @@ def read_exactly(file: Readable, offset: int, view: memoryview) -> None:
         got += count
 
 
-def require_stored(file: FileIO, address: int, nbytes: int, decoded_nbytes: int) -> None:
+def require_stored(
+    file: Readable, size: int, address: int, nbytes: int, decoded_nbytes: int
+) -> None:
     """Raise where an encoded chunk cannot be as long as the file says, before memory is taken."""
-    size = os.fstat(file.fileno()).st_size
     if address < 0 or nbytes < 0 or address + nbytes > size:
         msg = (
             f"{file.name} ends too early: it has {size} bytes, and {nbytes} are wanted from byte "

@@ -12,6 +12,11 @@ from contextlib import contextmanager
 from lazyio.errors import LazyioError, SourceError
 from lazyio.os_errors import errno_of
 
+NO_MEMORY = (
+    "there is not enough memory; use a smaller memory_limit or fewer workers. If that does not "
+    "help, the file may be damaged"
+)
+
 
 @contextmanager
 def foreign_errors(name: str, kind: type[OSError] = SourceError) -> Iterator[None]:
@@ -33,10 +38,7 @@ def foreign_errors(name: str, kind: type[OSError] = SourceError) -> Iterator[Non
         if number:
             raise kind(number, f"{name} cannot be read: {os.strerror(number)}") from error
         if isinstance(error, MemoryError):
-            msg = (
-                f"{name} cannot be read: there is not enough memory; use a smaller memory_limit or "
-                "fewer workers. If that does not help, the file may be damaged"
-            )
+            msg = f"{name} cannot be read: {NO_MEMORY}"
             raise kind(msg) from error
         msg = f"{name} is damaged: {described(error)}; restore it from a copy"
         raise kind(msg) from error

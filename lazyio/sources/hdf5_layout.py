@@ -6,7 +6,9 @@ cannot be told otherwise for a dataset that is open already.
 
 import array
 import functools
+import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +17,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from lazyio.dtypes import Shape
 from lazyio.errors import UnsupportedDtypeError
 from lazyio.libhdf5_calls import chunk_index_type, leaves_edges_plain, read_direct_chunk
+from lazyio.regions import Region, format_region
 from lazyio.sources.files import open_for_reading
 
 
@@ -65,6 +69,104 @@ class RawStorage:
                 return len(part)
             start -= segment.nbytes
         return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class VirtualPiece:
+    """What a virtual dataset takes from one dataset, or from all that a pattern stands for."""
+
+    path: str
+    """File, as it is named there; ``"."`` for the same one."""
+    key: str
+    """Dataset, as it is named there."""
+    region: Region | None
+    """The box that it fills, ``None`` where that has no end."""
+    n_elements: int | None
+    """How many elements are taken, ``None`` where that has no end."""
+    source_region: Region | None
+    """The box that they are taken from, ``None`` where they are all that there is, or have no
+    end."""
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether the names stand for any number of datasets."""
+        return "%b" in self.path.replace("%%", "") + self.key.replace("%%", "")
+
+    @property
+    def taken(self) -> str:
+        """What is taken of the dataset, in words."""
+        if self.source_region is not None:
+            return f"[{format_region(self.source_region)}]"
+        return "all" if self.n_elements is None else f"all {self.n_elements} elements"
+
+    def names(self, number: int) -> tuple[str, str]:
+        """Return file and dataset of one of the blocks that a pattern stands for.
+
+        Examples
+        --------
+        >>> piece = VirtualPiece(
+        ...     path="day-%b.h5", key="100%%", region=None, n_elements=None, source_region=None
+        ... )
+        >>> piece.names(3)
+        ('day-3.h5', '100%')
+        """
+        return _expand(self.path, number), _expand(self.key, number)
+
+    def fits(self, shape: Shape | None) -> bool:
+        """Return whether a dataset of a shape has the elements that are taken.
+
+        libhdf5 reads others in their place, without a word, where it has fewer along one axis and
+        more along another.
+        """
+        if shape is None:
+            return False
+        if self.source_region is None:
+            return self.n_elements in (None, math.prod(shape))
+        return len(shape) == len(self.source_region) and all(
+            part.stop <= extent for part, extent in zip(self.source_region, shape, strict=True)
+        )
+
+
+def virtual_pieces(dataset: h5py.Dataset) -> list[VirtualPiece]:
+    """Return what a virtual dataset is made of, in the order in which it was put together."""
+    properties = dataset.id.get_create_plist()
+    found = []
+    for at in range(properties.get_virtual_count()):
+        filled, taken = properties.get_virtual_vspace(at), properties.get_virtual_srcspace(at)
+        is_whole = filled.get_select_type() == h5py.h5s.SEL_ALL
+        region: Region | None = tuple(slice(0, extent) for extent in dataset.shape)
+        n_elements: int | None = math.prod(dataset.shape)
+        if not is_whole:
+            region = _bounds(filled)
+            n_elements = None if region is None else int(filled.get_select_npoints())
+        is_all = taken.get_select_type() == h5py.h5s.SEL_ALL
+        found.append(
+            VirtualPiece(
+                path=os.fsdecode(properties.get_virtual_filename(at)),
+                key=os.fsdecode(properties.get_virtual_dsetname(at)),
+                region=region,
+                n_elements=n_elements,
+                source_region=None if is_all else _bounds(taken),
+            )
+        )
+    return found
+
+
+def _bounds(space: h5py.h5s.SpaceID) -> Region | None:
+    """Return the box around a selection, ``None`` where it has no end."""
+    try:
+        found = space.get_select_bounds()
+    except RuntimeError:
+        return None
+    if found is None:
+        return (slice(0, 0),) * len(space.shape)  # Nothing is selected.
+    first, last = found
+    return tuple(slice(int(low), int(high) + 1) for low, high in zip(first, last, strict=True))
+
+
+def _expand(pattern: str, number: int) -> str:
+    """Return a printf-style name of a virtual source for one of its blocks."""
+    return re.sub("%([b%])", lambda found: str(number) if found[1] == "b" else "%", pattern)
 
 
 _EXTENSIBLE_ARRAY = 4

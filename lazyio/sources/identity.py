@@ -7,10 +7,9 @@ is not among them: its number differs between the machines of a cluster.
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from io import FileIO
 
 from lazyio.errors import SourceChangedError, SourceError
 from lazyio.regions import Region
@@ -130,6 +129,19 @@ def require_one_of(files: Iterable[SeenFile], path: str, now: Identity) -> None:
         raise changed(path, "is not the file that it was")
 
 
+def is_unchanged(identity: Identity, place: int | str) -> bool:
+    """Return whether a file, open or at a path, is as it was; not what has become of it."""
+    try:
+        facts = os.stat(place)
+    except OSError:
+        return False
+    return (
+        facts.st_ino == identity.inode
+        and facts.st_size == identity.nbytes
+        and (facts.st_mtime_ns == identity.mtime_ns or not identity.is_fixed)
+    )
+
+
 def identity_of(path: str, descriptor: int) -> Identity:
     """Return the identity of an open file."""
     try:
@@ -194,38 +206,34 @@ def seen_files(files: Iterable[SeenFile]) -> tuple[SeenFile, ...]:
 
 
 @contextmanager
-def unchanged(path: str, identity: Identity, file: FileIO) -> Iterator[None]:
-    """Refuse what is read of an open file unless it is the recorded one, before and after.
+def checked_around(check: Callable[[], None], *, is_new: bool = False) -> Iterator[None]:
+    """Refuse what is read meanwhile where a check finds something changed, before or after.
 
-    What is read of one that is being changed may not decode: then that error
-    is not what the reader should be told.
+    What is read of a file that is being changed may not decode: then that error
+    is not what the reader should be told. Of one that ``is_new`` nothing was known before, and
+    what is changed behind it is found when it is read.
     """
-    require_same(path, identity, identity_of(path, file.fileno()))
-    try:
-        yield
-    except Exception as error:
-        what = identity.difference(identity_of(path, file.fileno()))
-        if what and not isinstance(error, SourceChangedError):
-            raise changed(path, what) from error
-        raise
-    require_same(path, identity, identity_of(path, file.fileno()))
-
-
-@contextmanager
-def all_unchanged(files: Iterable[SeenFile]) -> Iterator[None]:
-    """Refuse what is read by way of other files unless they are as they were."""
-    several = tuple(files)
-    for file in several:
-        file.check()
+    if not is_new:
+        check()
     try:
         yield
     except Exception as error:
         if not isinstance(error, SourceChangedError):
-            for file in several:
-                try:
-                    file.check()
-                except SourceChangedError as found:
-                    raise found from error
+            try:
+                check()
+            except SourceChangedError as found:
+                raise found from error
         raise
-    for file in several:
-        file.check()
+    if not is_new:
+        check()
+
+
+def all_unchanged(files: Iterable[SeenFile]) -> AbstractContextManager[None]:
+    """Refuse what is read by way of other files unless they are as they were."""
+    several = tuple(files)
+
+    def check() -> None:
+        for file in several:
+            file.check()
+
+    return checked_around(check)

@@ -3,7 +3,7 @@
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from lazyio.atomic.hdf5_digests import read_opaque
 from lazyio.atomic.recovery import interruption_of
-from lazyio.codecs.hdf5_chunks import filters_of, labels_of, libhdf5_has, remedy_for
+from lazyio.codecs.hdf5_chunks import labelled_filters, libhdf5_has, remedy_for
 from lazyio.dtypes import is_text
 from lazyio.errors import DamagedDataError, SourceError
 from lazyio.os_errors import errno_of
-from lazyio.regions import Region, format_region
+from lazyio.regions import Region, format_region, touched
 from lazyio.sources.base import Array
 from lazyio.sources.files import require_regular
 from lazyio.sources.foreign import foreign_errors
@@ -40,6 +40,21 @@ def bound_metadata(file: h5py.File) -> h5py.File:
     cache.initial_size = min(cache.initial_size, _METADATA_NBYTES)
     file.id.set_mdc_config(cache)
     return file
+
+
+@contextmanager
+def held_open(path: str, identity: Identity) -> Iterator[h5py.File]:
+    """Open a file for reading while another is written: what goes wrong is not its fault."""
+    require_regular(path)
+    with foreign_errors(path):
+        file = _opened(path)
+    with file:
+        # libhdf5 hands out the file that is open already, whatever the mode asked for.
+        if file.mode != "r":
+            msg = f"{path} is open for writing in this process; close it, and call again"
+            raise SourceError(errno.EBUSY, msg)
+        require_same(path, identity, identity_in(file))
+        yield file
 
 
 @contextmanager
@@ -92,10 +107,13 @@ def read_dataset(dataset: h5py.Dataset, region: Region, out: Array, name: str) -
     try:
         if not out.size:
             return
-        if is_text(out.dtype):
-            # Not as numpy's text at once: that takes any bytes for UTF-8, and h5py
-            # has no way from ASCII to it before it has seen UTF-8.
-            out[...] = dataset.asstr()[region or ()]
+        if out.ndim > len(dataset.shape):
+            # Elements that are arrays: libhdf5 has those whole.
+            n_axes = len(dataset.shape)
+            found = dataset[region[:n_axes]]
+            out[...] = found[(slice(None),) * n_axes + region[n_axes:]]
+        elif is_text(out.dtype):
+            _read_text(dataset, region, out)
         elif not dataset.shape:
             out[()] = dataset[()]
         elif out.dtype.kind == "V" and out.dtype.fields is None:
@@ -108,6 +126,30 @@ def read_dataset(dataset: h5py.Dataset, region: Region, out: Array, name: str) -
             raise SourceError(number, msg) from error
         msg = f"{name} cannot be decoded at {format_region(region)}: {error}"
         raise DamagedDataError(msg) from error
+
+
+def _read_text(dataset: h5py.Dataset, region: Region, out: Array) -> None:
+    # Not as numpy's text at once: that takes any bytes for UTF-8, and h5py
+    # has no way from ASCII to it before it has seen UTF-8.
+    text = dataset.asstr()
+    try:
+        out[...] = text[region or ()]
+    except OSError:
+        if dataset.chunks is None:
+            raise
+        # In a file that is open for reading, libhdf5 has no fill value for chunks that are missing.
+        out[...] = dataset.fillvalue.decode()
+        for index, in_chunk, in_region in touched(region, dataset.chunks):
+            corner = tuple(at * extent for at, extent in zip(index, dataset.chunks, strict=True))
+            if dataset.id.get_chunk_info_by_coord(corner).byte_offset is not None:
+                out[in_region] = text[_moved(in_chunk, corner)]
+
+
+def _moved(region: Region, corner: Sequence[int]) -> Region:
+    return tuple(
+        slice(first + part.start, first + part.stop)
+        for part, first in zip(region, corner, strict=True)
+    )
 
 
 def write_dataset(dataset: h5py.Dataset, region: Region, elements: Array) -> None:
@@ -131,7 +173,7 @@ def write_dataset(dataset: h5py.Dataset, region: Region, elements: Array) -> Non
 
 def require_filters(dataset: h5py.Dataset, name: str) -> None:
     """Raise unless every filter of a dataset can be undone here."""
-    for step, label in zip(filters_of(dataset), labels_of(dataset), strict=True):
+    for step, label in labelled_filters(dataset):
         number = step.filter_id
         if libhdf5_has(number):
             continue
@@ -140,5 +182,5 @@ def require_filters(dataset: h5py.Dataset, name: str) -> None:
             "ask the maker of the file for its plugin and set HDF5_PLUGIN_PATH to its folder",
         )
         named = f"{number} ({label or 'no name'})"
-        msg = f"{name} needs HDF5 filter {named}, which is not to be had here; {remedy}"
+        msg = f"{name} needs HDF5 filter {named}, which is not available here; {remedy}"
         raise SourceError(msg)

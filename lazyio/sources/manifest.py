@@ -9,12 +9,11 @@ the number of chunks for every call.
 
 import array
 import threading
-import uuid
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import h5py
 import numpy as np
@@ -23,7 +22,8 @@ import numpy.typing as npt
 from lazyio.codecs.hdf5_chunks import Decoder, decoder_for, filters_of
 from lazyio.dtypes import Shape
 from lazyio.errors import SourceChangedError, SourceError, UnsafeFileError
-from lazyio.memory import give_back
+from lazyio.libhdf5_calls import named
+from lazyio.malloc import give_back
 from lazyio.regions import Region, flat_index, grid_shape, n_touched
 from lazyio.sources.foreign import foreign_errors
 from lazyio.sources.hdf5_layout import Segment, each_stored_chunk, is_byte_for_byte
@@ -64,9 +64,14 @@ class Manifest:
             return int(self._rows.nbytes)
         return int(self._first_keys.nbytes) + _MOST_PAGES * _PAGE * ROW.itemsize
 
+    def pages(self) -> Iterator[Rows]:
+        """Yield all rows, some thousand at a time."""
+        for number in range(-(-len(self) // _PAGE)):
+            yield self._page(number)
+
     def find(self, key: int) -> tuple[int, int, int] | None:
         """Return address, bytes and filter mask of a chunk, ``None`` if it is not stored."""
-        rows, at = self._at(key)
+        _, rows, at = self._at(key)
         if at == len(rows) or rows["key"][at] != key:
             return None
         _, address, nbytes, mask = rows[at].tolist()
@@ -78,27 +83,29 @@ class Manifest:
 
     def keys_between(self, begin: int, end: int) -> Iterator[Rows]:
         """Yield the positions of those, some thousand at a time."""
+        return (rows["key"] for rows in self.rows_between(begin, end))
+
+    def rows_between(self, begin: int, end: int) -> Iterator[Rows]:
+        """Yield the rows of those, some thousand at a time."""
         first, last = self._rank(begin), self._rank(end)
         while first < last:
             page, at = divmod(first, _PAGE)
             rows = self._page(page)[at : at + last - first]
-            yield rows["key"]
+            yield rows
             first += len(rows)
 
     def _rank(self, key: int) -> int:
         """Return how many chunks are stored before a position."""
-        if self._spill is None:
-            return int(np.searchsorted(self._rows["key"], key))
-        page = max(0, int(np.searchsorted(self._first_keys, key, "right")) - 1)
-        return page * _PAGE + int(np.searchsorted(self._page(page)["key"], key))
+        first, _, at = self._at(key)
+        return first + at
 
-    def _at(self, key: int) -> tuple[Rows, int]:
-        if self._spill is None:
-            rows = self._rows
-        else:
-            page = int(np.searchsorted(self._first_keys, key, "right")) - 1
-            rows = self._page(max(0, page))
-        return rows, int(np.searchsorted(rows["key"], key))
+    def _at(self, key: int) -> tuple[int, Rows, int]:
+        """Return the rows where a position is or would be, how many come before, and its place."""
+        first, rows = 0, self._rows
+        if self._spill is not None:
+            page = max(0, int(np.searchsorted(self._first_keys, key, "right")) - 1)
+            first, rows = page * _PAGE, self._page(page)
+        return first, rows, int(rows["key"].searchsorted(key))
 
     def _page(self, number: int) -> Rows:
         if self._spill is None:
@@ -197,6 +204,11 @@ class Placement:
     segments: tuple[Segment, ...] = ()
     """Parts of raw files, where those hold the elements."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it takes, at most."""
+        return self.manifest.nbytes
+
     def stored_in(self, region: Region, chunk_shape: Shape, grid: Shape) -> Iterator[Shape] | None:
         """Yield the positions of stored chunks that a region touches.
 
@@ -225,17 +237,27 @@ class Placement:
             yield from map(tuple, np.column_stack(positions[::-1])[inside].tolist())
 
 
+class HasSize(Protocol):
+    """What is known of the places of a source's chunks."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it takes, at most."""
+
+
 class _LookUp:
     """What was found for one source in this process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.held: tuple[Identity, Placement | None] | None = None
+        self.held: tuple[Identity, Any] | None = None
+        self.counted_nbytes = 0
+        """What it adds to the sum of all; 0 once it is forgotten."""
 
     @property
     def nbytes(self) -> int:
-        found = None if self.held is None else self.held[1]
-        return _LEAST_NBYTES + (0 if found is None else found.manifest.nbytes)
+        found: HasSize | None = None if self.held is None else self.held[1]
+        return _LEAST_NBYTES + (0 if found is None else found.nbytes)
 
 
 class _Held:
@@ -244,63 +266,64 @@ class _Held:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_token: OrderedDict[str, _LookUp] = OrderedDict()
+        self._nbytes = 0
 
     def of(self, token: str) -> _LookUp:
         """Return what is there for a source."""
         with self._lock:
             found = self._by_token.setdefault(token, _LookUp())
             self._by_token.move_to_end(token)
+            self._count(found)
             return found
 
-    def trim(self) -> None:
+    def trim(self, changed: _LookUp) -> None:
         """Forget what was not asked for the longest, where all of it is too much."""
         with self._lock:
-            nbytes = sum(one.nbytes for one in self._by_token.values())
-            while nbytes > _MOST_NBYTES and len(self._by_token) > 1:
-                nbytes -= self._by_token.popitem(last=False)[1].nbytes
+            if changed.counted_nbytes:
+                self._count(changed)
+            while self._nbytes > _MOST_NBYTES and len(self._by_token) > 1:
+                _, forgotten = self._by_token.popitem(last=False)
+                self._nbytes -= forgotten.counted_nbytes
+                forgotten.counted_nbytes = 0
+
+    def _count(self, one: _LookUp) -> None:
+        """Have the sum of all agree with one that was added, or has changed."""
+        self._nbytes += one.nbytes - one.counted_nbytes
+        one.counted_nbytes = one.nbytes
 
 
 _HELD = _Held()
 
 
-class PlacementCache:
-    """Looks a dataset's placement up when first asked, once in each process.
+Found = TypeVar("Found", bound="HasSize | None")
 
-    The tasks of a graph share it: copies that travelled know each other by a token. The
-    lookup is done again for another state of the file.
+
+def looked_up(token: str, identity: Identity, look_up: Callable[[], Found]) -> Found:
+    """Return what is known of a source, looked up once in each process for all that have its token.
+
+    It is looked up again for another state of the file.
     """
+    known = _HELD.of(token)
+    with known.lock:
+        if known.held is None or known.held[0] != identity:
+            known.held = (identity, look_up())
+            _HELD.trim(known)
+        found: Found = known.held[1]
+        return found
 
-    def __init__(self, token: str = "") -> None:
-        self._token = token or uuid.uuid4().hex
 
-    def get(
-        self,
-        path: str,
-        key: str,
-        identity: Identity,
-        *,
-        is_watched: bool,
-        folders: Sequence[Path] = (),
-    ) -> Placement | None:
-        """Return the placement, ``None`` where libhdf5 has to read."""
-        known = _HELD.of(self._token)
-        with known.lock:
-            if known.held is None or known.held[0] != identity:
-                found = _look_up(path, key, identity if is_watched else None, folders)
-                known.held = (identity, found)
-                _HELD.trim()
-            return known.held[1]
-
-    def __reduce__(self) -> Any:
-        """Leave the content behind: it is cheaper to look up than to send with every task."""
-        return PlacementCache, (self._token,)
-
-    def __eq__(self, other: object) -> bool:
-        """Say that a cache adds nothing to what a source is."""
-        return isinstance(other, PlacementCache)
-
-    def __hash__(self) -> int:
-        return 0
+def placement_of(
+    token: str,
+    path: str,
+    key: str,
+    identity: Identity,
+    *,
+    is_watched: bool,
+    folders: Sequence[Path] = (),
+) -> Placement | None:
+    """Return a dataset's placement, ``None`` where libhdf5 has to read."""
+    watched = identity if is_watched else None
+    return looked_up(token, identity, lambda: _look_up(path, key, watched, folders))
 
 
 def _look_up(
@@ -310,12 +333,12 @@ def _look_up(
         with foreign_errors(f"{path}: dataset {key!r}"), open_hdf5(path, identity) as file:
             if folders:
                 refuse_links(file, key, folders)
-            dataset = file[key]
+            dataset = file[named(key)]
             # What this process has not yet written out only libhdf5 knows, and
             # the addresses behind an external link are those of another file.
             if file.mode != "r" or dataset.file.filename != file.filename:
                 return None
-            return _place(dataset)
+            return place_in(dataset)
     except (SourceChangedError, UnsafeFileError):
         raise
     except OSError as error:
@@ -324,8 +347,9 @@ def _look_up(
         raise SourceError(msg) from error
 
 
-def _place(dataset: h5py.Dataset) -> Placement | None:
-    decoder = _decoder_of(dataset)
+def place_in(dataset: h5py.Dataset) -> Placement | None:
+    """Return where the elements of a dataset lie, ``None`` where libhdf5 has to read them."""
+    decoder = decoder_of(dataset)
     if decoder is None or not dataset.shape or not dataset.size:
         return None
     found = {"decoder": decoder, "fill_value": dataset.fillvalue}
@@ -337,6 +361,16 @@ def _place(dataset: h5py.Dataset) -> Placement | None:
         if offset is None:
             return None
         return Placement(offset=offset, **found)
+    manifest = manifest_of(dataset)
+    if manifest is None:
+        return None
+    if len(manifest) > _MANY:
+        give_back()
+    return Placement(manifest=manifest, **found)
+
+
+def manifest_of(dataset: h5py.Dataset) -> Manifest | None:
+    """Return where the stored chunks of a dataset lie, ``None`` where libhdf5 may tell it wrong."""
     grid = grid_shape(dataset.shape, dataset.chunks)
     maker = ManifestMaker()
 
@@ -346,20 +380,16 @@ def _place(dataset: h5py.Dataset) -> Placement | None:
             keys = keys * n_chunks + index[:, axis]
         maker.add(keys, places)
 
-    if not each_stored_chunk(dataset, take):
-        return None
-    manifest = maker.finish()
-    if len(manifest) > _MANY:
-        give_back()
-    return Placement(manifest=manifest, **found)
+    return maker.finish() if each_stored_chunk(dataset, take) else None
 
 
 def is_decoded_here(dataset: h5py.Dataset) -> bool:
     """Return whether a dataset is read without libhdf5, which need not have its filters."""
-    return _decoder_of(dataset) is not None
+    return decoder_of(dataset) is not None
 
 
-def _decoder_of(dataset: h5py.Dataset) -> Decoder | None:
+def decoder_of(dataset: h5py.Dataset) -> Decoder | None:
+    """Return what undoes the filters of a dataset, ``None`` where libhdf5 has to read it."""
     if dataset.is_virtual or not is_byte_for_byte(dataset):
         return None
     return decoder_for(filters_of(dataset), dataset.dtype.itemsize)

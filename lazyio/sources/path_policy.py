@@ -9,153 +9,22 @@ Names are looked up where libhdf5 looks them up (``H5F_prefix_open_file``,
 and open, so that libhdf5 has no reason to go on to the next.
 """
 
-import itertools
+import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import h5py
 
+from lazyio.dtypes import Shape
 from lazyio.errors import OptionError, SourceError, UnsafeFileError
+from lazyio.libhdf5_calls import named
 from lazyio.regions import Region
 from lazyio.sources.files import require_regular
-from lazyio.sources.hdf5_layout import Segment
+from lazyio.sources.hdf5_layout import Segment, VirtualPiece, virtual_pieces
 from lazyio.sources.identity import SeenFile, seen_files
-from lazyio.sources.libhdf5 import open_hdf5
-
-_MOST_LINKS_BEHIND = 16
-"""From one file to the next; libhdf5 stops at 16 too."""
-
-
-def files_behind(file: h5py.File, key: str) -> tuple[SeenFile, ...]:
-    """Return every other file that a dataset is read from, as each is now.
-
-    Where libhdf5 looks in several places, those count as well in which nothing
-    is: a file that is put there is found first.
-    """
-    walk = _FilesBehind()
-    walk.follow(file, _parts(key), None, _MOST_LINKS_BEHIND)
-    return seen_files(walk.found.values()) if walk.found else ()
-
-
-class _FilesBehind:
-    """Goes from file to file, and to none twice for the same."""
-
-    def __init__(self) -> None:
-        self.found: dict[tuple[str, str], SeenFile] = {}
-        self._known: set[tuple[str, str]] = set()
-
-    def follow(self, file: h5py.File, parts: list[str], box: Region | None, n_left: int) -> None:
-        """Go down a path, by links of either kind, to what the dataset there leads to."""
-        at = ""
-        for done, part in enumerate(parts, 1):
-            parent, at = at, f"{at}/{part}"
-            link = file.get(at, getlink=True)
-            if not isinstance(link, (h5py.ExternalLink, h5py.SoftLink)):
-                continue
-            if not n_left:
-                return
-            rest = parts[done:]
-            if isinstance(link, h5py.ExternalLink):
-                inside = [*_parts(link.path), *rest]
-                self._into(file, os.fsdecode(link.filename), inside, box, n_left - 1)
-            else:
-                start = [] if link.path.startswith("/") else _parts(parent)
-                self.follow(file, [*start, *_parts(link.path), *rest], box, n_left - 1)
-            return
-        found = file.get(at or "/")
-        if isinstance(found, h5py.Dataset):
-            self._storage(file, found, box, n_left)
-
-    def _storage(
-        self, file: h5py.File, dataset: h5py.Dataset, box: Region | None, n_left: int
-    ) -> None:
-        for segment in raw_segments(dataset) if dataset.external else ():
-            self._add(segment.path, box)
-        if not dataset.is_virtual or not n_left:
-            return
-        # As plain facts: h5py goes over every open dataspace when it closes a file.
-        sources = [
-            (source.file_name, _parts(source.dset_name), box or _bounds(source.vspace))
-            for source in dataset.virtual_sources()
-        ]
-        for pattern, inside, part in sources:
-            for name, is_needed in _names(file, pattern):
-                if name == ".":
-                    self.follow(file, inside, part, n_left - 1)
-                else:
-                    self._into(file, name, inside, part, n_left - 1, is_needed=is_needed)
-
-    def _into(
-        self,
-        file: h5py.File,
-        name: str,
-        parts: list[str],
-        box: Region | None,
-        n_left: int,
-        *,
-        is_needed: bool = False,
-    ) -> None:
-        """Note a file by the name that another has for it, and go on in it."""
-        places = _places(file, name)
-        there = next(filter(os.path.isfile, places), None)
-        for path in places:
-            self._add(path, box, is_needed=is_needed and there is None)
-            if path == there:
-                break
-        if there is None or (there, "/".join(parts)) in self._known:
-            return
-        self._known.add((there, "/".join(parts)))
-        # What cannot be opened is for libhdf5 to complain of when it is read.
-        with suppress(SourceError), open_hdf5(there) as other:
-            self.follow(other, parts, box, n_left)
-
-    def _add(self, path: str, box: Region | None, *, is_needed: bool = False) -> None:
-        file = SeenFile(path=path, identity=None, box=box, is_needed=is_needed)
-        self.found[path, repr(box)] = file
-
-
-def _parts(key: str) -> list[str]:
-    return [part for part in key.split("/") if part not in ("", ".")]
-
-
-def _places(file: h5py.File, name: str) -> list[str]:
-    """Return where libhdf5 looks for a file that another names, in its order."""
-    folder = os.path.dirname(os.path.abspath(file.filename))
-    return list(dict.fromkeys([os.path.join(folder, name), os.path.abspath(name)]))
-
-
-def _names(file: h5py.File, name: str) -> Iterator[tuple[str, bool]]:
-    """Yield the names that a virtual source stands for, and whether each must be there.
-
-    One with ``%b`` in it stands for as many as there are, counted from 0; the
-    first that is missing is among them, for it may come.
-    """
-    plain = name.replace("%%", "\0")
-    if "%b" not in plain:
-        yield name.replace("%%", "%"), True
-        return
-    for number in itertools.count():
-        one = plain.replace("%b", str(number)).replace("\0", "%")
-        yield one, False
-        if not any(map(os.path.isfile, _places(file, one))):
-            return
-
-
-def _bounds(space: h5py.h5s.SpaceID) -> Region | None:
-    """Return the box around a selection, ``None`` where it has no end."""
-    try:
-        found = space.get_select_bounds()
-    except RuntimeError:
-        return None
-    if found is None:
-        return (slice(0, 0),) * len(space.shape)  # Nothing is selected.
-    first, last = found
-    return tuple(slice(int(low), int(high) + 1) for low, high in zip(first, last, strict=True))
-
 
 _MOST_LINKS = 16
 """A chain that is longer is followed by nobody; libhdf5 stops at 16 too."""
@@ -197,6 +66,91 @@ def is_inside(real: str, folders: Sequence[Path]) -> bool:
     return any(real.startswith(f"{folder}{os.sep}".replace("//", "/")) for folder in folders)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LinkEnd:
+    """What a key, a link or a piece of a virtual dataset leads to in the end."""
+
+    kind: str
+    """``"dataset"``, ``"group"`` or ``"named type"``."""
+    shape: Shape | None = None
+    """Extents of a dataset; ``None`` for all else, and where it has none."""
+    dtype: str = ""
+    """Type of the elements of a dataset, as a person reads it."""
+
+    def __str__(self) -> str:
+        """Return it in a few words."""
+        return f"{self.kind} of {self.shape} {self.dtype}" if self.kind == "dataset" else self.kind
+
+    def to_text(self) -> str:
+        """Return it as it is kept, to be compared with what is there later.
+
+        Examples
+        --------
+        >>> end = LinkEnd(kind="dataset", shape=(5, 3), dtype="int32")
+        >>> LinkEnd.of_text(end.to_text()) == end
+        True
+        """
+        return json.dumps([self.kind, self.shape, self.dtype])
+
+    @classmethod
+    def of_text(cls, text: str) -> "LinkEnd":
+        """Return what was kept; raises ``ValueError`` where that is damaged."""
+        kind, shape, dtype = json.loads(text)
+        return cls(kind=kind, shape=None if shape is None else tuple(shape), dtype=dtype)
+
+
+def end_and_places(
+    file: h5py.File, key: str, folders: Sequence[Path]
+) -> tuple[LinkEnd, frozenset[tuple[str, str]]]:
+    """Return what a key of an open file leads to, or raise and say where it breaks off.
+
+    And path and key of all that it leads through or is read from; paths have no symbolic links.
+    """
+    walk = _Walk(folders=folders)
+    end = walk.check(file, key, None, _MOST_LINKS)
+    if end is None:
+        raise SourceError(walk.broken or f"{_shown(file)} has no {key!r}")
+    return end, frozenset((os.path.realpath(path), place) for path, place, _ in walk.known)
+
+
+class LinkLook:
+    """Looks at many links of one file, each of which it follows once."""
+
+    def __init__(self, file: h5py.File, folders: Sequence[Path]) -> None:
+        self._file = file
+        self._walk = _Walk(folders=folders)
+
+    def end_of(self, key: str) -> LinkEnd:
+        """Return what a key leads to, or raise and say where it breaks off."""
+        self._walk.begin_anew()
+        end = self._walk.check(self._file, key, None, _MOST_LINKS)
+        if end is None:
+            raise SourceError(self._walk.broken or f"{_shown(self._file)} has no {key!r}")
+        return end
+
+    def end_of_piece(self, name: str, piece: VirtualPiece) -> LinkEnd:
+        """Return what a piece of a virtual dataset is read from, or raise where it cannot be."""
+        what = f"virtual dataset {name!r}"
+        self._walk.begin_anew()
+        return self._walk.enter_piece(self._file, what, piece, 0, None, _MOST_LINKS)
+
+
+def place_of_piece(
+    file: h5py.File, name: str, piece: VirtualPiece, folders: Sequence[Path]
+) -> tuple[str, str]:
+    """Return path and key of what a piece of a virtual dataset is read from."""
+    path, key = piece.names(0)
+    if path == ".":
+        return _shown(file), key
+    found = _Walk(folders=folders).find(
+        file.filename, path, _VIRTUAL, f"virtual dataset {name!r}", None
+    )
+    if found is None:
+        msg = f"{_shown(file)}: virtual dataset {name!r} is made of {path!r}, which is not there"
+        raise SourceError(msg)
+    return found, key
+
+
 def refuse_links(file: h5py.File, key: str, folders: Sequence[Path]) -> None:
     """Raise when following a key of a file would read a file that lies outside.
 
@@ -204,7 +158,23 @@ def refuse_links(file: h5py.File, key: str, folders: Sequence[Path]) -> None:
     the data of the dataset at its end lie: raw files, and sources of virtual
     datasets with the links and storage of their own.
     """
-    _Walk(folders=folders).check(file, key, _MOST_LINKS)
+    _Walk(folders=folders).check(file, key, None, _MOST_LINKS)
+
+
+def files_behind(
+    file: h5py.File, key: str, folders: Sequence[Path], *, may_be_broken: bool = False
+) -> tuple[SeenFile, ...]:
+    """Return every other file that a dataset is read from, as each is now, after the same checks.
+
+    Where libhdf5 looks in several places, those count as well in which nothing
+    is: a file that is put there is found first. A link that leads to nothing is refused,
+    unless it may be broken.
+    """
+    walk = _Walk(folders=folders)
+    end = walk.check(file, key, None, _MOST_LINKS)
+    if end is None and walk.broken is not None and not may_be_broken:
+        raise SourceError(walk.broken)
+    return seen_files(walk.found.values()) if walk.found else ()
 
 
 def raw_segments(dataset: h5py.Dataset, *, origin: str | None = None) -> tuple[Segment, ...]:
@@ -224,18 +194,39 @@ class _Walk:
     """One check of everything that a key leads to; each place is looked at once."""
 
     folders: Sequence[Path]
-    known: dict[tuple[str, str, bool], bool] = field(default_factory=dict)
+    found: dict[tuple[str, str], SeenFile] = field(default_factory=dict)
+    """Files that were come by, each for every part of the array that lies in it."""
+    known: dict[tuple[str, str, bool], LinkEnd | None] = field(default_factory=dict)
     """What each place has led to: a file, a key, and whether a virtual dataset is made of it."""
+    broken: str | None = None
+    """Where a link that was followed last has led to nothing, and why."""
+    leading_on: dict[tuple[str, str, bool], Region | None] = field(default_factory=dict)
+    """Places that have led to other files, and the part of the array for which they were noted."""
     waiting: set[tuple[str, str, bool]] = field(default_factory=set)
     """Places that are being looked at."""
+    reasons: dict[tuple[str, str, bool], str | None] = field(default_factory=dict)
+    """Why places lead to nothing."""
     n_virtual: int = 0
     """Virtual datasets on the way."""
+    n_noted: int = 0
+    """Times that a file was come by."""
 
-    def check(self, file: h5py.File, key: str, n_left: int) -> bool:
-        """Return whether a key of an open file leads to something, after checking the way."""
+    def begin_anew(self) -> None:
+        """Begin at a place of its own, with what is known of others; the last may have failed."""
+        self.broken, self.n_virtual = None, 0
+        self.waiting.clear()
+
+    def check(self, file: h5py.File, key: str, box: Region | None, n_left: int) -> LinkEnd | None:
+        """Return what a key of an open file leads to, if anything, after checking the way."""
         parts = [part for part in key.split("/") if part not in ("", ".")]
         place = file.filename, "/".join(parts), self.n_virtual > 0
         if place in self.known:
+            if place in self.leading_on:
+                self.n_noted += 1
+                if self.leading_on[place] != box:
+                    # Files that several parts of the array lead to are watched for all of it.
+                    self.found = {name: replace(one, box=None) for name, one in self.found.items()}
+            self.broken = self.broken or self.reasons.get(place)
             return self.known[place]
         if not n_left or place in self.waiting:
             # libhdf5 ends loops of links itself, and follows virtual datasets without end.
@@ -245,47 +236,71 @@ class _Walk:
                     "deeply"
                 )
                 raise UnsafeFileError(msg)
-            return True
+            self.broken = (
+                f"{_shown(file)}: {key!r} leads in a circle, or through more than {_MOST_LINKS} "
+                "links; link to the dataset itself"
+            )
+            return None
         self.waiting.add(place)
-        self.known[place] = self._follow(file, parts, n_left)
+        n_noted = self.n_noted
+        self.known[place] = self._follow(file, parts, box, n_left)
+        if self.known[place] is None:
+            self.reasons[place] = self.broken
+        if self.n_noted > n_noted:
+            self.leading_on[place] = box
         self.waiting.discard(place)
         return self.known[place]
 
-    def _follow(self, file: h5py.File, parts: list[str], n_left: int) -> bool:
+    def _follow(
+        self, file: h5py.File, parts: list[str], box: Region | None, n_left: int
+    ) -> LinkEnd | None:
         """Follow a key link by link, and look at where its data lie."""
         at = ""
         for done, part in enumerate(parts, 1):
             parent, at = at, f"{at}/{part}"
             if not _is_group(file, parent) or not file.id.links.exists(_encoded(at)):
-                return False
+                return None
             rest = parts[done:]
             kind = file.id.links.get_info(_encoded(at)).type
             if kind == h5py.h5l.TYPE_SOFT:
                 aim = os.fsdecode(file.id.links.get_val(_encoded(at)))
                 whole = aim if aim.startswith("/") else f"{parent}/{aim}"
-                return self.check(file, "/".join([whole, *rest]), n_left - 1)
+                key = "/".join([whole, *rest])
+                end = self.check(file, key, box, n_left - 1)
+                return self._linked(end, file, f"soft link {at!r}", key, "the same file")
             if kind == h5py.h5l.TYPE_EXTERNAL:
                 name, aim = map(os.fsdecode, file.id.links.get_val(_encoded(at)))
-                found = self._find(file.filename, name, _LINKED, f"link {at!r}")
-                if found is None:
-                    return False
-                with _opened(found, file.filename, f"link {at!r}") as other:
-                    return self.check(other, "/".join([aim, *rest]), n_left - 1)
-        item = file[at or "/"]
+                key = "/".join([aim, *rest])
+                what = f"link {at!r}"
+                end = self._enter(file, _LINKED, what, name, key, box, n_left)
+                return self._linked(end, file, f"external {what}", key, repr(name))
+        item = file[named(at or "/")]
         if isinstance(item, h5py.Dataset):
-            self._check_storage(file, item, n_left)
-        return True
+            self._check_storage(file, item, box, n_left)
+        return _end_at(item)
 
-    def _check_storage(self, file: h5py.File, dataset: h5py.Dataset, n_left: int) -> None:
+    def _linked(
+        self, end: LinkEnd | None, file: h5py.File, what: str, key: str, where: str
+    ) -> LinkEnd | None:
+        """Return what a link leads to, after noting one that leads to nothing."""
+        if end is None and self.broken is None:
+            self.broken = (
+                f"{_shown(file)}: {what} leads to {key!r} in {where}, which is not there; put it "
+                "back, or make the link anew"
+            )
+        return end
+
+    def _check_storage(
+        self, file: h5py.File, dataset: h5py.Dataset, box: Region | None, n_left: int
+    ) -> None:
         """Check raw files and virtual sources, from the properties: nothing is opened for them."""
-        properties = dataset.id.get_create_plist()
-        if properties.get_layout() == h5py.h5d.VIRTUAL:
+        if dataset.is_virtual:
             what = f"virtual dataset {dataset.name!r}"
+            # As plain facts: h5py goes over every open dataspace when it closes a file.
+            pieces = virtual_pieces(dataset)
             self.n_virtual += 1
-            for at in range(properties.get_virtual_count()):
-                names = properties.get_virtual_filename(at), properties.get_virtual_dsetname(at)
-                name, key = map(os.fsdecode, names)
-                self._check_sources(file, what, name, key, n_left)
+            for piece in pieces:
+                self._check_piece(file, what, piece, box or piece.region, n_left)
             self.n_virtual -= 1
             return
         what = f"external storage of dataset {dataset.name!r}"
@@ -293,46 +308,90 @@ class _Walk:
         origin = os.curdir if self.n_virtual else None
         for segment in raw_segments(dataset, origin=origin):
             require_inside(segment.path, file.filename, what, self.folders)
+            self._note(segment.path, box)
 
-    def _check_sources(self, file: h5py.File, what: str, name: str, key: str, n_left: int) -> None:
+    def _check_piece(
+        self, file: h5py.File, what: str, piece: VirtualPiece, box: Region | None, n_left: int
+    ) -> None:
         """Check the source of a virtual dataset, or all that a pattern stands for."""
-        if "%b" not in name.replace("%%", "") + key.replace("%%", ""):
-            if not self._check_source(file, what, _expand(name, 0), _expand(key, 0), n_left):
-                msg = (
-                    f"{file.filename}: {what} is made of {key!r} in {name!r}, which is not there, "
-                    "so that its part would read as the fill value; put the file back beside it"
-                )
-                raise SourceError(msg)
+        if not piece.is_pattern:
+            self.enter_piece(file, what, piece, 0, box, n_left)
             return
         for number in range(_MOST_BLOCKS):
             # libhdf5 goes on until one is missing, whatever the extent that is stored.
-            names = _expand(name, number), _expand(key, number)
-            if not self._check_source(file, what, *names, n_left):
+            names = piece.names(number)
+            if self._enter(file, _VIRTUAL, what, *names, box, n_left) is None:
                 return
-        msg = f"{file.filename}: {what} is made of more than {_MOST_BLOCKS} sources {name!r}"
+        msg = f"{file.filename}: {what} is made of more than {_MOST_BLOCKS} sources {piece.path!r}"
         raise UnsafeFileError(msg)
 
-    def _check_source(self, file: h5py.File, what: str, name: str, key: str, n_left: int) -> bool:
-        if name == ".":
-            return self.check(file, key, n_left - 1)
-        found = self._find(file.filename, name, _VIRTUAL, what)
-        if found is None:
-            return False
-        with _opened(found, file.filename, what) as other:
-            return self.check(other, key, n_left - 1)
+    def enter_piece(
+        self,
+        file: h5py.File,
+        what: str,
+        piece: VirtualPiece,
+        number: int,
+        box: Region | None,
+        n_left: int,
+    ) -> LinkEnd:
+        """Return what a piece of a virtual dataset is read from; raise where it cannot be."""
+        name, key = piece.names(number)
+        end = self._enter(file, _VIRTUAL, what, name, key, box, n_left)
+        if end is None:
+            msg = (
+                f"{file.filename}: {what} is made of {key!r} in {name!r}, which is not there, "
+                "so that its part would read as the fill value; put the file back beside it"
+            )
+            raise SourceError(msg)
+        if end.kind != "dataset" or not piece.fits(end.shape):
+            msg = (
+                f"{file.filename}: {what} is made of {piece.taken} of {key!r} in {name!r}, which "
+                f"is a {end} now, so that other elements would be read; put the file back that it "
+                "was made of, or make the virtual dataset anew"
+            )
+            raise SourceError(msg)
+        return end
 
-    def _find(self, path: str, name: str, variable: str, what: str) -> str | None:
+    def _enter(
+        self,
+        file: h5py.File,
+        variable: str,
+        what: str,
+        name: str,
+        key: str,
+        box: Region | None,
+        n_left: int,
+    ) -> LinkEnd | None:
+        """Go on in the file that another one names, which may be itself."""
+        if name == "." and variable == _VIRTUAL:
+            return self.check(file, key, box, n_left - 1)
+        found = self.find(file.filename, name, variable, what, box)
+        if found is None:
+            return None
+        with _opened(found, file.filename, what) as other:
+            return self.check(other, key, box, n_left - 1)
+
+    def find(
+        self, path: str, name: str, variable: str, what: str, box: Region | None
+    ) -> str | None:
         """Return the first file that libhdf5 would find, which must be inside."""
         if not name:
             return None
-        for candidate in _candidates(path, name, variable):
-            if os.path.lexists(candidate):
+        for candidate in _absolute(_candidates(path, name, variable)):
+            is_there = os.path.lexists(candidate)
+            self._note(candidate, box, is_needed=is_there)
+            if is_there:
                 require_inside(candidate, path, what, self.folders)
-                return os.path.abspath(candidate)
+                return candidate
         if os.path.isabs(name):
             # It is not there, and naming a place outside is refused all the same.
             require_inside(name, path, what, self.folders)
         return None
+
+    def _note(self, path: str, box: Region | None, *, is_needed: bool = False) -> None:
+        seen = SeenFile(path=path, identity=None, box=box, is_needed=is_needed)
+        self.found.setdefault((path, repr(box)), seen)
+        self.n_noted += 1
 
 
 def _candidates(path: str, name: str, variable: str) -> Iterator[str]:
@@ -351,19 +410,15 @@ def _candidates(path: str, name: str, variable: str) -> Iterator[str]:
     yield os.path.join(os.path.dirname(os.path.realpath(path)), name)
 
 
+def _absolute(paths: Iterable[str]) -> Iterator[str]:
+    """Yield absolute paths; of a working directory that is gone none are looked up."""
+    for path in paths:
+        with suppress(FileNotFoundError):
+            yield os.path.abspath(path)
+
+
 def _at_origin(prefix: str, folder: str) -> str:
     return folder + prefix.removeprefix(_ORIGIN) if prefix.startswith(_ORIGIN) else prefix
-
-
-def _expand(pattern: str, number: int) -> str:
-    """Return a printf-style name of a virtual source for one of its blocks.
-
-    Examples
-    --------
-    >>> _expand("day-%b.h5", 3), _expand("100%%", 0)
-    ('day-3.h5', '100%')
-    """
-    return re.sub("%([b%])", lambda found: str(number) if found[1] == "b" else "%", pattern)
 
 
 @contextmanager
@@ -376,6 +431,26 @@ def _opened(found: str, path: str, what: str) -> Iterator[h5py.File]:
         raise SourceError(msg) from error
     with file:
         yield file
+
+
+def _end_at(item: h5py.Group | h5py.Dataset | h5py.Datatype) -> LinkEnd:
+    """Return what an object of an open file is."""
+    if isinstance(item, h5py.Group):
+        return LinkEnd(kind="group")
+    if not isinstance(item, h5py.Dataset):
+        return LinkEnd(kind="named type")
+    shape = None if item.shape is None else tuple(map(int, item.shape))
+    try:
+        dtype = item.dtype
+    except (TypeError, ValueError, OverflowError):
+        # A type that numpy lacks.
+        return LinkEnd(kind="dataset", shape=shape, dtype=f"{item.id.get_type().get_size()} bytes")
+    is_text = h5py.check_string_dtype(dtype) is not None and dtype.hasobject
+    return LinkEnd(kind="dataset", shape=shape, dtype="text" if is_text else str(dtype))
+
+
+def _shown(file: h5py.File) -> str:
+    return os.fsdecode(file.filename)
 
 
 def _is_group(file: h5py.File, name: str) -> bool:

@@ -4,6 +4,7 @@ import ast
 import math
 import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import FileIO
 from typing import Any, Literal
@@ -12,16 +13,21 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy_format
 
+from lazyio.codecs.workspace import Workspace
 from lazyio.dtypes import MAX_NDIM, Shape, as_dtype, as_shape, is_integer
 from lazyio.errors import OptionError, SourceError, TruncatedSourceError, UnsupportedDtypeError
 from lazyio.regions import Region, box_shape, boxes
-from lazyio.sources.base import Array, Source
+from lazyio.sources.base import Array, FillsNew, ReadsRows, Source
 from lazyio.sources.concatenated import joined
 from lazyio.sources.files import (
     LONG_RUN_NBYTES,
     PAGE_NBYTES,
+    OpenedFile,
+    Readable,
+    RowsOfFile,
     describing,
     existing,
+    kept_open,
     read_region,
     reading,
     run_of,
@@ -33,7 +39,7 @@ _LINE_NBYTES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class RawSource:
+class RawSource(FillsNew):
     """An array that lies in a file as one run of bytes."""
 
     path: str
@@ -95,21 +101,41 @@ class RawSource:
         """Raise where the file is not as it was."""
         SeenFile(path=self.path, identity=self.identity).check()
 
-    def read(self, region: Region) -> Array:
-        """Return a part as a new array."""
-        out: Array = np.empty(box_shape(region), self.dtype)
-        self.read_into(region, out)
-        return out
-
     def read_into(self, region: Region, out: Array) -> None:
         """Fill ``out`` with a part."""
-        with reading(self.path, self.identity) as file:
-            if self.in_rows:
-                read_region(file, self.offset, self.shape, region, out)
-            else:
-                self._read_turned(file, region, out)
+        with self.contents() as file:
+            self.fill(file, region, out)
 
-    def _read_turned(self, file: FileIO, region: Region, out: Array) -> None:
+    def contents(self) -> AbstractContextManager[Readable]:
+        """Open what the elements lie in, for reads that go through it in order."""
+        return reading(self.path, self.identity)
+
+    def fill(self, file: Readable, region: Region, out: Array) -> None:
+        """Fill ``out`` with a part of opened contents."""
+        if self.in_rows:
+            read_region(file, self.offset, self.shape, region, out)
+        else:
+            self._read_turned(file, region, out)
+
+    def opened(self) -> AbstractContextManager[OpenedFile]:
+        """Open the file for many reads."""
+        return kept_open(self)
+
+    def read_from(self, file: FileIO, region: Region, out: Array, _: Workspace) -> None:
+        """Fill ``out`` with a part, from the open file."""
+        self.fill(file, region, out)
+
+    def rows_in(self, file: FileIO, row_nbytes: int) -> ReadsRows | None:
+        """Return what reads whole rows, ``None`` where the elements are not in C order."""
+        if not self.in_rows:
+            return None
+        return RowsOfFile(descriptor=file.fileno(), offset=self.offset, row_nbytes=row_nbytes)
+
+    def slab_shape(self, shape: Shape) -> Shape:
+        """Return how much of a part is turned at once, axes as in the file."""
+        return _slab_shape(shape, self.dtype.itemsize)
+
+    def _read_turned(self, file: Readable, region: Region, out: Array) -> None:
         """Fill C-ordered memory from a file in F order, slab by slab.
 
         A slab is read in long runs and turned while the processor's cache holds it.
@@ -118,7 +144,7 @@ class RawSource:
             return
         turned = out.T
         corner = [part.start for part in reversed(region)]
-        slab_shape = _slab_shape(turned.shape, self.dtype.itemsize)
+        slab_shape = self.slab_shape(turned.shape)
         held: Array = np.empty(math.prod(slab_shape), self.dtype)
         for place in boxes(turned.shape, slab_shape):
             wanted = tuple(
@@ -256,7 +282,7 @@ def npy_source(path: str | os.PathLike[str]) -> RawSource:
 
 def _described(path: str, file: FileIO, identity: Identity) -> RawSource:
     try:
-        shape, fortran, dtype = _header(file)
+        shape, fortran, dtype = npy_header(file)
         offset = file.tell()
     except Exception as error:
         msg = f"{path} is not a readable .npy file: {error}"
@@ -304,7 +330,8 @@ def _require_length(file: Any) -> int:
     return length
 
 
-def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return the shape, whether it is in F order, and the dtype; what follows are the elements."""
     version = npy_format.read_magic(file)
     if version == (1, 0):
         header = npy_format.read_array_header_1_0(file)

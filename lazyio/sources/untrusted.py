@@ -12,9 +12,10 @@ import numpy as np
 from lazyio.dtypes import MAX_NDIM, Shape, is_text
 from lazyio.errors import OptionError, UnsafeFileError, UnsupportedDtypeError
 from lazyio.regions import Region, box_shape
-from lazyio.sources.base import Array
+from lazyio.sources.base import Array, FillsNew
 from lazyio.sources.files import existing
 from lazyio.sources.foreign import foreign_errors
+from lazyio.sources.path_policy import allowed_folders
 from lazyio.untrusted.helper import ask
 from lazyio.untrusted.messages import dtype_received
 
@@ -24,7 +25,7 @@ _MOST_EXTENT = 2**63 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class UntrustedSource:
+class UntrustedSource(FillsNew):
     """An array in a file or store; each region is asked of a child process."""
 
     path: str
@@ -58,9 +59,7 @@ class UntrustedSource:
     def read(self, region: Region) -> Array:
         """Return a part as a new array."""
         if not is_text(self.dtype):
-            out: Array = np.empty(box_shape(region), self.dtype)
-            self.read_into(region, out)
-            return out
+            return super().read(region)
         answer, body = self._ask(region, None, self.memory_nbytes)
         with foreign_errors(self.path, UnsafeFileError):
             ends = np.cumsum([0, *answer["lengths"]]).tolist()
@@ -107,7 +106,11 @@ class UntrustedSource:
 
 
 def untrusted_source(
-    path: Any, key: Any, memory_nbytes: int, request: Mapping[str, Any]
+    path: Any,
+    key: Any,
+    memory_nbytes: int,
+    request: Mapping[str, Any],
+    allow_external: object = None,
 ) -> UntrustedSource:
     """Return the source for an array, described by a child process."""
     if "://" in str(path):
@@ -117,7 +120,11 @@ def untrusted_source(
         msg = f"key={key!r} is no path inside a file or store; give a string"
         raise OptionError(msg)
     place = str(existing(path))
-    asked = {**request, "key": key}
+    folders = None
+    if allow_external is not None:
+        # The file's own folder comes first, and is known there.
+        folders = [str(folder) for folder in allowed_folders(place, allow_external)[1:]]
+    asked = {**request, "key": key, "allow_external": folders}
     answer, _ = ask(place, {**asked, "do": "describe"}, memory_nbytes=memory_nbytes, keep=True)
     with foreign_errors(f"{place}: what the process that reads it says", UnsafeFileError):
         shape = _shape(answer["shape"])

@@ -32,8 +32,8 @@ from lazyio.errors import (
     SourceError,
     UnsupportedDtypeError,
 )
-from lazyio.regions import Region, box_shape, format_region, touched
-from lazyio.sources.base import Array, listed
+from lazyio.regions import Region, format_region, touched
+from lazyio.sources.base import Array, FillsNew, chosen
 from lazyio.sources.files import existing, read_json, require_metadata_size
 from lazyio.sources.foreign import described, foreign_errors
 from lazyio.sources.identity import SeenFile, all_unchanged, changed, seen_files
@@ -134,7 +134,7 @@ _MOST_DEPTH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZarrSource:
+class ZarrSource(FillsNew):
     """A Zarr array; it travels as its store and path, as zarr pickles it."""
 
     array: "zarr.Array[Any]"
@@ -204,12 +204,6 @@ class ZarrSource:
         """
         if self.state is not None:
             self.state.check()
-
-    def read(self, region: Region) -> Array:
-        """Return a part as a new array."""
-        out: Array = np.empty(box_shape(region), self.dtype)
-        self.read_into(region, out)
-        return out
 
     def read_into(self, region: Region, out: Array) -> None:
         """Fill ``out`` with a part, a chunk at a time.
@@ -322,7 +316,9 @@ def _source_in(
     with foreign_errors(f"{name}: its Zarr metadata"):
         item = _opened(store, path, name, storage_options)
         if isinstance(item, zarr.Group):
-            item = _sole_array(item, name)
+            is_container = path is not None and "neurodata_type" in item.attrs and "data" in item
+            own = "data" if is_container else chosen(array_paths(item), None, name, "array", "path")
+            item = item[own]
         return describe_array(item, zipped) if zipped is not None else watched_array(item)
 
 
@@ -452,17 +448,6 @@ def array_paths(group: zarr.Group) -> list[str]:
         msg = f"{group.store_path}: its groups are nested more than {_MOST_DEPTH} deep"
         raise SourceError(msg)
     return sorted(path for path, item in members if isinstance(item, zarr.Array))
-
-
-def _sole_array(group: zarr.Group, name: str) -> "zarr.Array[Any]":
-    paths = array_paths(group)
-    if len(paths) == 1:
-        found = group[paths[0]]
-        if isinstance(found, zarr.Array):
-            return found
-    what = f"{len(paths)} arrays; give the path of one: {listed(paths)}"
-    msg = f"{name} holds {what if paths else 'no array; check the path'}"
-    raise SourceError(msg)
 
 
 def _check_metadata(store: Path, path: str | None, folders: tuple[Path, ...]) -> None:

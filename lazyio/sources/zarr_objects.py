@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
@@ -23,26 +23,26 @@ import numpy as np
 import zarr
 import zarr.storage
 
+from lazyio.codecs.chunk_reading import read_chunks
 from lazyio.codecs.workspace import Bytes, Fill, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of
 from lazyio.dtypes import Shape, is_text, nbytes_of
 from lazyio.errors import (
     DamagedDataError,
     OptionError,
-    SourceChangedError,
     SourceError,
     UnsafeFileError,
 )
-from lazyio.regions import Region, box, format_region, n_along, overlap, touched
+from lazyio.regions import Region, box, format_region, n_along
 from lazyio.sources.base import Array
 from lazyio.sources.files import (
+    open_for_reading,
     opened_path,
     read_exactly,
     read_region,
-    require_regular_file,
     require_stored,
 )
-from lazyio.sources.identity import Identity, changed, require_same, wait_for_tick
+from lazyio.sources.identity import Identity, changed, checked_around, require_same, wait_for_tick
 from lazyio.sources.path_policy import is_inside, require_inside
 
 ARRAY_METADATA = ("zarr.json", ".zarray", ".zattrs")
@@ -110,20 +110,9 @@ class OpenFolder:
         """Return the path of something in it."""
         return f"{self._path}/{name}" if name else self._path
 
-    @contextmanager
-    def unchanged(self, names: Collection[str] = ()) -> Iterator[None]:
-        """Refuse what is read unless folder and metadata are those described, before and after."""
-        self.check()
-        try:
-            yield
-        except Exception as error:
-            if not isinstance(error, SourceChangedError):
-                try:
-                    self.check(names)
-                except SourceChangedError as found:
-                    raise found from error
-            raise
-        self.check(names)
+    def unchanged(self, names: Collection[str] = ()) -> AbstractContextManager[None]:
+        """Refuse what is read unless all that :meth:`check` looks at is as it was described."""
+        return checked_around(lambda: self.check(names))
 
     def check(self, names: Collection[str] = ()) -> None:
         """Refuse another folder, other metadata, and objects of these names that were changed."""
@@ -143,22 +132,13 @@ class OpenFolder:
 
     def open(self, name: str) -> FileIO | None:
         """Return an object open for reading, ``None`` where there is none, and was none."""
-        path = self.path_of(name)
-        opener = partial(_open_in, self._descriptor, name)
         try:
-            file = FileIO(path, "r", opener=opener)
-        except (FileNotFoundError, NotADirectoryError):
-            self.check_missing(name)
-            return None
-        except OSError as error:
-            msg = f"{path} cannot be read: {error.strerror}"
-            raise SourceError(error.errno, msg) from error
-        try:
-            require_regular_file(os.fstat(file.fileno()), path)
-        except SourceError:
-            file.close()
-            raise
-        return file
+            return open_for_reading(self.path_of(name), name, self._descriptor)
+        except SourceError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                raise
+        self.check_missing(name)
+        return None
 
     def check_object(self, name: str, facts: os.stat_result) -> None:
         """Refuse an object that has been written since the array was described.
@@ -228,11 +208,6 @@ def folder_state(path: str) -> FolderState:
         return folder.state_at(seen_ns)
 
 
-def _open_in(folder: int, name: str, _: str, flags: int) -> int:
-    """Open something in an open folder, as FileIO wants it."""
-    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0), dir_fd=folder)
-
-
 _MOST_MISSING = 1000
 """Objects that are asked for and not there, before a listing tells which ones are."""
 
@@ -256,35 +231,21 @@ class ZarrObjects:
 
     def read_into(self, folder: OpenFolder, region: Region, out: Array) -> None:
         """Fill ``out`` with a part; of a shard only inner chunks in it are decoded."""
-        workspace = Workspace()
-        n_missing = 0
-        for index, inside, outside in touched(region, self.chain.shape):
-            part = out[outside] if outside else out
-            if self._read_one(folder, index, inside, part, workspace):
-                continue
-            part[...] = self.fill.value
-            n_missing += 1
-            if n_missing > _MOST_MISSING:
-                self._read_what_is_there(folder, region, out, workspace)
-                return
-
-    def _read_what_is_there(
-        self, folder: OpenFolder, region: Region, out: Array, workspace: Workspace
-    ) -> None:
-        """Read from a mostly empty array, without asking for each object."""
-        out[...] = self.fill.value
-        for index in stored_objects(folder, self.metadata, region, self.chain.shape):
-            inside, outside = overlap(region, self.chain.shape, index)
-            if not self._read_one(folder, index, inside, out[outside], workspace):
-                out[outside] = self.fill.value
+        shape, workspace = self.chain.shape, Workspace()
+        read_part = partial(self._read_one, folder, workspace)
+        fill = self.fill.value
+        if not read_chunks(region, shape, out, fill, read_part, most_missing=_MOST_MISSING):
+            # It is mostly empty: a listing tells which objects are there.
+            stored = stored_objects(folder, self.metadata, region, shape)
+            read_chunks(region, shape, out, fill, read_part, stored=stored)
 
     def _read_one(
         self,
         folder: OpenFolder,
+        workspace: Workspace,
         index: Shape,
         inside: Region,
         part: Array,
-        workspace: Workspace,
     ) -> bool:
         """Fill memory with a part of an object, and return whether there is one."""
         name = self.metadata.encode_chunk_key(index)
@@ -317,11 +278,11 @@ class ZarrObjects:
         if is_in_place and nbytes == nbytes_of(self.chain.shape, part.dtype):
             read_region(file, 0, self.chain.shape, inside, part)
             return
-        require_stored(file, 0, nbytes, nbytes_of(self.chain.shape, self.chain.dtype))
-        chunk = workspace.place_for(part, self.chain.shape)
-        self.chain.decode(fetch(0, nbytes), chunk, workspace)
-        if chunk is not part:
-            part[...] = chunk[inside]
+        require_stored(file, nbytes, 0, nbytes, nbytes_of(self.chain.shape, self.chain.dtype))
+        payload, chain = fetch(0, nbytes), self.chain
+        workspace.decode_part(
+            part, inside, chain.shape, lambda chunk: chain.decode(payload, chunk, workspace)
+        )
 
 
 def index_named(metadata: Any, ndim: int, name: str) -> tuple[int, ...] | None:

@@ -12,6 +12,16 @@ from lazyio.os_errors import errno_of, remedy_for
 from lazyio.regions import Region, format_region
 from lazyio.units import format_size
 
+_IS_EFFECTIVE = os.access in os.supports_effective_ids
+
+
+def check_writable(*paths: Path) -> None:
+    """Refuse what is there and may not be written, though its folder would let it be replaced."""
+    for path in paths:
+        if path.exists() and not os.access(path, os.W_OK, effective_ids=_IS_EFFECTIVE):
+            msg = f"{path} cannot be written: its permissions forbid it; choose another path"
+            raise TargetError(errno.EACCES, msg)
+
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:

@@ -12,19 +12,18 @@ import threading
 import weakref
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from lazyio.atomic.digests import digest_of_elements
 from lazyio.atomic.journal import TwoResultsError
-from lazyio.codecs.workspace import Workspace
+from lazyio.codecs.workspace import Bytes, Workspace
 from lazyio.dtypes import Shape
 from lazyio.errors import TargetLockedError
-from lazyio.regions import Region, box, box_shape
-from lazyio.storage.base import Rewritable
+from lazyio.regions import Region, box, box_shape, grid_shape
+from lazyio.storage.base import ChunkWriter, EncodedChunk, PayloadPlace, Rewritable, TakesEncoded
 
 _N_STRIPES = 1009
 _PATIENCE = 60.0
@@ -98,23 +97,6 @@ class SharedArray:
         return target if shape == target.shape else target.at_shape(shape)
 
 
-def dataset_identity(dataset: h5py.Dataset) -> Hashable:
-    """Return what two handles of one dataset have in common."""
-    facts = h5py.h5o.get_info(dataset.id)
-    return "hdf5", facts.fileno, facts.addr
-
-
-def array_identity(array: Any) -> Hashable:
-    """Return what two handles of one Zarr array have in common."""
-    from zarr.storage import LocalStore
-
-    from lazyio.sources.zarr import store_name
-
-    if isinstance(array.store, LocalStore):
-        return "zarr", os.path.realpath(os.path.join(array.store.root, array.path))
-    return "zarr", store_name(array.store), array.path
-
-
 @contextlib.contextmanager
 def growing(identity: Hashable, name: str) -> Iterator[None]:
     """Be the only thread that reads and changes the shape of an array."""
@@ -161,6 +143,12 @@ class _Facts:
         return self._target.fill_value
 
     @property
+    def grid(self) -> Shape:
+        """Chunks along each axis, by which they are numbered."""
+        found: Shape = getattr(self._target, "grid", ()) or grid_shape(self.shape, self.chunk_shape)
+        return found
+
+    @property
     def engine(self) -> str:
         """How chunks get there."""
         return self._target.engine
@@ -198,6 +186,24 @@ class RegionTarget(_Facts):
     def finish(self) -> int:
         """Finish the array and return the bytes of all payloads written."""
         return self._target.finish()
+
+    def chunk_writer(self) -> ChunkWriter | None:
+        """Return what other processes write whole chunks with, ``None`` where they cannot."""
+        target = self._target
+        is_alone = self._shared is None and isinstance(target, TakesEncoded)
+        return target.chunk_writer() if is_alone and isinstance(target, TakesEncoded) else None
+
+    def place(self, chunk: EncodedChunk) -> PayloadPlace:
+        """Return where a payload goes."""
+        return self._encoded.place(chunk)
+
+    def land(self, chunk: EncodedChunk, place: PayloadPlace, payload: Bytes | None) -> None:
+        """Take note of a chunk that another process has encoded."""
+        self._encoded.land(chunk, place, payload)
+
+    @property
+    def _encoded(self) -> TakesEncoded:
+        return cast("TakesEncoded", self._target)
 
 
 def _merge(

@@ -58,13 +58,15 @@ def ask(
     """Return what a child answers about a file."""
     patience = SECONDS if seconds is None else seconds
     asked = {"path": path, "seconds": patience, **request}
+
+    def exchange() -> tuple[dict[str, Any], bytes | memoryview]:
+        with _child_for(path, memory_nbytes, keep=keep) as child:
+            return child.ask(asked, path, out, most_nbytes)
+
     try:
-        with _child_for(path, memory_nbytes, keep=keep) as child:
-            header, body = child.ask(asked, path, out, most_nbytes)
+        header, body = exchange()
     except _IdleError:
-        # It had waited too long; a new one has not.
-        with _child_for(path, memory_nbytes, keep=keep) as child:
-            header, body = child.ask(asked, path, out, most_nbytes)
+        header, body = exchange()  # It had waited too long; a new one has not.
     if "error" in header:
         raise error_received(header["error"], path)
     answer = header.get("answer")
@@ -247,12 +249,10 @@ class _Helper:
 
     def forget(self) -> None:
         """Let go, in a forked process, of what belongs to the one that was forked."""
-        for child in self.all:
-            child.close()
-        if self.process is not None:
-            self.process.returncode = 0
         control, user = self.control, self.user
-        self.__init__()  # type: ignore[misc]
+        self.control = None
+        self._let_go()
+        self.lock = threading.Lock()
         if _KIND == socket.SOCK_SEQPACKET:
             self.control, self.user = control, user
         elif control is not None:

@@ -24,7 +24,7 @@ from dask.base import tokenize
 from lazyio.codecs.libraries import optional
 from lazyio.dtypes import is_text
 from lazyio.errors import SourceChangedError
-from lazyio.info import info_here
+from lazyio.info import info_here, links_here
 from lazyio.sources.base import lies_in_rows
 from lazyio.sources.lookup import source_for
 from lazyio.untrusted.messages import EndOfMessages, dtype_to_send, error_to_send, receive, send
@@ -36,6 +36,8 @@ _FILE_NBYTES = 4096
 """A file counts as so many at least."""
 _IDLE_SECONDS = 60
 """After which a child ends that nobody asks; the next question has another one forked."""
+_MOST_HELD = 8
+"""Arrays of a file that are asked for in turn, such as values and offsets."""
 _SLACK_NBYTES = 256 * 2**20
 """Beside what was allowed: threads, tables, and what libraries keep."""
 _WARM = ("numcodecs", "numcodecs.blosc", "hdf5plugin", "deflate", "isal.isal_zlib", "google_crc32c")
@@ -200,7 +202,8 @@ def _source(request: Mapping[str, Any], held: dict[str, Any]) -> Any:
     asked = {name: request.get(name) for name in ("key", "format", "options", "allow_external")}
     name = json.dumps(asked)
     if name not in held:
-        held.clear()
+        if len(held) >= _MOST_HELD:
+            held.clear()
         held[name] = source_for(
             request["path"],
             request.get("key"),
@@ -217,6 +220,10 @@ def _source(request: Mapping[str, Any], held: dict[str, Any]) -> Any:
 
 def _info(request: Mapping[str, Any], _: dict[str, Any]) -> Answer:
     return {"arrays": [one.to_dict() for one in info_here(request["path"])]}, b""
+
+
+def _links(request: Mapping[str, Any], _: dict[str, Any]) -> Answer:
+    return {"links": [one.to_dict() for one in links_here(request["path"])]}, b""
 
 
 def _verify(request: Mapping[str, Any], _: dict[str, Any]) -> Answer:
@@ -249,5 +256,6 @@ _DO: dict[str, Callable[[Mapping[str, Any], dict[str, Any]], Answer]] = {
     "describe": _describe,
     "read": _read,
     "info": _info,
+    "links": _links,
     "verify": _verify,
 }

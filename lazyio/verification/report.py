@@ -3,17 +3,18 @@
 import errno
 import os
 import threading
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lazyio.atomic.digests import ATTRIBUTE, UNREADABLE
 from lazyio.codecs.workspace import Workspace
-from lazyio.errors import LazyioError, UnsafeFileError
+from lazyio.errors import LazyioError, SourceError, UnsafeFileError
 from lazyio.execution.threads import pull
 from lazyio.options import default_workers
 from lazyio.os_errors import errno_of
 from lazyio.regions import Region, format_region
+from lazyio.sources.hdf5_links import GOOD, FileLink
 from lazyio.units import format_size
 from lazyio.untrusted.helper import MEMORY_NBYTES
 
@@ -62,6 +63,9 @@ class VerifyReport:
     """The same of what another program has added or described anew."""
     unverifiable: tuple[tuple[str, str], ...] = ()
     """Key of each array with nothing to check it against, and why."""
+    links: tuple[FileLink, ...] = ()
+    """Links of an HDF5 file, sources of its virtual datasets and its raw files, each with its
+    state; those that are broken are in ``damaged`` as well."""
     note: str = ""
     """What else is to be said."""
     n_arrays: int = 0
@@ -84,6 +88,11 @@ class VerifyReport:
             if len(listed) > _MOST_NAMED:
                 lines.append(f"  and {len(listed) - _MOST_NAMED} more")
         lines += [f"  {key}: {why}" for key, why in self.unverifiable[:_MOST_NAMED]]
+        # Those that are not good have been told.
+        good = [link for link in self.links if link.state == GOOD]
+        lines += [f"  {link}" for link in good[:_MOST_NAMED]]
+        if len(good) > _MOST_NAMED:
+            lines.append(f"  and {len(good) - _MOST_NAMED} more that are good")
         lines += [f"  {self.note}"] if self.note else []
         return "\n".join(lines)
 
@@ -100,6 +109,7 @@ class VerifyReport:
             "damaged": [_as_dict(one) for one in self.damaged],
             "modified": [_as_dict(one) for one in self.modified],
             "unverifiable": [{"key": key, "why": why} for key, why in self.unverifiable],
+            "links": [link.to_dict() for link in self.links],
         }
 
     @classmethod
@@ -109,6 +119,7 @@ class VerifyReport:
             "damaged": tuple(map(_from_dict, held["damaged"])),
             "modified": tuple(map(_from_dict, held["modified"])),
             "unverifiable": tuple((one["key"], one["why"]) for one in held["unverifiable"]),
+            "links": tuple(map(FileLink.from_dict, held["links"])),
         }
         return cls(**{**held, **lists, "path": path})
 
@@ -133,6 +144,7 @@ class Findings:
     modified: list[Damage] = field(default_factory=list)
     n_not_read: int = 0
     unverifiable: list[tuple[str, str]] = field(default_factory=list)
+    links: list[FileLink] = field(default_factory=list)
     n_arrays: int = 0
     n_chunks: int = 0
     nbytes: int = 0
@@ -208,6 +220,17 @@ class Read:
     """Why it could not be read, where that says nothing of it."""
 
 
+def wanted_keys(key: str | None, found: Sequence[str], missing: str) -> Sequence[str]:
+    """Return all keys, or the one that is asked for; refuse one that is missing."""
+    if key is None:
+        return found
+    wanted = "/".join(filter(None, key.split("/")))
+    if wanted not in found:
+        msg = f"{missing} {', '.join(found) or 'none'}"
+        raise SourceError(msg)
+    return [wanted]
+
+
 def threads_for(piece_nbytes: int) -> int:
     """Return how many pieces may be decoded at once: each is held in up to four forms."""
     return max(1, min(default_workers(), MEMORY_NBYTES // (4 * max(1, piece_nbytes))))
@@ -236,7 +259,7 @@ def read_all(
             if one.hindered is not None:
                 findings.not_read(key, one.hindered, one.region)
 
-    pull(pieces, work, n_threads=n_threads or default_workers(), on_done=_ignore)
+    pull(pieces, work, n_threads=n_threads or default_workers())
 
 
 def not_read(error: Exception, region: Region | None, what: str = _NOT_READ) -> Read:
@@ -254,7 +277,3 @@ def not_read(error: Exception, region: Region | None, what: str = _NOT_READ) -> 
         wrong=None if is_hindered else text,
         hindered=text if is_hindered else None,
     )
-
-
-def _ignore(_: Any) -> None:
-    """Do nothing: what was found has been noted."""

@@ -2,14 +2,16 @@
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import stat
 import struct
 import warnings
 import zipfile
-from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +25,22 @@ from lazyio.atomic.zarr_digests import (
     StoreNeighbours,
     digest_of_file,
     facts_in,
-    facts_of,
-    load,
     parse,
     path_in,
     told,
 )
+from lazyio.dtypes import Shape, nbytes_of
 from lazyio.errors import SourceError, UnsupportedDtypeError
 from lazyio.os_errors import errno_of, walk
+from lazyio.regions import Region, box
 from lazyio.sources.files import read_json
 from lazyio.sources.path_policy import allowed_folders, require_inside
-from lazyio.sources.zarr import SizedZipStore, array_paths, confined_store
+from lazyio.sources.zarr import SizedZipStore, array_paths, confined_store, describe_array
 from lazyio.sources.zarr_metadata import METADATA_FILES, zarr_kind
-from lazyio.verification.report import Findings, Read, read_all
-from lazyio.verification.zarr_array import (
-    check_known,
-    check_places,
-    decoder,
-    region_named,
-    threads_of,
-)
+from lazyio.sources.zarr_objects import index_named
+from lazyio.verification.known import Index, check_known, check_unknown, decoding, is_inside
+from lazyio.verification.report import Findings, Read, read_all, threads_for, wanted_keys
+from lazyio.verification.zarr_places import check_places, shown
 
 _ANY = Exception
 """zipfile and zarr-python raise errors of every kind of a damaged file."""
@@ -54,11 +52,150 @@ _MORE = 0xFFFF
 """Stands for a number of entries that does not fit."""
 
 
-def check_zip(path: Path, key: str | None, findings: Findings, *, deep: bool) -> None:
+_CHECKSUMS = ("crc32c", "fletcher32", "adler32", "crc32", "jenkins_lookup3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ZarrArray(ABC):
+    """An array, whose objects are read as they are stored, wherever they lie."""
+
+    array: Any
+
+    lost = "its object is not there"
+    decisive = frozenset(
+        {
+            *("shape", "chunk_grid", "chunks", "codecs", "zarr_format"),
+            *("chunk_key_encoding", "dimension_separator"),
+        }
+    )
+    anew = frozenset({"dimension_names", "storage_transformers"})
+
+    @property
+    @abstractmethod
+    def folders(self) -> tuple[Path, ...]:
+        """Where files of its store may lie; none, where it lies in one file."""
+
+    @abstractmethod
+    def names(self) -> Iterator[str]:
+        """Yield the names of what may be objects, from the array on; not those of metadata."""
+
+    @abstractmethod
+    def is_there(self, name: str) -> bool:
+        """Return whether there is an object of a name."""
+
+    @abstractmethod
+    def digest_of(self, name: str) -> tuple[int, int]:
+        """Return the digest of an object, and its bytes; raises what its reading raises."""
+
+    @abstractmethod
+    def metadata_file(self, name: str) -> bytes | None:
+        """Return what is in a file of metadata, if it is there."""
+
+    @abstractmethod
+    def neighbours(self) -> Iterable[str]:
+        """Return the paths of arrays that it was told of."""
+
+    @abstractmethod
+    def check_unknown(self, findings: Findings, key: str, *, deep: bool) -> None:
+        """Check it without digests."""
+
+    @functools.cached_property
+    def shape(self) -> Shape:
+        return tuple(map(int, self.array.shape))
+
+    @functools.cached_property
+    def step(self) -> Shape:
+        return tuple(map(int, self.array.shards or self.array.chunks))
+
+    @property
+    def fill_value(self) -> Any:
+        return self.array.metadata.fill_value
+
+    @property
+    def has_checksums(self) -> bool:
+        return any(map(_is_checksum, (*self.array.filters, *self.array.compressors)))
+
+    @property
+    def n_threads(self) -> int:
+        return threads_for(nbytes_of(self.step, self.array.dtype))
+
+    def listed(self) -> Iterator[tuple[Index | None, str]]:
+        n_axes = len(self.shape)
+        return ((index_named(self.array.metadata, n_axes, name), name) for name in self.names())
+
+    def regions(self) -> Iterator[Region]:
+        found = (self.region_named(name) for name in self.names())
+        return (region for region in found if region is not None)
+
+    def region_named(self, name: str) -> Region | None:
+        """Return the part that an object of a name holds, ``None`` where it is none."""
+        index = index_named(self.array.metadata, len(self.shape), name)
+        is_chunk = index is not None and is_inside(index, self)
+        return box(self.shape, self.step, index) if is_chunk and index is not None else None
+
+    def place(self, region: Region) -> int | None:
+        return 0 if self.is_there(self._name(region)) else None
+
+    def digest(self, region: Region) -> tuple[int, int] | None:
+        name = self._name(region)
+        return self.digest_of(name) if self.is_there(name) else None
+
+    def reader(self) -> Callable[[Region], Any]:
+        return replace(describe_array(self.array), folders=self.folders).read
+
+    def decoder(self) -> Callable[[Region], Any]:
+        return self.reader()
+
+    def _name(self, region: Region) -> str:
+        index = tuple(part.start // size for part, size in zip(region, self.step, strict=True))
+        return str(self.array.metadata.encode_chunk_key(index))
+
+
+def _is_checksum(codec: Any) -> bool:
+    described = codec.to_dict() if hasattr(codec, "to_dict") else codec.get_config()
+    name = str(described.get("name", described.get("id"))).removeprefix("numcodecs.")
+    return name in _CHECKSUMS or bool(described.get("configuration", described).get("checksum"))
+
+
+def _check_array(
+    findings: Findings, name: str, array: _ZarrArray, *, deep: bool
+) -> StoreNeighbours:
+    """Check an array, and return what it knows of its place."""
+    key = shown(name)
+    try:
+        held = array.metadata_file(NAME)
+        table = None if held is None else parse(held)
+        near = tuple(array.neighbours())
+    except LaterFormat as error:
+        findings.cannot_tell(key, str(error))
+        return StoreNeighbours()
+    except ValueError as error:
+        findings.failed(key, error, "")
+        return StoreNeighbours()
+    if table is None:
+        array.check_unknown(findings, key, deep=deep)
+        return StoreNeighbours()
+    facts = _with_name(facts_in(array.metadata_file, name), name, table)
+    check_known(findings, key, table, facts, array, deep=deep)
+    return StoreNeighbours.of(table.place, near)
+
+
+def _with_name(facts: dict[str, str], name: str, table: Table) -> dict[str, str]:
+    """Return what describes an array, with a name that can be compared."""
+    if name and "name" in table.facts and not table.place:
+        return facts
+    # Opened or written by itself, it does not know its name; or its whole path tells more.
+    own = {fact: digest for fact, digest in table.facts.items() if fact == "name"}
+    return {fact: digest for fact, digest in facts.items() if fact != "name"} | own
+
+
+def check_zip(
+    path: Path, key: str | None, findings: Findings, *, deep: bool, decodes: bool = False
+) -> None:
     """Check the arrays of a store in a zip file, or one of them."""
     try:
         with SizedZipStore(path, mode="r") as store, zipfile.ZipFile(path) as file:
-            _check_zip(store, file, key, findings, deep=deep)
+            _check_zip(store, file, key, findings, deep=deep or decodes)
     except SourceError:
         raise
     except _ANY as error:
@@ -78,15 +215,12 @@ def _check_zip(
     for name in sorted(marked - set(found)):
         what = "it cannot be reached: its metadata or a group's are bad"
         findings.damage(shown(name), what)
-    wanted = found if key is None else ["/".join(filter(None, key.split("/")))]
-    if key is not None and wanted[0] not in found:
-        msg = f"{file.filename} has no array {key!r}; its arrays are {', '.join(found) or 'none'}"
-        raise SourceError(msg)
+    wanted = wanted_keys(key, found, f"{file.filename} has no array {key!r}; its arrays are")
     places: dict[str, StoreNeighbours] = {}
     for name in wanted:
         findings.n_arrays += 1
         array: Any = zarr.open_array(store, path=name, mode="r")
-        place = _check_array(file, name, array, findings, deep=deep)
+        place = _check_in_zip(file, name, array, findings, deep=deep)
         if place.path:
             places[name] = place
     if key is None:
@@ -97,43 +231,17 @@ def _check_zip(
         findings.damage(None, f"its directory lists {n_found} entries, and should {n_said}")
 
 
-def _check_array(
+def _check_in_zip(
     file: zipfile.ZipFile, name: str, array: Any, findings: Findings, *, deep: bool
 ) -> StoreNeighbours:
-    """Check an array, and return what it knows of its place."""
-    inside, key = f"{name}/" if name else "", shown(name)
-    entries = _Entries(file=file, inside=inside)
-    reader = _EntryReader(entries=entries, array=array)
-    names = [one for one in entries.all_names() if _is_metadata(one)]
+    """Check an array, its metadata by their checksums first, and return what it knows."""
+    stored = _InZip(array=array, file=file, inside=f"{name}/" if name else "")
+    names = [one for one in stored.all_names() if _is_metadata(one)]
     before = len(findings.damaged)
-    read_all(findings, key, names, reader, n_threads=1)
+    read_all(findings, shown(name), names, stored.read_entry, n_threads=1)
     if len(findings.damaged) > before:
         return StoreNeighbours()
-    try:
-        table = parse(file.read(f"{inside}{NAME}")) if NAME in names else None
-        near = [
-            path_in(one.rpartition("/")[2], file.read(f"{inside}{one}"))
-            for one in names
-            if one.startswith(f"{FOLDER}/")
-        ]
-    except LaterFormat as error:
-        findings.cannot_tell(key, str(error))
-        return StoreNeighbours()
-    except ValueError as error:
-        findings.failed(key, error, "")
-        return StoreNeighbours()
-    if table is None:
-        # By the checksums that a zip file has.
-        others = [one for one in entries.names() if deep]
-        read_all(findings, key, others, reader, n_threads=1)
-        return StoreNeighbours()
-
-    def read(one: str) -> bytes | None:
-        return file.read(f"{inside}{one}") if one in names else None
-
-    facts = named_facts(facts_in(read, name), name, table)
-    check_known(findings, key, table, facts, array, entries, deep=deep)
-    return StoreNeighbours.of(table.place, near)
+    return _check_array(findings, name, stored, deep=deep)
 
 
 def _check_others(file: zipfile.ZipFile, found: list[str], findings: Findings) -> None:
@@ -165,12 +273,12 @@ def _is_metadata(entry: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Entries:
-    """The objects of an array in a zip file, where they have checksums at their ends."""
+class _InZip(_ZarrArray):
+    """An array in a zip file, where objects have checksums at their ends."""
 
     file: zipfile.ZipFile
     inside: str
-    n_threads: int | None = 1
+    n_threads: int = 1
     """One at a time: they share one file."""
     folders: tuple[Path, ...] = ()
 
@@ -181,15 +289,12 @@ class _Entries:
                 yield entry.removeprefix(self.inside)
 
     def names(self) -> Iterator[str]:
-        """Yield the names of what may be objects."""
         return (name for name in self.all_names() if not _is_metadata(name))
 
     def is_there(self, name: str) -> bool:
-        """Return whether there is an object of a name."""
         return f"{self.inside}{name}" in self.file.NameToInfo
 
-    def digest(self, name: str) -> tuple[int, int]:
-        """Return the digest of an object, and its bytes."""
+    def digest_of(self, name: str) -> tuple[int, int]:
         hash_, nbytes = Hash(), 0
         entry = f"{self.inside}{name}"
         try:
@@ -202,61 +307,78 @@ class _Entries:
             raise ValueError(msg) from error
         return hash_.value, nbytes
 
+    def metadata_file(self, name: str) -> bytes | None:
+        return self.file.read(f"{self.inside}{name}") if self.is_there(name) else None
 
-@dataclass(frozen=True, kw_only=True)
-class _EntryReader:
-    """Reads entries to their ends, and looks at their names."""
+    def neighbours(self) -> Iterable[str]:
+        for name in self.all_names():
+            if name.startswith(f"{FOLDER}/"):
+                yield path_in(name.rpartition("/")[2], self.file.read(f"{self.inside}{name}"))
 
-    entries: _Entries
-    array: Any
+    def check_unknown(self, findings: Findings, key: str, *, deep: bool) -> None:
+        # By the checksums that a zip file has.
+        names = [one for one in self.names() if deep]
+        read_all(findings, key, names, self.read_entry, n_threads=1)
 
-    def __call__(self, name: str) -> Read:
-        entry = f"{self.entries.inside}{name}"
-        region = region_named(self.array, name)
+    def read_entry(self, name: str) -> Read:
+        """Read an entry to its end, and look at its name."""
+        region = self.region_named(name)
         try:
-            _, nbytes = self.entries.digest(name)
+            _, nbytes = self.digest_of(name)
         except ValueError as error:
             return Read(region=region, wrong=str(error))
         if region is None and not _is_metadata(name):
-            return Read(region=None, nbytes=nbytes, wrong=f"{entry} is no chunk of the array")
+            what = f"{self.inside}{name} is no chunk of the array"
+            return Read(region=None, nbytes=nbytes, wrong=what)
         return Read(region=region, nbytes=nbytes)
 
 
-_CHECKSUMS = ("crc32c", "fletcher32", "adler32", "crc32", "jenkins_lookup3")
-
-
-def check_store(root: Path, key: str | None, findings: Findings, *, deep: bool) -> None:
-    """Check the arrays of a store, or one of them."""
+def check_store(
+    root: Path, key: str | None, findings: Findings, *, deep: bool, decodes: bool = False
+) -> None:
+    """Check the arrays of a store, or one of them; or only see whether they decode."""
     try:
         os.close(os.open(root, os.O_RDONLY))
         os.listdir(root)
     except OSError as error:
         msg = f"{root} cannot be read: {error.strerror}"
         raise SourceError(error.errno, msg) from error
-    found = _paths(root, findings)
+    found = paths_in(root, findings)
     closed = _closed_folders(root, found)
     for path in closed if key is None else ():
         findings.not_read(shown(path), f"its folder cannot be read: {os.strerror(errno.EACCES)}")
-    wanted = found if key is None else ["/".join(filter(None, key.split("/")))]
-    if key is not None and wanted[0] not in found:
-        msg = f"{root} has no array {key!r}; its arrays are {', '.join(found) or 'none'}"
-        raise SourceError(msg)
-    _check_consolidated(root, findings)
+    wanted = wanted_keys(key, found, f"{root} has no array {key!r}; its arrays are")
+    if not decodes:
+        _check_consolidated(root, findings)
     places: dict[str, StoreNeighbours] = {}
     for name in wanted:
         findings.n_arrays += 1
         try:
-            place = _check(root, name, findings, deep=deep)
+            array = array_in_folder(root, name)
+            if decodes:
+                _decode(findings, shown(name), array)
+                continue
+            place = _check_array(findings, name, array, deep=deep)
         except _ANY as error:
             findings.failed(shown(name), error)
         else:
             if place.path:
                 places[name] = place
-    if key is None:
+    if key is None and not decodes:
         check_places(findings, places, {*found, *closed})
 
 
-def _paths(root: Path, findings: Findings) -> list[str]:
+def _decode(findings: Findings, key: str, array: "FolderArray") -> None:
+    """See whether all of an array decodes."""
+    try:
+        read = array.decoder()
+    except (TypeError, UnsupportedDtypeError, SourceError) as error:
+        findings.cannot_tell(key, f"it cannot be decoded here: {error}")
+        return
+    read_all(findings, key, array.regions(), decoding(read), n_threads=array.n_threads)
+
+
+def paths_in(root: Path, findings: Findings) -> list[str]:
     """Return the paths of all arrays, also of those whose metadata are damaged."""
     marked = set()
     for folder, below, names in walk(root, errno.EACCES):
@@ -284,59 +406,30 @@ def _paths(root: Path, findings: Findings) -> list[str]:
     return sorted({*paths, *marked})
 
 
-def _check(root: Path, name: str, findings: Findings, *, deep: bool) -> StoreNeighbours:
-    """Check an array, and return what it knows of its place."""
-    folder, key = root / name, shown(name)
+def array_in_folder(root: Path, name: str) -> "FolderArray":
+    """Return an array of a store, none of whose metadata lie elsewhere."""
+    folder = root / name
     neighbours = (folder / FOLDER).iterdir() if (folder / FOLDER).is_dir() else ()
     for path in (*(folder / metadata for metadata in METADATA_FILES), *neighbours):
         _require_inside(path, root)
-    try:
-        table = load(folder)
-        near = tuple(told(folder))
-    except LaterFormat as error:
-        findings.cannot_tell(key, str(error))
-        return StoreNeighbours()
-    except ValueError as error:
-        findings.failed(key, error, "")
-        return StoreNeighbours()
-    files = _Files(root=root, folder=str(folder))
-    facts = {} if table is None else named_facts(facts_of(folder, name), name, table)
     array: Any = zarr.open_array(confined_store(root), path=name, mode="r")
-    if table is None:
-        _check_unknown(name, array, files, findings, deep=deep)
-        return StoreNeighbours()
-    check_known(findings, key, table, facts, array, files, deep=deep)
-    return StoreNeighbours.of(table.place, near)
-
-
-def named_facts(facts: dict[str, str], name: str, table: Table) -> dict[str, str]:
-    """Return what describes an array, its name as it can be compared."""
-    if not name:
-        # Opened by itself, an array does not know what its group calls it.
-        return facts | {fact: digest for fact, digest in table.facts.items() if fact == "name"}
-    if "name" not in table.facts or table.place:
-        # Written by itself, it did not know then; or its whole path tells more.
-        return {fact: digest for fact, digest in facts.items() if fact != "name"} | {
-            fact: digest for fact, digest in table.facts.items() if fact == "name"
-        }
-    return facts
+    return FolderArray(array=array, root=root, folder=str(folder))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Files:
-    """The objects of an array in a folder."""
+class FolderArray(_ZarrArray):
+    """An array in a folder."""
 
     root: Path
     folder: str
-    n_threads: int | None = None
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Where its files may lie."""
+        """Where files of its store may lie."""
         return allowed_folders(str(self.root), None)
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all files that may hold elements, of folders that may be read."""
+        """Yield the names of what may be objects, from the array on; not those of metadata."""
         for below, folders, names in walk(self.folder, errno.EACCES):
             inside = os.path.relpath(below, self.folder)
             if FOLDER in folders:
@@ -356,34 +449,27 @@ class _Files:
             raise OSError(errno.EINVAL, msg)
         return True
 
-    def digest(self, name: str) -> tuple[int, int]:
+    def digest_of(self, name: str) -> tuple[int, int]:
         """Return the digest of an object, and its bytes."""
         path = f"{self.folder}/{name}"
         _require_inside(Path(path), self.root)
         return digest_of_file(path), os.path.getsize(path)
 
+    def metadata_file(self, name: str) -> bytes | None:
+        """Return what is in a file of metadata, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            return Path(self.folder, name).read_bytes()
+        return None
 
-def _check_unknown(name: str, array: Any, files: _Files, findings: Findings, *, deep: bool) -> None:
-    """Check an array without digests: whether it decodes, and by checksums where it has them."""
-    key = shown(name)
-    if not deep:
-        findings.cannot_tell(key, "no digests; a deep check would decode it")
-        return
-    try:
-        read = decoder(array, files.folders)
-    except UnsupportedDtypeError as error:
-        findings.cannot_tell(key, f"no digests, and it cannot be decoded here: {error}")
-        return
-    before = len(findings.damaged)
-    # Only what is there: of all that may be there can be billions.
-    stored = (region_named(array, one) for one in files.names())
-    regions = (region for region in stored if region is not None)
-    read_all(findings, key, regions, read, n_threads=threads_of(array))
-    for folder in _closed_folders(Path(files.folder), ()):
-        findings.not_read(key, f"{folder} cannot be read: {os.strerror(errno.EACCES)}")
-    has_checksums = any(map(_is_checksum, (*array.filters, *array.compressors)))
-    if len(findings.damaged) == before and not has_checksums:
-        findings.cannot_tell(key, "it decodes, and has neither digests nor checksums")
+    def neighbours(self) -> Iterable[str]:
+        """Return the paths of arrays that it was told of."""
+        return told(Path(self.folder))
+
+    def check_unknown(self, findings: Findings, key: str, *, deep: bool) -> None:
+        """Check it without digests."""
+        for folder in _closed_folders(Path(self.folder), ()) if deep else ():
+            findings.not_read(key, f"{folder} cannot be read: {os.strerror(errno.EACCES)}")
+        check_unknown(findings, key, self, deep=deep)
 
 
 def _closed_folders(root: Path, arrays: Container[str]) -> list[str]:
@@ -397,12 +483,6 @@ def _closed_folders(root: Path, arrays: Container[str]) -> list[str]:
         if os.path.relpath(folder, root).replace(os.sep, "/") in arrays:
             below.clear()
     return closed
-
-
-def _is_checksum(codec: Any) -> bool:
-    described = codec.to_dict() if hasattr(codec, "to_dict") else codec.get_config()
-    name = str(described.get("name", described.get("id"))).removeprefix("numcodecs.")
-    return name in _CHECKSUMS or bool(described.get("configuration", described).get("checksum"))
 
 
 def _check_consolidated(root: Path, findings: Findings) -> None:
@@ -450,8 +530,3 @@ def _normal(entry: Any) -> Any:
     with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
         return json.dumps(ArrayV3Metadata.from_dict(entry).to_dict(), sort_keys=True, default=str)
     return entry
-
-
-def shown(name: str) -> str:
-    """Return what a report calls an array."""
-    return f"/{name}" if name else "/"

@@ -1,6 +1,7 @@
 """Public: make an array that is still empty, to be filled part by part."""
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -17,6 +18,16 @@ from lazyio.writing.to_hdf5 import DEFAULT_KEY, to_hdf5
 from lazyio.writing.to_zarr import to_zarr
 
 _FORMATS = ("hdf5", "zarr")
+_OF_BOTH = ("mode", "overwrite", "chunks", "chunk_nbytes", "access", "compute", "lock_timeout")
+_OF_HDF5 = ("maxshape", "compression", "compression_opts", "shuffle", "fletcher32", "libver")
+_OF_ZARR = (
+    "shards",
+    "compressors",
+    "filters",
+    "zarr_format",
+    "chunk_key_encoding",
+    "storage_options",
+)
 
 
 @system_errors(TargetError)
@@ -48,6 +59,7 @@ def allocate(
     chunk_key_encoding: Mapping[str, str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
     compute: bool = True,
+    lock_timeout: float | None = None,
 ) -> WriteReport:
     """Make an empty dataset or array, to be filled later with ``region=``.
 
@@ -73,7 +85,7 @@ def allocate(
         What a reader gets where nothing was written.
     format : {"hdf5", "zarr"}, optional
         Where path and suffix should not decide.
-    mode, overwrite, chunks, chunk_nbytes, access, attrs, dims, compute : optional
+    mode, overwrite, chunks, chunk_nbytes, access, attrs, dims, compute, lock_timeout : optional
         As in :func:`to_hdf5` and :func:`to_zarr`.
     compression, compression_opts, shuffle, fletcher32, libver : optional
         As in :func:`to_hdf5`, for HDF5.
@@ -88,7 +100,7 @@ def allocate(
     Raises
     ------
     TargetExistsError
-        When the array is there already.
+        When the array already exists.
     PlanError, OptionError, UnsupportedDtypeError, TargetError
         When it cannot be made as asked.
 
@@ -102,53 +114,22 @@ def allocate(
     >>> np.isnan(lazyio.open("grid.h5", "x")).sum(axis=1).compute()
     array([ 0,  0,  0, 10, 10, 10, 10, 10])
     """
+    given = locals()
     empty = Input(shape=as_shape(shape), dtype=as_dtype(dtype))
-    if (
-        maxshape is None
-        and 0 in empty.shape
-        and format_of_target(path, format) == "hdf5"
-        and chunks is not None
-    ):
+    kind = format_of_target(path, format)
+    if maxshape is None and 0 in empty.shape and kind == "hdf5" and chunks is not None:
         # What has no elements yet is there to get some.
-        maxshape = tuple(extent or None for extent in empty.shape)
-    common: dict[str, Any] = {
-        "mode": mode,
-        "overwrite": overwrite,
-        "chunks": chunks,
-        "chunk_nbytes": chunk_nbytes,
-        "access": access,
-        "compute": compute,
-    }
-    hdf5 = {
-        "maxshape": (maxshape, None),
-        "compression": (compression, None),
-        "compression_opts": (compression_opts, None),
-        "shuffle": (shuffle, None),
-        "fletcher32": (fletcher32, False),
-        "libver": (libver, None),
-    }
-    zarr = {
-        "shards": (shards, None),
-        "compressors": (compressors, "auto"),
-        "filters": (filters, "auto"),
-        "zarr_format": (zarr_format, 3),
-        "chunk_key_encoding": (chunk_key_encoding, None),
-        "storage_options": (storage_options, None),
-    }
-    if format_of_target(path, format) == "hdf5":
-        _refuse("hdf5", zarr)
-        own = {name: value for name, (value, _) in hdf5.items()}
-        return to_hdf5(
-            empty, path, key, **common, **own, fillvalue=fillvalue, attrs=attrs, dims=dims
-        )
-    _refuse("zarr", hdf5)
-    own = {name: value for name, (value, _) in zarr.items()}
+        given["maxshape"] = tuple(extent or None for extent in empty.shape)
+    own, others = (_OF_HDF5, _OF_ZARR) if kind == "hdf5" else (_OF_ZARR, _OF_HDF5)
+    refuse_of_other_format(allocate, kind, {name: given[name] for name in others})
+    options = {name: given[name] for name in (*_OF_BOTH, *own)}
+    if kind == "hdf5":
+        return to_hdf5(empty, path, key, **options, fillvalue=fillvalue, attrs=attrs, dims=dims)
     return to_zarr(
         empty,
         path,
         None if key == DEFAULT_KEY else key,
-        **common,
-        **own,
+        **options,
         fill_value=fillvalue,
         attributes=attrs,
         dimension_names=dims,
@@ -175,9 +156,12 @@ def format_of_target(path: Any, given: str | None) -> str:
     return found
 
 
-def _refuse(kind: str, options: Mapping[str, tuple[Any, Any]]) -> None:
-    """Refuse options of the other format, given with the defaults that do nothing."""
-    for name, (value, default) in options.items():
+def refuse_of_other_format(
+    function: Callable[..., Any], kind: str, options: Mapping[str, Any]
+) -> None:
+    """Refuse options of the other format, unless they are what they are by default."""
+    for name, value in options.items():
+        default = inspect.signature(function).parameters[name].default
         if value is not default and not (type(value) is type(default) and value == default):
             other = "Zarr" if kind == "hdf5" else "HDF5"
             msg = f"{name}={value!r} is for {other}, and the target is {kind}; leave it out"

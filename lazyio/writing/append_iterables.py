@@ -1,13 +1,14 @@
 """Append or place one-pass input in an existing array."""
 
 from dataclasses import replace
+from functools import partial
 from operator import add
 from typing import Any
 
 from lazyio.dtypes import Shape
 from lazyio.errors import OptionError
 from lazyio.inputs import Input, from_pieces
-from lazyio.iterables.base import AppendedStream, BlockIterator, OffsetBlocks
+from lazyio.iterables.base import BlockIterator, OffsetBlocks, appended_parts, offset_parts
 from lazyio.iterables.blocks import Blocks
 from lazyio.iterables.hdmf import HdmfBlocks
 from lazyio.iterables.sparse import SparseBlocks
@@ -47,31 +48,43 @@ def offset_input(
     return replace(from_pieces(pieces), dims=given.dims, settings=settings), whole
 
 
-def _appended(stream: Stream, room: GrowableShape, append_dim: Any) -> AppendedStream:
+def _appended(stream: Stream, room: GrowableShape, append_dim: Any) -> OffsetBlocks:
     if append_dim is None:
         msg = (
-            f"{room.name} is there already; give append_dim={stream.axis} for a stream to go on "
+            f"{room.name} already exists; give append_dim={stream.axis} to append a stream "
             "at its end, or overwrite=True"
         )
         raise OptionError(msg)
     axis = axis_of(append_dim, room)
-    if axis != stream.axis:
-        msg = f"append_dim={append_dim!r}: the stream grows along axis {stream.axis}; give axis="
-        raise OptionError(msg)
-    # As one element would, so that what does not fit is told before the first is taken.
-    window_behind(append_dim, room, tuple(extent or 1 for extent in stream.maxshape))
+    if not stream.is_empty:
+        _refuse_misfit(stream, room, append_dim, axis)
     bounds = tuple(
         bound if at == axis else extent
         for at, (extent, bound) in enumerate(zip(room.shape, room.max_shape, strict=True))
     )
-    return AppendedStream(stream, room.shape, bounds)
+    return OffsetBlocks(
+        dtype=stream.dtype,
+        shape=room.shape,
+        max_shape=bounds,
+        is_in_order=True,
+        parts=partial(appended_parts, stream, room.shape),
+        stream=stream,
+    )
+
+
+def _refuse_misfit(stream: Stream, room: GrowableShape, append_dim: Any, axis: int) -> None:
+    """Refuse elements that do not continue an array, before the first of them is taken."""
+    if axis != stream.axis:
+        msg = f"append_dim={append_dim!r}: the stream grows along axis {stream.axis}; give axis="
+        raise OptionError(msg)
+    window_behind(append_dim, room, tuple(extent or 1 for extent in stream.maxshape))
 
 
 def _placed(pieces: BlockIterator, room: GrowableShape, append_dim: Any) -> OffsetBlocks:
     """Return pieces that go where they say, or as far behind what is there."""
     if isinstance(pieces, SparseBlocks):
         msg = (
-            f"{room.name} is there already, and a sparse matrix is zero where nothing is stored; "
+            f"{room.name} already exists, and a sparse matrix is zero where nothing is stored; "
             "write it anew, or the parts that are to change as lazyio.Blocks"
         )
         raise OptionError(msg)
@@ -94,7 +107,13 @@ def _placed(pieces: BlockIterator, room: GrowableShape, append_dim: Any) -> Offs
     if isinstance(pieces, HdmfBlocks) and axis is None:
         # What it selects up to the end reaches to that of what is there.
         pieces = pieces.within(bounds, tuple(map(max, pieces.shape, room.shape)))
-    return OffsetBlocks(pieces, room.shape, bounds, start)
+    return OffsetBlocks(
+        dtype=pieces.dtype,
+        shape=room.shape,
+        max_shape=bounds,
+        is_in_order=pieces.is_in_order,
+        parts=partial(offset_parts, pieces, start),
+    )
 
 
 def _bounds(pieces: BlockIterator, room: GrowableShape, start: Shape) -> Bounds:

@@ -9,23 +9,23 @@ import numpy as np
 from lazyio.dtypes import Shape, as_dtype, is_integer, is_same_value, is_text
 from lazyio.errors import OptionError
 from lazyio.inputs import Input
-from lazyio.regions import Region
+from lazyio.regions import Region, each_axis
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExistingArray:
-    """What an existing dataset is."""
+class ArrayFacts:
+    """What an existing array is; or what is asked of it, ``None`` where that was left open."""
 
-    name: str
+    name: str = ""
     """What to call it in an error."""
-    dtype: np.dtype[Any]
+    dtype: Any = None
     """Type of an element."""
-    chunk_shape: Shape | None
-    """Its chunks, ``None`` where it has none."""
-    codec: str
+    chunk_shape: Sequence[int | None] | None = None
+    """Its chunks, ``None`` where it has none; on an axis, where it was left open."""
+    codec: str | None = None
     """Its filters, as a person reads them."""
-    fill_value: Any
-    """What a reader gets where nothing was written."""
+    fill_value: Any = None
+    """What a reader gets where nothing was written, as an element of the array."""
     attrs: Mapping[str, Any] = field(default_factory=dict)
     """Its attributes."""
     item_shape: Shape | None = None
@@ -34,27 +34,7 @@ class ExistingArray:
     """Whatever else may be asked for, by the name of its argument."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AskedArray:
-    """What the user asked of a dataset; ``None`` where they left it open."""
-
-    dtype: Any = None
-    """Type of an element."""
-    chunk_shape: Sequence[int | None] | None = None
-    """Chunk extents, ``None`` on the axes left open."""
-    codec: str | None = None
-    """Filters, as a person reads them."""
-    fill_value: Any = None
-    """As an element of the array."""
-    attrs: Mapping[str, Any] = field(default_factory=dict)
-    """Attributes."""
-    item_shape: Shape | None = None
-    """Extents of an element."""
-    others: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever else was said, by the name of its argument."""
-
-
-def refuse_differences(existing: ExistingArray, asked: AskedArray, given: Input) -> None:
+def refuse_differences(existing: ArrayFacts, asked: ArrayFacts, given: Input) -> None:
     """Raise when an existing dataset is not what was asked for.
 
     Values that keep their meaning in the dataset's dtype are cast.
@@ -68,12 +48,12 @@ def refuse_differences(existing: ExistingArray, asked: AskedArray, given: Input)
         raise OptionError(msg)
 
 
-def differences(existing: ExistingArray, asked: AskedArray, given: Input) -> list[str]:
+def differences(existing: ArrayFacts, asked: ArrayFacts, given: Input) -> list[str]:
     """Return in what an existing dataset is not what was asked for, each as a clause."""
     return [*_dtype_differences(existing, asked, given), *_other_differences(existing, asked)]
 
 
-def _dtype_differences(existing: ExistingArray, asked: AskedArray, given: Input) -> list[str]:
+def _dtype_differences(existing: ArrayFacts, asked: ArrayFacts, given: Input) -> list[str]:
     units = existing.attrs.get("units")
     is_bare = given.dtype.kind in "mM" and existing.dtype.kind not in "mM"
     # Where nothing says what its numbers are, who gives a dtype knows.
@@ -136,7 +116,7 @@ def _holds_all(stored: np.dtype[Any], given: np.dtype[Any]) -> bool:
     return np.can_cast(given, stored, "safe")
 
 
-def _other_differences(existing: ExistingArray, asked: AskedArray) -> list[str]:
+def _other_differences(existing: ArrayFacts, asked: ArrayFacts) -> list[str]:
     found = []
     if asked.item_shape not in (None, existing.item_shape):
         found.append(f"its elements have shape {existing.item_shape}, not {asked.item_shape}")
@@ -157,7 +137,7 @@ def _other_differences(existing: ExistingArray, asked: AskedArray) -> list[str]:
     return found
 
 
-def _fits(chunk_shape: Shape | None, wanted: Sequence[int | None]) -> bool:
+def _fits(chunk_shape: Sequence[int | None] | None, wanted: Sequence[int | None]) -> bool:
     return chunk_shape is not None and all(
         wish in (None, chunk) for wish, chunk in zip(wanted, chunk_shape, strict=True)
     )
@@ -314,11 +294,7 @@ def _parts(region: Any, room: GrowableShape) -> Sequence[Any]:
                 raise OptionError(msg)
             by_axis[room.dims.index(name)] = part
         return by_axis
-    parts = list(region) if isinstance(region, (tuple, list)) else [region]
-    dots = [at for at, part in enumerate(parts) if part is Ellipsis]
-    if len(dots) == 1:
-        parts[dots[0] : dots[0] + 1] = [slice(None)] * (ndim - len(parts) + 1)
-    parts += [slice(None)] * (ndim - len(parts))
+    parts = each_axis(tuple(region) if isinstance(region, list) else region, ndim)
     known = all(isinstance(part, slice) or is_integer(part) for part in parts)
     if len(parts) != ndim or not known:
         msg = (

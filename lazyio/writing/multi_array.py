@@ -1,16 +1,18 @@
-"""Several arrays of one call: their keys, what is said of each, and the memory they share."""
+"""Several arrays of one call: their keys, their plans, and the memory they share."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from fractions import Fraction
 from typing import Any, TypeVar
 
-from lazyio.errors import OptionError, PlanError, UnsupportedDtypeError
+from lazyio.errors import OptionError
 from lazyio.inputs import Input, recognise
 from lazyio.iterables.sparse import is_sparse
-from lazyio.options import NONE
-from lazyio.planning.budget import COPIES, LimitTooSmall, within_limit
+from lazyio.options import limit_of
+from lazyio.planning.budget import COPIES, limit_too_small, within_limit
 from lazyio.sources.adapters import is_xarray
 from lazyio.writing.array_plan import PlannedArray
+from lazyio.writing.refusals import Refusals
 from lazyio.writing.target_checks import without_slash
 
 Settings = TypeVar("Settings", bound=Any)
@@ -19,37 +21,34 @@ Item = TypeVar("Item", bound=Any)
 
 def holds_several(data: Any) -> bool:
     """Return whether something is arrays by their keys; some arrays are mappings, too."""
-    return isinstance(data, Mapping) and not is_xarray(data, "Dataset") and not is_sparse(data)
+    if is_xarray(data, "Dataset") or is_xarray(data, "DataTree"):
+        return False
+    return isinstance(data, Mapping) and not is_sparse(data)
 
 
-def items_of(data: Any, prefix: str) -> list[tuple[str, Input]]:
+def items_of(data: Any, prefix: str, refusals: Refusals | None = None) -> list[tuple[str, Input]]:
     """Return what is to be written, each under its key."""
     if not holds_several(data):
         return [(prefix, recognise(data))]
     if not data or not all(isinstance(key, str) for key in data):
         msg = f"a mapping with the keys {list(data)}; give at least one, each of them text"
         raise OptionError(msg)
+    refusals = refusals or Refusals(len(data))
     group = prefix.strip("/")
-    items = [
-        (f"{group}/{key.strip('/')}" if group else without_slash(key), recognise(value))
-        for key, value in data.items()
-    ]
+    items = []
+    for key, value in data.items():
+        name = f"{group}/{key.strip('/')}" if group else without_slash(key)
+        with refusals.of(name):
+            items.append((name, recognise(value)))
+    refusals.check()
     return _sharing(items)
-
-
-def only_item(data: Any) -> Input:
-    """Return what is to be written into one array that is there."""
-    if holds_several(data):
-        msg = "several arrays do not go into one; write them one at a time"
-        raise OptionError(msg)
-    return recognise(data)
 
 
 def refuse_for_streams(several: Sequence[Input], *, resume: bool) -> None:
     """Refuse what cannot be done with data that comes once."""
     if resume and any(one.comes_once for one in several):
         msg = (
-            "resume=True: a stream or iterator comes once, and what a killed run had of it does "
+            "resume=True: a stream or iterator is one-pass, and what a killed run had of it does "
             "not come again; leave it out"
         )
         raise OptionError(msg)
@@ -79,76 +78,55 @@ def refuse_clashes(keys: Sequence[str]) -> None:
             raise OptionError(msg)
 
 
-def for_each(settings: Settings, keys: Sequence[str], *, dims: str, attrs: str) -> list[Settings]:
-    """Return the settings of each of several arrays, which may differ in two of them."""
-    names = [key.strip("/") for key in keys]
-    each = [settings] * len(names)
-    for setting in (dims, attrs):
-        given = getattr(settings, setting)
-        if not isinstance(given, Mapping):
-            continue
-        own = {str(key).strip("/"): value for key, value in given.items()}
-        unknown = own.keys() - set(names)
-        if setting == attrs and not _is_by_key(own, names, setting):
-            continue
-        if unknown:
-            msg = f"{setting} has the keys {sorted(unknown)}; the arrays have {names}, give those"
-            raise OptionError(msg)
-        pairs = zip(each, names, strict=True)
-        each = [replace(one, **{setting: own.get(name, NONE)}) for one, name in pairs]
-    return each
+def with_fixed(settings: Settings, one: Input) -> Settings:
+    """Return the settings of an array with those that hold for it whatever was given."""
+    names = {field.name for field in fields(settings)}
+    fixed = {name: value for name, value in one.fixed.items() if name in names}
+    return replace(settings, **fixed) if fixed else settings
 
 
 def planned(
     item: Callable[[str, Input, Settings], Item],
     given: Sequence[tuple[str, Input]],
     each: Sequence[Settings],
+    refusals: Refusals | None = None,
 ) -> tuple[Item, ...]:
-    """Return arrays with plans that share the memory limit of one call."""
+    """Return arrays with plans that share the memory limit of one call.
+
+    ``refusals`` has what was wrong with others, of which there is no plan.
+    """
 
     def make(limit: int | None) -> tuple[Item, ...]:
-        limited = each if limit is None else [replace(one, memory_limit=limit) for one in each]
-        items = _item_of_each(item, given, limited)
+        pairs = zip(given, each, strict=True)
+        limited = [_limited(settings, one.share, limit) for (_, one), settings in pairs]
+        items = _item_of_each(item, given, limited, Refusals(len(given), refusals))
         shared = sharing_memory([one.arranged for one in items])
         return tuple(replace(one, arranged=plan) for one, plan in zip(items, shared, strict=True))
 
     return within_limit(make)
 
 
+def _limited(settings: Settings, share: Fraction, limit: int | None) -> Settings:
+    """Return the settings of an array with its share of a limit, by default of the user's."""
+    if share != 1:
+        limit = limit_of(settings.memory_limit) if limit is None else limit
+        limit = int(limit * share)
+    return settings if limit is None else replace(settings, memory_limit=limit)
+
+
 def _item_of_each(
     item: Callable[[str, Input, Settings], Item],
     given: Sequence[tuple[str, Input]],
     each: Sequence[Settings],
+    refusals: Refusals,
 ) -> tuple[Item, ...]:
-    """Return what is made of each array with its settings."""
+    """Return what is made of each array with its settings, or raise all that is wrong."""
     made = []
     for (key, one), settings in zip(given, each, strict=True):
-        try:
+        with refusals.of(key):
             made.append(item(key, one, settings))
-        except (PlanError, OptionError, UnsupportedDtypeError) as error:
-            if len(given) > 1 and isinstance(error, LimitTooSmall):
-                raise LimitTooSmall(
-                    error.limit, f"array {key!r}: {error.why}", error.least
-                ) from None
-            if len(given) > 1:
-                error.args = (f"array {key!r}: {error}",)
-            raise
+    refusals.check()
     return tuple(made)
-
-
-def _is_by_key(attributes: Mapping[str, Any], names: Sequence[str], setting: str) -> bool:
-    """Return whether attributes are those of each array, and not the same for all."""
-    are_mappings = bool(attributes) and all(
-        isinstance(value, Mapping) for value in attributes.values()
-    )
-    is_any_named = bool(attributes.keys() & set(names))
-    if is_any_named and not are_mappings:
-        msg = (
-            f"{setting} has the keys {sorted(attributes)}, some of them those of arrays; give "
-            "either a mapping for each array, or attributes that are the same for all"
-        )
-        raise OptionError(msg)
-    return is_any_named
 
 
 def _sharing(items: list[tuple[str, Input]]) -> list[tuple[str, Input]]:
@@ -187,7 +165,7 @@ def sharing_memory(several: Sequence[PlannedArray]) -> list[PlannedArray]:
             f"{len(graphs)} arrays that have blocks in common, which are held for all of them, "
             f"need {workers * each} bytes (written one at a time, less)"
         )
-        raise LimitTooSmall(limit, why, workers * each)
+        raise limit_too_small(limit, why, workers * each)
     gather = (limit - workers * each) // (2 * len(graphs))
     shared = {one.key: _in_one_run(one, workers, workers * each, gather) for one in graphs}
     return [shared.get(one.key, one) for one in several]

@@ -12,17 +12,17 @@ import h5py
 import numpy as np
 from dask.base import tokenize
 
-from lazyio.atomic.digests import NotedDigests, Table, digest_of_value
+from lazyio.atomic.digests import NotedDigests, digest_of_value
 from lazyio.atomic.journal import GRAPH, SOURCE, Facts, Journal, Record, ResumeState, last_of_each
 from lazyio.atomic.workdir import WorkDirectory
 from lazyio.codecs.workspace import Workspace
 from lazyio.dtypes import Shape
 from lazyio.execution.threads import pull
+from lazyio.execution.workers import Session
 from lazyio.inputs import Input
 from lazyio.options import default_workers
 from lazyio.planning.plan import Advice
 from lazyio.writing.array_plan import PlannedArray
-from lazyio.writing.compatibility import TargetRegion
 
 logger = logging.getLogger("lazyio")
 
@@ -43,7 +43,7 @@ class ResumableTarget(Protocol):
 
 def facts_of_job(
     format: str,
-    several: Iterable[tuple[PlannedArray, Any, TargetRegion | None]],
+    several: Iterable[tuple[PlannedArray, Any, Mapping[str, Any]]],
     **common: Any,
 ) -> dict[str, Any]:
     """Return what makes a job the same one."""
@@ -51,12 +51,11 @@ def facts_of_job(
     if format == "hdf5":
         facts["HDF5 version"] = h5py.version.hdf5_version
     facts |= {name: _plain(value) for name, value in common.items()}
-    for arranged, options, window in several:
+    for arranged, options, others in several:
         own = _facts_of_plan(arranged) | _data(arranged.given)
         if options is not None:
             own |= {field.name: _plain(getattr(options, field.name)) for field in fields(options)}
-        if window is not None:
-            own["window"] = _plain(window)
+        own |= {name: _plain(value) for name, value in others.items()}
         facts |= {f"{arranged.key}: {name}": value for name, value in own.items()}
     return facts
 
@@ -72,13 +71,6 @@ def in_head(facts: Facts) -> dict[str, str]:
     certain = {name: value for name, value in facts.items() if not name.endswith(GRAPH)}
     graphs = {name: value for name, value in facts.items() if name.endswith(GRAPH)}
     return {"facts": digest_of_value(certain), "graphs": digest_of_value(graphs)}
-
-
-def is_part_done(table: Table | None, head: Mapping[str, str]) -> bool:
-    """Return whether the last part of an array that was written is that of a job."""
-    return table is not None and all(
-        table.job.get(f"part {name}") == value for name, value in head.items()
-    )
 
 
 def _facts_of_plan(arranged: PlannedArray) -> dict[str, Any]:
@@ -119,6 +111,7 @@ def begin_keeping(
     replay: Callable[[Sequence[Record]], object] | None = None,
 ) -> tuple[Journal, Advice]:
     """Let targets go on where an interrupted run stopped, and note what they do."""
+    Session.end_killed(work.path)
     journal = Journal(work.journal)
     keepings = [
         ResumeState(

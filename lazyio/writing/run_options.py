@@ -1,32 +1,30 @@
 """How a call runs, now or delayed, and what it reports."""
 
 import contextlib
-import functools
 import logging
 import os
 import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
-
-from dask.delayed import delayed
+from typing import Any
 
 from lazyio.atomic.digests import MOST_CHUNKS, NotedDigests
 from lazyio.atomic.journal import ResumeState, TwoResultsError
+from lazyio.atomic.patience import Patience
 from lazyio.dtypes import Shape
-from lazyio.errors import OptionError, ResumeError, SourceChangedError, TargetError
+from lazyio.errors import OptionError, ResumeError, SourceChangedError
 from lazyio.execution.dask_arrays import held_in, location_of
-from lazyio.execution.report import WriteReport
+from lazyio.execution.progress import check_progress
+from lazyio.execution.ranks import Own
+from lazyio.execution.report import WriteReport, named
 from lazyio.execution.run import Ran, run
 from lazyio.execution.schedulers import scheduler_for
 from lazyio.execution.task import WriteTask
-from lazyio.os_errors import system_errors
+from lazyio.options import check_flags, check_lock_timeout, check_resume, is_trust
 from lazyio.planning import Plan
-from lazyio.planning.iterables import at_shape
-from lazyio.planning.plan import Advice
+from lazyio.planning.plan import Advice, at_shape
 from lazyio.regions import Region, n_boxes, n_touched
 from lazyio.sources.base import Watched, leaves_of
 from lazyio.sources.identity import SeenFile, seen_files
@@ -41,7 +39,7 @@ class SourceGuard:
     dask, it is as it was when the write began.
     """
 
-    def __init__(self, jobs: Iterable[WriteTask]) -> None:
+    def __init__(self, jobs: Iterable[WriteTask | Own]) -> None:
         held = [leaf for job in jobs for leaf in _held(job)]
         self._watched = [one for one in held if isinstance(one, Watched)]
         others = [location_of(one) for one in held if not isinstance(one, Watched)]
@@ -64,10 +62,12 @@ class SourceGuard:
             ) from error
 
 
-def _held(job: WriteTask) -> Iterator[Any]:
+def _held(job: WriteTask | Own) -> Iterator[Any]:
     """Yield what a job reads: sources, and arrays of other libraries."""
     if job.source is not None:
         yield from leaves_of(job.source)
+    elif isinstance(job, WriteTask) and job.payloads is not None:
+        yield job.payloads
     elif job.array is not None:
         for held in held_in(job.array):
             yield from leaves_of(held)
@@ -143,24 +143,15 @@ def done_before(arranged: PlannedArray) -> Outcome:
     )
 
 
-Written = tuple[list[Outcome], Ran, Advice]
-"""What became of each array, of blocks, and advice on the way."""
-
-
-def report_with_done(
-    path: str,
-    done: Sequence[PlannedArray],
-    write: Callable[[], Written] | None,
-    *,
-    began: float,
-    advice: Advice,
-) -> WriteReport:
-    """Write what is not done, and return the report of that and of what is done already."""
-    outcomes, ran, found = ([], Ran(n_blocks=0), ()) if write is None else write()
-    n_done = sum(arranged.plan.n_tasks for arranged in done)
-    ran = Ran(n_blocks=ran.n_blocks + n_done, n_kept=ran.n_kept + n_done)
-    outcomes = [*map(done_before, done), *outcomes]
-    return report_on(path, outcomes, ran=ran, began=began, advice=advice + found)
+def _advice_on_arrays(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, str]]:
+    """Yield what is to be said of arrays, each thing once; of several arrays with their keys."""
+    keys: dict[tuple[str, str], list[str]] = {}
+    of_plans = [(pair, outcome.key) for outcome in outcomes for pair in outcome.plan.advice]
+    of_elements = [(pair, outcome.key) for outcome in outcomes for pair in outcome.advice]
+    for pair, key in [*of_plans, *of_elements]:
+        keys.setdefault(pair, []).append(key)
+    for (code, message), of in keys.items():
+        yield code, message if len(outcomes) == 1 else f"{named(of)}: {message}"
 
 
 def report_on(
@@ -169,9 +160,7 @@ def report_on(
     """Return the report of a write that is done."""
     plans = {outcome.key: outcome.plan for outcome in outcomes}
     engines = dict.fromkeys(outcome.engine for outcome in outcomes)
-    of_plans = [pair for plan in plans.values() for pair in plan.advice]
-    of_elements = [pair for outcome in outcomes for pair in outcome.advice]
-    found = dict.fromkeys([*of_plans, *of_elements, *advice])
+    found = dict.fromkeys([*_advice_on_arrays(outcomes), *advice])
     report = WriteReport(
         path=path,
         keys=tuple(plans),
@@ -189,6 +178,9 @@ def report_on(
     logger.info("published %s: %s", path, report)
     return report
 
+
+REGION_LOCK_TIMEOUT = 60.0
+"""Seconds for which the lock is waited for to write ``region=`` of what lies at a path."""
 
 OPEN_HANDLE = (
     "open-handle",
@@ -211,10 +203,51 @@ class RunOptions:
     """Whether a job that was killed is resumed."""
     trusts: bool = False
     """Whether that is done without computing a chunk again that is there."""
+    lock_timeout: float | None = None
+    """Seconds for which the lock of the target is waited for; ``None`` is what is usual."""
     watches_sources: bool = True
     """Whether files that are read must stay as they are."""
     advice: tuple[tuple[str, str], ...] = ()
     """On what no plan knows of."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        resume: Any,
+        digests: Any,
+        progress: Any,
+        compute: Any,
+        scheduler: Any,
+        lock_timeout: Any = None,
+    ) -> "RunOptions":
+        """Return the arguments of a function, none of them wrong."""
+        check_flags(digests=digests, compute=compute)
+        check_resume(resume)
+        check_lock_timeout(lock_timeout)
+        check_progress(progress)
+        scheduler_for(scheduler)
+        return cls(
+            progress=progress,
+            scheduler=scheduler,
+            digests=digests,
+            resume=bool(resume),
+            trusts=is_trust(resume),
+            lock_timeout=lock_timeout,
+        )
+
+    def waiting(self, *, is_region: bool) -> "RunOptions":
+        """Return how long the lock of a path is waited for, where nobody said so.
+
+        Who writes parts of an array expects others who do the same.
+        """
+        usual = REGION_LOCK_TIMEOUT if is_region else 0.0
+        return self if self.lock_timeout is not None else replace(self, lock_timeout=usual)
+
+    @property
+    def patience(self) -> Patience:
+        """What waits for the lock of the target."""
+        return Patience(self.lock_timeout or 0.0, argument="lock_timeout")
 
     def for_handle(self) -> "RunOptions":
         """Return how to write into what the caller has open, which others may be at work on.
@@ -241,7 +274,12 @@ class RunOptions:
 
     def write(self, jobs: Sequence[WriteTask], scratch: Path) -> Ran:
         """Run jobs, and return how many blocks they have."""
-        begun = [job for job in jobs if job.keeping is not None and job.keeping.kept]
+        # What is copied as it is stored comes of a file that is known to be the same.
+        begun = [
+            job
+            for job in jobs
+            if job.keeping is not None and job.keeping.kept and job.payloads is None
+        ]
         if begun and not self.trusts:
             self._require_same(begun)
         sources = SourceGuard(jobs) if self.watches_sources else None
@@ -273,7 +311,8 @@ class RunOptions:
         ):
             return False
         is_nothing = any(part.start >= part.stop for part in place)
-        if self.trusts or arranged.given.is_empty or is_nothing:
+        is_copied = arranged.payloads is not None
+        if self.trusts or arranged.given.is_empty or is_nothing or is_copied:
             return True
         compared = ComparisonTarget(target)
         keeping = ResumeState(
@@ -319,25 +358,3 @@ def scratch_beside(path: Path | None) -> Iterator[Path]:
         folder = None
     with tempfile.TemporaryDirectory(prefix=".lazyio-", dir=folder) as made:
         yield Path(made, "scratch")
-
-
-class WriteRequest(Protocol):
-    """A write of which everything is decided."""
-
-    def write(self) -> WriteReport:
-        """Carry it out, whole or not at all."""
-
-
-def now_or_later(order: WriteRequest, *, compute: bool) -> Any:
-    """Return the report of an order, or a ``Delayed`` that gives it."""
-    if compute:
-        return order.write()
-    # As it is, not taken apart: dask would compute the arrays in it as its arguments.
-    write = functools.partial(_carry_out, order)
-    later = delayed(write, name=f"lazyio-order-{uuid.uuid4().hex}", traverse=False)
-    return later(dask_key_name=f"lazyio-write-{uuid.uuid4().hex}")
-
-
-@system_errors(TargetError)
-def _carry_out(order: WriteRequest) -> WriteReport:
-    return order.write()

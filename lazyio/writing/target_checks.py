@@ -1,11 +1,11 @@
 """Where an array may be written: checked before anything is computed or made."""
 
+import contextlib
 import errno
 import os
 import posixpath
 import reprlib
-from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,20 +14,23 @@ from urllib.request import url2pathname
 import h5py
 
 from lazyio.atomic.hdf5_digests import GROUP
+from lazyio.atomic.log import is_half_applied
 from lazyio.atomic.publish_steps import is_hidden_name
 from lazyio.atomic.recovery import tidy
 from lazyio.errors import OptionError, TargetError, TargetExistsError, TargetLockedError
 from lazyio.inputs import Input
+from lazyio.libhdf5_calls import named
 from lazyio.os_errors import errno_of
 from lazyio.sources.base import listed
 from lazyio.sources.zarr_metadata import METADATA_FILES, is_zarr, zarr_kind
+from lazyio.storage.disk_errors import check_writable
+from lazyio.writing.refusals import Refusals
 
 _STORES = ("Store", "StorePath", "Group")
 _MODES = ("a", "w", "w-", "x", "r+")
 _METADATA_FILES = frozenset(METADATA_FILES)
 _NO_NAMES = frozenset((".", ".."))
 _OF_ARRAYS = ("zarr.json", ".zarray")
-_IS_EFFECTIVE = os.access in os.supports_effective_ids
 
 
 def check_mode(mode: str) -> None:
@@ -48,13 +51,14 @@ def without_slash(key: Any) -> Any:
     return (key.rstrip("/") or key) if isinstance(key, str) else key
 
 
-def check_key(key: Any) -> None:
-    """Refuse a key that names no dataset, or one in lazyio's own group."""
+def check_key(key: Any) -> str:
+    """Return a key, unless it names no dataset, or one in lazyio's own group."""
     is_path = isinstance(key, str) and "\0" not in key
     if not is_path or not key.strip("/") or key.endswith("/"):
         given = reprlib.repr(key)
         msg = f"key={given} does not name a dataset; give a path inside the file, such as '/data'"
         raise OptionError(msg)
+    refuse_bytes(key, "key")
     parts = [part for part in key.split("/") if part]
     if not _NO_NAMES.isdisjoint(parts):
         # HDF5 has no way up: '..' would be the name of a group, and '.' of none.
@@ -62,6 +66,18 @@ def check_key(key: Any) -> None:
         raise OptionError(msg)
     if parts[0] == GROUP:
         msg = f"key={key!r} lies in the group {GROUP!r}, which is for digests; choose another key"
+        raise OptionError(msg)
+    return str(key)
+
+
+def refuse_bytes(key: str, what: str) -> None:
+    """Refuse a name that is no UTF-8: h5py reads what has one, and makes none."""
+    name = named(key)
+    if isinstance(name, bytes):
+        msg = (
+            f"{what}={key!r} is no UTF-8, of which h5py makes names and links; what is there gets "
+            f"another name by h5py.File(path, 'r+').move({name!r}, 'new')"
+        )
         raise OptionError(msg)
 
 
@@ -75,6 +91,9 @@ def target_path(path: Any) -> Path:
         msg = f"{path} is a URL, and HDF5 is written to files only; write here, then copy it"
         raise OptionError(msg)
     resolved = _resolved(path)
+    if os.fsdecode(path).endswith(os.sep) and not resolved.is_dir():
+        msg = f"path={str(path)!r} names a folder; give the name of a file in it"
+        raise TargetError(errno.EISDIR, msg)
     tidy(resolved)
     return resolved
 
@@ -123,11 +142,15 @@ def is_local(store: Any) -> bool:
 
 def check_store(store: Any) -> None:
     """Refuse what zarr-python takes for no store."""
-    if is_url(store) or isinstance(store, MutableMapping) or is_zarr(store, *_STORES):
+    # A mapping is a store in memory, which holds objects and nothing else.
+    is_memory = isinstance(store, MutableMapping) and all(
+        hasattr(value, "as_numpy_array") for value in store.values()
+    )
+    if is_url(store) or is_memory or is_zarr(store, *_STORES):
         return
     msg = (
-        f"store={store!r} is no store; give the path of a directory, a URL, a zarr store, Group "
-        "or Array"
+        f"store={reprlib.repr(store)} is no store; give the path of a directory, a URL, a zarr "
+        "store, Group or Array, or for several arrays open ones by the same keys"
     )
     raise OptionError(msg)
 
@@ -156,7 +179,7 @@ def check_zip_place(given: Mapping[str, Input], path: Path, mode: str, *, replac
         if others or not replace:
             held = f", with {listed(others)} in it" if others else ""
             msg = (
-                f"{path} is there already{held}, and a .zip file is replaced as a whole; write to "
+                f"{path} already exists{held}, and a .zip file is replaced as a whole; write to "
                 "another path, or pass mode='w' if all of it may go"
             )
             raise TargetExistsError(errno.EEXIST, msg)
@@ -211,11 +234,20 @@ def array_path(path: str | None) -> str:
     return name
 
 
-def check_file(path: Path, mode: str, *, is_file: bool) -> None:
-    """Refuse what the mode does not allow, and a file where a folder is, or the reverse."""
+def check_file(path: Path, mode: str, *, is_file: bool, is_whole: bool = False) -> None:
+    """Refuse what the mode does not allow, and a file where a folder is, or the reverse.
+
+    ``is_whole`` says that nothing can be added to what is there.
+    """
+    if is_whole and path.exists() and mode in ("w-", "x"):
+        msg = (
+            f"{path} already exists, and mode={mode!r} makes only new ones; give another path, or "
+            "mode='w' (on the command line --overwrite) to replace it"
+        )
+        raise TargetExistsError(errno.EEXIST, msg)
     if path.exists() and mode in ("w-", "x"):
         msg = (
-            f"{path} is there already, and mode={mode!r} makes only new ones; pass mode='a' to add "
+            f"{path} already exists, and mode={mode!r} makes only new ones; pass mode='a' to add "
             "to it, or another path (mode='w' replaces all of it)"
         )
         raise TargetExistsError(errno.EEXIST, msg)
@@ -230,14 +262,6 @@ def check_file(path: Path, mode: str, *, is_file: bool) -> None:
         msg = f"{path} does not exist, and mode='r+' adds to existing ones only; pass mode='a'"
         raise TargetError(errno.ENOENT, msg)
     check_writable(path)
-
-
-def check_writable(*paths: Path) -> None:
-    """Refuse what is there and may not be written, though its folder would let it be replaced."""
-    for path in paths:
-        if path.exists() and not os.access(path, os.W_OK, effective_ids=_IS_EFFECTIVE):
-            msg = f"{path} cannot be written: its permissions forbid it; choose another path"
-            raise TargetError(errno.EACCES, msg)
 
 
 def check_array_writable(root: Path, name: str) -> None:
@@ -256,11 +280,11 @@ def check_open_file(item: h5py.Group | h5py.Dataset) -> None:
         raise TargetError(errno.EROFS, msg)
 
 
-@contextmanager
+@contextlib.contextmanager
 def file_to_replace(path: Path) -> Iterator[h5py.File]:
     """Open a file for a look at what it holds; one that is in use is refused."""
-    if not h5py.is_hdf5(path):
-        msg = f"{path} is there already and is no HDF5 file; pass mode='w' to replace it"
+    if not _is_hdf5(path):
+        msg = f"{path} already exists and is no HDF5 file; pass mode='w' to replace it"
         raise TargetError(errno.EINVAL, msg)
     try:
         file = h5py.File(path, "r")
@@ -281,6 +305,16 @@ def file_to_replace(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
+def _is_hdf5(path: Path) -> bool:
+    """Return whether a file is HDF5; one that is being changed has no signature for a moment."""
+    if h5py.is_hdf5(path):
+        return True
+    if is_half_applied(path):
+        msg = f"{path} is being changed by another process; make the same call again"
+        raise TargetLockedError(errno.EAGAIN, msg)
+    return bool(h5py.is_hdf5(path))
+
+
 def check_key_is_free(group: h5py.Group, key: str, *, replace: bool) -> None:
     """Refuse what may not be replaced, before anything is copied or computed."""
     where, kind = group.file.filename, kind_at(group, key)
@@ -294,7 +328,9 @@ def check_key_is_free(group: h5py.Group, key: str, *, replace: bool) -> None:
             "which holds no other; choose another key"
         )
         raise TargetError(errno.ENOTDIR, msg)
-    if kind == "group":
+    # What a soft link leads to stays.
+    is_soft = replace and isinstance(group.get(key, getlink=True), h5py.SoftLink)
+    if kind == "group" and not is_soft:
         msg = f"{where}: {key!r} is a group, which is never replaced; give a key inside it"
         raise TargetExistsError(errno.EEXIST, msg)
     if kind == "dataset" and not replace:
@@ -337,26 +373,45 @@ def check_place(root: Path, name: str, zarr_format: int, *, replace: bool) -> No
         if place.is_dir() and any(place.iterdir()) and zarr_kind(place) is None:
             msg = f"{place} is a folder of other things, no Zarr store; choose another path"
             raise TargetError(errno.ENOTEMPTY, msg)
-    if name and root.exists() and zarr_kind(root) not in (None, ("group", zarr_format)):
-        kind, version = zarr_kind(root) or ("", 0)
-        msg = (
-            f"{root} is a Zarr v{version} {kind}, to which no v{zarr_format} array can be added; "
-            "choose another store, or zarr_format"
-        )
+    refuse_taken(
+        lambda path: zarr_kind(root / path),
+        lambda path: str(root / path),
+        name,
+        zarr_format,
+        replace=replace,
+    )
+
+
+def refuse_taken(
+    kind_of: Callable[[str], tuple[str, int] | None],
+    name_of: Callable[[str], str],
+    path: str,
+    zarr_format: int,
+    *,
+    replace: bool,
+) -> None:
+    """Refuse a path in a store at which, or above which, there is what is not replaced."""
+    parts = path.split("/") if path else []
+    for depth in range(len(parts)):
+        above = "/".join(parts[:depth])
+        kind, version = kind_of(above) or (None, None)
+        name = name_of(above)
         if kind == "array":
-            msg = f"{root} is an array, and an array holds no other; choose another store"
-        raise TargetError(errno.EEXIST, msg)
-    for depth in range(1, name.count("/") + 1):
-        above = root / "/".join(name.split("/")[:depth])
-        if (zarr_kind(above) or ("",))[0] == "array":
-            msg = f"{above} is an array, and an array holds no other; choose another path"
+            msg = f"{name} is an array, and an array holds no other; choose another path"
             raise TargetError(errno.ENOTDIR, msg)
-    kind, _ = zarr_kind(final) or ("", 0)
+        if version not in (None, zarr_format):
+            msg = (
+                f"{name} is a Zarr v{version} {kind}, to which no v{zarr_format} array can be "
+                "added; choose another store, or zarr_format"
+            )
+            raise TargetError(errno.EEXIST, msg)
+    kind, _ = kind_of(path) or (None, None)
+    name = name_of(path)
     if kind == "group":
-        msg = f"{final} is a group of arrays, which is not replaced; give path= for an array in it"
+        msg = f"{name} is a group of arrays, which is not replaced; give path= for an array in it"
         raise TargetExistsError(errno.EEXIST, msg)
     if kind == "array" and not replace:
-        msg = f"{final} is there already; pass overwrite=True to replace it, or another path"
+        msg = f"{name} already exists; pass overwrite=True to replace it, or another path"
         raise TargetExistsError(errno.EEXIST, msg)
 
 
@@ -364,12 +419,15 @@ def check_hdf5_place(given: Mapping[str, Input], path: Path, mode: str, *, repla
     """Refuse a file that may not be written, and return whether it is added to."""
     check_file(path, mode, is_file=True)
     is_kept = mode in ("a", "r+") and path.exists()
-    for key, one in given.items():
-        refuse_own_source(one, path, key if is_kept else None)
-    if is_kept:
-        with file_to_replace(path) as file:
-            for key in given:
-                check_key_is_free(file, key, replace=replace)
+    refusals = Refusals(len(given))
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(file_to_replace(path)) if is_kept else None
+        for key, one in given.items():
+            with refusals.of(None):
+                refuse_own_source(one, path, None if file is None else key)
+                if file is not None:
+                    check_key_is_free(file, key, replace=replace)
+    refusals.check()
     return is_kept
 
 

@@ -1,57 +1,64 @@
 """Public: write arrays to an HDF5 file, whole or not at all."""
 
+import contextlib
 import errno
+import io
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import h5py
+import numpy as np
 import numpy.typing as npt
 
-from lazyio.errors import OptionError, TargetError
-from lazyio.execution.progress import check_progress
+from lazyio.errors import OptionError, SourceError, TargetError
 from lazyio.execution.report import WriteReport
-from lazyio.execution.schedulers import scheduler_for
-from lazyio.options import (
-    AUTO,
-    COPY,
-    FALSE,
-    NONE,
-    check_flags,
-    check_resume,
-    is_trust,
-    refuse_comm,
-    value_of,
-)
+from lazyio.inputs import Input, is_labelled
+from lazyio.options import AUTO, COPY, FALSE, NONE, value_of
 from lazyio.os_errors import system_errors
+from lazyio.ragged.ragged import Ragged
+from lazyio.sources.base import Source
+from lazyio.sources.hdf5 import hdf5_source, open_dataset_source
 from lazyio.sources.libhdf5 import open_hdf5
+from lazyio.storage.disk_errors import check_writable
 from lazyio.storage.hdf5.dataset import check_libver
-from lazyio.writing.hdf5_new import DatasetsInGroup, Hdf5Item, NewDatasets
-from lazyio.writing.hdf5_region import PartOfDataset, PartOfFile, refuse_unusable
-from lazyio.writing.hdf5_request import Hdf5Settings, advice_on, dataset_item, part_of
-from lazyio.writing.multi_array import (
-    for_each,
-    holds_several,
-    items_of,
-    only_item,
-    planned,
-    refuse_clashes,
-    refuse_for_streams,
+from lazyio.writing.by_key import targets_of_each
+from lazyio.writing.call import Call
+from lazyio.writing.hdf5_backend import (
+    FileRegions,
+    NewDatasets,
+    OpenDatasets,
+    OpenGroup,
+    identity_of,
+    path_of,
+    refuse_unusable,
 )
-from lazyio.writing.run_options import RunOptions, now_or_later
+from lazyio.writing.hdf5_in_memory import NAME as IN_MEMORY
+from lazyio.writing.hdf5_in_memory import FileBuffer, InMemoryFile
+from lazyio.writing.hdf5_settings import (
+    ExistingDataset,
+    Hdf5Item,
+    Hdf5Settings,
+    advice_on,
+    dataset_item,
+    group_options,
+    refuse_contradicted,
+)
+from lazyio.writing.multi_array import holds_several
+from lazyio.writing.ragged import holds_ragged, ragged_arguments
+from lazyio.writing.ranks import RankCall
+from lazyio.writing.refusals import Refusals
+from lazyio.writing.request import RegionItem, Request
 from lazyio.writing.target_checks import (
     check_key,
-    check_mode,
     check_open_file,
-    check_writable,
     refuse_own_source,
     target_path,
     without_slash,
 )
-
-Hdf5Order = NewDatasets | DatasetsInGroup | PartOfFile | PartOfDataset
 
 DEFAULT_KEY = "/data"
 """Of one array for which none is given."""
@@ -83,6 +90,7 @@ def to_hdf5(
     libver: Any = None,
     memory_limit: int | str | None = None,
     workers: int | None = None,
+    lock_timeout: float | None = None,
     resume: bool | Literal["trust"] = False,
     digests: bool = True,
     progress: Any = False,
@@ -97,14 +105,17 @@ def to_hdf5(
 
     Parameters
     ----------
-    data : dask array, array-like, Source or mapping
+    data : dask array, array-like, Source, Ragged or mapping
         What to write. Straight from :func:`open` it is read in blocks that
         suit the chunks; a graph's blocks are each computed once. Several
-        arrays, ``{key: array}``, are written in one pass: what their graphs
-        share is computed once. Settings of an HDMF ``H5DataIO`` hold.
-    path : path-like, h5py.Dataset or h5py.Group
-        The file; or an open dataset to fill, or an open group to add to, for
-        which there is no lock and nothing is undone. ``to_hdf5(path, key,
+        arrays, ``{key: array}``, are written in one pass and one commit: what their graphs
+        share is computed once. ``region``, ``append_dim`` and all that is said of a dataset
+        is then for each of them, or a mapping from their keys. Settings of an HDMF
+        ``H5DataIO`` hold. Rows of a :class:`Ragged` go to a group of that key.
+    path : path-like, io.BytesIO, h5py.Dataset, h5py.Group or mapping
+        The file, or a buffer that gets all of it or stays as it was; or an open dataset to
+        fill, datasets by the keys of the data, or an open group to add to (of a file in
+        memory, too), for which there is no lock and nothing is undone. ``to_hdf5(path, key,
         data)`` and ``to_hdf5(path, {key: data})`` work too.
     key : str
         Path of the dataset; groups on the way are made. For several arrays
@@ -130,7 +141,9 @@ def to_hdf5(
         How far the dataset may grow, ``None`` per axis for no bound.
     attrs : mapping, optional
         Attributes of the dataset. Numbers, text and arrays of them are kept;
-        times become ISO text, ``None`` an empty attribute, nested values JSON.
+        times become ISO text, ``None`` an empty attribute, nested values JSON. Of several
+        arrays they may be given by key, and with them those of groups:
+        ``{"g/x": {"units": "V"}, "/g": {"rate": 30.0}, "/": {"title": "..."}}``.
     dims : sequence of str, optional
         Names of the axes, written as netCDF-4 dimension scales.
     region : tuple of int and slice, optional
@@ -139,13 +152,18 @@ def to_hdf5(
     append_dim : int or str, optional
         The axis of an existing dataset at whose end the data goes.
     links : {"copy", "link"}
-        ``"link"`` makes links of datasets that lie in HDF5 files already.
+        ``"link"`` makes links of datasets that lie in HDF5 files already, and of open groups.
+        Anything else that is asked of them has to be what they are.
     libver : optional
         File format bounds, as in h5py, but never ``"latest"``.
     memory_limit : int or str, optional
         Bytes for everything in flight; 1 GiB by default.
     workers : int, optional
         Blocks in flight; by default dask's number of workers.
+    lock_timeout : float, optional
+        Seconds to wait while another process writes to the file; by default 60 where
+        ``region`` is given, and else 0. A region and an append then go to the file as
+        that process has left it.
     progress : bool or callable
         ``True`` draws a bar; a callable is given a step for every block.
     digests : bool
@@ -157,11 +175,13 @@ def to_hdf5(
     scheduler : optional
         What computes graphs, as in dask's ``compute``.
     resume : bool or "trust"
-        Whether to keep a journal, by which the same call goes on after a kill, or
+        Whether to keep a journal, with which the same call resumes after a kill, or
         returns at once if it is done. One chunk that is there is computed again
         and compared; ``"trust"`` leaves that out.
-    comm
-        Not yet: anything but the default raises :class:`OptionError`.
+    comm : mpi4py.MPI.Comm, optional
+        Ranks that make this call together: each with a part of its own and its ``region``,
+        or all with the same array, of which each takes a share of the blocks. What they
+        give is published as one; every rank gets the report, or the same error.
 
     Returns
     -------
@@ -171,9 +191,9 @@ def to_hdf5(
     Raises
     ------
     TargetExistsError
-        When the dataset, or with ``mode="x"`` the file, is there already.
+        When the dataset, or with ``mode="x"`` the file, already exists.
     TargetLockedError
-        When another writer is at work on the file.
+        When another writer is at work on the file, still after ``lock_timeout`` seconds.
     TargetError
         When the file cannot be written.
     BlockError
@@ -190,59 +210,84 @@ def to_hdf5(
     ((1000, 64), 'gzip')
     """
     data, path, key = _in_order(data, path, key)
-    refuse_comm(comm)
-    check_flags(overwrite=overwrite, digests=digests, compute=compute)
-    check_resume(resume)
-    check_mode(mode)
+    if comm is not None:
+        return _by_ranks(locals())
+    if is_labelled(data):
+        written: WriteReport = data.lazyio.by_function("to_hdf5", locals())
+        return written
+    if value_of(links) == "link":
+        data = _with_containers(data)
+    given = locals()
     check_libver(libver)
-    check_progress(progress)
-    scheduler_for(scheduler)
-    settings = Hdf5Settings(
-        chunks=chunks,
-        chunk_nbytes=chunk_nbytes,
-        access=access,
-        dtype=dtype,
-        compression=compression,
-        compression_opts=compression_opts,
-        shuffle=shuffle,
-        fletcher32=fletcher32,
-        fillvalue=fillvalue,
-        maxshape=maxshape,
-        attrs=attrs,
-        dims=dims,
-        links=links,
-        memory_limit=memory_limit,
-        workers=workers,
-        scheduler=scheduler,
-    )
-    call = _Call(
-        path=path,
-        key=without_slash(key),
-        mode=mode,
-        overwrite=overwrite,
-        libver=libver,
-        settings=settings,
-        running=RunOptions(
-            progress=progress,
-            scheduler=scheduler,
-            digests=digests,
-            resume=bool(resume),
-            trusts=is_trust(resume),
-        ),
-    )
-    order: Hdf5Order
-    if isinstance(path, h5py.Dataset) or region is not None or append_dim is not None:
-        order = call.part(data, region, append_dim, is_now=compute)
+    key = without_slash(key)
+    request: Request[Any]
+    if holds_ragged(data):
+        request = _of_rows(given, path, key, libver)
     else:
-        order = call.new(data)
-    report: WriteReport = now_or_later(order, compute=compute)
+        request = _request(Call.of(Hdf5Settings, given), path, key, libver)
+    report: WriteReport = request.run(compute=compute)
     return report
+
+
+def _by_ranks(given: Mapping[str, Any]) -> WriteReport:
+    """Write what all ranks of MPI give."""
+    path, key, libver = given["path"], given["key"], given["libver"]
+
+    def call_of(given: Mapping[str, Any]) -> Call:
+        check_libver(libver)
+        return Call.of(Hdf5Settings, given)
+
+    def inputs_of(call: Call) -> Sequence[tuple[str, Input]]:
+        found = call.inputs(_prefix(call, without_slash(key)), check_key)[0]
+        for name, one in found:
+            refuse_own_source(one, target_path(path), name)
+        return found
+
+    return RankCall(
+        given=given,
+        target="path",
+        call_of=call_of,
+        inputs_of=inputs_of,
+        request_of=lambda call: _request(call, path, without_slash(key), libver),
+    ).write()
+
+
+def _request(call: Call, path: Any, key: Any, libver: Any) -> Request[Any]:
+    if isinstance(path, h5py.Dataset) or _are_datasets(path) or call.is_part:
+        return _regions(call, path, key, libver)
+    return _new(call, path, key, libver)
+
+
+def _of_rows(given: Mapping[str, Any], path: Any, key: Any, libver: Any) -> Request[Any]:
+    """Return the request for ragged rows, which are several datasets."""
+    if isinstance(path, h5py.Dataset):
+        msg = "rows are several datasets, and do not go into one; give the file or a group of it"
+        raise OptionError(msg)
+    prefix = check_key(key) if isinstance(given["data"], Ragged) else given["key"]
+    prefix = "" if prefix == DEFAULT_KEY and not isinstance(given["data"], Ragged) else prefix
+    look = partial(_array_at, path)
+    for arguments in ragged_arguments(given, prefix, look, "hdf5"):
+        group = DEFAULT_KEY if isinstance(given["data"], Ragged) else key
+        request = _request(Call.of(Hdf5Settings, arguments), path, group, libver)
+        if given["resume"] and request.is_done:
+            break
+    return request
+
+
+def _array_at(path: Any, key: str) -> Source | None:
+    """Return the source of a dataset that exists, ``None`` where there is none."""
+    if isinstance(path, h5py.Group):
+        found = path.get(key)
+        return open_dataset_source(found) if isinstance(found, h5py.Dataset) else None
+    with contextlib.suppress(SourceError):
+        return hdf5_source(target_path(path), key)
+    return None
 
 
 def _in_order(data: Any, path: Any, key: Any) -> tuple[Any, Any, Any]:
     """Return data, path and key, which dask's own to_hdf5 takes in another order."""
     if isinstance(data, (str, os.PathLike, h5py.Group)):
-        # An open group is a mapping as well, but of what is there already.
+        # An open group is a mapping as well, but of what already exists.
         if isinstance(path, Mapping) and not isinstance(path, h5py.Group):
             return path, data, key
         if not isinstance(key, str):
@@ -250,127 +295,185 @@ def _in_order(data: Any, path: Any, key: Any) -> tuple[Any, Any, Any]:
     return data, path, key
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Call:
-    """The arguments of one call, and the orders that they may come down to."""
+def _with_containers(data: Any) -> Any:
+    """Return data in which groups of files stand for what they are, and not for what they hold."""
+    if isinstance(data, h5py.Group):
+        if not data or not os.path.exists(data.file.filename):
+            msg = "the group to link to is in no file on a disk; write it to one first"
+            raise OptionError(msg)
+        container = os.path.abspath(data.file.filename), str(data.name)
+        return Input(shape=(), dtype=np.dtype("u1"), container=container)
+    if holds_several(data):
+        return {
+            key: _with_containers(value) if isinstance(value, h5py.Group) else value
+            for key, value in data.items()
+        }
+    return data
 
-    path: Any
-    key: str
-    mode: str
-    overwrite: bool
-    libver: Any
-    settings: Hdf5Settings
-    running: RunOptions
 
-    def new(self, data: Any) -> Hdf5Order:
-        """Return the request for datasets that are to be made."""
-        prefix = self.key
-        if holds_several(data) and isinstance(self.key, str):
-            prefix = "" if self.key == DEFAULT_KEY else self.key
-        else:
-            check_key(self.key)
-        given = items_of(data, prefix)
-        refuse_for_streams([one for _, one in given], resume=self.running.resume)
-        for key, _ in given:
-            check_key(key)
-        refuse_clashes([key for key, _ in given])
-        each = [self.settings]
-        if holds_several(data):
-            each = for_each(self.settings, list(data), dims="dims", attrs="attrs")
-        items = planned(dataset_item, given, each)
-        running = replace(self.running, advice=advice_on(items))
-        if isinstance(self.path, h5py.Group):
-            self._refuse_for_handle()
-            inside = DatasetsInGroup(
-                group=self.path,
-                items=tuple(_below(item) for item in items),
-                overwrite=self.overwrite,
-                running=running,
-            )
-            inside.check()
-            return inside
-        order = NewDatasets(
-            path=target_path(self.path),
-            items=items,
-            mode=self.mode,
-            overwrite=self.overwrite,
-            libver=self.libver,
-            running=running,
+def _new(call: Call, path: Any, key: Any, libver: Any) -> Request[Hdf5Item]:
+    """Return the request for datasets that are to be made."""
+    prefix = _prefix(call, key)
+    items = call.new_items(prefix, check_key, dataset_item)
+    refuse_contradicted(items)
+    running = replace(call.running, advice=advice_on(items))
+    groups = group_options(call.group_attrs_below(prefix))
+    place: OpenGroup | NewDatasets | InMemoryFile
+    if isinstance(path, h5py.Group):
+        _refuse_for_handle(call, libver)
+        check_open_file(path)
+        name = path_of(path)
+        # Keys count from the group, and not from the root of its file.
+        items = tuple(
+            replace(one, arranged=replace(one.arranged, key=one.arranged.key.strip("/")))
+            for one in items
         )
-        order.check()
-        return order
-
-    def part(self, data: Any, region: Any, append_dim: Any, *, is_now: bool) -> Hdf5Order:
-        """Return the request for a part of an existing dataset."""
-        links = value_of(self.settings.links)
-        if self.overwrite or links != "copy":
-            what = "overwrite=True" if self.overwrite else f"links={links!r}"
-            msg = f"{what} is for whole datasets, and this is a part of one; leave it out"
-            raise OptionError(msg)
-        given = only_item(data)
-        refuse_for_streams([given], resume=self.running.resume)
-        self._refuse_for_handle()
-        where = {"region": region, "append_dim": append_dim}
-        if isinstance(self.path, (h5py.Dataset, h5py.Group)):
-            dataset = self._open_dataset()
-            again = partial(part_of, dataset, dataset.name, given, self.settings, **where)
-            # First: if another thread moves the end in between, it is found to have moved.
-            seen = dataset.shape
-            arranged, window = again()
-            inside = PartOfDataset(
-                dataset=dataset,
-                arranged=arranged,
-                window=window,
-                seen=seen,
-                appends=append_dim is not None,
-                again=again if is_now and append_dim is not None else None,
-                running=self.running,
-            )
-            inside.check()
-            return inside
-        check_key(self.key)
-        path = target_path(self.path)
-        check_writable(path)
-        refuse_unusable(path, self.key)
-        refuse_own_source(given, path, self.key)
-        with open_hdf5(str(path)) as file:
-            seen = file[self.key].shape
-            arranged, window = part_of(file[self.key], self.key, given, self.settings, **where)
-        return PartOfFile(
-            path=path,
-            arranged=arranged,
-            window=window,
-            seen=seen,
-            appends=append_dim is not None,
-            running=self.running,
+        place = OpenGroup(group=path, overwrite=call.overwrite, group_attrs=groups)
+    elif isinstance(path, io.BytesIO):
+        call.refuse_without_lock("in a file in memory")
+        name = Path(IN_MEMORY)
+        place = InMemoryFile(
+            buffer=FileBuffer(content=path, mode=call.mode),
+            overwrite=call.overwrite,
+            libver=libver,
+            group_attrs=groups,
         )
+    else:
+        name = running.patience.retry(lambda: target_path(path))
+        place = NewDatasets(
+            path=name, mode=call.mode, overwrite=call.overwrite, libver=libver, group_attrs=groups
+        )
+    request = Request(name=str(name), place=place, items=items, running=running)
+    running.patience.retry(request.check)
+    return request
 
-    def _open_dataset(self) -> h5py.Dataset:
-        """Return the dataset of an open file that is written to."""
-        check_open_file(self.path)
-        if isinstance(self.path, h5py.Dataset):
-            return self.path
-        found = self.path.get(self.key.lstrip("/"))
-        if not isinstance(found, h5py.Dataset):
-            msg = (
-                f"{self.path.name!r} of {self.path.file.filename} has no dataset {self.key!r}, of "
-                "which a part could be written; make it with create_dataset first"
-            )
-            raise TargetError(errno.ENOENT, msg)
-        return found
 
-    def _refuse_for_handle(self) -> None:
-        """Refuse what is settled where a file or dataset is there already."""
-        is_open = isinstance(self.path, (h5py.Dataset, h5py.Group))
-        if is_open and self.running.resume:
-            msg = "resume=True: in a file that is open there is no journal to go on by; give a path"
+def _regions(call: Call, path: Any, key: Any, libver: Any) -> Request[RegionItem]:
+    """Return the request for parts of existing datasets."""
+    links = value_of(call.settings.links)
+    call.refuse_for_part(links=links if links != "copy" else None)
+    if _are_datasets(path) and not call.is_several:
+        msg = "a mapping of datasets is for several arrays; give those by the same keys"
+        raise OptionError(msg)
+    if isinstance(path, h5py.Dataset) and call.is_several:
+        msg = (
+            "several arrays do not go into one dataset; give a mapping of datasets by the same "
+            "keys, or their group"
+        )
+        raise OptionError(msg)
+    if _are_datasets(path) or isinstance(path, (h5py.Dataset, h5py.Group)):
+        _refuse_for_handle(call, libver)
+        return _open_regions(call, path, key)
+    if isinstance(path, io.BytesIO):
+        msg = (
+            "a part of what lies in a BytesIO is written by way of h5py: open it with "
+            "h5py.File(buffer, 'r+') and give the dataset"
+        )
+        raise OptionError(msg)
+    given, each = call.inputs(_prefix(call, key), check_key)
+    _refuse_new_file(call, libver)
+    running = call.running_by_path
+    path = running.patience.retry(lambda: target_path(path))
+    check_writable(path)
+    refusals, there = Refusals(len(given)), []
+    for name, one in given:
+        with refusals.of(None):
+            running.patience.retry(partial(refuse_unusable, path, name))
+            refuse_own_source(one, path, name)
+            there.append(name)
+
+    def items_in(file: h5py.File) -> tuple[RegionItem, ...]:
+        now = {name: ExistingDataset(handle=file[name]) for name in there}
+        return call.region_items((given, each), now, is_open=False)
+
+    with contextlib.ExitStack() as stack:
+        fixed = {}
+        if there:
+            file = stack.enter_context(open_hdf5(str(path)))
+            fixed = {name: ExistingDataset(handle=file[name]) for name in there}
+        _refuse_one_twice({name: one.handle for name, one in fixed.items()})
+        items = call.region_items((given, each), fixed, is_open=False, refusals=refusals)
+    # What is computed later goes where it was checked, or nowhere.
+    place = FileRegions(path=path, again=items_in if call.compute else None)
+    return Request(name=str(path), place=place, items=items, running=running)
+
+
+def _open_regions(call: Call, target: Any, key: Any) -> Request[RegionItem]:
+    """Return the request for parts of datasets that the caller has open."""
+    is_by_key = _are_datasets(target)
+    is_named = is_by_key or isinstance(target, h5py.Dataset)
+    given, each = call.inputs("/" if is_named else _prefix(call, key), without_slash)
+    handles = targets_of_each(target, list(call.data), "datasets") if is_by_key else [target]
+    for one in handles:
+        check_open_file(one)
+    names, arrays = [name for name, _ in given], {}
+    refusals = Refusals(len(given))
+    for at, name in enumerate(names):
+        with refusals.of(None):
+            dataset = handles[at] if is_named else _dataset_in(target, name)
+            names[at] = name if is_by_key else dataset.name
+            arrays[names[at]] = ExistingDataset(handle=dataset)
+    _refuse_one_twice({name: one.handle for name, one in arrays.items()})
+    given = [(name, one) for name, (_, one) in zip(names, given, strict=True)]
+    items = call.region_items((given, each), arrays, is_open=True, refusals=refusals)
+    request = Request(
+        name=str(path_of(handles[0])),
+        place=OpenDatasets(file=handles[0]),
+        items=items,
+        running=call.running,
+    )
+    request.check()
+    return request
+
+
+def _prefix(call: Call, key: Any) -> Any:
+    """Return the key of one array, or that of the group of several."""
+    if call.is_several and isinstance(key, str):
+        return "" if key == DEFAULT_KEY else key
+    return check_key(key)
+
+
+def _are_datasets(target: Any) -> bool:
+    """Return whether a target is open datasets by the keys of what goes into them."""
+    return (
+        isinstance(target, Mapping)
+        and not isinstance(target, h5py.Group)
+        and bool(target)
+        and all(isinstance(one, h5py.Dataset) for one in target.values())
+    )
+
+
+def _refuse_one_twice(datasets: Mapping[str, h5py.Dataset]) -> None:
+    """Refuse keys that lead to one dataset, as links may: parts of it would lose each other."""
+    names: dict[Any, str] = {}
+    for name, dataset in datasets.items():
+        other = names.setdefault(identity_of(dataset), name)
+        if other != name:
+            msg = f"{other!r} and {name!r} are one dataset; write them one at a time"
             raise OptionError(msg)
-        if self.mode not in ("a", "r+") or self.libver is not None:
-            what = f"libver={self.libver!r}" if self.libver is not None else f"mode={self.mode!r}"
-            msg = f"{what} is for new files, and this one is there already; leave it out"
-            raise OptionError(msg)
 
 
-def _below(item: Hdf5Item) -> Hdf5Item:
-    """Return a dataset whose key counts from a group, and not from the root of its file."""
-    return replace(item, arranged=replace(item.arranged, key=item.arranged.key.strip("/")))
+def _dataset_in(group: h5py.Group, key: str) -> h5py.Dataset:
+    """Return the dataset of an open group of which a part is written."""
+    found = group.get(key.lstrip("/"))
+    if not isinstance(found, h5py.Dataset):
+        msg = (
+            f"{group.name!r} of {group.file.filename} has no dataset {key!r}, of "
+            "which a part could be written; make it with create_dataset first"
+        )
+        raise TargetError(errno.ENOENT, msg)
+    return found
+
+
+def _refuse_for_handle(call: Call, libver: Any) -> None:
+    """Refuse what there is not in a file that the caller has open."""
+    call.refuse_without_lock("in a file that is open")
+    _refuse_new_file(call, libver)
+
+
+def _refuse_new_file(call: Call, libver: Any) -> None:
+    """Refuse what is settled where a file or dataset already exists."""
+    if call.mode not in ("a", "r+") or libver is not None:
+        what = f"libver={libver!r}" if libver is not None else f"mode={call.mode!r}"
+        msg = f"{what} is for new files, and this one already exists; leave it out"
+        raise OptionError(msg)

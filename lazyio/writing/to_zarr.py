@@ -1,21 +1,28 @@
 """Public: write arrays to a Zarr store, whole or not at all where it is a local one."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy.typing as npt
 
-from lazyio.errors import OptionError, TargetError
-from lazyio.execution.progress import check_progress
+from lazyio.errors import OptionError, SourceError, TargetError
 from lazyio.execution.report import WriteReport
-from lazyio.execution.schedulers import scheduler_for
-from lazyio.options import AUTO, NONE, check_flags, check_resume, is_trust
+from lazyio.inputs import Input, is_labelled
+from lazyio.options import AUTO, NONE
 from lazyio.os_errors import system_errors
+from lazyio.ragged.ragged import Ragged
+from lazyio.sources.base import Source
+from lazyio.sources.lookup import array_source, zarr_array_source
 from lazyio.sources.zarr_metadata import is_zarr, require_zarr
-from lazyio.writing.run_options import RunOptions, now_or_later
+from lazyio.writing.call import Call
+from lazyio.writing.ragged import holds_ragged, ragged_arguments
+from lazyio.writing.ranks import RankCall
 from lazyio.writing.target_checks import (
     array_path,
-    check_mode,
+    is_local,
+    refuse_own_source,
+    store_path,
     without_scheme,
 )
 
@@ -51,6 +58,8 @@ def to_zarr(
     progress: Any = False,
     compute: bool = True,
     scheduler: Any = None,
+    lock_timeout: float | None = None,
+    comm: Any = None,
 ) -> WriteReport:
     """Write arrays to a Zarr store, in a local directory or anywhere zarr writes.
 
@@ -60,11 +69,12 @@ def to_zarr(
 
     Parameters
     ----------
-    data : dask array, array-like, Source or mapping
-        What to write, as in :func:`to_hdf5`; ``{path: array}`` for several.
-    store : path-like, URL, zarr store, zarr.Group or zarr.Array
+    data : dask array, array-like, Source, Ragged or mapping
+        What to write, as in :func:`to_hdf5`; ``{path: array}`` for several, in one commit.
+    store : path-like, URL, zarr store, zarr.Group, zarr.Array or mapping
         Directory of the store, or a ``.zip`` file; or anything that zarr
-        writes to, for which there is no lock and nothing is undone.
+        writes to, for which there is no lock and nothing is undone. Several arrays may
+        go into open ones by the same keys.
     path : str, optional
         Path of the array inside it; by default the store is the array. For
         several arrays the group that they go to.
@@ -90,7 +100,9 @@ def to_zarr(
     dimension_names : sequence of str, optional
         Names of the axes; in v2 as xarray keeps them there.
     attributes : mapping, optional
-        Attributes of the array; numpy's numbers and arrays become JSON.
+        Attributes of the array; numpy's numbers and arrays become JSON. Of several arrays
+        they may be given by key, and with them those of groups, such as
+        ``{"/": {"ome": {...}}}``.
     region : tuple of int and slice, optional
         The part of an existing array to write, which grows where it has to.
         Chunks at its rim keep what lies outside.
@@ -115,9 +127,15 @@ def to_zarr(
     scheduler : optional
         What computes graphs, as in dask's ``compute``.
     resume : bool or "trust"
-        Whether to keep a journal, by which the same call goes on after a kill, or
+        Whether to keep a journal, with which the same call resumes after a kill, or
         returns at once if it is done. One chunk that is there is computed again
         and compared; ``"trust"`` leaves that out.
+    lock_timeout : float, optional
+        Seconds to wait for other processes that write to the array: to any part of it, or with
+        ``region`` to chunks or shards that this region touches, too. By default 60 where
+        ``region`` is given, and else 0.
+    comm : mpi4py.MPI.Comm, optional
+        Ranks that make this call together, as in :func:`to_hdf5`.
 
     Returns
     -------
@@ -127,9 +145,9 @@ def to_zarr(
     Raises
     ------
     TargetExistsError
-        When the array is there already.
+        When the array already exists.
     TargetLockedError
-        When another writer is at work on it.
+        When another writer is at work on it, still after ``lock_timeout`` seconds.
     TargetError
         When the store cannot be written.
     BlockError
@@ -144,55 +162,76 @@ def to_zarr(
     >>> zarr.open_array("ones.zarr").shape
     (1000, 64)
     """
+    given = locals()
+    if comm is not None:
+        return _by_ranks(given)
+    if is_labelled(data):
+        written: WriteReport = data.lazyio.by_function("to_zarr", given)
+        return written
     require_zarr()
-    from lazyio.writing.zarr_call import ZarrCall, ZarrOrder
-    from lazyio.writing.zarr_request import ZarrSettings
+    from lazyio.writing.zarr_backend import are_arrays, new_request, region_request
+    from lazyio.writing.zarr_settings import ZarrSettings
 
-    check_flags(overwrite=overwrite, digests=digests, compute=compute)
-    check_resume(resume)
-    check_mode(mode)
-    scheduler_for(scheduler)
-    check_progress(progress)
-    settings = ZarrSettings(
-        chunks=chunks,
-        chunk_nbytes=chunk_nbytes,
-        access=access,
-        shards=shards,
-        dtype=dtype,
-        compressors=compressors,
-        filters=filters,
-        fill_value=fill_value,
-        zarr_format=zarr_format,
-        chunk_key_encoding=chunk_key_encoding,
-        dimension_names=dimension_names,
-        attributes=attributes,
-        write_empty_chunks=write_empty_chunks,
-        memory_limit=memory_limit,
-        workers=workers,
-        scheduler=scheduler,
-    )
     if path == "":
         msg = "path='' names no array; leave it out, for the store itself to be the array"
         raise OptionError(msg)
-    call = ZarrCall(
-        store=without_scheme(store),
-        path=array_path(path),
-        mode=mode,
-        overwrite=overwrite,
-        storage_options=storage_options,
-        settings=settings,
-        running=RunOptions(
-            progress=progress,
-            scheduler=scheduler,
-            digests=digests,
-            resume=bool(resume),
-            trusts=is_trust(resume),
-        ),
-    )
-    order: ZarrOrder
-    if is_zarr(store, "Array") or region is not None or append_dim is not None:
-        order = call.part(data, region, append_dim, is_now=compute)
+
+    def request_of(arguments: Mapping[str, Any], path: str | None) -> Any:
+        call = Call.of(ZarrSettings, arguments)
+        is_open = is_zarr(store, "Array") or are_arrays(store)
+        make = region_request if is_open or call.is_part else new_request
+        return make(call, without_scheme(store), array_path(path), storage_options)
+
+    if not holds_ragged(data):
+        request = request_of(given, path)
     else:
-        order = call.new(data)
-    report: WriteReport = now_or_later(order, compute=compute)
+        for arguments in _with_rows(given):
+            request = request_of(arguments, None if isinstance(data, Ragged) else path)
+            if resume and request.is_done:
+                break
+    report: WriteReport = request.run(compute=compute)
     return report
+
+
+def _by_ranks(given: Mapping[str, Any]) -> WriteReport:
+    """Write what all ranks of MPI give."""
+    require_zarr()
+    from lazyio.writing.zarr_backend import new_request, region_request
+    from lazyio.writing.zarr_settings import ZarrSettings
+
+    store, path, options = given["store"], given["path"], given["storage_options"]
+
+    def request_of(call: Call) -> Any:
+        make = region_request if call.is_part else new_request
+        return make(call, without_scheme(store), array_path(path), options)
+
+    def inputs_of(call: Call) -> Sequence[tuple[str, Input]]:
+        found, target = call.inputs(array_path(path), array_path)[0], without_scheme(store)
+        for name, one in found if is_local(target) else ():
+            refuse_own_source(one, store_path(target), name)
+        return found
+
+    return RankCall(
+        given=given,
+        target="store",
+        call_of=lambda given: Call.of(ZarrSettings, given),
+        inputs_of=inputs_of,
+        request_of=request_of,
+    ).write()
+
+
+def _with_rows(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield arguments with the arrays of ragged rows in place of these."""
+    store, options = given["store"], given["storage_options"]
+    if is_zarr(store, "Array"):
+        msg = "rows are several arrays, and do not go into one; give the store or a group of it"
+        raise OptionError(msg)
+
+    def look(path: str) -> Source | None:
+        with contextlib.suppress(SourceError, KeyError):
+            if is_zarr(store, "Group"):
+                return array_source(store[path])
+            return zarr_array_source(without_scheme(store), path, options)
+        return None
+
+    yield from ragged_arguments(given, array_path(given["path"]), look, "zarr")

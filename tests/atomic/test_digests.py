@@ -133,7 +133,7 @@ def test_positions_in_a_grid_that_grows(data, grid):
 def test_a_table_is_what_was_stored():
     rows = merged(np.empty((0, 3), np.uint64), np.array([[4, 2**63, 1]], np.uint64))
     table = Table(facts={"dtype": "a"}, rows=rows, of=ELEMENTS, job={"facts": "b"})
-    found = Table.read(table.head(), rows)
+    found = Table.read(table.head().encode(), rows)
     assert found.facts == table.facts
     assert found.job == table.job
     assert found.of == ELEMENTS
@@ -143,10 +143,10 @@ def test_a_table_is_what_was_stored():
 def test_a_damaged_table_says_so():
     """Whatever is changed of it."""
     rows = np.array([[4, 1, 2], [5, 3, 4]], np.uint64)
-    head = Table(facts={"dtype": "a"}, rows=rows, of=PAYLOADS).head()
+    head = Table(facts={"dtype": "a"}, rows=rows, of=PAYLOADS).head().encode()
     for at in range(len(head)):
         for bit in range(7):
-            changed = head[:at] + chr(ord(head[at]) ^ 1 << bit) + head[at + 1 :]
+            changed = head[:at] + bytes([head[at] ^ 1 << bit]) + head[at + 1 :]
             with pytest.raises(ValueError, match="its digests"):
                 Table.read(changed, rows)
     for at in range(rows.size):

@@ -162,7 +162,7 @@ BITSHUFFLE = Filter(filter_id=32008, options=(0, 4, 2, 0, 2))
     ids=["lzf", "bitshuffle", "lz4"],
 )
 def test_missing_c_library(without, hidden, step):
-    """LZF, bitshuffle and lz4 are libhdf5's where their own library is not to be had."""
+    """LZF, bitshuffle and lz4 are libhdf5's where their own library is not available."""
     asked = Filter(filter_id=step.filter_id, options=step.options[3:])
     assert encoder_for((asked,), 2) is not None
     assert decoder_for((step,), 2) is not None

@@ -69,9 +69,8 @@ def test_nothing_is_asked_for_after_an_error(caplog, n_threads):
         for item in range(1000):
             asked.append(item)
             if len(asked) > 5:
-                until = time.monotonic() + 5
                 while "the disk is full" not in caplog.text:
-                    assert time.monotonic() < until
+                    time.sleep(0.001)
             yield item
 
     def work(item, _):

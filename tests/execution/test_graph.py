@@ -1,6 +1,8 @@
 """Graphs: each block once, in its own task; errors name their region."""
 
+import tempfile
 import threading
+from pathlib import Path
 
 import dask
 import dask.array as da
@@ -20,7 +22,11 @@ def run_graph(*arrays, consume, on_done=lambda region: None, scheduler=None):
     found = scheduler_for(scheduler)
     deliveries = [Delivery(array=array, consume=consume, on_done=on_done) for array in arrays]
     is_local = found.kind in ("threads", "synchronous")
-    (run_here if is_local else run_remote)(deliveries, found, n_workers=2)
+    if is_local:
+        run_here(deliveries, found, n_workers=2)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        run_remote(deliveries, found, n_workers=2, folder=Path(folder))
 
 
 def collect(array, scheduler=None):

@@ -42,7 +42,7 @@ def test_values_are_those_that_each_array_has_alone(names, shape, chunks):
     values = np.arange(np.prod(shape), dtype=float).reshape(shape)
     x = da.from_array(values, chunks=chunks).map_blocks(lambda block: block)
     arrays = [STEPS[name](x) for name in names]
-    graph = merged_graph(arrays, keys_of(arrays))
+    graph = merged_graph(arrays, keys_of(arrays)).tasks
     for array in arrays:
         keys = list(flatten([array.__dask_keys__()]))
         alone = np.asarray(array.compute(scheduler="sync"))
@@ -71,5 +71,5 @@ def test_how_often_the_source_is_read(names, n_reads):
     reads.clear()
     arrays = [STEPS[name](x) for name in names]
     keys = keys_of(arrays)
-    dask.get(merged_graph(arrays, keys), keys)
+    dask.get(merged_graph(arrays, keys).tasks, keys)
     assert len(reads) <= n_reads * 12

@@ -2,13 +2,21 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import lazyio
 from lazyio.errors import PlanError
-from lazyio.planning.chunks import extents_asked, growing_chunk_shape, with_chunks
+from lazyio.planning import ArraySpec, PlanRequest, solve
+from lazyio.planning.request import extents_asked
+
+
+def planned(shape, *, max_shape, **request):
+    """Return the plan of an array that may grow."""
+    facts = ArraySpec(shape=shape, dtype=np.dtype("f8"), max_shape=max_shape)
+    return solve(facts, PlanRequest(**request))
 
 
 @given(st.data())
@@ -20,7 +28,8 @@ def test_chunks_fit_what_the_array_may_become(data):
     bounds = [data.draw(st.none() | st.integers(n, n + 60)) for n in shape]
     asked = [data.draw(st.none() | st.integers(1, 90)) for _ in shape]
     plan = lazyio.plan(shape, "f8", chunks=tuple(asked))
-    found = growing_chunk_shape(plan, bounds, asked, 2**20)
+    widened = planned(shape, max_shape=tuple(bounds), chunks=tuple(asked))
+    found = widened.chunk_shape
     for extent, chunk, bound, wish, was in zip(
         shape, found, bounds, asked, plan.chunk_shape, strict=True
     ):
@@ -34,28 +43,37 @@ def test_chunks_fit_what_the_array_may_become(data):
             assert chunk == was
         else:
             assert chunk <= (1024 if bound is None else min(bound, 1024))
-    widened = with_chunks(plan, found)
-    assert widened.chunk_shape == found
     assert widened.peak_nbytes <= widened.memory_limit
-    assert widened.block_shape == plan.block_shape
     more = math.prod(found) - math.prod(plan.chunk_shape)
-    if more > 0 and widened.workers == plan.workers:
+    are_blocks_alike = widened.block_shape == plan.block_shape
+    if more > 0 and widened.workers == plan.workers and are_blocks_alike:
         assert widened.peak_nbytes >= plan.peak_nbytes + plan.workers * 4 * 8 * more
 
 
 def test_fewer_workers_before_a_refusal():
     """Unless the user said how many."""
-    options = {"workers": 4, "chunks": (10, 1000)}
-    plan = lazyio.plan((10, 1000), "f8", memory_limit="4 MB", **options)
-    assert plan.workers == with_chunks(plan, (15, 1000)).workers == 4
-    assert with_chunks(plan, (30, 1000)).workers == 3
-    with pytest.raises(PlanError, match=r"4 workers need .*smallest limit that would do") as caught:
-        with_chunks(plan, (30, 1000), workers_fixed=True)
+    shape, limit = (4000, 1000), 4_000_000
+
+    def grown(length, *, memory_limit=limit, is_fixed=False):
+        return planned(
+            shape,
+            max_shape=(None, 1000),
+            chunks=(length, 1000),
+            memory_limit=memory_limit,
+            workers=4,
+            workers_fixed=is_fixed,
+        )
+
+    assert grown(10).workers == grown(15).workers == 4
+    assert grown(20).workers == 3
+    with pytest.raises(PlanError, match=r"4 workers needs .*smallest limit that would") as caught:
+        grown(20, is_fixed=True)
     needed = int(str(caught.value).rpartition("=")[2])
-    enough = lazyio.plan((10, 1000), "f8", memory_limit=needed, **options)
-    assert with_chunks(enough, (30, 1000), workers_fixed=True).peak_nbytes == needed
-    with pytest.raises(PlanError, match="1 worker need "):
-        with_chunks(plan, (2000, 1000))
+    assert grown(20, memory_limit=needed, is_fixed=True).peak_nbytes <= needed
+    with pytest.raises(PlanError, match="smallest limit that would"):
+        grown(20, memory_limit=needed - 1, is_fixed=True)
+    with pytest.raises(PlanError, match="1 worker needs "):
+        grown(5000)
 
 
 @pytest.mark.parametrize(
@@ -74,9 +92,9 @@ def test_fewer_workers_before_a_refusal():
     ],
 )
 def test_extents_that_were_asked_for(chunks, found):
-    assert extents_asked(chunks, 2, ("x", "y")) == found
+    assert extents_asked(chunks, (9, 9), ("x", "y")) == found
 
 
 def test_extents_of_a_plan():
     plan = lazyio.plan((10, 10), "i2", chunks=(4, 5))
-    assert extents_asked(plan, 2) == [4, 5]
+    assert extents_asked(plan, (10, 10)) == [4, 5]

@@ -1,15 +1,16 @@
 """``lazyio.plan`` with windows: guarantees, what it prints, and what it costs to plan."""
 
 import ast
+import functools
 import math
 import random
 import re
 import statistics
-import time
 
 import dask.array as da
 import pytest
 import xarray as xr
+from counted import n_calls
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -161,8 +162,8 @@ def test_the_table_prices_each_window():
     plan = lazyio.plan((1000, 1000), "i2", chunks=(100, 100), access=[((1000, 1), 2), (1, -1)])
     rows = [line for line in str(plan).splitlines() if line.startswith("window")]
     assert rows == [
-        "window      (1000, 1) (weight 2) touches 10 chunks, reads 195 KiB for 1.95 KiB, 100x",
-        "window      (1, 1000) touches 10 chunks, reads 195 KiB for 1.95 KiB, 100x",
+        "window     (1000, 1) (weight 2) touches 10 chunks, reads 195 KiB for 1.95 KiB, 100x",
+        "window     (1, 1000) touches 10 chunks, reads 195 KiB for 1.95 KiB, 100x",
     ]
     assert plan.access_amplification == pytest.approx(100)
     facts = plan.to_dict()
@@ -194,6 +195,11 @@ def test_advice_on_windows_in_a_chunk(access, codes):
     assert [code for code, _ in plan.advice] == codes
     if codes:
         assert re.search(r"window \(1, 1\) of 2 B is smaller than a chunk", plan.advice[0][1])
+
+
+def test_no_advice_on_what_is_smaller_than_a_page():
+    """Coordinates are decoded whole in no time."""
+    assert lazyio.plan((180,), "f8", chunks=(180,), access=(1,)).advice == ()
 
 
 def test_dimension_names():
@@ -232,19 +238,14 @@ def test_windows_of_another_rank():
 
 
 def test_planning_takes_a_few_milliseconds():
-    """The median plan with windows of up to five axes takes less than 5 ms."""
+    """The median plan with windows of up to five axes takes as many steps as that allows."""
     rng = random.Random(3)
-    seconds = []
+    counts = []
     for _ in range(25):
         shape = tuple(int(math.exp(rng.uniform(1, 12))) for _ in range(rng.randint(1, 5)))
         access = [tuple(rng.choice([1, -1, 50]) for _ in shape) for _ in range(3)]
-        runs = []
-        for _ in range(3):
-            start = time.perf_counter()
-            lazyio.plan(shape, "i2", access=access)
-            runs.append(time.perf_counter() - start)
-        seconds.append(min(runs))
-    assert statistics.median(seconds) < 5e-3
+        counts.append(n_calls(functools.partial(lazyio.plan, shape, "i2", access=access)))
+    assert statistics.median(counts) < 15_000
 
 
 def test_blocks_that_defeat_the_windows_are_told():

@@ -1,12 +1,13 @@
 """Chunk shapes without hints: limits, fixed extents, fill, padding, score, speed."""
 
+import functools
 import itertools
 import math
 import random
 import statistics
-import time
 
 import pytest
+from counted import n_calls
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -206,15 +207,7 @@ def test_ideal_extents(shape, share):
 
 
 def test_speed_does_not_depend_on_size():
-    """Chunks of up to 5 axes are found in well under a millisecond, at any size."""
+    """Chunks of up to 5 axes are found in as few steps at any size."""
     shapes = [(10**15,), (700_000, 384), (36_000, 512, 512), (10**6,) * 4, (8760, 37, 721, 1440, 9)]
-    seconds = []
     for shape in shapes:
-        runs = []
-        for _ in range(9):
-            start = time.perf_counter()
-            solve_chunk_shape(shape, 2, 2**20)
-            runs.append(time.perf_counter() - start)
-        seconds.append(min(runs))
-    assert statistics.median(seconds) < 1e-3
-    assert max(seconds) < 5e-3
+        assert n_calls(functools.partial(solve_chunk_shape, shape, 2, 2**20)) < 3000, shape

@@ -1,12 +1,12 @@
 """Plans for part of an array: no chunk of the array lies in two blocks."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-import lazyio
-from lazyio.planning.chunks import with_chunks
-from lazyio.planning.iterables import cuts_chunks, plan_region
-from lazyio.regions import boxes
+from lazyio.planning import ArraySpec, PlanRequest, solve
+from lazyio.planning.plan import plan_region
+from lazyio.regions import boxes, cuts_chunks
 
 
 @given(st.data())
@@ -18,8 +18,8 @@ def test_no_chunk_lies_in_two_blocks(data):
     start = tuple(data.draw(st.integers(0, 20)) for _ in range(ndim))
     inner = tuple(map(min, chunks, shape))
     block = tuple(chunk * data.draw(st.integers(1, 3)) for chunk in inner)
-    alone = lazyio.plan(shape, "i2", chunks=inner, block_shape=block)
-    plan = plan_region(with_chunks(alone, chunks), start)
+    facts = ArraySpec(shape=shape, dtype=np.dtype("i2"), max_shape=(None,) * ndim, is_part=True)
+    plan = plan_region(solve(facts, PlanRequest(chunks=chunks, block_shape=block)), start)
     owners: dict[tuple[int, ...], int] = {}
     n_elements = 0
     for number, region in enumerate(plan.regions()):

@@ -123,7 +123,7 @@ def test_raw_options(folder):
         ),
         pytest.param("", {}, UnknownFormatError, "no known format", id="folder"),
         pytest.param(
-            "image.raw", {"format": "tiff"}, OptionError, "format='tiff'.*npy", id="format"
+            "image.raw", {"format": "jpeg"}, OptionError, "format='jpeg'.*npy", id="format"
         ),
         pytest.param(
             "image.raw", {"format": "raw"}, OptionError, "take shape= and dtype=", id="raw"
@@ -313,7 +313,7 @@ def test_open_files(folder):
             lazyio.open(file)
         with h5py.File(file, "r") as opened:
             assert (values(lazyio.open(opened)) == MATRIX).all()
-    with pytest.raises(UnknownFormatError, match="BytesIO is an open file"):
+    with pytest.raises(UnknownFormatError, match="BytesIO of 0 bytes is taken for the content"):
         lazyio.open(io.BytesIO())
 
 
@@ -391,7 +391,7 @@ def test_what_can_be_gone_through_once(make, take):
         take(make())
 
 
-@pytest.mark.parametrize("given", [{}, {1}, 1.5j.conjugate, None, b"image.npy", lazyio], ids=type)
+@pytest.mark.parametrize("given", [{}, {1}, 1.5j.conjugate, None, lazyio], ids=type)
 def test_what_is_no_array(given):
     """Anything else is of no known format, and its type is named."""
     with pytest.raises(UnknownFormatError, match=f"{type(given).__name__} is no path and no array"):

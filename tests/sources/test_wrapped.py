@@ -81,6 +81,24 @@ def test_dataset(stored):
             lazyio.open(dataset["a"], "a")
 
 
+def test_what_was_only_opened_is_read_in_other_blocks(tmp_path):
+    """Not cut out of the blocks that it had, each of which would wait for others."""
+    regions = []
+
+    def read(region):
+        regions.append(region)
+        return MATRIX[region]
+
+    opened = lazyio.from_function(read, MATRIX.shape, MATRIX.dtype, chunks=(5, 5))
+    again = lazyio.open(opened, chunks=(6, 5))
+    assert (again.compute(scheduler="synchronous") == MATRIX).all()
+    assert sorted(rows.start for rows, _ in regions) == [0, 6]
+    assert all(columns == slice(0, 5) for _, columns in regions)
+    np.save(tmp_path / "m.npy", MATRIX)
+    opened = lazyio.open(tmp_path / "m.npy")
+    assert lazyio.open(opened, access=[(12, 1)]).shape == MATRIX.shape
+
+
 def test_dask_array_is_returned_as_it_is():
     """A dask array has its blocks, until others are asked for."""
     lazy = da.from_array(MATRIX, chunks=(5, 5))

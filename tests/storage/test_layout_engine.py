@@ -1,4 +1,4 @@
-"""The layout engine: stock readers get every value, and the same calls give the same places."""
+"""Deferred metadata: stock readers get every value, and the same calls give the same places."""
 
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -159,7 +159,7 @@ def test_it_is_off_where_it_does_not_hold(monkeypatch, caplog):
 
     monkeypatch.setattr(DeferredMetadata, "reserve", wrong)
     assert not building.engine_works()
-    assert "the layout engine is off" in caplog.text
+    assert "deferred metadata is off" in caplog.text
     building.engine_works.cache_clear()
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import warnings
 import zipfile
+import zlib
 from dataclasses import replace
 
 import h5py
@@ -175,11 +176,34 @@ class TestDamagedHdf5:
 
     def test_the_digests_themselves(self, path):
         with h5py.File(path, "a") as file:
-            file["_lazyio/x/rows"][0, 1] ^= np.uint64(1)
+            file["_lazyio/%2Fx/rows"][0, 1] ^= np.uint64(1)
         assert lazyio.verify(path).damaged == (("/x", None, "its digests are damaged themselves"),)
         with h5py.File(path, "a") as file:
-            del file["_lazyio/x/rows"]
+            del file["_lazyio/%2Fx/rows"]
         assert "its digests cannot be read" in lazyio.verify(path).damaged[0][2]
+
+    def test_the_head_of_the_digests(self, path):
+        """It is compressed, and was not before; damaged or cut it is told as such."""
+        with h5py.File(path, "a") as file:
+            stored = file["_lazyio/%2Fx/head"][...].tobytes()
+        plain = zlib.decompress(stored)
+        assert json.loads(plain)["format"] == 2
+        damaged = stored[:40] + bytes([stored[40] ^ 255]) + stored[41:]
+        for head, is_good in ((plain, True), (damaged, False), (stored[:-9], False), (b"", False)):
+            with h5py.File(path, "a") as file:
+                del file["_lazyio/%2Fx/head"]
+                file["_lazyio/%2Fx/head"] = np.frombuffer(head, np.uint8)
+            found = lazyio.verify(path)
+            assert (found.status == "ok") == is_good
+            assert is_good or "digests" in found.damaged[0][2]
+
+    def test_digests_are_small(self, path):
+        """Those of a small dataset lie in headers, and bring no heap with them."""
+        with h5py.File(path) as file:
+            for name in ("head", "rows"):
+                properties = file["_lazyio/%2Fx"][name].id.get_create_plist()
+                assert properties.get_layout() == h5py.h5d.COMPACT
+            assert file["_lazyio"].attrs["about"].dtype.kind == "S"
 
     def test_damage_beside_what_is_written_is_not_hidden(self, path):
         """Digests are renewed for what is written, and for nothing else."""

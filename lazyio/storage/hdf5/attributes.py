@@ -27,14 +27,7 @@ _MOST_NBYTES = 64 * 2**10 - 512
 
 def write_attributes(item: Any, attrs: Mapping[str, Any]) -> None:
     """Give a dataset or group its attributes."""
-    for name, value in attrs.items():
-        if name in RESERVED:
-            msg = (
-                f"attribute {name!r} is how HDF5 keeps names of axes; leave it out, and give "
-                "dims= for such names"
-            )
-            raise OptionError(msg)
-        form = attribute_form(name, value)
+    for (name, form), value in zip(forms_of(attrs).items(), attrs.values(), strict=True):
         is_text = isinstance(form, np.ndarray) and form.dtype.hasobject and not form.size
         try:
             item.attrs.create(name, form, dtype=h5py.string_dtype() if is_text else None)
@@ -46,6 +39,18 @@ def write_attributes(item: Any, attrs: Mapping[str, Any]) -> None:
                 "give numbers, text, or arrays, lists and dicts of them"
             )
             raise OptionError(msg) from error
+
+
+def forms_of(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what h5py is to store for attributes, none of them one of HDF5's own."""
+    for name in attrs:
+        if name in RESERVED:
+            msg = (
+                f"attribute {name!r} is how HDF5 keeps names of axes; leave it out, and give "
+                "dims= for such names"
+            )
+            raise OptionError(msg)
+    return {name: attribute_form(name, value) for name, value in attrs.items()}
 
 
 def attribute_form(name: str, value: Any) -> Any:

@@ -6,12 +6,9 @@ libhdf5's own pipeline, which is correct and takes one thread at a time.
 """
 
 import contextlib
-import copy
 import errno
 import operator
-import os
 import posixpath
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,9 +19,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.atomic.digests import NotedDigests, Rows, digest_of, digest_of_elements, renumbered
+from lazyio.atomic.digests import NotedDigests, digest_of, digest_of_elements
 from lazyio.atomic.hdf5_digests import digest_of_piece, has_payloads, pieces_in
-from lazyio.atomic.journal import Record, ResumeState
+from lazyio.atomic.journal import Record, ResumeState, TwoResultsError
 from lazyio.codecs.base import FLETCHER32, SHUFFLE, SZIP
 from lazyio.codecs.hdf5_chunks import (
     Decoder,
@@ -38,12 +35,11 @@ from lazyio.codecs.hdf5_chunks import (
     remedy_for,
 )
 from lazyio.codecs.hdf5_filters import Filter, as_given
-from lazyio.codecs.workspace import Workspace
+from lazyio.codecs.workspace import Bytes, Workspace
 from lazyio.dtypes import TEXT, Shape, is_text, nbytes_of
 from lazyio.errors import (
     BlockError,
     DamagedDataError,
-    LazyioError,
     OptionError,
     TargetError,
     TargetExistsError,
@@ -54,14 +50,11 @@ from lazyio.os_errors import errno_of
 from lazyio.regions import (
     Bounds,
     Region,
-    box,
     box_shape,
     check_numbered,
     flat_index,
     format_region,
-    grid_shape,
     index_at,
-    open_grid,
 )
 from lazyio.sources.hdf5_layout import (
     StoredPayloads,
@@ -69,11 +62,16 @@ from lazyio.sources.hdf5_layout import (
     is_byte_for_byte,
     limits_of,
 )
-from lazyio.sources.libhdf5 import bound_metadata, read_dataset, write_dataset
-from lazyio.storage.base import padded
+from lazyio.sources.libhdf5 import read_dataset, write_dataset
+from lazyio.storage.base import ChunkTarget, EncodedChunk, PayloadPlace, PlaceKind, padded
 from lazyio.storage.disk_errors import disk_errors, target_error
 from lazyio.storage.hdf5.attributes import write_attributes
-from lazyio.storage.hdf5.payloads import Payloads, as_bytes, as_elements
+from lazyio.storage.hdf5.chunk_writer import Hdf5ChunkWriter, may_be_completed, require_whole
+from lazyio.storage.hdf5.deferred_metadata import DeferredMetadata
+from lazyio.storage.hdf5.payloads import InPlacePayloads, Payloads, as_bytes, as_elements
+
+Put = Callable[[Shape, Payload, int], object]
+"""Takes corner, payload and filter mask of a chunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +90,7 @@ class Hdf5Options:
     """Whether it has no chunks, but lies in one run."""
 
 
-class Hdf5Target:
+class Hdf5Target(ChunkTarget):
     """A dataset in a file that is open for writing."""
 
     def __init__(
@@ -105,45 +103,31 @@ class Hdf5Target:
         bounds: Bounds | None = None,
         rewrites: bool = False,
         old: Callable[[Region], npt.NDArray[Any]] | None = None,
-        put: Callable[[Shape, Payload, int], object] | None = None,
+        put: Put | None = None,
+        check: Callable[[], object] | None = None,
+        is_copied: bool = False,
+        holds: Callable[[Region], bool] | None = None,
     ) -> None:
-        self.shape: Shape = tuple(map(int, dataset.shape))
-        self.chunk_shape = chunk_shape
+        super().__init__(dataset.shape, chunk_shape, noted=noted, bounds=bounds)
         self.dtype = element_dtype(dataset)
         self.fill_value = "" if is_text(self.dtype) else dataset.fillvalue
         self._dataset = dataset
         self._stored = StoredPayloads(dataset)
         self._bounds = dataset.maxshape
         self._folder = folder
-        self._lock = threading.Lock()
-        self._stored_nbytes = 0
-        self.n_written = 0
-        """Chunks that were encoded and stored."""
         self._filters = filters_of(dataset)
         self._encoder = self._find_encoder()
-        self._limits = () if self._encoder else limits_of(dataset.id.get_type())
+        self._is_copied = is_copied
+        self._holds = holds
+        self._limits = () if self.encodes else limits_of(dataset.id.get_type())
         self._decoder = decoder_for(self._filters, self.dtype.itemsize) if self._encoder else None
         self._rewrites = rewrites
-        if put is not None:
-            self.put_by(put)
-        else:
-            self._write_direct_chunk = self._over_others(partial(write_direct_chunk, dataset))
-            # libhdf5 forgets the mask of the chunk that was written last, as long as the dataset
-            # stays open: who has it open could not read what no filter has gone over.
-            self._skips = False
-        self._noted = noted
+        self.put_by(put, check)
+        self._engine: DeferredMetadata | None = None
         self.payloads: Payloads | None = None
         """Takes the chunks of a job that can be resumed; else they go into the file at once.
         """
         self._old = old
-        self.check: Callable[[], object] | None = None
-        """Raises what libhdf5 was not told of, after it has written elements."""
-        self.keeping: ResumeState | None = None
-        """Chunks that are there from a run that was killed, and the journal."""
-        self.grid: Shape = grid_shape(self.shape, chunk_shape)
-        """By which chunks are numbered."""
-        if bounds is not None:
-            self.grid = open_grid(bounds, chunk_shape)
         # What libhdf5 has encoded: the digests are those of what it made of that.
         self._to_read_back: set[int] = set()
         # Where szip is skipped, and the chunk is as long as it was before, libhdf5 forgets that.
@@ -154,6 +138,8 @@ class Hdf5Target:
     @property
     def engine(self) -> str:
         """How chunks get into the file."""
+        if self._is_copied:
+            return "undecoded"
         if self._encoder is None:
             return "libhdf5"
         return "direct" if self.payloads is None else self.payloads.engine
@@ -167,17 +153,94 @@ class Hdf5Target:
 
     @property
     def encodes(self) -> bool:
-        """Whether chunks are encoded outside libhdf5."""
-        return self._encoder is not None
+        """Whether chunks are encoded outside libhdf5, here or by whoever wrote them first."""
+        return self._encoder is not None or self._is_copied
 
-    def put_by(self, put: Callable[[Shape, Payload, int], object]) -> None:
-        """Have this take corner, payload and mask of each chunk that is encoded."""
-        self._write_direct_chunk = self._over_others(put)
-        self._skips = True
+    def put_by(self, put: Put | None, check: Callable[[], object] | None) -> None:
+        """Have this take corner, payload and mask of each chunk; ``None`` leaves it to libhdf5.
 
-    def _over_others(
-        self, write: Callable[[Shape, Payload, int], object]
-    ) -> Callable[[Shape, Payload, int], object]:
+        ``check`` raises what libhdf5 was not told of, after it has written elements.
+        """
+        self._write_direct_chunk = self._over_others(
+            put or partial(write_direct_chunk, self._dataset)
+        )
+        # libhdf5 forgets the mask of the chunk that was written last, as long as the dataset
+        # stays open: who has it open could not read what no filter has gone over.
+        self._skips = put is not None
+        self._check = check
+
+    def place_by(self, engine: DeferredMetadata) -> None:
+        """Have places of payloads reserved by this, also of those that others write."""
+        self._engine = engine
+        if self.payloads is None:
+            self.put_by(engine.putter(self._dataset), engine.check)
+
+    def chunk_writer(self) -> Hdf5ChunkWriter | None:
+        """Return what other processes write with, ``None`` where they cannot."""
+        if self._engine is None or self._encoder is None or self._holds is not None:
+            return None
+        return Hdf5ChunkWriter(
+            path=self._engine.path,
+            shape=self.shape,
+            chunk_shape=self.chunk_shape,
+            grid=self.grid,
+            bounds=self._bounds,
+            elements=self.dtype,
+            fill_value=self.fill_value,
+            filters=self._filters,
+            skips=self._skips,
+            has_digests=self._noted is not None,
+        )
+
+    def place(self, chunk: EncodedChunk) -> PayloadPlace:
+        """Reserve a place for a payload that another process has."""
+        engine, keeping = self._engine, self.keeping
+        if engine is None:
+            return PayloadPlace(PlaceKind.SEND)
+        corner = self.corner_of(chunk.chunk)
+        with disk_errors(self._folder):
+            if keeping is not None and isinstance(self.payloads, InPlacePayloads):
+                if keeping.has(chunk.chunk, chunk.digest):
+                    return PayloadPlace(PlaceKind.KEPT)
+                self._require_same(keeping, chunk)
+                record = keeping.record(
+                    chunk.chunk, nbytes=chunk.nbytes, digest=chunk.digest, mask=chunk.mask
+                )
+                offset = self.payloads.place(keeping, corner, record)
+            else:
+                offset = self._reserved(engine, corner, chunk)
+            is_lent = engine.is_lent
+        return PayloadPlace(PlaceKind.WRITE if is_lent else PlaceKind.SEND, offset)
+
+    def _require_same(self, keeping: ResumeState, chunk: EncodedChunk) -> None:
+        """Refuse another payload than a killed run has given a place to.
+
+        A task of that run may still be about to write it there.
+        """
+        there = keeping.reserved.get(chunk.chunk)
+        if there is not None and there.digest != chunk.digest:
+            raise TwoResultsError.at(self._region_of(chunk.chunk))
+
+    def _reserved(self, engine: DeferredMetadata, corner: Shape, chunk: EncodedChunk) -> int:
+        """Return a place that no journal takes note of."""
+        whole = nbytes_of(self.chunk_shape, self.dtype)
+        if self._rewrites and self._filters and (chunk.mask or chunk.nbytes >= whole):
+            # See _over_others.
+            engine.reserve(self._dataset, corner, chunk.nbytes + 1, chunk.mask, _ignore)
+        return engine.reserve(self._dataset, corner, chunk.nbytes, chunk.mask, _ignore)
+
+    def land(self, chunk: EncodedChunk, place: PayloadPlace, payload: Bytes | None) -> None:
+        """Take note of a payload that is in its place, or put it there."""
+        if place.kind is PlaceKind.KEPT:
+            return
+        if payload is not None and self._engine is not None:
+            with disk_errors(self._folder):
+                self._engine.write(payload, place.offset)
+        if self._noted is not None:
+            self._noted.note(chunk.chunk, chunk.digest, chunk.rim)
+        self._count(chunk.nbytes)
+
+    def _over_others(self, write: Put) -> Put:
         """Return what writes a chunk over another, whatever filters that one went through.
 
         libhdf5 keeps the mask of the old chunk where the new one has as many bytes: as one
@@ -202,6 +265,8 @@ class Hdf5Target:
         self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace
     ) -> None:
         """Encode a chunk and commit it."""
+        if self._holds is not None and not self._holds(self._region(index)):
+            return  # It stays a chunk that is not stored.
         corner = tuple(map(operator.mul, index, self.chunk_shape))
         if self._encoder is None:
             if self.payloads is not None:
@@ -212,12 +277,25 @@ class Hdf5Target:
         whole = padded(chunk, self.chunk_shape, self.fill_value, workspace)
         encoder = self._encoder if self._skips else replace(self._encoder, skip_mask=0)
         payload, mask = encoder.encode(whole, workspace)
-        if not self._filters and len(payload) != whole.nbytes:
-            # HDF5 takes a short payload of an unfiltered chunk without a word.
-            msg = f"chunk {tuple(index)}: {len(payload)} bytes instead of {whole.nbytes}"
-            raise TargetError(errno.EIO, msg)
+        if not self._filters:
+            require_whole(payload, whole)
+        self._commit(index, payload, mask, self._rim_of(chunk))
+
+    def copy_payload(self, index: Sequence[int], payload: Payload, mask: int) -> None:
+        """Commit a chunk as it was stored elsewhere, with the same filters."""
+        rim, shape = None, box_shape(self._region(index))
+        if self._has_rim(shape) and self._decoder is not None:
+            # One that is damaged is copied as it is.
+            with contextlib.suppress(OSError, ValueError):
+                whole = self._unpacked(self._decoder, payload, mask)
+                rim = digest_of_elements(whole[tuple(map(slice, shape))])
+        self._commit(index, payload, mask, rim)
+
+    def _commit(self, index: Sequence[int], payload: Payload, mask: int, rim: int | None) -> None:
+        """Put a payload into the file, or to where it waits, and note its digest."""
+        corner = tuple(map(operator.mul, index, self.chunk_shape))
         if self.payloads is not None:
-            self._put(index, corner, payload, mask, self._rim_of(chunk))
+            self._put(index, corner, payload, mask, rim)
             return
         try:
             self._write_direct_chunk(corner, payload, mask)
@@ -225,18 +303,17 @@ class Hdf5Target:
             raise target_error(error, self._folder) from error
         if self._noted is not None:
             digest = digest_of(payload, seed=mask)
-            self._noted.note(flat_index(index, self.grid), digest, self._rim_of(chunk))
+            self._noted.note(flat_index(index, self.grid), digest, rim)
         self._count(len(payload))
 
     def _rim_of(self, chunk: npt.NDArray[Any]) -> int | None:
         """Return the digest of a chunk's elements, where others may come to lie beside them."""
-        is_cut = any(
-            n < size and (bound is None or bound > extent)
-            for n, size, extent, bound in zip(
-                chunk.shape, self.chunk_shape, self.shape, self._bounds, strict=True
-            )
-        )
-        return digest_of_elements(chunk) if is_cut and self._noted is not None else None
+        return digest_of_elements(chunk) if self._has_rim(chunk.shape) else None
+
+    def _has_rim(self, shape: Shape) -> bool:
+        """Return whether others may come to lie beside the elements of a chunk."""
+        is_noted = self._noted is not None
+        return is_noted and may_be_completed(shape, self.chunk_shape, self.shape, self._bounds)
 
     def _put(
         self,
@@ -257,14 +334,9 @@ class Hdf5Target:
         record = keeping.record(chunk, nbytes=nbytes, digest=digest, mask=mask)
         with disk_errors(self._folder):
             payloads.put(keeping, corner, record, payload)
-        if self._noted is not None and self._encoder is not None:
+        if self._noted is not None and self.encodes:
             self._noted.note(chunk, digest, rim)
         self._count(nbytes)
-
-    def _count(self, nbytes: int) -> None:
-        with self._lock:
-            self._stored_nbytes += nbytes
-            self.n_written += 1
 
     def _write_elements(self, index: Sequence[int], chunk: npt.NDArray[Any]) -> None:
         """Let libhdf5 encode a chunk, or whatever part there is of one."""
@@ -283,8 +355,8 @@ class Hdf5Target:
         with self._lock, disk_errors(self._folder):
             write_dataset(self._dataset, region, chunk)
             self.n_written += 1
-            if self.check is not None:
-                self.check()
+            if self._check is not None:
+                self._check()
             pieces = self._pieces_in(index, region)
             if self._is_doubtful and self._dataset.chunks == self.chunk_shape:
                 self._written |= dict.fromkeys(pieces, (region, digest_of_elements(chunk)))
@@ -315,35 +387,12 @@ class Hdf5Target:
         """Return the extents that the dataset has by now, whoever has changed them."""
         return tuple(map(int, self._dataset.shape))
 
-    def at_shape(self, shape: Shape) -> "Hdf5Target":
-        """Return a target for the dataset with those extents, which has written nothing yet."""
-        other = copy.copy(self)
-        other.shape = shape
-        other.n_written = other._stored_nbytes = 0
-        return other
-
-    def count_for(self, other: "Hdf5Target") -> None:
-        """Count what was written here as another's."""
-        with other._lock:
-            other.n_written += self.n_written
-            other._stored_nbytes += self._stored_nbytes
-
-    def rows(self, noted: NotedDigests) -> Rows:
-        """Return the digests that were noted, chunks numbered as the dataset is now."""
-        return renumbered(noted.rows(), self.grid, grid_shape(self.shape, self.chunk_shape))
-
-    def rims(self, noted: NotedDigests) -> Rows:
-        """Return the same of the elements of chunks that were cut."""
-        kept = {} if self.keeping is None else self.keeping.kept
-        for chunk, record in kept.items():
-            shape = box_shape(box(self.shape, self.chunk_shape, index_at(chunk, self.grid)))
-            if self.payloads is not None and self._decoder and shape != self.chunk_shape:
-                # Written before the kill, and only compared or left alone since.
-                whole = self._unpacked(self._decoder, self.payloads.read(record), record.mask)
-                rim = self._rim_of(whole[tuple(map(slice, shape))])
-                if rim is not None:
-                    noted.note_rim(chunk, rim)
-        return renumbered(noted.rims(), self.grid, grid_shape(self.shape, self.chunk_shape))
+    def _kept_rim(self, record: Record) -> int | None:
+        """Return the digest of the elements of a chunk that is cut, and there from before."""
+        if self.payloads is None or self._decoder is None:
+            return None
+        whole = self._unpacked(self._decoder, self.payloads.read(record), record.mask)
+        return self._rim_of(whole[tuple(map(slice, box_shape(self._region_of(record.chunk))))])
 
     def _put_waiting(self) -> None:
         """Put the payloads into the file that have waited beside it."""
@@ -351,15 +400,17 @@ class Hdf5Target:
             return
         for record, payload in self.payloads.waiting(self.keeping):
             index = index_at(record.chunk, self.grid)
-            if self._encoder is not None:
+            if self.encodes:
                 self._write_direct_chunk(self.corner_of(record.chunk), payload, record.mask)
                 continue
-            shape = box_shape(box(self.shape, self.chunk_shape, index))
+            shape = box_shape(self._region(index))
             self._write_elements(index, as_elements(payload, shape, self.dtype))
 
     def is_whole(self, record: Record) -> bool:
         """Return whether a payload is there as its record says."""
-        return self.payloads is not None and self.payloads.is_whole(record)
+        payload = b"" if self.payloads is None else self.payloads.read(record)
+        is_all = len(payload) == record.nbytes
+        return is_all and digest_of(payload, seed=record.mask) == record.digest
 
     def as_stored(self, _: Sequence[int], chunk: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return a chunk's elements as they come back, which filters of libhdf5's may change."""
@@ -425,7 +476,7 @@ class Hdf5Target:
 
     def read_chunk(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return a chunk's elements, cut at the end of the dataset."""
-        region = box(self.shape, self.chunk_shape, index)
+        region = self._region(index)
         if self._old is not None:
             return self._old(region)
         try:
@@ -448,7 +499,7 @@ class Hdf5Target:
             return np.full(shape, self.fill_value, self.dtype)
         return self._unpacked(decoder, found[1], found[0])[tuple(map(slice, shape))]
 
-    def _unpacked(self, decoder: Decoder, payload: bytes, mask: int) -> npt.NDArray[Any]:
+    def _unpacked(self, decoder: Decoder, payload: Payload, mask: int) -> npt.NDArray[Any]:
         whole = np.empty(self.chunk_shape, self.dtype)
         raw = whole.reshape(-1).view(np.uint8)
         decoder.decode(np.frombuffer(payload, np.uint8), mask, raw)
@@ -458,7 +509,7 @@ class Hdf5Target:
         """Return the bytes that the chunks written take."""
         with disk_errors(self._folder):
             self._put_waiting()
-            grid = grid_shape(self.shape, self.chunk_shape)
+            grid = self._own_grid
             if self._to_read_back:
                 # What libhdf5 has in its cache has no place yet, and may get none it tells.
                 self._dataset.id.flush()
@@ -473,10 +524,7 @@ class Hdf5Target:
                     if self._noted is not None:
                         digest = digest_of_piece(self._dataset, number)
                         self._noted.note(piece, digest, self._rim_read_back(number))
-            kept = 0
-            if self.keeping is not None:
-                kept = sum(record.nbytes for record in self.keeping.kept.values())
-            return self._stored_nbytes + kept or int(self._dataset.id.get_storage_size())
+            return self._all_nbytes or int(self._dataset.id.get_storage_size())
 
     @contextlib.contextmanager
     def _reading_back(self, piece: int) -> Iterator[None]:
@@ -486,22 +534,18 @@ class Hdf5Target:
         except OSError as error:
             if errno_of(error) is not None:
                 raise
-            where = format_region(self._box_of(piece))
+            where = format_region(self._region_of(piece))
             msg = (
                 f"dataset {self._dataset.name!r}: the chunk {where} cannot be read back as its "
                 f"filters wrote it ({error}); write a new dataset with another compression"
             )
             raise TargetError(errno.EIO, msg) from error
 
-    def _box_of(self, piece: int) -> Region:
-        return box(self.shape, self.chunk_shape, index_at(piece, self.grid))
-
     def _rim_read_back(self, number: int) -> int | None:
         """Return the same of a chunk that libhdf5 has encoded, and may have changed thereby."""
         if not has_payloads(self._dataset) or self._dataset.chunks != self.chunk_shape:
             return None
-        index = index_at(number, grid_shape(self.shape, self.chunk_shape))
-        region = box(self.shape, self.chunk_shape, index)
+        region = self._region(index_at(number, self._own_grid))
         if box_shape(region) == self.chunk_shape:
             return None
         return self._rim_of(np.asarray(self._dataset[region]))
@@ -515,27 +559,16 @@ class Hdf5Target:
         return encoder_for(tuple(map(as_given, self._filters)), self.dtype.itemsize)
 
 
+def _ignore(_: int) -> None:
+    """Do nothing: nobody takes note of the place."""
+
+
 def element_dtype(dataset: h5py.Dataset) -> np.dtype[Any]:
     """Return the dtype of a dataset's elements; text of any length as numpy has it."""
     if h5py.check_string_dtype(dataset.dtype) is not None and dataset.dtype.hasobject:
         return TEXT
     dtype: np.dtype[Any] = dataset.dtype
     return dtype
-
-
-@contextlib.contextmanager
-def hidden_file(path: Path, libver: Any) -> Iterator[h5py.File]:
-    """Open a file that nobody else knows, and close it whatever happens."""
-    file = _open(path, libver)
-    try:
-        yield file
-    except BaseException:
-        # A full disk fails the close as well; the file is removed anyway.
-        with contextlib.suppress(OSError, RuntimeError, ValueError):
-            file.close()
-        raise
-    with disk_errors(path.parent.parent):
-        file.close()
 
 
 def create_dataset(
@@ -548,24 +581,12 @@ def create_dataset(
     options: Hdf5Options,
 ) -> h5py.Dataset:
     """Make a dataset that is still empty."""
-    require_filters(options.filters)
     if group.get(key, getlink=True) is not None:
-        msg = f"{key!r} is there already; give every array a key of its own"
+        msg = f"{key!r} already exists; give every array a key of its own"
         raise TargetExistsError(errno.EEXIST, msg)
-    is_chunked = bool(shape) and (0 not in shape or options.maxshape is not None)
-    is_chunked = is_chunked and not options.is_contiguous
-    # A filter needs chunks, of which an array without axes or elements has none.
-    properties = _properties(options.filters) if is_chunked else None
+    arguments = creation_arguments(shape, chunk_shape, dtype, options)
     try:
-        dataset = _group_for(group, key).create_dataset(
-            posixpath.basename(key),
-            shape=shape,
-            dtype=h5py.string_dtype() if is_text(dtype) else dtype,
-            chunks=chunk_shape if is_chunked else None,
-            maxshape=options.maxshape if is_chunked else None,
-            fillvalue=options.fillvalue,
-            dcpl=properties,
-        )
+        dataset = group_for(group, key).create_dataset(posixpath.basename(key), **arguments)
     except TypeError as error:
         msg = f"HDF5 has no type for dtype {dtype} ({error}); convert with dtype= or .astype first"
         raise UnsupportedDtypeError(msg) from error
@@ -582,7 +603,25 @@ def create_dataset(
     return dataset
 
 
-def _group_for(group: h5py.Group, key: str) -> h5py.Group:
+def creation_arguments(
+    shape: Shape, chunk_shape: Shape, dtype: np.dtype[Any], options: Hdf5Options
+) -> dict[str, Any]:
+    """Return how a dataset is made, as h5py's ``create_dataset`` takes it."""
+    require_filters(options.filters)
+    is_chunked = bool(shape) and (0 not in shape or options.maxshape is not None)
+    is_chunked = is_chunked and not options.is_contiguous
+    return {
+        "shape": shape,
+        "dtype": h5py.string_dtype() if is_text(dtype) else dtype,
+        "chunks": chunk_shape if is_chunked else None,
+        "maxshape": options.maxshape if is_chunked else None,
+        "fillvalue": options.fillvalue,
+        # A filter needs chunks, of which an array without axes or elements has none.
+        "dcpl": _properties(options.filters) if is_chunked else None,
+    }
+
+
+def group_for(group: h5py.Group, key: str) -> h5py.Group:
     """Return the group of a dataset, made where it is not there yet.
 
     Links are numbered as they are made: the netCDF library adds to no others.
@@ -594,29 +633,27 @@ def _group_for(group: h5py.Group, key: str) -> h5py.Group:
     return group
 
 
-def link_dataset(group: h5py.Group, key: str, path: str, name: str, final: Path) -> None:
-    """Link to a dataset: of another file, relative to where this one will lie; or of its own."""
-    if os.path.realpath(path) == str(final):
-        group[key] = h5py.SoftLink(name)
-        return
-    group[key] = h5py.ExternalLink(os.path.relpath(path, final.parent), name)
-
-
 def _properties(filters: tuple[Filter, ...]) -> Any:
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    add_filters(properties, filters)
+    return properties
+
+
+def add_filters(properties: Any, filters: tuple[Filter, ...]) -> None:
+    """Have a dataset made with some filters, behind those that it has."""
     for step in filters:
         if step.filter_id == SHUFFLE:
             properties.set_shuffle()
         elif step.filter_id == FLETCHER32:
             properties.set_fletcher32()
         elif step.filter_id == SZIP:
-            properties.set_szip(*step.options)
+            # As a file has them, others follow that libhdf5 finds out itself.
+            properties.set_szip(*step.options[:2])
         else:
             load_plugins(step.filter_id)
             # Optional, as h5py does it: a chunk may be stored without it.
             flag = h5py.h5z.FLAG_OPTIONAL
             properties.set_filter(step.filter_id, flag, step.options or None)
-    return properties
 
 
 def require_filters(filters: tuple[Filter, ...]) -> None:
@@ -628,7 +665,7 @@ def require_filters(filters: tuple[Filter, ...]) -> None:
         if libhdf5_has(step.filter_id):
             continue
         remedy = remedy_for(step.filter_id, "set HDF5_PLUGIN_PATH to the folder of its plugin")
-        msg = f"HDF5 filter {step.name} ({step.filter_id}) is not to be had here; {remedy}"
+        msg = f"HDF5 filter {step.name} ({step.filter_id}) is not available here; {remedy}"
         raise OptionError(msg)
 
 
@@ -640,28 +677,3 @@ def check_libver(libver: Any) -> None:
             'or give ("earliest", "v114")'
         )
         raise OptionError(msg)
-
-
-def _open(path: Path, libver: Any) -> h5py.File:
-    with opening_errors(path.parent.parent, libver):
-        # The lock of a file that only we know keeps nobody out, and would stay with the
-        # processes of a pool that were forked meanwhile, after the file is published.
-        return bound_metadata(h5py.File(path, "a", libver=libver, locking=False, track_order=True))
-
-
-@contextlib.contextmanager
-def opening_errors(folder: Path, libver: Any) -> Iterator[None]:
-    """Say what is wrong where libhdf5 cannot open or create a file."""
-    check_libver(libver)
-    try:
-        yield
-    except LazyioError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        msg = f"libver={libver!r} is not a pair of HDF5 versions: {error}"
-        raise OptionError(msg) from error
-    except (OSError, RuntimeError) as error:
-        if errno_of(error) is not None:
-            raise target_error(error, folder) from error
-        msg = f"the existing file cannot be opened as HDF5: {error}; pass mode='w' to replace it"
-        raise TargetError(errno.EINVAL, msg) from error

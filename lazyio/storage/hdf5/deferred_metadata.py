@@ -9,14 +9,13 @@ killed job is resumed by making them again.
 """
 
 import atexit
-import bisect
 import contextlib
 import errno
 import functools
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,12 +23,15 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
+from lazyio.atomic.descriptors import WRITES_AT_ONCE, is_on_nfs, opened, write_at
 from lazyio.atomic.hdf5_superblock import marked
 from lazyio.atomic.in_place import InPlaceFile
-from lazyio.atomic.log import superblock_in, write_at
+from lazyio.atomic.log import superblock_in
+from lazyio.atomic.unwritten_ranges import UnwrittenRanges
 from lazyio.errors import LazyioError, TargetLockedError
 from lazyio.libhdf5_calls import write_direct_chunk
 from lazyio.sources.libhdf5 import bound_metadata
+from lazyio.storage.hdf5.file_form import FileForm
 
 _LEAST_REGION = 1 << 24
 
@@ -42,100 +44,6 @@ _LARGE_NBYTES = 1 << 16
 
 HELD_NBYTES = 1 << 20
 """Of what belongs behind the bytes that stay, which is then written; there it harms nobody."""
-
-
-class UnwrittenRanges:
-    """Ranges of bytes that have not been written yet, and lie over those of a file.
-
-    Examples
-    --------
-    >>> held = UnwrittenRanges()
-    >>> held.put(10, b"abcdef")
-    >>> held.drop(12, 2)
-    >>> held.put(11, b"X")
-    >>> sorted(held.ranges())
-    [(10, b'a'), (11, b'X'), (14, b'ef')]
-    """
-
-    def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._parts: dict[int, bytes] = {}
-        self.nbytes = 0
-        """Bytes that are held."""
-
-    def put(self, at: int, data: bytes) -> None:
-        """Hold bytes, in place of any that were held there."""
-        there = self._parts.get(at)
-        last = self._starts[-1] if self._starts else -1
-        if at > last and (last < 0 or at >= last + len(self._parts[last])):
-            self._starts.append(at)
-            self.nbytes += len(data)
-        elif there is None or len(there) != len(data):
-            self.drop(at, len(data))
-            bisect.insort(self._starts, at)
-            self.nbytes += len(data)
-        self._parts[at] = data
-
-    def drop(self, at: int, nbytes: int) -> None:
-        """Hold nothing in a range any more."""
-        end = at + nbytes
-        first = self._first_touching(at)
-        last = bisect.bisect_left(self._starts, end)
-        touched = self._starts[first:last]
-        if not touched:
-            return
-        left = []
-        for start in touched:
-            data = self._parts.pop(start)
-            self.nbytes -= len(data)
-            if start < at:
-                left.append((start, data[: at - start]))
-            if start + len(data) > end:
-                left.append((end, data[end - start :]))
-        self._starts[first:last] = [start for start, _ in left]
-        self._parts.update(left)
-        self.nbytes += sum(len(data) for _, data in left)
-
-    def take_from(self, at: int) -> Iterator[tuple[int, bytes]]:
-        """Yield what is held from there on, neighbours as one, and hold it no more.
-
-        What begins before stays, also where it ends behind.
-        """
-        first = bisect.bisect_left(self._starts, at)
-        starts = self._starts[first:]
-        del self._starts[first:]
-        run: list[bytes] = []
-        begin = end = 0
-        for start in starts:
-            data = self._parts.pop(start)
-            self.nbytes -= len(data)
-            if run and start != end:
-                yield begin, b"".join(run)
-                run = []
-            begin = begin if run else start
-            run.append(data)
-            end = start + len(data)
-        if run:
-            yield begin, b"".join(run)
-
-    def lay_over(self, at: int, view: memoryview) -> None:
-        """Put what is held of a range over what a file has there."""
-        end = at + len(view)
-        first = self._first_touching(at)
-        for start in self._starts[first : bisect.bisect_left(self._starts, end)]:
-            data = self._parts[start]
-            begin, stop = max(at, start), min(end, start + len(data))
-            view[begin - at : stop - at] = data[begin - start : stop - start]
-
-    def ranges(self) -> Iterator[tuple[int, bytes]]:
-        """Yield all that is held, in the order of the file."""
-        return ((start, self._parts[start]) for start in self._starts)
-
-    def _first_touching(self, at: int) -> int:
-        first = bisect.bisect_right(self._starts, at)
-        if first and self._starts[first - 1] + len(self._parts[self._starts[first - 1]]) > at:
-            first -= 1
-        return first
 
 
 class DeferredMetadataFile:
@@ -154,7 +62,7 @@ class DeferredMetadataFile:
         keeps_old: bool,
         write: Callable[[memoryview, int], object],
     ) -> None:
-        self.held = UnwrittenRanges()
+        self.held = UnwrittenRanges[bytes]()
         self.end = nbytes
         self.failed: BaseException | None = None
         self._keeps_old = keeps_old
@@ -298,7 +206,7 @@ def _address_of(buffer: Any) -> int:
 
 Result = TypeVar("Result")
 
-_CACHE_NBYTES = 1 << 20
+CACHE_NBYTES = 1 << 20
 """Of chunks that libhdf5 encodes itself, for each dataset: it would take eight times that."""
 
 
@@ -324,6 +232,7 @@ class DeferredMetadata:
         nbytes: int = 0,
         in_place: InPlaceFile | None = None,
         on_overwrite: Callable[[list[tuple[int, int]]], object] | None = None,
+        form: FileForm | None = None,
     ) -> None:
         self.path = path
         self._in_place = in_place
@@ -343,22 +252,12 @@ class DeferredMetadata:
             nbytes,
             str(path),
             keeps_old=in_place is not None or on_overwrite is not None,
-            write=self._write_behind,
+            write=functools.partial(self.write, is_payload=False),
         )
         mode = "r+" if nbytes else "w"
         try:
             self.file: h5py.File = self.call(
-                lambda: bound_metadata(
-                    h5py.File(
-                        self._object,
-                        mode,
-                        libver=libver,
-                        locking=False,
-                        # The netCDF library adds to no group whose links are not numbered.
-                        track_order=True,
-                        rdcc_nbytes=_CACHE_NBYTES,
-                    )
-                )
+                lambda: bound_metadata(self._opened(mode, libver, form))
             )
         except BaseException:
             self._thread.shutdown()
@@ -366,6 +265,25 @@ class DeferredMetadata:
             raise
         _LIVE.add(self)
         _watch_the_end()
+
+    def _opened(self, mode: str, libver: Any, form: FileForm | None) -> h5py.File:
+        """Return the file, as it is or made anew."""
+        if form is not None:
+            driver = h5py.h5fd.fileobj_driver
+            return form.create(
+                str(self.path),
+                cache_nbytes=CACHE_NBYTES,
+                set_driver=lambda access: access.set_fileobj_driver(driver, self._object),
+            )
+        return h5py.File(
+            self._object,
+            mode,
+            libver=libver,
+            locking=False,
+            # The netCDF library adds to no group whose links are not numbered.
+            track_order=True,
+            rdcc_nbytes=CACHE_NBYTES,
+        )
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Call something that uses the file, on the thread that may."""
@@ -396,48 +314,46 @@ class DeferredMetadata:
 
         ``on_reserved`` is told first, before another place is reserved.
         """
-        if threading.current_thread() is threading.main_thread():
-            return self.call(lambda: self._reserve(dataset, corner, nbytes, mask, on_reserved))
-        return self._reserve(dataset, corner, nbytes, mask, on_reserved)
 
-    def _reserve(
-        self,
-        dataset: h5py.Dataset,
-        corner: Sequence[int],
-        nbytes: int,
-        mask: int,
-        on_reserved: Callable[[int], object],
-    ) -> int:
-        with self._lock:
-            self.check()
-            try:
-                return self._reserve_next(dataset, tuple(corner), nbytes, mask, on_reserved)
-            except BaseException as error:  # noqa: BLE001 - kept, and raised
-                # A place that was given and not taken note of would not be given again: the
-                # places of all that follow would come out otherwise when the job is resumed.
-                self._object.failed = self._object.failed or error
-                raise self._object.failed from None
+        def take_next() -> int:
+            with self._lock:
+                self.check()
+                try:
+                    at = self._caught_at(dataset, tuple(corner), nbytes, mask)
+                    on_reserved(at)
+                except BaseException as error:  # noqa: BLE001 - kept, and raised
+                    # A place that was given and not taken note of would not be given again: the
+                    # places of all that follow would come out otherwise when the job is resumed.
+                    raise self._fail(error) from None
+                return at
 
-    def _reserve_next(
-        self,
-        dataset: h5py.Dataset,
-        corner: tuple[int, ...],
-        nbytes: int,
-        mask: int,
-        on_reserved: Callable[[int], object],
+        return self._uninterrupted(take_next)
+
+    def _caught_at(
+        self, dataset: h5py.Dataset, corner: tuple[int, ...], nbytes: int, mask: int
     ) -> int:
+        """Have libhdf5 give a payload its place, and return that."""
         if mask and self._base:
             # Over an old chunk of as many bytes libhdf5 would keep that one's mask.
-            longer = self._object.catch(nbytes + 1)
-            write_direct_chunk(dataset, corner, longer, mask)
+            write_direct_chunk(dataset, corner, self._object.catch(nbytes + 1), mask)
         write_direct_chunk(dataset, corner, self._object.catch(nbytes), mask)
         self.check()
         caught = self._object.caught()
         if caught is None or caught[1:] != (nbytes, 0):
             msg = f"libhdf5 did not write a chunk of {nbytes} bytes in one piece, but {caught}"
             raise EngineError(msg)
-        on_reserved(caught[0])
         return caught[0]
+
+    def _uninterrupted(self, function: Callable[[], Result]) -> Result:
+        """Call something that uses the file, where no signal interrupts it."""
+        if threading.current_thread() is threading.main_thread():
+            return self.call(function)
+        return function()
+
+    def _fail(self, error: BaseException) -> BaseException:
+        """Write nothing more, and return what has gone wrong first."""
+        self._object.failed = self._object.failed or error
+        return self._object.failed
 
     def putter(self, dataset: h5py.Dataset) -> Callable[[Sequence[int], Any, int], None]:
         """Return what writes a chunk's payload to its place, from any thread.
@@ -449,39 +365,54 @@ class DeferredMetadata:
         def put(corner: Sequence[int], payload: Any, mask: int) -> None:
             # Over old bytes a payload goes into the log, and is not held.
             if len(payload) < _SMALL_NBYTES and self._in_place is None:
-                self._pass(dataset, corner, payload, mask)
+                self._hand_over(dataset, corner, payload, mask)
                 return
-            address = self.reserve(dataset, corner, len(payload), mask, _ignore)
+            address = self.reserve(dataset, corner, len(payload), mask, lambda _: None)
             self.write(payload, address)
 
         return put
 
-    def _pass(self, dataset: h5py.Dataset, corner: Sequence[int], payload: Any, mask: int) -> None:
+    def _hand_over(
+        self, dataset: h5py.Dataset, corner: Sequence[int], payload: Any, mask: int
+    ) -> None:
         """Have libhdf5 hand a payload to the file object, which writes it."""
-        if threading.current_thread() is threading.main_thread():
-            self.call(lambda: write_direct_chunk(dataset, corner, payload, mask))
-            return
         try:
-            write_direct_chunk(dataset, corner, payload, mask)
+            self._uninterrupted(lambda: write_direct_chunk(dataset, corner, payload, mask))
         finally:
             # What went wrong below libhdf5 says more than what that made of it.
             self.check()
 
-    def write(self, payload: Any, address: int) -> None:
-        """Write a payload to its place, or into the log where old bytes are there."""
-        view = memoryview(payload)
+    def write(self, data: Any, address: int, *, is_payload: bool = True) -> None:
+        """Write a payload to its place, or into the log where old bytes are there.
+
+        Or metadata that are not held, behind what was there.
+        """
+        view = memoryview(data)
         view = view.cast("B") if view.ndim != 1 or view.format != "B" else view
         if self._in_place is not None:
-            self._in_place.write(view, address, is_payload=True)
+            self._in_place.write(view, address, is_payload=is_payload)
         else:
             write_at(self._descriptor, view, address)
 
-    def _write_behind(self, view: memoryview, address: int) -> None:
-        """Write metadata that are not held, behind what was there."""
-        if self._in_place is not None:
-            self._in_place.write(view, address, is_payload=False)
-        else:
-            write_at(self._descriptor, view, address)
+    @property
+    def is_lent(self) -> bool:
+        """Whether other processes may write payloads to their places in :attr:`path`.
+
+        Not where a file is changed in place: what a process writes late, after the change was
+        given up, would lie in the file that all others know.
+        """
+        return self._in_place is None and (not self._is_on_nfs or self._is_shared)
+
+    @functools.cached_property
+    def _is_on_nfs(self) -> bool:
+        return is_on_nfs(self.path)
+
+    @functools.cached_property
+    def _is_shared(self) -> bool:
+        """Whether what is written here leaves alone what other machines write beside it."""
+        with opened(self.path, os.O_RDWR | WRITES_AT_ONCE) as other:
+            os.dup2(other, self._descriptor, inheritable=False)
+        return bool(WRITES_AT_ONCE)
 
     def read(self, address: int, nbytes: int) -> bytes:
         """Return a payload that an earlier run has written, or what else is there."""
@@ -504,35 +435,36 @@ class DeferredMetadata:
 
         All has been committed.
         """
-        if self._in_place is None:
-            msg = "only a file that others read is followed"
-            raise EngineError(msg)
-        self._in_place.end_log()
+        self._required_in_place().end_log()
         self._object.follow()
         self._is_followed = True
 
     def _commit(self, patience: float, is_followed: bool) -> None:
-        if self._in_place is None:
-            msg = "only a file that is changed in place has a state to be brought to before its end"
-            raise EngineError(msg)
+        in_place = self._required_in_place()
         try:
             self.file.flush()
             self.check()
-            self._in_place.commit(
+            in_place.commit(
                 self._object.held.ranges,
                 self._object.end,
                 patience=patience,
                 is_followed=is_followed,
             )
-            if self._in_place.stuck is not None:
-                raise self._in_place.stuck
+            if in_place.stuck is not None:
+                raise in_place.stuck
         except TargetLockedError:
             raise
         except BaseException as error:
-            self._object.failed = self._object.failed or error
+            self._fail(error)
             raise
         self._object.begin_anew()
         self._base = self._object.end
+
+    def _required_in_place(self) -> InPlaceFile:
+        if self._in_place is None:
+            msg = "only a file that is changed in place is committed or followed before its end"
+            raise EngineError(msg)
+        return self._in_place
 
     def close(self, *, patience: float = 0.0, may_be_later: bool = False) -> None:
         """Close the file and write its metadata; see :meth:`InPlaceFile.commit`."""
@@ -585,7 +517,7 @@ class DeferredMetadata:
 
     def close_at_exit(self) -> None:
         """Close the file for libhdf5, and write nothing."""
-        self._object.failed = self._object.failed or EngineError("abandoned")
+        self._fail(EngineError("abandoned"))
         with contextlib.suppress(OSError, RuntimeError, ValueError):
             self.file.close()
 
@@ -593,10 +525,6 @@ class DeferredMetadata:
         """Raise what has gone wrong below libhdf5, if anything has."""
         if self._object.failed is not None:
             raise self._object.failed
-
-
-def _ignore(_: int) -> None:
-    """Take no note of a place: nobody makes the same calls again."""
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Names of axes as netCDF-4 keeps them: a dimension scale for each, attached to it.
 
 A scale lies beside the dataset. Where an array of that name, one axis and that
-length is there already it is the scale, which makes it a coordinate; else one
+length already exists it is the scale, which makes it a coordinate; else one
 without values is made, as the netCDF library does.
 """
 
@@ -41,16 +41,34 @@ def check_dims(dims: object, ndim: int) -> tuple[str, ...] | None:
     return found
 
 
-def attach_dimensions(dataset: h5py.Dataset, dims: Sequence[str]) -> None:
-    """Give every axis of a dataset its dimension scale."""
+def attach_dimensions(
+    dataset: h5py.Dataset, dims: Sequence[str], *, grows: bool = False
+) -> tuple[str, ...]:
+    """Give every axis of a dataset its dimension scale, and return the names of new ones.
+
+    Of one that ``grows`` an axis without bound may be shorter than its dimension, as in netCDF.
+    """
     own_name = posixpath.basename(dataset.name)
     if dataset.ndim == 1 and tuple(dims) == (own_name,):
         if not dataset.is_scale:
             dataset.make_scale(own_name)
-        return
+        return ()
+    made = []
     for axis, name in enumerate(dims):
-        scale = _scale(dataset, axis, name)
+        is_there = name in dataset.parent
+        scale = _scale(dataset, axis, name, grows=grows)
         dataset.dims[axis].attach_scale(scale)
+        if not is_there and name in dataset.parent:
+            made.append(posixpath.join(dataset.parent.name, name))
+    return tuple(made)
+
+
+def remove_unused(file: h5py.File, names: Sequence[str]) -> None:
+    """Remove dimension scales without values that no dataset has any more."""
+    for name in names:
+        scale = file.get(name)
+        if has_no_values(scale) and not _uses(scale):
+            del file[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +125,12 @@ def _uses(scale: h5py.Dataset) -> list[ScaleUse]:
     ]
 
 
+def datasets_along(dataset: h5py.Dataset, axis: int) -> list[h5py.Dataset]:
+    """Return all datasets of a file that share a dimension with this one."""
+    scales = [*dataset.dims[axis].values(), dataset]
+    return [use.dataset for scale in scales for use in _uses(scale)]
+
+
 def grow_dimensions(dataset: h5py.Dataset) -> None:
     """Give the scales of a dataset that has grown its length, where they have no values."""
     for axis, extent in enumerate(dataset.shape):
@@ -114,7 +138,18 @@ def grow_dimensions(dataset: h5py.Dataset) -> None:
             _grow(scale, extent)
 
 
-def _scale(dataset: h5py.Dataset, axis: int, name: str) -> h5py.Dataset:
+def shrink_dimensions(dataset: h5py.Dataset) -> None:
+    """Make scales without values as short as the longest of the datasets that have them."""
+    for axis in range(dataset.ndim):
+        for scale in dataset.dims[axis].values():
+            if has_no_values(scale) and scale.maxshape[0] is None:
+                longest = max((use.dataset.shape[use.axis] for use in _uses(scale)), default=0)
+                if longest < scale.shape[0]:
+                    scale.resize((longest,))
+                    _name_size(scale, longest)
+
+
+def _scale(dataset: h5py.Dataset, axis: int, name: str, *, grows: bool) -> h5py.Dataset:
     group, extent = dataset.parent, dataset.shape[axis]
     is_growing = dataset.maxshape[axis] is None
     scale = group.get(name)
@@ -139,10 +174,11 @@ def _scale(dataset: h5py.Dataset, axis: int, name: str) -> h5py.Dataset:
         _name_size(scale, extent)
         return scale
     fits = isinstance(scale, h5py.Dataset) and scale.ndim == 1 and scale != dataset
-    if not fits or scale.shape[0] != extent:
+    is_ahead = fits and grows and is_growing and scale.maxshape[0] is None
+    if not fits or (scale.shape[0] != extent and not (is_ahead and scale.shape[0] > extent)):
         msg = (
-            f"dims names axis {axis} of {dataset.name!r} {name!r}, but {scale.name!r} is there "
-            f"and is no array of one axis of {extent} elements; choose another name"
+            f"dims names axis {axis} of {dataset.name!r} {name!r}, but {scale.name!r} exists "
+            f"and is not an array of shape ({extent},); choose another name"
         )
         raise OptionError(msg)
     if not scale.is_scale:

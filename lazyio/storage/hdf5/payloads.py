@@ -1,6 +1,6 @@
 """Where payloads of a job go that can be resumed: to their places, or to wait for them.
 
-With the layout engine each goes straight to its place in the file that is
+With deferred metadata each goes straight to its place in the file that is
 being built. Without it, and for what only libhdf5 can encode, they wait in a
 file of their own and are put in at the end.
 """
@@ -10,45 +10,24 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.atomic.digests import digest_of
+from lazyio.atomic.descriptors import write_at
 from lazyio.atomic.journal import Record, ResumeState
-from lazyio.atomic.log import write_at
 from lazyio.codecs.workspace import Bytes
 from lazyio.dtypes import Shape, is_text
 from lazyio.storage.hdf5.deferred_metadata import DeferredMetadata
 
 
-class Payloads(Protocol):
-    """Takes payloads of one dataset, from any thread."""
-
-    engine: str
-    """What to call it in a report."""
-
-    def put(
-        self, keeping: ResumeState, corner: Sequence[int], record: Record, payload: Any
-    ) -> None:
-        """Note a payload in the journal, and write it; its record has no offset yet."""
-
-    def is_whole(self, record: Record) -> bool:
-        """Return whether a payload is there as its record says."""
-
-    def read(self, record: Record) -> bytes:
-        """Return a payload that is there."""
-
-    def waiting(self, keeping: ResumeState) -> Iterator[tuple[Record, bytes]]:
-        """Yield what has not been put into its place, to be put there now."""
-
-
 class InPlacePayloads:
     """Payloads that go where libhdf5 wants them."""
 
-    engine = "layout"
+    engine = "deferred-metadata"
+    """What to call it in a report."""
 
     def __init__(self, engine: DeferredMetadata, dataset: h5py.Dataset) -> None:
         self._engine = engine
@@ -58,30 +37,29 @@ class InPlacePayloads:
         self, keeping: ResumeState, corner: Sequence[int], record: Record, payload: Any
     ) -> None:
         """Note a payload in the journal, and write it to its place."""
+        self._engine.write(payload, self.place(keeping, corner, record))
+
+    def place(self, keeping: ResumeState, corner: Sequence[int], record: Record) -> int:
+        """Note a payload in the journal, and return its place."""
         there = keeping.reserved.get(record.chunk)
         if there is not None and (there.nbytes, there.mask) == (record.nbytes, record.mask):
             address = there.offset
             if there.digest != record.digest:
                 keeping.note(record, address)
-        else:
-            address = self._engine.reserve(
-                self._dataset,
-                corner,
-                record.nbytes,
-                record.mask,
-                lambda found: keeping.note(record, found),
-            )
-        self._engine.write(payload, address)
-
-    def is_whole(self, record: Record) -> bool:
-        """Return whether a payload is there as its record says."""
-        return _is_as_noted(self.read(record), record)
+            return address
+        return self._engine.reserve(
+            self._dataset,
+            corner,
+            record.nbytes,
+            record.mask,
+            lambda found: keeping.note(record, found),
+        )
 
     def read(self, record: Record) -> bytes:
         """Return a payload that is there."""
         return self._engine.read(record.offset, record.nbytes)
 
-    def waiting(self, _: ResumeState) -> Iterator[tuple[Record, bytes]]:
+    def waiting(self, _keeping: ResumeState) -> Iterator[tuple[Record, bytes]]:
         """Yield nothing: all is in its place."""
         return iter(())
 
@@ -108,16 +86,12 @@ class SpooledPayloads:
             self.places[record.array, record.chunk] = placed
         write_at(self.descriptor, memoryview(payload).cast("B"), at)
 
-    def is_whole(self, record: Record) -> bool:
-        """Return whether a payload is there as its record says."""
-        return _is_as_noted(self.read(record), record)
-
     def read(self, record: Record) -> bytes:
         """Return a payload that is there."""
         return os.pread(self.descriptor, record.nbytes, record.offset)
 
     def waiting(self, keeping: ResumeState) -> Iterator[tuple[Record, bytes]]:
-        """Yield the payloads of one array."""
+        """Yield the payloads of one array, to be put into their places now."""
         own = {
             chunk: place for (array, chunk), place in self.places.items() if array == keeping.array
         }
@@ -128,6 +102,10 @@ class SpooledPayloads:
         """Close the file, which stays; all of it is read back, and known by digests."""
         with contextlib.suppress(OSError):
             os.close(self.descriptor)
+
+
+Payloads = InPlacePayloads | SpooledPayloads
+"""Takes payloads of a job that can be resumed, from any thread."""
 
 
 def as_bytes(elements: npt.NDArray[Any]) -> Bytes:
@@ -158,8 +136,3 @@ def as_elements(raw: Any, shape: Shape, dtype: np.dtype[Any]) -> npt.NDArray[Any
         texts.append(data[at + 8 : at + 8 + nbytes].decode("utf-8", "surrogatepass"))
         at += 8 + nbytes
     return np.array(texts, dtype).reshape(shape)
-
-
-def _is_as_noted(payload: bytes, record: Record) -> bool:
-    is_all = len(payload) == record.nbytes
-    return is_all and digest_of(payload, seed=record.mask) == record.digest

@@ -7,7 +7,6 @@ zarr-python.
 """
 
 import contextlib
-import copy
 import errno
 import itertools
 import os
@@ -16,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,38 +24,22 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
 
-from lazyio.atomic.digests import (
-    Hash,
-    NotedDigests,
-    Rows,
-    digest_of,
-    digest_of_elements,
-    renumbered,
-)
-from lazyio.atomic.journal import Record, ResumeState
+from lazyio.atomic.descriptors import begin_sync
+from lazyio.atomic.digests import Hash, NotedDigests, digest_of, digest_of_elements
+from lazyio.atomic.journal import Record
 from lazyio.atomic.publish_steps import FolderSnapshot
 from lazyio.atomic.zarr_digests import digest_of_file
 from lazyio.codecs.workspace import Bytes, Fill, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of, is_exact
 from lazyio.dtypes import Shape, is_text
 from lazyio.errors import OptionError, TargetError, TargetExistsError, UnsupportedDtypeError
-from lazyio.regions import (
-    Bounds,
-    Region,
-    box,
-    box_shape,
-    check_numbered,
-    flat_index,
-    grid_shape,
-    index_at,
-    open_grid,
-)
+from lazyio.regions import Bounds, check_numbered, flat_index, index_at
 from lazyio.sources.zarr import store_name
-from lazyio.storage.base import padded
+from lazyio.sources.zarr_metadata import METADATA_FILES
+from lazyio.storage.base import ChunkTarget, EncodedChunk, PayloadPlace, PlaceKind, padded
 from lazyio.storage.disk_errors import disk_errors, store_errors
 from lazyio.storage.region_target import require_equal
-
-"""Files of a local store that hold no elements."""
+from lazyio.storage.zarr.chunk_writer import ZarrChunkWriter, travels
 
 PARTIAL = ".partial"
 """End of the name of a file that is not all there yet."""
@@ -109,7 +92,7 @@ class OverlaidObjects:
     """What lay in its folder when the part was begun."""
 
 
-class ZarrTarget:
+class ZarrTarget(ChunkTarget):
     """An array that is open for writing."""
 
     def __init__(
@@ -122,8 +105,7 @@ class ZarrTarget:
         bounds: Bounds | None = None,
         over: "OverlaidObjects | None" = None,
     ) -> None:
-        self.shape: Shape = tuple(map(int, array.shape))
-        self.chunk_shape: Shape = tuple(map(int, array.shards or array.chunks))
+        super().__init__(array.shape, array.shards or array.chunks, noted=noted, bounds=bounds)
         self.dtype = np.dtype(array.dtype)
         self._array = array
         self._folder = local_folder(array)
@@ -145,19 +127,8 @@ class ZarrTarget:
             described = metadata.to_dict()
             self._chain = chain_of(described, self.dtype, self._fill, keep_empty=keeps_empty)
         self._folders: set[str] = set()
-        self._lock = threading.Lock()
-        self._stored_nbytes = 0
-        self.n_written = 0
-        """Chunks or shards that were encoded and stored."""
-        self._noted = noted
-        self.keeping: ResumeState | None = None
-        """Chunks that are there from a run that was killed, and the journal."""
         self.written: list[str] | None = None
         """Takes the names of the objects that are written to a local folder."""
-        self.grid: Shape = grid_shape(self.shape, self.chunk_shape)
-        """By which chunks are numbered."""
-        if bounds is not None:
-            self.grid = open_grid(bounds, self.chunk_shape)
 
     @property
     def engine(self) -> str:
@@ -169,7 +140,7 @@ class ZarrTarget:
     ) -> None:
         """Encode a chunk and commit it, unless it holds the fill value only."""
         if self._chain is None or self._folder is None:
-            if self.keeping is not None and self.keeping.number(index) in self.keeping.kept:
+            if self.keeping is not None and self.keeping.number(index) in self._kept:
                 require_equal(self, index, chunk)
                 return
             # A store may keep what it is given, and the memory is its caller's, to be used again.
@@ -197,11 +168,54 @@ class ZarrTarget:
                 hash_ = Hash() if self._noted is not None else None
                 pieces = _hashed(itertools.chain([first], pieces), hash_)
                 nbytes = self._write_object(name, pieces)
-                self._add(nbytes)
-                if self.written is not None:
-                    self.written.append(name)
+                self._is_written(name, nbytes)
                 digest = hash_.value if hash_ is not None else None
                 self._note(index, digest, nbytes, self._rim_of(index, chunk))
+            elif self._replaces:
+                Path(name).unlink(missing_ok=True)
+                self._mark_removed(name)
+                self._note(index, None)
+
+    def chunk_writer(self) -> ZarrChunkWriter | None:
+        """Return what other processes write with, ``None`` where they cannot."""
+        if is_text(self.dtype) or (self._noted is not None and self._folder is None):
+            return None
+        if self._chain is None and (self._folder is not None or not travels(self._array.store)):
+            return None
+        if self._folder is not None:
+            # Others make folders in it only, so that they leave nothing once it is removed.
+            self._folder.mkdir(parents=True, exist_ok=True)
+        return ZarrChunkWriter(
+            array=self._array,
+            folder=self._folder,
+            shape=self.shape,
+            chunk_shape=self.chunk_shape,
+            grid=self.grid,
+            keeps_empty=self._keeps_empty,
+            has_digests=self._noted is not None,
+        )
+
+    def place(self, chunk: EncodedChunk) -> PayloadPlace:
+        """Return whether an object is there; each has its own name, and needs no other place."""
+        is_there = self.keeping is not None and self.keeping.has(chunk.chunk, chunk.digest)
+        return PayloadPlace(PlaceKind.KEPT if is_there else PlaceKind.WRITE)
+
+    def land(self, chunk: EncodedChunk, place: PayloadPlace, payload: Bytes | None) -> None:
+        """Take note of an object that is written, or write it."""
+        index = index_at(chunk.chunk, self.grid)
+        if self._folder is None:
+            self._count(0)
+            return
+        if place.kind is PlaceKind.KEPT:
+            return
+        name = self._name(index)
+        with disk_errors(self._folder):
+            self._look_under(name)
+            if chunk.nbytes:
+                if payload is not None:
+                    self._write_object(name, [payload])
+                self._is_written(name, chunk.nbytes)
+                self._note(index, chunk.digest, chunk.nbytes, chunk.rim)
             elif self._replaces:
                 Path(name).unlink(missing_ok=True)
                 self._mark_removed(name)
@@ -239,33 +253,17 @@ class ZarrTarget:
         """Return the extents that the array has by now, also where another handle changed them."""
         return shape_in_store(self._array)
 
-    def at_shape(self, shape: Shape) -> "ZarrTarget":
+    def at_shape(self, shape: Shape) -> Self:
         """Return a target for the array with those extents, which has written nothing yet."""
-        other = copy.copy(self)
-        other.shape = shape
+        other = super().at_shape(shape)
         other._array = with_shape(self._array, shape)
-        other.n_written = other._stored_nbytes = 0
         return other
 
-    def count_for(self, other: "ZarrTarget") -> None:
-        """Count what was written here as another's."""
-        with other._lock:
-            other.n_written += self.n_written
-            other._stored_nbytes += self._stored_nbytes
-
-    def rows(self, noted: NotedDigests) -> Rows:
-        """Return the digests that were noted, chunks numbered as the array is now."""
-        return renumbered(noted.rows(), self.grid, grid_shape(self.shape, self.chunk_shape))
-
-    def rims(self, noted: NotedDigests) -> Rows:
-        """Return the same of the elements of chunks that were cut."""
-        kept = {} if self.keeping is None else self.keeping.kept
-        for chunk, record in kept.items():
-            index = index_at(chunk, self.grid)
-            if record.nbytes and box_shape(self._region(index)) != self.chunk_shape:
-                # Written before the kill, and only compared or left alone since.
-                noted.note_rim(chunk, digest_of_elements(self.read_chunk(index)))
-        return renumbered(noted.rims(), self.grid, grid_shape(self.shape, self.chunk_shape))
+    def _kept_rim(self, record: Record) -> int | None:
+        """Return the digest of the elements of a chunk that is cut, and there from before."""
+        if not record.nbytes:
+            return None
+        return digest_of_elements(self.read_chunk(index_at(record.chunk, self.grid)))
 
     @property
     def is_read_back(self) -> bool:
@@ -312,25 +310,23 @@ class ZarrTarget:
         """Return the bytes of all objects written; where the store is no folder, of all there."""
         if self._folder is None:
             return int(self._array.nbytes_stored())
-        kept = 0
-        if self.keeping is not None:
-            kept = sum(record.nbytes for record in self.keeping.kept.values())
-        return self._stored_nbytes + kept
+        return self._all_nbytes
 
-    def _add(self, nbytes: int) -> None:
-        with self._lock:
-            self._stored_nbytes += nbytes
-            self.n_written += 1
+    def _is_written(self, name: str, nbytes: int) -> None:
+        """Count an object that has its name, and tell who is to have it on the disk."""
+        self._count(nbytes)
+        if self.written is not None:
+            self.written.append(name)
 
     def _name(self, index: Sequence[int]) -> str:
         return f"{self._folder}/{self._array.metadata.encode_chunk_key(tuple(index))}"
 
     def _is_there(self, index: Sequence[int], pieces: Iterator[Bytes]) -> bool:
         """Return whether an object is kept from a run that was killed, after comparing it."""
-        if self.keeping is None or self.keeping.number(index) not in self.keeping.kept:
+        if self.keeping is None or self.keeping.number(index) not in self._kept:
             return False
         hash_ = Hash()
-        nbytes = sum(_counted(piece, hash_) for piece in pieces)
+        nbytes = sum(piece.size for piece in _hashed(pieces, hash_))
         return self.keeping.has(self.keeping.number(index), hash_.value if nbytes else 0)
 
     def _note(
@@ -353,8 +349,7 @@ class ZarrTarget:
     def _look_at(self, index: Sequence[int], chunk: npt.NDArray[Any]) -> None:
         """Count and note what zarr-python has written, in a local folder or a zip file."""
         if self._folder is None:
-            with self._lock:
-                self.n_written += 1
+            self._count(0)
             if self._noted is not None:
                 key = self._array.metadata.encode_chunk_key(tuple(index))
                 found: Any = sync((self._array.store_path / key).get())
@@ -367,9 +362,7 @@ class ZarrTarget:
             self._note(index, None)
             return
         nbytes = os.stat(name).st_size
-        self._add(nbytes)
-        if self.written is not None:
-            self.written.append(name)
+        self._is_written(name, nbytes)
         if self._noted is not None:
             self._note(index, digest_of_file(name), nbytes, self._rim_of(index, chunk))
 
@@ -379,9 +372,6 @@ class ZarrTarget:
             return disk_errors(self._folder)
         name = f"{store_name(self._array.store)}/{self._array.path}".rstrip("/")
         return store_errors(name, self._region(index))
-
-    def _region(self, index: Sequence[int]) -> Region:
-        return box(self.shape, self.chunk_shape, index)
 
     def _make_folder(self, folder: str) -> None:
         """Make a folder of the array's; not the array's own, where it was there and is gone."""
@@ -418,11 +408,6 @@ class ZarrTarget:
         return nbytes
 
 
-def _counted(piece: Bytes, hash_: Hash) -> int:
-    hash_.update(piece)
-    return piece.size
-
-
 def _hashed(pieces: Iterator[Bytes], hash_: Hash | None) -> Iterator[Bytes]:
     """Yield pieces, and hash each while it is in the cache."""
     for piece in pieces:
@@ -434,7 +419,10 @@ def _hashed(pieces: Iterator[Bytes], hash_: Hash | None) -> Iterator[Bytes]:
 def _write_file(path: str, pieces: Iterable[Bytes]) -> int:
     """Write a file and return its bytes; what is larger than the buffer is not copied."""
     with open(path, "wb", buffering=_BUFFER_NBYTES) as file:
-        return sum(file.write(memoryview(piece)) for piece in pieces)
+        nbytes = sum(file.write(memoryview(piece)) for piece in pieces)
+        file.flush()
+        begin_sync(file.fileno(), 0, nbytes)
+        return nbytes
 
 
 def with_shape(array: "zarr.Array[Any]", shape: Shape) -> "zarr.Array[Any]":
@@ -548,19 +536,39 @@ class DeferredZarrMetadata:
         array: Any = zarr.AsyncArray(metadata=made.metadata, store_path=place, config=made.config)
         return zarr.Array(array)
 
-    def tell(self, arrays: Sequence["zarr.Array[Any]"]) -> None:
+    def tell(
+        self,
+        arrays: Sequence["zarr.Array[Any]"],
+        group_attrs: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         """Put the metadata where readers look for them: arrays first, then the groups above.
 
-        ``arrays`` are those that were created, as they have become.
+        ``arrays`` are those that were created, as they have become; groups get the attributes
+        by their paths, beside those that they have.
         """
         for array in arrays:
             inside = f"{array.path}/" if array.path else ""
             for name, data in _described(array).items():
                 self._held[f"{inside}{name}"] = data
+        described = self._describe_groups(group_attrs or {})
         inner_first = sorted(self._held, key=lambda key: (-key.count("/"), key))
         for key in inner_first:
-            if key in self._arrays or not sync(self._store.exists(key)):
+            if key in self._arrays | described or not sync(self._store.exists(key)):
                 sync(self._store.set(key, self._held[key]))
+
+    def _describe_groups(self, group_attrs: Mapping[str, Mapping[str, Any]]) -> set[str]:
+        """Put attributes into the metadata of groups, and return what they are stored under."""
+        found: set[str] = set()
+        for path, attributes in group_attrs.items():
+            held = {key: data for key, data in self._held.items() if _is_of_group(key, path)}
+            for key in held:
+                if (there := sync(self._store.get(key, default_buffer_prototype()))) is not None:
+                    held[key] = there
+            group = zarr.open_group(MemoryStore(held), path=path or None, mode="r+")
+            group.update_attributes(dict(attributes))
+            self._held |= held
+            found |= held.keys()
+        return found
 
     def described(self, array: "zarr.Array[Any]") -> dict[str, bytes]:
         """Return the metadata files of an array, as they will be."""
@@ -576,6 +584,12 @@ class DeferredZarrMetadata:
             return
         for path in {key.rpartition("/")[0] for key in self._arrays}:
             sync(self._store.delete_dir(path))
+
+
+def _is_of_group(key: str, path: str) -> bool:
+    """Return whether metadata are those of a group itself."""
+    folder, _, name = key.rpartition("/")
+    return folder == path and name in METADATA_FILES
 
 
 def _described(array: "zarr.Array[Any]") -> dict[str, Any]:

@@ -1,0 +1,250 @@
+"""``python -m benchmarks cluster``: writes by threads, by workers, and by peers on those workers.
+
+What messages, chunks and blocks cost is measured apart from that. A simulation is
+fed with it, which is held against the runs with one and two workers, and says what
+is to be expected of many.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.child import run_child
+from benchmarks.cluster_model import (
+    Costs,
+    Machines,
+    Shape,
+    most_workers,
+    processor_seconds,
+    simulated,
+)
+from benchmarks.options import add_shared, chosen_from, output_folder, save
+from benchmarks.recording import recording
+from lazyio.execution.workers import BATCH_NBYTES
+
+_N_COLUMNS = 384
+_ROWS = ("hdf5:gzip-4", "hdf5:zstd-1", "zarr:zstd")
+_MANY = (1, 2, 4, 8, 64, 256, 1000, 2000)
+_FEW = (1, 2, 8)
+"""With ``--short``."""
+_MOST_TASKS, _LEAST_TASKS, _MOST_QUESTIONS = 8, 2, 20_000
+"""Of each worker of a simulation, and of all of them."""
+_TURNS = ((1, False, 1), (4, False, 1), (4, True, 1), (16, True, 1), (16, True, 8), (64, True, 8))
+"""Blocks of a task, whether it asks once, and how many times as large chunks are."""
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, simulate, and print both.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Of the command line.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks cluster", description=__doc__)
+    add_shared(parser)
+    parser.add_argument("--rows", type=chosen_from(_ROWS), default=list(_ROWS))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--mib", type=int, default=512, help="of the array (default: %(default)s)")
+    parser.add_argument(
+        "--block", type=int, default=16, help="MiB of a block (default: %(default)s)"
+    )
+    parser.add_argument("--disk", type=float, default=0, help="GB/s of the simulated file system")
+    parser.add_argument("--simulate", action="store_true", help="only measure costs and simulate")
+    given = parser.parse_args(arguments)
+    job = _job(given)
+    with output_folder(given.data) as folder:
+        job["output"] = str(folder / "x")
+        found = {} if given.simulate else dict(_measured(job, given.rows))
+        (folder / "costs").mkdir()
+        job["output"] = str(folder / "costs" / "x")
+        measured = run_child("cluster_one", json.dumps(job | {"what": "costs"}))
+    disk = given.disk * 1e9 or float("inf")
+    for line in _told_costs(measured):
+        print(line)
+    for row in given.rows:
+        costs = costs_of(measured, row)
+        shape = _shape(job, measured, row)
+        for line in _compared(costs, shape, measured, row, found.get(row)):
+            print(line, flush=True)
+        for line in _many(costs, shape, disk, _FEW if given.short else _MANY):
+            print(line, flush=True)
+    save(given.json, costs=measured, rows=found)
+    return 0
+
+
+def _job(given: argparse.Namespace) -> dict[str, Any]:
+    block = 1 << 20 if given.short else given.block << 20
+    nbytes = 8 << 20 if given.short else given.mib << 20
+    chunk_rows = max(1, min(1 << 20, block // 4) // (2 * _N_COLUMNS))
+    block_rows = block // (2 * _N_COLUMNS * chunk_rows) * chunk_rows
+    n_rows = nbytes // (2 * _N_COLUMNS * block_rows) * block_rows
+    given.data.mkdir(parents=True, exist_ok=True)
+    array = recording(given.data, shape=(n_rows, _N_COLUMNS), chunks=(chunk_rows, _N_COLUMNS))
+    return {
+        "data": array.path,
+        "n_rows": n_rows,
+        "block_rows": block_rows,
+        "chunk_rows": chunk_rows,
+        "rows": given.rows,
+        "workers": [1, 2],
+        "repeats": 1 if given.short else given.repeats,
+        "block_repeats": 2 if given.short else 20,
+        "n_tasks": 20 if given.short else 100,
+        "n_chunks": 16,
+    }
+
+
+def _measured(job: dict[str, Any], rows: list[str]) -> Iterator[tuple[str, Any]]:
+    """Measure each row, and print it."""
+    for row in rows:
+        found = run_child("cluster_one", json.dumps(job | {"what": "row", "row": row}))
+        least = {name: min(one["seconds"] for one in runs) for name, runs in found["runs"].items()}
+        nbytes = found["nbytes"]
+        block = _N_COLUMNS * 2 * job["block_rows"] / 2**20
+        print(f"{row}: {nbytes / 2**20:.0f} MiB in blocks of {block:.1f} MiB")
+        print("  who          seconds  MB/s  of lazyio  processor  scheduler  caller (bytes in %)")
+        for name, runs in found["runs"].items():
+            ours = least[f"lazyio-{name[-1]}"]
+            shares = [
+                100 * min(one["wire"][who] for one in runs) / nbytes
+                for who in ("scheduler", "caller")
+            ]
+            print(
+                f"  {name:11} {least[name]:8.2f} {nbytes / least[name] / 1e6:5.0f} "
+                f"{least[name] / ours:10.2f} {min(one['processor'] for one in runs):10.2f} "
+                f"{shares[0]:10.3f} {shares[1]:7.3f}"
+            )
+        efficiency = least["lazyio-1"] / least["lazyio-2"] / 2
+        beside = least["lazyio-2"] / least["threads-2"]
+        print(f"  2 workers: efficiency {efficiency:.2f}, {beside:.2f} of threads", flush=True)
+        yield row, found
+
+
+def costs_of(measured: dict[str, Any], row: str) -> Costs:
+    """Return the costs of one row.
+
+    Parameters
+    ----------
+    measured : dict
+        What ``cluster_one`` has measured.
+    row : str
+        Which.
+    """
+    blocks, per = measured["blocks"], measured
+    block = blocks[row]
+    question = per["seconds"]["question"]
+    busy = sum(per[who]["question"] for who in ("scheduler", "caller", "worker"))
+    return Costs(
+        scheduler_task=per["scheduler"]["task"],
+        scheduler_question=per["scheduler"]["question"],
+        scheduler_chunk=per["scheduler"]["chunk"],
+        caller_task=per["caller"]["task"],
+        caller_question=per["caller"]["question"],
+        caller_chunk=max(blocks["caller_chunk"], per["caller"]["chunk"]),
+        worker_task=per["worker"]["task"],
+        worker_question=per["worker"]["question"],
+        compute=block["compute"],
+        encode=block["encode"],
+        write=block["write"],
+        once=per["seconds"]["once"],
+        hop=max(1e-4, (question - busy) / 4),
+        wire_task=per["scheduler_wire"]["task"] + per["caller_wire"]["task"],
+        wire_question=per["scheduler_wire"]["question"] + per["caller_wire"]["question"],
+        wire_chunk=per["scheduler_wire"]["chunk"] + per["caller_wire"]["chunk"],
+    )
+
+
+def _shape(job: dict[str, Any], measured: dict[str, Any], row: str) -> Shape:
+    stored = measured["blocks"][row]["stored"]
+    per_block = job["block_rows"] // job["chunk_rows"]
+    return Shape(
+        n_blocks=job["n_rows"] // job["block_rows"],
+        chunks_per_block=per_block,
+        chunks_per_question=min(per_block, max(1, round(BATCH_NBYTES / stored))),
+        chunk_nbytes=2 * _N_COLUMNS * job["chunk_rows"],
+        stored_nbytes=stored,
+    )
+
+
+def _told_costs(measured: dict[str, Any]) -> Iterator[str]:
+    yield "costs            task  question    chunk"
+    for who in ("scheduler", "caller", "worker"):
+        each = [measured[who][what] * 1e6 for what in ("task", "question", "chunk")]
+        yield f"  {who:10} {each[0]:9.0f} {each[1]:9.0f} {each[2]:8.1f} microseconds"
+    for who in ("scheduler", "caller"):
+        each = [measured[f"{who}_wire"][what] for what in ("task", "question", "chunk")]
+        yield f"  {who:10} {each[0]:9.0f} {each[1]:9.0f} {each[2]:8.1f} bytes, sent and received"
+    chunk = measured["blocks"]["caller_chunk"] * 1e6
+    yield f"  a chunk's place and landing, without the wire: {chunk:.1f} microseconds"
+
+
+def _compared(
+    costs: Costs, shape: Shape, measured: dict[str, Any], row: str, found: Any
+) -> Iterator[str]:
+    """Hold the simulation against what was measured here, where all share the cores."""
+    cores = os.cpu_count() or 1
+    speeds = (1.0, *(1 / measured["blocks"][row]["slower"],) * (cores - 1))
+    block = shape.chunks_per_block * (costs.encode + costs.write) + costs.compute
+    yield (
+        f"{row}: a block takes {block * 1e3:.0f} ms, {1 / speeds[-1]:.2f} times that where all "
+        f"{cores} cores are busy; {shape.questions_per_task} questions a task"
+    )
+    sync = measured["blocks"]["sync"] * shape.n_tasks * shape.chunks_per_task * shape.stored_nbytes
+    for n in (1, 2) if found else ():
+        machines = Machines(n_workers=n, cores=cores, core_speeds=speeds)
+        told = simulated(costs, shape, machines).seconds + sync
+        least = min(one["seconds"] for one in found["runs"][f"lazyio-{n}"])
+        yield (
+            f"  {n} workers here: simulated {told:.2f} s, measured {least:.2f} s, "
+            f"ratio {told / least:.2f}"
+        )
+        processor = min(one["processor"] for one in found["runs"][f"lazyio-{n}"])
+        told = processor_seconds(costs, shape)
+        yield f"    of processors: {told:.2f} s, {processor:.2f} s, ratio {told / processor:.2f}"
+
+
+def _many(costs: Costs, shape: Shape, disk: float, numbers: tuple[int, ...]) -> Iterator[str]:
+    """Say what is to be expected of many workers, each with a core of its own."""
+    yield "  simulated               workers:" + "".join(f"{n:>7}" for n in numbers)
+    for blocks, one_question, times in _TURNS:
+        paid, batch = _batched(costs, shape, blocks, one_question=one_question, times=times)
+        efficiency, alone = [], 0.0
+        for n in numbers:
+            tasks = _MOST_QUESTIONS // (n * batch.questions_per_task)
+            tasks = min(_MOST_TASKS, max(_LEAST_TASKS, tasks))
+            many = replace(batch, n_blocks=n * tasks * blocks)
+            outcome = simulated(paid, many, Machines(n_workers=n, disk=disk))
+            alone = alone or outcome.bytes_per_second
+            efficiency.append(outcome.bytes_per_second / n / alone)
+        most, who = most_workers(paid, batch)
+        mib = batch.chunk_nbytes * batch.chunks_per_task / 2**20
+        name = (
+            f"{mib:4.0f} MiB a task, {batch.chunks_per_task} chunks, {batch.questions_per_task} q."
+        )
+        yield f"  {name:32}" + "".join(f"{part:7.2f}" for part in efficiency)
+        yield (
+            f"  {'':9}{alone / 1e6:.0f} MB/s alone; {most:.0f} workers keep the {who} busy; "
+            f"{100 * outcome.wire_share:.3f} % of the bytes sent and received by both"
+        )
+
+
+def _batched(
+    costs: Costs, shape: Shape, blocks: int, *, one_question: bool, times: int
+) -> tuple[Costs, Shape]:
+    """Return costs and shape with more blocks a task, fewer questions, and larger chunks."""
+    chunks = max(1, shape.chunks_per_block // times)
+    of = shape.chunks_per_block / chunks
+    each = blocks * chunks if one_question else max(1, int(shape.chunks_per_question / of))
+    larger = replace(
+        shape,
+        blocks_per_task=blocks,
+        chunks_per_block=chunks,
+        chunks_per_question=each,
+        chunk_nbytes=int(shape.chunk_nbytes * of),
+        stored_nbytes=shape.stored_nbytes * of,
+    )
+    return replace(costs, encode=costs.encode * of, write=costs.write * of), larger

@@ -1,0 +1,279 @@
+"""The child process of ``cluster``: one row by everybody in turns, or what a message costs."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import h5netcdf  # noqa: F401 - so that it is not imported while a clock runs
+import hdf5plugin
+import numpy as np
+import xarray as xr
+import zarr
+from distributed import Client
+from distributed.deploy.subprocess import SubprocessCluster
+
+import lazyio
+from benchmarks.cluster_costs import both, seconds_per_chunk, sync_seconds
+from benchmarks.cluster_wire import count_from_now, used
+from benchmarks.memory_one import removed
+from lazyio.execution.workers import BATCH_NBYTES
+
+N_COLUMNS = 384
+CODECS = {
+    "hdf5:gzip-4": {"compression": "gzip", "compression_opts": 4, "shuffle": True},
+    "hdf5:zstd-1": {"compression": "zstd", "compression_opts": 1, "shuffle": True},
+    "zarr:zstd": {},
+}
+
+
+def main() -> None:
+    """Do what the command line says; print what came of it as JSON."""
+    job = json.loads(sys.argv[1])
+    dask.config.set({"distributed.admin.log-length": 100})
+    print(json.dumps(_row(job) if job["what"] == "row" else _costs(job)))
+
+
+@contextlib.contextmanager
+def cluster_of(n_workers: int) -> Iterator[Client]:
+    """Have a cluster whose scheduler and workers are processes of their own.
+
+    Parameters
+    ----------
+    n_workers : int
+        Each with one thread.
+    """
+    options = {"n_workers": n_workers, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with SubprocessCluster(**options) as cluster, Client(cluster, set_as_default=False) as client:
+        client.wait_for_workers(n_workers, timeout=120)
+        client.run(_import_all)
+        client.run_on_scheduler(count_from_now)
+        count_from_now()
+        yield client
+
+
+def _import_all() -> None:
+    """Import in a worker what it will need."""
+    assert hdf5plugin is not None
+    assert lazyio is not None
+
+
+# Rows.
+
+
+def read_rows(path: str, n_rows: int, block_info: Any = None) -> Any:
+    """Return a block of a raw file.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    n_rows : int
+        Of all of it.
+    block_info : dict
+        From dask.
+    """
+    (start, stop), _ = block_info[None]["array-location"]
+    with open(path, "rb") as file:
+        file.seek(2 * N_COLUMNS * start)
+        found = np.fromfile(file, "<i2", (min(stop, n_rows) - start) * N_COLUMNS)
+    return found.reshape(-1, N_COLUMNS)
+
+
+def _array(job: dict[str, Any]) -> da.Array:
+    n_rows, block = job["n_rows"], job["block_rows"]
+    sizes = (*(block,) * (n_rows // block), *([n_rows % block] if n_rows % block else []))
+    return da.map_blocks(
+        read_rows,
+        job["data"],
+        n_rows,
+        chunks=(sizes, (N_COLUMNS,)),
+        dtype="<i2",
+        meta=np.empty((0, 0), "<i2"),
+    )
+
+
+def _row(job: dict[str, Any]) -> dict[str, Any]:
+    """Have everybody write, in turns."""
+    with contextlib.ExitStack() as stack:
+        clients = {n: stack.enter_context(cluster_of(n)) for n in job["workers"]}
+        runs: dict[str, list[dict[str, Any]]] = {}
+        for repeat in range(job["repeats"] + 1):
+            for name, write in _contenders(job, clients).items():
+                found = write()
+                if repeat:  # The first only warms everything.
+                    runs.setdefault(name, []).append(found)
+    return {"runs": runs, "nbytes": 2 * N_COLUMNS * job["n_rows"]}
+
+
+def _contenders(
+    job: dict[str, Any], clients: dict[int, Client]
+) -> dict[str, Callable[[], dict[str, Any]]]:
+    found: dict[str, Callable[[], dict[str, Any]]] = {
+        f"threads-{n}": lambda n=n: _timed(job, None, lambda path: _lazyio(job, path, None, n))
+        for n in clients
+    }
+    for n, client in clients.items():
+        found[f"lazyio-{n}"] = lambda client=client: _timed(
+            job, client, lambda path: _lazyio(job, path, client, None)
+        )
+        peer = "dask" if job["row"].startswith("zarr") else "xarray"
+        found[f"{peer}-{n}"] = lambda client=client: _timed(
+            job, client, lambda path: _peer(job, path, client)
+        )
+    return found
+
+
+def _lazyio(job: dict[str, Any], path: str, client: Client | None, workers: int | None) -> None:
+    write = lazyio.to_zarr if job["row"].startswith("zarr") else lazyio.to_hdf5
+    options = {"workers": workers} if workers else {}
+    write(
+        _array(job),
+        path,
+        "x",
+        chunks=(job["chunk_rows"], N_COLUMNS),
+        scheduler=client or "threads",
+        progress=False,
+        **CODECS[job["row"]],
+        **options,
+    )
+
+
+def _peer(job: dict[str, Any], path: str, client: Client) -> None:
+    """Write as dask does with Zarr, and xarray with HDF5."""
+    with client.as_current(), dask.config.set(scheduler=client):
+        if job["row"].startswith("zarr"):
+            chunks = (job["chunk_rows"], N_COLUMNS)
+            shape = (job["n_rows"], N_COLUMNS)
+            made = zarr.create_array(path, name="x", shape=shape, chunks=chunks, dtype="<i2")
+            da.store(_array(job), made, lock=False)
+            return
+        encoding: dict[str, Any] = dict(CODECS[job["row"]])
+        if encoding["compression"] == "zstd":
+            encoding |= dict(hdf5plugin.Zstd(clevel=1))
+        encoding["chunksizes"] = (job["chunk_rows"], N_COLUMNS)
+        dataset = xr.Dataset({"x": (("row", "column"), _array(job))})
+        dataset.to_netcdf(path, engine="h5netcdf", encoding={"x": encoding})
+
+
+def _timed(
+    job: dict[str, Any], client: Client | None, write: Callable[[str], None]
+) -> dict[str, Any]:
+    """Return seconds, and bytes through the scheduler and the caller."""
+    path = job["output"] + (".zarr" if job["row"].startswith("zarr") else ".h5")
+    before, busy = _used(client), _busy(client)
+    began = time.perf_counter()
+    write(path)
+    seconds = time.perf_counter() - began
+    after, then = _used(client), _busy(client)
+    processor = then - busy + sum(b[1] - a[1] for a, b in zip(before, after, strict=True))
+    stored = sum(one.stat().st_size for one in [Path(path), *Path(path).rglob("*")])
+    removed(Path(path))
+    names = ("caller", "scheduler")
+    wire = {name: b[0] - a[0] for name, a, b in zip(names, before, after, strict=True)}
+    return {"seconds": seconds, "processor": processor, "stored": stored, "wire": wire}
+
+
+def _busy(client: Client | None) -> float:
+    """Return the seconds of processor that all workers have taken by now."""
+    return sum(one[1] for one in client.run(used).values()) if client else 0.0
+
+
+def _used(client: Client | None) -> list[tuple[int, float]]:
+    """Return what caller and scheduler have used by now."""
+    return [used(), client.run_on_scheduler(used) if client else (0, 0.0)]
+
+
+# Costs.
+
+_PIECE = 4096
+"""Bytes of chunks that are only to be asked for."""
+
+
+def _costs(job: dict[str, Any]) -> dict[str, Any]:
+    """Return what tasks, questions and chunks cost scheduler, caller and worker."""
+    n, many = job["n_tasks"], job["n_chunks"]
+    turns = {
+        "few": (n // 10, 1, None),
+        "tasks": (n, 1, None),
+        "chunks": (n, many, None),
+        "questions": (n, many, _PIECE * many // 8),
+    }
+    least: dict[str, dict[str, float]] = {}
+    with cluster_of(1) as client:
+        for repeat in range(job["repeats"] + 1):
+            for name, turn in turns.items():
+                found = _asking(job, client, *turn)
+                if repeat:
+                    kept = least.setdefault(name, found)
+                    least[name] = {what: min(kept[what], found[what]) for what in found}
+        blocks = _blocks(job)
+    per: dict[str, Any] = {}
+    for what in least["few"]:
+        few, tasks, chunks, questions = (least[name][what] for name in turns)
+        chunk = max(0.0, (chunks - tasks) / (n * (many - 1)))
+        question = max(0.0, (questions - chunks) / (7 * n))
+        task = max(0.0, (tasks - few) / (n - n // 10) - question - chunk)
+        per[what] = {"task": task, "question": question, "chunk": chunk}
+        per[what]["once"] = max(0.0, few - n // 10 * (task + question + chunk))
+    return per | {"blocks": blocks}
+
+
+def _blocks(job: dict[str, Any]) -> dict[str, Any]:
+    """Return what blocks cost a worker, and chunks the caller."""
+    folder = Path(job["output"]).parent
+    found: dict[str, Any] = {"caller_chunk": min(seconds_per_chunk(folder) for _ in range(5))}
+    with cluster_of(2) as client:
+        for row in job["rows"]:
+            meeting = folder / row.replace(":", "-")
+            meeting.mkdir()
+            alone, slower = both(client, job | {"row": row}, meeting)
+            found[row] = alone | {"slower": slower}
+    stored = int(found[job["rows"][0]]["stored"] * job["n_rows"] / job["chunk_rows"])
+    return found | {"sync": sync_seconds(folder, stored) / max(1, stored)}
+
+
+def _asking(
+    job: dict[str, Any], client: Client, n_tasks: int, n_chunks: int, batch: int | None
+) -> dict[str, float]:
+    """Write chunks with next to nothing in them; return what that has taken of what."""
+    client.run(_ask_after, batch or BATCH_NBYTES)
+    size = n_chunks * _PIECE
+    array = da.zeros(n_tasks * size, dtype="u1", chunks=size)
+    path = Path(job["output"] + ".h5")
+    before, busy = _used(client), client.run(used)
+    began = time.perf_counter()
+    lazyio.to_hdf5(
+        array, path, "x", chunks=(_PIECE,), compression=None, scheduler=client, progress=False
+    )
+    seconds = time.perf_counter() - began
+    after, then = _used(client), client.run(used)
+    path.unlink()
+    (caller, caller_cpu), (scheduler, scheduler_cpu) = (
+        (b[0] - a[0], b[1] - a[1]) for a, b in zip(before, after, strict=True)
+    )
+    worker = sum(then[name][1] - busy[name][1] for name in busy)
+    return {
+        "caller": caller_cpu,
+        "scheduler": scheduler_cpu,
+        "worker": worker,
+        "seconds": seconds,
+        "caller_wire": caller,
+        "scheduler_wire": scheduler,
+    }
+
+
+def _ask_after(nbytes: int) -> None:
+    """Have a worker ask for places when so many bytes wait for them."""
+    from lazyio.execution import workers
+
+    workers.BATCH_NBYTES = nbytes
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""How a run reaches the workers of a dask cluster, and they reach it.
+
+Workers ask by events of distributed, which go by way of the scheduler as all
+messages do, so that neither needs to be able to connect to the other. Answers
+to all that has been asked meanwhile go back together.
+"""
+
+import contextlib
+import itertools
+import logging
+import queue
+import sys
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+from lazyio.errors import BlockError, OptionError
+from lazyio.execution.dask_graphs import Graph, Results, is_disjoint, part_of
+from lazyio.execution.grants import Grants
+from lazyio.execution.schedulers import Scheduler
+from lazyio.execution.workers import Session, own_version, proof_is_seen
+
+logger = logging.getLogger("lazyio")
+
+_PATIENCE, _N_TIMES = 2.0, 30
+"""Seconds until a question is asked again, and how many times it is."""
+
+_AHEAD = 4
+"""Blocks under way, for each thread of a cluster."""
+
+_PAUSE = 0.003
+"""Seconds between two looks for what is done."""
+
+_LOOK_EVERY, _NOBODY = 5.0, 60.0
+"""Seconds without a result after which a cluster is looked at, and until it is given up."""
+
+_ANSWERS: "dict[str, queue.SimpleQueue[bytes]]" = {}
+"""In a worker: where answers go that threads of it wait for, by question."""
+
+
+class ClusterChannel:
+    """The way from a worker to the run."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def ask(self, array: int, question: bytes, *, reaches: bool) -> bytes:
+        """Return the answer to a question."""
+        return self._answered({"array": array, "question": question, "reaches": reaches})
+
+    def proves(self, proof: str) -> bool:
+        """Return whether a file of that name is seen where the run is."""
+        return self._answered({"proof": proof}) == b"+"
+
+    def _answered(self, message: dict[str, Any]) -> bytes:
+        worker = sys.modules["distributed"].get_worker()
+        name = uuid.uuid4().hex
+        answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        _ANSWERS[name] = answers
+        was_seen = self._session.goes_on
+        try:
+            for _ in range(_N_TIMES):
+                worker.log_event(
+                    self._session.name, {"id": name, "worker": worker.address, **message}
+                )
+                with contextlib.suppress(queue.Empty):
+                    return answers.get(timeout=_PATIENCE)
+                if was_seen and not self._session.goes_on:
+                    break  # Killed, and resumed by another, who may wait for this very thread.
+        finally:
+            del _ANSWERS[name]
+        msg = "the process that writes has not answered; it has ended, or lost the cluster"
+        raise BlockError(msg)
+
+
+def deliver(answers: Mapping[str, bytes]) -> None:
+    """Hand answers on to the threads of this worker that wait for them."""
+    for name, answer in answers.items():
+        if (waiting := _ANSWERS.get(name)) is not None:
+            waiting.put(answer)
+
+
+class _Answering:
+    """A thread that answers what workers ask."""
+
+    def __init__(self, client: Any, grants: Grants, session: Session) -> None:
+        self._client = client
+        self._grants = grants
+        self._session = session
+        self._asked: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._loop, name="lazyio-answers", daemon=True)
+
+    def begin(self) -> None:
+        """Take questions from now on."""
+        self._client.subscribe_topic(self._session.name, self._take)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Answer what has been asked, and take nothing any more."""
+        with contextlib.suppress(Exception):
+            self._client.unsubscribe_topic(self._session.name)
+        self._asked.put(None)
+        self._thread.join()
+
+    def _take(self, event: tuple[float, dict[str, Any]]) -> None:
+        """Take a question, on the client's own thread."""
+        self._asked.put(event[1])
+
+    def _loop(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            together = [asked]
+            is_last = False
+            while not self._asked.empty():
+                more = self._asked.get()
+                if more is None:
+                    is_last = True
+                    break
+                together.append(more)
+            self._send(together)
+            if is_last:
+                return
+
+    def _send(self, together: list[dict[str, Any]]) -> None:
+        answers: dict[str, dict[str, bytes]] = defaultdict(dict)
+        for asked in together:
+            answers[asked["worker"]][asked["id"]] = self._answer(asked)
+        for worker, own in answers.items():
+            # Waited for by nobody: a worker that is lost may take until a connection times out.
+            self._client.loop.add_callback(self._deliver, worker, own)
+
+    async def _deliver(self, worker: str, answers: dict[str, bytes]) -> None:
+        """Send answers, on the client's own thread, where its calls are coroutines."""
+        try:
+            await self._client.run(deliver, answers, workers=[worker], on_error="ignore")
+        except Exception as error:  # noqa: BLE001 - of a worker that is lost
+            logger.warning("worker %s could not be answered: %s", worker, error)
+
+    def _answer(self, asked: Mapping[str, Any]) -> bytes:
+        if "proof" in asked:
+            return b"+" if proof_is_seen(self._session, asked["proof"]) else b"-"
+        return self._grants.answer(asked["array"], asked["question"], reaches=asked["reaches"])
+
+
+@contextlib.contextmanager
+def answering(client: Any, grants: Grants, session: Session) -> Iterator[ClusterChannel]:
+    """Answer what the workers of a cluster ask, and yield the way by which they do."""
+    _require_same_version(client)
+    answers = _Answering(client, grants, session)
+    answers.begin()
+    try:
+        yield ClusterChannel(session)
+    finally:
+        # What is asked from now on is answered: that nobody waits for it.
+        grants.close()
+        session.end()
+        answers.end()
+
+
+def _require_same_version(client: Any) -> None:
+    """Raise where a worker has another lazyio, or none."""
+    found = client.run(own_version, on_error="return")
+    own = own_version()
+    for worker, other in found.items():
+        if isinstance(other, OSError):
+            continue  # It was lost just now; what comes in its place looks itself.
+        if isinstance(other, BaseException) or other != own:
+            told = f"lazyio {other}" if isinstance(other, str) else f"no such lazyio ({other})"
+            msg = (
+                f"worker {worker} has {told}, and this process has {own}; install the same version "
+                "on all of them"
+            )
+            raise OptionError(msg)
+
+
+@contextlib.contextmanager
+def place_given_up() -> Iterator[None]:
+    """Leave the place of a cluster's task, in one of which this may run, for others to take.
+
+    Waiting there with all places taken would be for ever.
+    """
+    distributed = sys.modules["distributed"]
+    try:
+        distributed.secede()
+    except (ValueError, AttributeError, KeyError):
+        # In no task, or one that left its place already.
+        yield
+        return
+    try:
+        yield
+    finally:
+        distributed.rejoin()
+
+
+def from_cluster(graph: Graph, keys: list[Any], scheduler: Scheduler, n_workers: int) -> Results:
+    """Yield results of a cluster as they are done; they stay there until taken."""
+    client = scheduler.client
+    is_cut = is_disjoint(graph.tasks, keys)
+    size = _n_under_way(client, n_workers) if is_cut else max(1, len(keys))
+    waiting = iter(keys)
+    under_way: dict[Any, Any] = {}
+    done = sys.modules["distributed"].as_completed(loop=client.loop)
+    try:
+        while True:
+            if len(under_way) <= size // 2:
+                more = list(itertools.islice(waiting, size - len(under_way)))
+                futures = _submitted(client, graph, more)
+                under_way.update({future.key: future for future in futures})
+                done.update(futures)
+            if not under_way:
+                return
+            for future in _next(done, client):
+                yield future.key, under_way.pop(future.key).result
+    finally:
+        client.cancel(list(under_way.values()))
+
+
+def _submitted(client: Any, graph: Graph, keys: list[Any]) -> list[Any]:
+    """Hand some blocks over with all that they need, and return their futures."""
+    if not keys:
+        return []
+    tasks = part_of(graph.tasks, keys)
+    layers = {}
+    for number, (annotations, own) in enumerate(graph.annotated):
+        if part := {key: tasks[key] for key in own & tasks.keys()}:
+            layers[f"lazyio-{number}"] = MaterializedLayer(part, annotations=dict(annotations))
+    left = tasks.keys() - {key for layer in layers.values() for key in layer}
+    if left:
+        layers["lazyio"] = MaterializedLayer({key: tasks[key] for key in left})
+    layered = HighLevelGraph(layers, {name: set() for name in layers})
+    of_key = {key: name for name, layer in layers.items() for key in layer}
+    wanted = [Delayed(key, layered, layer=of_key[key]) for key in keys]
+    futures: list[Any] = client.compute(wanted, optimize_graph=False)
+    return futures
+
+
+def _next(done: Any, client: Any) -> list[Any]:
+    """Return the next futures that are done, or raise where none will be.
+
+    To be called back by a future would leave a thread behind, which all writes share.
+    """
+    n_idle, looked = 0, time.monotonic()
+    while not (batch := done.next_batch(block=False)):
+        time.sleep(_PAUSE)
+        if time.monotonic() - looked < _LOOK_EVERY:
+            continue
+        looked = time.monotonic()
+        if client.status not in ("running", "connecting"):
+            msg = f"the client has lost its cluster (it is {client.status})"
+            raise BlockError(msg)
+        n_idle = 0 if any(client.processing().values()) else n_idle + 1
+        if n_idle * _LOOK_EVERY >= _NOBODY:
+            raise BlockError(_nobody_works(client))
+    found: list[Any] = batch
+    return found
+
+
+def _nobody_works(client: Any) -> str:
+    """Return why no worker takes what is there to be done."""
+    workers = client.scheduler_info()["workers"]
+    if not workers:
+        return f"no worker has joined the cluster for {_NOBODY:.0f} s; start some, or scale it"
+    pairs = {pair for worker in workers.values() for pair in worker["resources"].items()}
+    resources = ", ".join(sorted(f"{name}={n}" for name, n in pairs)) or "none"
+    return (
+        f"none of the {len(workers)} workers has taken a task for {_NOBODY:.0f} s; a worker must "
+        f"meet the annotations of the tasks, such as resources (they have: {resources}) and workers"
+    )
+
+
+def _n_under_way(client: Any, n_workers: int) -> int:
+    """Return how many blocks are under way; ``n_workers`` are planned for a process."""
+    threads: list[int] = list(client.nthreads().values())
+    if any(n > n_workers for n in threads):
+        # As many as the memory limit has room for, and none that wait there.
+        return max(1, n_workers * len(threads))
+    return max(_AHEAD * sum(threads), n_workers, 1)

@@ -1,0 +1,410 @@
+"""What another process does with a block: encode its chunks, ask for places, write payloads.
+
+A task returns what it wrote, in a few bytes a chunk. What it cannot write goes
+with it: encoded, where the files are not reached from there; as it is, where
+the end of a block cuts a chunk.
+"""
+
+import contextlib
+import functools
+import itertools
+import os
+import socket
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyio.codecs.workspace import Bytes, Workspace
+from lazyio.dtypes import Shape
+from lazyio.errors import BlockError, OptionError
+from lazyio.execution.assembler import parts_along
+from lazyio.execution.grants import packed, places_in, unpacked
+from lazyio.regions import Region, box, box_shape, format_region
+from lazyio.storage.base import ChunkWriter, EncodedChunk, PayloadPlace, PlaceKind
+
+BATCH_NBYTES = 16 * 2**20
+"""Of payloads that wait until their places are asked for together."""
+
+
+class Channel(Protocol):
+    """The way to the process that has the target open; it can be pickled."""
+
+    def ask(self, array: int, question: bytes, *, reaches: bool) -> bytes:
+        """Return its answer, see :class:`~lazyio.execution.grants.Grants`."""
+
+    def proves(self, proof: str) -> bool:
+        """Return whether a file of that name, in the folder of the session, is seen there."""
+
+
+@functools.cache
+def own_version() -> str:
+    """Return the version of lazyio that this process has, which takes milliseconds to look up."""
+    return version("lazyio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """One run, as the processes that take part in it know it."""
+
+    name: str
+    """No other run has it."""
+    folder: Path
+    """In which a file of that name tells that the run goes on; half-written files may lie there."""
+    host: str
+    """The machine of the process that has the target open."""
+    version: str
+    """Of lazyio there."""
+
+    @classmethod
+    def begun(cls, folder: Path) -> "Session":
+        """Return a new run, of which a file in its folder tells."""
+        folder.mkdir(parents=True, exist_ok=True)
+        found = cls(
+            name=uuid.uuid4().hex,
+            folder=folder,
+            host=socket.gethostname(),
+            version=own_version(),
+        )
+        found.mark.write_text(found.name)
+        return found
+
+    @property
+    def mark(self) -> Path:
+        """The file that is there as long as the run goes on."""
+        return self.folder / f"{self.name}.session"
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run goes on, as far as is seen from here."""
+        try:
+            return self.mark.read_text() == self.name
+        except OSError:
+            return False
+
+    def require_going_on(self) -> None:
+        """Raise where the run has ended, or was killed and is resumed; its files are seen here."""
+        if not self.goes_on:
+            msg = "the job that this block belongs to has ended"
+            raise BlockError(msg)
+
+    def end(self) -> None:
+        """Let late tasks find that nobody waits for them."""
+        with contextlib.suppress(OSError):
+            self.mark.unlink(missing_ok=True)
+
+    @staticmethod
+    def end_killed(folder: Path) -> None:
+        """Let tasks of runs that were killed find that nobody waits for them, before others run."""
+        for mark in folder.glob("*.session"):
+            with contextlib.suppress(OSError):
+                mark.unlink(missing_ok=True)
+
+    def require_same_version(self) -> None:
+        """Raise where this process has another lazyio."""
+        own = own_version()
+        if own != self.version:
+            msg = (
+                f"{socket.gethostname()} has lazyio {own}, and the process that writes has "
+                f"{self.version}; install the same version on both"
+            )
+            raise OptionError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockJob:
+    """What a task needs to know of an array to write its blocks."""
+
+    session: Session
+    """The run."""
+    array: int
+    """Position of the array among those of the run."""
+    key: str
+    """What errors call the array."""
+    dtype: np.dtype[Any]
+    """What blocks are promised to be."""
+    edges: tuple[tuple[tuple[int, int], ...], ...]
+    """Sizes of the blocks along each axis, each with how many follow each other."""
+    writer: ChunkWriter
+    """What encodes and writes."""
+    convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+    """From a block to elements as they are stored."""
+    window: Region | None
+    """The part of the array that is written; by default all of it."""
+    channel: Channel | None
+    """The way to ask for places; ``None`` is that payloads are sent."""
+
+    def region_of(self, at: Sequence[int]) -> Region:
+        """Return where a block lies, by its position among the blocks."""
+        return tuple(_along(runs, number) for runs, number in zip(self.edges, at, strict=True))
+
+
+def _along(runs: Sequence[tuple[int, int]], number: int) -> slice:
+    """Return where a block lies along one axis."""
+    start = 0
+    for size, count in runs:
+        if number < count:
+            return slice(start + number * size, start + (number + 1) * size)
+        start, number = start + size * count, number - count
+    msg = f"there are {number} blocks fewer along an axis"
+    raise IndexError(msg)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrittenBlock:
+    """What became of a block."""
+
+    chunks: bytes = b""
+    """Chunks that were encoded; see :func:`~lazyio.execution.grants.packed`."""
+    payloads: tuple[Bytes | None, ...] = ()
+    """The payload of each that was not written."""
+    pieces: tuple[tuple[Region, npt.NDArray[Any]], ...] = ()
+    """Elements of chunks that the block has not whole."""
+    has_masked: bool = False
+    """Whether elements were masked, and have been filled."""
+
+    def landed(self) -> list[EncodedChunk]:
+        """Return the chunks that were encoded."""
+        return unpacked(self.chunks)
+
+
+def checked_block(block: Any, region: Region, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return a block that is what its array promised, so that nothing is broadcast.
+
+    Masked arrays stay masked: what their gaps are filled with is for the
+    consumer to say.
+    """
+    wanted = tuple(part.stop - part.start for part in region)
+    if isinstance(block, np.generic) or (not wanted and np.isscalar(block)):
+        block = _as_element(np.asarray(block), dtype)
+    is_plain = isinstance(block, np.ndarray)
+    if is_plain and block.shape == wanted and block.dtype == dtype:
+        is_masked = isinstance(block, np.ma.MaskedArray)
+        checked: npt.NDArray[Any] = block if is_masked else np.asarray(block)
+        return checked
+    got = f"{block.shape} {block.dtype}" if is_plain else f"a {type(block).__name__}"
+    msg = (
+        f"block {format_region(region)} is {got}, the array says {wanted} {dtype}; "
+        "let the function return that, or give map_blocks the right dtype= and chunks="
+    )
+    raise BlockError(msg)
+
+
+def _as_element(block: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return a scalar as the element that it was: numpy's own have neither order nor padding."""
+    is_swapped = block.dtype == dtype.newbyteorder("=")
+    is_shorter = block.dtype.kind == dtype.kind and dtype.kind in "SU"
+    is_same = is_swapped or (is_shorter and block.dtype.itemsize <= dtype.itemsize)
+    return block.astype(dtype) if is_same else block
+
+
+def converted(
+    convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
+    block: npt.NDArray[Any],
+    region: Region,
+    key: str,
+) -> npt.NDArray[Any]:
+    """Return a block as its target has the elements."""
+    try:
+        return convert(block)
+    except (ValueError, TypeError, OverflowError) as error:
+        msg = f"block {format_region(region)} of {key!r} cannot be stored: {error}"
+        raise BlockError(msg) from error
+
+
+_STATES = threading.local()
+
+
+def write_block(block: Any, block_id: tuple[int, ...], job: BlockJob) -> WrittenBlock:
+    """Write a block's chunks from here, and return what is left to do for its array."""
+    job.session.require_same_version()
+    if not hasattr(_STATES, "workspace"):
+        _STATES.workspace = Workspace()
+    region = job.region_of(block_id)
+    elements = converted(job.convert, checked_block(block, region, job.dtype), region, job.key)
+    writing = _Writing(job)
+    pieces = []
+    for index, inside, piece in _chunks_of(region, elements, job):
+        if index is None:
+            pieces.append((inside, np.array(piece)))
+        else:
+            writing.add(*job.writer.encode(index, piece, _STATES.workspace))
+    writing.flush()
+    return WrittenBlock(
+        chunks=packed(writing.done),
+        payloads=tuple(writing.payloads),
+        pieces=tuple(pieces),
+        has_masked=bool(getattr(job.convert, "masked", None)),
+    )
+
+
+def _chunks_of(
+    region: Region, elements: npt.NDArray[Any], job: BlockJob
+) -> "list[tuple[tuple[int, ...] | None, Region, npt.NDArray[Any]]]":
+    """Return the chunks that a block has whole, each with its position, and other parts of it."""
+    writer = job.writer
+    if not region:
+        return [((), region, elements)]
+    window = job.window or tuple(slice(0, extent) for extent in writer.shape)
+    axes = [
+        parts_along(part, bounds, chunk)
+        for part, bounds, chunk in zip(region, window, writer.chunk_shape, strict=True)
+    ]
+    found: list[tuple[tuple[int, ...] | None, Region, npt.NDArray[Any]]] = []
+    for parts in itertools.product(*axes):
+        index = tuple(part.index for part in parts)
+        inside = tuple(part.in_block for part in parts)
+        piece = elements[inside]
+        is_whole = piece.shape == box_shape(box(writer.shape, writer.chunk_shape, index))
+        place = tuple(
+            slice(part.start + one.start, part.start + one.stop)
+            for part, one in zip(region, inside, strict=True)
+        )
+        found.append((index if is_whole else None, place, piece))
+    if all(index is None for index, _, _ in found):
+        return [(None, region, elements)]
+    return found
+
+
+class _Writing:
+    """The payloads of one block: some wait until their places are asked for together."""
+
+    def __init__(self, job: BlockJob) -> None:
+        self._job = job
+        self._waiting: list[tuple[EncodedChunk, Bytes]] = []
+        self._nbytes = 0
+        self.done: list[EncodedChunk] = []
+        self.payloads: list[Bytes | None] = []
+
+    def add(self, chunk: EncodedChunk, payload: Bytes) -> None:
+        """Take a payload, and write those that have waited when they are many."""
+        self._waiting.append((chunk, payload))
+        self._nbytes += payload.size
+        if self._nbytes >= BATCH_NBYTES and self._job.channel is not None:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write payloads to the places that they are given."""
+        waiting, self._waiting, self._nbytes = self._waiting, [], 0
+        if not waiting:
+            return
+        job, channel = self._job, self._job.channel
+        if channel is None:
+            places = [PayloadPlace(PlaceKind.SEND)] * len(waiting)
+        else:
+            is_seen = _reaches(job.session, channel)
+            if is_seen:
+                job.session.require_going_on()
+            reaches = is_seen or job.writer.is_remote
+            question = packed(chunk for chunk, _ in waiting)
+            places = places_in(channel.ask(job.array, question, reaches=reaches))
+        if any(place.kind is PlaceKind.STALE for place in places):
+            msg = "nobody waits for this block any more: the job that it belongs to has ended"
+            raise BlockError(msg)
+        own = [
+            (chunk, payload, place)
+            for (chunk, payload), place in zip(waiting, places, strict=True)
+            if place.kind is PlaceKind.WRITE
+        ]
+        if own:
+            self._write(own)
+        for (chunk, payload), place in zip(waiting, places, strict=True):
+            self.done.append(chunk)
+            self.payloads.append(payload if place.kind is PlaceKind.SEND else None)
+
+    def _write(self, own: list[tuple[EncodedChunk, Bytes, PayloadPlace]]) -> None:
+        job = self._job
+        # What this has been granted is not to be written once the job has ended.
+        if not job.writer.is_remote:
+            job.session.require_going_on()
+        is_elsewhere = socket.gethostname() != job.session.host
+        job.writer.write(own, scratch=job.session.folder, syncs=is_elsewhere)
+
+
+_MOST_SESSIONS = 16
+_KNOWN: "OrderedDict[str, _Proof]" = OrderedDict()
+_KNOWN_LOCK = threading.Lock()
+
+
+class _Proof:
+    """Whether this process and that of one run see each other's files, once that is known."""
+
+    def __init__(self) -> None:
+        # One for each run: that of a killed one may not be answered for long.
+        self.lock = threading.Lock()
+        self.found: bool | None = None
+
+
+def _reaches(session: Session, channel: Channel) -> bool:
+    """Return whether this process and the other see each other's files; asked once a session."""
+    with _KNOWN_LOCK:
+        proof = _KNOWN.setdefault(session.name, _Proof())
+        while len(_KNOWN) > _MOST_SESSIONS:
+            _KNOWN.popitem(last=False)
+    with proof.lock:
+        if proof.found is None:
+            proof.found = _is_proved(session, channel)
+        return proof.found
+
+
+def _is_proved(session: Session, channel: Channel) -> bool:
+    if not session.goes_on:
+        return False
+    proof = session.folder / f"{session.name}.{uuid.uuid4().hex}.proof"
+    try:
+        proof.write_text(session.name)
+    except OSError:
+        return False
+    try:
+        return channel.proves(proof.name)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(proof)
+
+
+def proof_is_seen(session: Session, proof: str) -> bool:
+    """Return whether a file that another process says it wrote is seen here."""
+    try:
+        return (session.folder / os.path.basename(proof)).read_text() == session.name
+    except OSError:
+        return False
+
+
+def edges_of(chunks: Sequence[Sequence[int]]) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """Return sizes of blocks along each axis, each with how many follow each other.
+
+    Examples
+    --------
+    >>> edges_of([(5, 5, 5, 2)])
+    (((5, 3), (2, 1)),)
+    """
+    return tuple(
+        tuple((int(size), len(list(same))) for size, same in itertools.groupby(sizes))
+        for sizes in chunks
+    )
+
+
+def aligned_edges(
+    edges: Sequence[Sequence[int]], unit: Shape, corner: Sequence[int]
+) -> tuple[tuple[int, ...], ...]:
+    """Return edges of blocks moved to the next edge of a chunk; ``corner`` is where they begin.
+
+    Examples
+    --------
+    >>> aligned_edges([(7, 7, 7, 4)], (5,), (0,)), aligned_edges([(4, 4, 4)], (10,), (8,))
+    (((10, 5, 10),), ((12,),))
+    """
+    found = []
+    for sizes, step, start in zip(edges, unit, corner, strict=True):
+        end = sum(sizes)
+        moved = {-(-(start + stop) // step) * step - start for stop in itertools.accumulate(sizes)}
+        stops = sorted({min(stop, end) for stop in moved if stop > 0})
+        found.append(tuple(b - a for a, b in itertools.pairwise([0, *stops])) or (0,))
+    return tuple(found)
