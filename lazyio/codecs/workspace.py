@@ -1,6 +1,6 @@
 """Memory that one worker uses again for every chunk, and chunks of the fill value only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,52 @@ class Workspace:
             return part
         # By its shape: while a chunk is decoded, chunks inside it may need places, too.
         return self.array(f"chunk{chunk_shape}", chunk_shape, part.dtype)
+
+
+class Kept:
+    """Payloads that wait to be written, in one buffer that is used again.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Of whose buffers one is taken.
+    nbytes : int
+        Of the buffer; what it has no room for has memory of its own.
+
+    Examples
+    --------
+    >>> kept = Kept(Workspace(), 4)
+    >>> kept.keep([b"ab", b"c"]).tobytes(), kept.keep([b"de"]).tobytes()
+    (b'abc', b'de')
+    """
+
+    def __init__(self, workspace: Workspace, nbytes: int) -> None:
+        self._room = workspace.buffer("kept", nbytes)
+        self._used = 0
+
+    def keep(self, pieces: Iterable[bytes | bytearray | memoryview | Bytes]) -> Bytes:
+        """Return the bytes of a payload, which stay until all are cleared.
+
+        Each piece need only be good until the next is taken.
+        """
+        end = self._used
+        left: list[bytes] = []
+        for piece in pieces:
+            data = np.frombuffer(piece, np.uint8)
+            if left or end + data.size > self._room.size:
+                left.append(data.tobytes())
+            else:
+                self._room[end : end + data.size] = data
+                end += data.size
+        kept = self._room[self._used : end]
+        if left:
+            return np.frombuffer(b"".join([kept.tobytes(), *left]), np.uint8)
+        self._used = end
+        return kept
+
+    def clear(self) -> None:
+        """Let the room be used again."""
+        self._used = 0
 
 
 class Fill:

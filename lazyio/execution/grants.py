@@ -139,11 +139,19 @@ class Grants:
             raise BlockError(msg)
         return place
 
-    def land(self, array: int, chunks: Sequence[EncodedChunk], payloads: Sequence[Any]) -> None:
-        """Take note of the chunks of a block that is done; payloads are those that were sent."""
-        for chunk, payload in zip(chunks, payloads, strict=True):
+    def land(
+        self, array: int, chunks: Sequence[EncodedChunk | int], payloads: Sequence[Any]
+    ) -> None:
+        """Take note of the chunks of a block that is done; payloads are those that were sent.
+
+        A number is that of a chunk for which a place was given: whoever asked has the same payload.
+        """
+        for told, payload in zip(chunks, payloads, strict=True):
             with self._lock:
-                place = self._granted(array, chunk)
+                if isinstance(told, EncodedChunk):
+                    chunk, place = told, self._granted(array, told)
+                else:
+                    chunk, place = self._given[array, told]
                 target = self._target(array)
             data: Bytes | None = payload
             target.land(chunk, place, data)

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lazyio.codecs.workspace import Bytes, Workspace
+from lazyio.codecs.workspace import Bytes, Kept, Workspace
 from lazyio.dtypes import Shape
 from lazyio.errors import BlockError, OptionError
 from lazyio.execution.assembler import parts_along
@@ -161,8 +161,10 @@ def _along(runs: Sequence[tuple[int, int]], number: int) -> slice:
 class WrittenBlock:
     """What became of a block."""
 
+    asked: bytes = b""
+    """Numbers of the chunks that places were asked for, of 8 bytes each."""
     chunks: bytes = b""
-    """Chunks that were encoded; see :func:`~lazyio.execution.grants.packed`."""
+    """Chunks that nobody could ask for; see :func:`~lazyio.execution.grants.packed`."""
     payloads: tuple[Bytes | None, ...] = ()
     """The payload of each that was not written."""
     pieces: tuple[tuple[Region, npt.NDArray[Any]], ...] = ()
@@ -170,9 +172,9 @@ class WrittenBlock:
     has_masked: bool = False
     """Whether elements were masked, and have been filled."""
 
-    def landed(self) -> list[EncodedChunk]:
-        """Return the chunks that were encoded."""
-        return unpacked(self.chunks)
+    def landed(self) -> list[EncodedChunk | int]:
+        """Return the chunks that were encoded; a number is of one that was told of already."""
+        return [*np.frombuffer(self.asked, np.uint64).tolist(), *unpacked(self.chunks)]
 
 
 def checked_block(block: Any, region: Region, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -229,16 +231,19 @@ def write_block(block: Any, block_id: tuple[int, ...], job: BlockJob) -> Written
         _STATES.workspace = Workspace()
     region = job.region_of(block_id)
     elements = converted(job.convert, checked_block(block, region, job.dtype), region, job.key)
-    writing = _Writing(job)
+    workspace: Workspace = _STATES.workspace
+    writing = _Writing(job, Kept(workspace, min(elements.nbytes, BATCH_NBYTES)))
     pieces = []
     for index, inside, piece in _chunks_of(region, elements, job):
         if index is None:
             pieces.append((inside, np.array(piece)))
         else:
-            writing.add(*job.writer.encode(index, piece, _STATES.workspace))
+            writing.add(*job.writer.encode(index, piece, workspace, writing.kept))
     writing.flush()
+    numbers = np.array([chunk.chunk for chunk in writing.done], np.uint64)
     return WrittenBlock(
-        chunks=packed(writing.done),
+        asked=numbers.tobytes() if job.channel else b"",
+        chunks=b"" if job.channel else packed(writing.done),
         payloads=tuple(writing.payloads),
         pieces=tuple(pieces),
         has_masked=bool(getattr(job.convert, "masked", None)),
@@ -276,8 +281,9 @@ def _chunks_of(
 class _Writing:
     """The payloads of one block: some wait until their places are asked for together."""
 
-    def __init__(self, job: BlockJob) -> None:
+    def __init__(self, job: BlockJob, kept: Kept) -> None:
         self._job = job
+        self.kept = kept
         self._waiting: list[tuple[EncodedChunk, Bytes]] = []
         self._nbytes = 0
         self.done: list[EncodedChunk] = []
@@ -317,7 +323,9 @@ class _Writing:
             self._write(own)
         for (chunk, payload), place in zip(waiting, places, strict=True):
             self.done.append(chunk)
-            self.payloads.append(payload if place.kind is PlaceKind.SEND else None)
+            # What is sent outlives this block; the room of the others is used again.
+            self.payloads.append(np.array(payload) if place.kind is PlaceKind.SEND else None)
+        self.kept.clear()
 
     def _write(self, own: list[tuple[EncodedChunk, Bytes, PayloadPlace]]) -> None:
         job = self._job

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lazyio.atomic.digests import NotedDigests, Rows, renumbered
 from lazyio.atomic.journal import Record, ResumeState
-from lazyio.codecs.workspace import Bytes, Workspace
+from lazyio.codecs.workspace import Bytes, Kept, Workspace
 from lazyio.dtypes import Shape
 from lazyio.regions import Bounds, Region, box, box_shape, grid_shape, index_at, open_grid
 
@@ -150,9 +150,9 @@ class ChunkWriter(Protocol):
         """Type of an element."""
 
     def encode(
-        self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace
+        self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace, kept: Kept
     ) -> tuple[EncodedChunk, Bytes]:
-        """Return a chunk as it is to be stored, and its payload, which stays as it is."""
+        """Return a chunk as it is to be stored, and its payload, which is kept there."""
 
     def write(
         self,

@@ -255,7 +255,7 @@ def landed(
 ) -> tuple[Given, list[tuple[int, Cells]]]:
     """Return what comes of a chunk of a result, and what is written then."""
     opened = Opened(given, *known)
-    opened.grants.land(0, [chunk], [payload_of(chunk) if is_sent else None])
+    opened.grants.land(0, [chunk.chunk], [payload_of(chunk) if is_sent else None])
     return opened.given, opened.target.put
 
 
@@ -643,7 +643,7 @@ class Forgetful(Grants):
     """Gives a place anew each time, as if nobody had asked before."""
 
     def _granted(self, array: int, chunk: EncodedChunk) -> PayloadPlace:
-        self._given.clear()
+        self._given.pop((array, chunk.chunk), None)
         return super()._granted(array, chunk)
 
 
@@ -718,7 +718,7 @@ class Recording:
     def proves(self, proof):
         return True
 
-    def encode(self, index, chunk, workspace):
+    def encode(self, index, chunk, workspace, kept):
         encoded = EncodedChunk(chunk=index[0], nbytes=4, digest=1, elements=1)
         return encoded, np.array(chunk).view("u1")
 
@@ -774,7 +774,7 @@ def test_the_model_is_what_workers_do(tmp_path, monkeypatch, answer, goes_on, to
         found = write_block(np.arange(2, dtype="i4"), (0,), job)
         is_sent = answer[1] == PlaceKind.SEND
         assert [payload is not None for payload in found.payloads] == [is_sent] * 2
-        assert [chunk.chunk for chunk in found.landed()] == [0, 1]
+        assert found.landed() == [0, 1]
     assert recording.told == told
 
 

@@ -19,7 +19,7 @@ from lazyio.atomic.descriptors import WRITES_AT_ONCE, opened, write_at
 from lazyio.atomic.digests import digest_of, digest_of_elements
 from lazyio.codecs.hdf5_chunks import Encoder, Payload, encoder_for
 from lazyio.codecs.hdf5_filters import Filter, as_given
-from lazyio.codecs.workspace import Bytes, Workspace
+from lazyio.codecs.workspace import Bytes, Kept, Workspace
 from lazyio.dtypes import Shape
 from lazyio.errors import OptionError, TargetError
 from lazyio.regions import flat_index
@@ -55,16 +55,16 @@ class Hdf5ChunkWriter:
     is_remote = False
 
     def encode(
-        self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace
+        self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace, kept: Kept
     ) -> tuple[EncodedChunk, Bytes]:
-        """Return a chunk as it is to be stored, and its payload, which stays as it is."""
+        """Return a chunk as it is to be stored, and its payload, which is kept there."""
         whole = padded(chunk, self.chunk_shape, self.fill_value, workspace)
         encoder = _encoder(self.filters, self.elements.itemsize)
         encoder = encoder if self.skips else replace(encoder, skip_mask=0)
         payload, mask = encoder.encode(whole, workspace)
         if not self.filters:
             require_whole(payload, whole)
-        own = np.array(np.frombuffer(payload, np.uint8))
+        own = kept.keep([payload])
         elements = digest_of_elements(chunk)
         has_rim = self.has_digests and may_be_completed(
             chunk.shape, self.chunk_shape, self.shape, self.bounds

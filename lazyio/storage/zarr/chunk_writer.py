@@ -19,7 +19,7 @@ from zarr.storage import FsspecStore, ObjectStore
 
 from lazyio.atomic.descriptors import opened, write_at
 from lazyio.atomic.digests import digest_of, digest_of_elements
-from lazyio.codecs.workspace import Bytes, Fill, Workspace
+from lazyio.codecs.workspace import Bytes, Fill, Kept, Workspace
 from lazyio.codecs.zarr_chain import Chain, chain_of, is_exact
 from lazyio.dtypes import Shape
 from lazyio.errors import OptionError
@@ -77,9 +77,9 @@ class ZarrChunkWriter:
         return np.dtype(self.array.dtype)
 
     def encode(
-        self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace
+        self, index: Sequence[int], chunk: npt.NDArray[Any], workspace: Workspace, kept: Kept
     ) -> tuple[EncodedChunk, Bytes]:
-        """Return a chunk as it is to be stored, and its payload, which stays as it is.
+        """Return a chunk as it is to be stored, and its payload, which is kept there.
 
         What goes to a store that is no folder is encoded when it is written.
         """
@@ -93,9 +93,7 @@ class ZarrChunkWriter:
         if chain.shard is None and not self.keeps_empty and fill.is_all_of(whole):
             own = np.empty(0, np.uint8)
         else:
-            # Each piece is good until the next.
-            pieces = [piece.tobytes() for piece in chain.pieces(whole, workspace)]
-            own = np.frombuffer(b"".join(pieces), np.uint8)
+            own = kept.keep(chain.pieces(whole, workspace))
         rim = None
         if self.has_digests and chunk.shape != self.chunk_shape:
             rim = elements if is_exact(self.array.metadata.to_dict()) else self._rim(chunk, own)
