@@ -142,9 +142,7 @@ def soak(folder: Path, n_kills: int, rng: random.Random, *, n_workers: int) -> l
                     if sum(tally.n_kills for tally in tallies) >= n_kills:
                         break
                     tally = min(tallies, key=lambda one: one.n_kills)
-                    _write_once(
-                        tally, folder, client, rng, most=rng.randint(1, 5), n_workers=n_workers
-                    )
+                    _write_once(tally, folder, client, rng, n_workers)
                     if tally.n_violations:
                         return tallies
     return tallies
