@@ -24,7 +24,7 @@ from lazyio.cli_arguments import (
     zarr_codec,
 )
 from lazyio.dtypes import DTYPE_ATTRIBUTE, is_same_value
-from lazyio.errors import OptionError, UnknownFormatError, UnsupportedDtypeError
+from lazyio.errors import OptionError, SourceError, UnknownFormatError, UnsupportedDtypeError
 from lazyio.execution.report import WriteReport
 from lazyio.info import info_of
 from lazyio.libhdf5_calls import named
@@ -150,7 +150,13 @@ def source_array(given: str, arguments: argparse.Namespace) -> SourceArray:
         options = {"format": "raw", "shape": shape, "dtype": arguments.dtype}
         options["offset"] = arguments.offset
     options |= {"memory_limit": arguments.memory_limit, "join": _join_of(path, arguments)}
-    array = open_lazily(path, key or None, **options)
+    try:
+        array = open_lazily(path, key or None, **options)
+    except SourceError as error:
+        if key or arguments.shape is not None or len(_keys_in(_first_of(path))) < 2:
+            raise
+        msg = f"{error}; a key is given behind the path: {path}::KEY"
+        raise SourceError(msg) from None
     return SourceArray(path=path, key=key or None, array=array)
 
 
@@ -173,7 +179,7 @@ def _all_arrays(given: str, arguments: argparse.Namespace) -> Iterator[SourceArr
         msg = f"{given}: --all is for every array of a file; leave ::{key} out, or --all"
         raise OptionError(msg)
     is_raw = arguments.shape is not None
-    keys = [] if is_raw else _keys_in(existing((files_of(path) or [path])[0]))
+    keys = [] if is_raw else _keys_in(_first_of(path))
     if not keys:
         yield source_array(given, arguments)
     for name in keys:
@@ -181,6 +187,11 @@ def _all_arrays(given: str, arguments: argparse.Namespace) -> Iterator[SourceArr
             yield source_array(f"{path}::{name}", arguments)
         except UnsupportedDtypeError as error:
             print(f"array {name!r} is left out: {error}", file=sys.stderr)
+
+
+def _first_of(path: str) -> Path:
+    """Return a file, or the first of a pattern or folder."""
+    return existing((files_of(path) or [path])[0])
 
 
 def _keys_in(path: Path) -> list[str]:

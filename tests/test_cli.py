@@ -89,6 +89,19 @@ def test_convert_from_a_key(capsys, tmp_path) -> None:
         assert (a["3BData/Raw"][:] == b["3BData/Raw"][:]).all()
 
 
+@pytest.mark.parametrize("command", ["plan", "convert"])
+def test_several_arrays_and_no_key(capsys, tmp_path, command) -> None:
+    """How a key is given is told, for ``--key`` is that of the target."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["x"], file["y"] = np.ones(3), np.ones(3)
+    targets = [tmp_path / "b.h5"] if command == "convert" else []
+    status, _, told = run(capsys, command, path, *targets)
+    assert status == 1
+    assert f"one: 'x', 'y'; a key is given behind the path: {path}::KEY" in told
+    assert run(capsys, command, f"{path}::y", *targets)[0] == 0
+
+
 def test_convert_a_raw_file(tmp_path, recording, capsys) -> None:
     """Raw files need their shape and dtype; an offset skips a header."""
     (tmp_path / "x.bin").write_bytes(b"head" + recording.tobytes())
