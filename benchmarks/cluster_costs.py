@@ -1,6 +1,8 @@
 """What blocks cost a worker, and chunks the caller, measured without a cluster between them."""
 
 import os
+import shutil
+import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from distributed import Client
 
 from lazyio.codecs.hdf5_filters import parse_filters
 from lazyio.codecs.workspace import Kept, Workspace
 from lazyio.execution.grants import Grants, packed
-from lazyio.storage.base import EncodedChunk, PayloadPlace, PlaceKind
+from lazyio.storage.base import ChunkWriter, EncodedChunk, PayloadPlace, PlaceKind
 from lazyio.storage.hdf5.chunk_writer import Hdf5ChunkWriter
 from lazyio.storage.hdf5.dataset import Hdf5Target
 from lazyio.storage.hdf5.deferred_metadata import DeferredMetadata
+from lazyio.storage.zarr.array import ZarrTarget
 
 _BATCH = 16
 _N_BATCHES = 200
@@ -75,65 +79,75 @@ def block_seconds(
     job : dict
         As of ``cluster_one``.
     repeats : int
-        The least of so many.
+        The median of so many.
     barrier : str, optional
         A folder in which two workers wait for each other.
     """
-    from benchmarks.cluster_one import CODECS, N_COLUMNS, read_rows
+    folder = Path(f"{job['output']}.{os.getpid()}")
+    workspace = Workspace()
+    if barrier is not None:
+        _meet(Path(barrier))
+    _block(job, folder, workspace)  # The first takes memory that the others have.
+    found = [_block(job, folder, workspace) for _ in range(repeats)]
+    return {name: statistics.median(one[name] for one in found) for name in found[0]}
 
-    options = CODECS["hdf5:zstd-1" if job["row"].startswith("zarr") else job["row"]]
+
+def _writer(job: dict[str, Any], folder: Path) -> ChunkWriter:
+    """Return what writes a block to a new file or array in a folder."""
+    from benchmarks.cluster_one import CODECS, N_COLUMNS
+
     dtype, rows = np.dtype("<i2"), job["chunk_rows"]
-    filters = parse_filters(**options, dtype=dtype, chunk_nbytes=2 * rows * N_COLUMNS)
-    path = Path(f"{job['output']}.{os.getpid()}")
+    shape, chunk_shape = (job["block_rows"], N_COLUMNS), (rows, N_COLUMNS)
+    options = CODECS[job["row"]]
+    if job["row"].startswith("zarr"):
+        array = zarr.create_array(folder / "x", shape=shape, chunks=chunk_shape, dtype=dtype)
+        writer = ZarrTarget(array).chunk_writer()
+        assert writer is not None
+        return writer
+    path = folder / "x.h5"
     path.touch()
-    shape = job["block_rows"], N_COLUMNS
-    writer = Hdf5ChunkWriter(
+    return Hdf5ChunkWriter(
         path=path,
         shape=shape,
-        chunk_shape=(rows, N_COLUMNS),
+        chunk_shape=chunk_shape,
         grid=(-(-shape[0] // rows), 1),
         bounds=shape,
         elements=dtype,
         fill_value=0,
-        filters=filters,
+        filters=parse_filters(**options, dtype=dtype, chunk_nbytes=2 * rows * N_COLUMNS),
         skips=True,
         has_digests=True,
     )
-    if barrier is not None:
-        _meet(Path(barrier))
-    least: dict[str, float] = {}
-    workspace = Workspace()
-    for _ in range(repeats):
-        for name, seconds in _block(job, writer, read_rows, workspace).items():
-            least[name] = min(least.get(name, seconds), seconds)
-    path.unlink()
-    return least
 
 
-def _block(
-    job: dict[str, Any], writer: Hdf5ChunkWriter, read_rows: Any, workspace: Workspace
-) -> dict[str, float]:
-    os.truncate(writer.path, 0)  # Room in the cache is part of what writing costs.
+def _block(job: dict[str, Any], folder: Path, workspace: Workspace) -> dict[str, float]:
+    from benchmarks.cluster_one import read_rows
+
+    folder.mkdir()  # What is new is part of what writing costs.
+    writer = _writer(job, folder)
     began = time.process_time()
     where = {None: {"array-location": ((0, job["block_rows"]), (0, 0))}}
     block = read_rows(job["data"], job["n_rows"], block_info=where)
     read = time.process_time()
     payloads, at = [], 0
     kept = Kept(workspace, block.nbytes)
-    for number in range(writer.grid[0]):
-        part = block[number * writer.chunk_shape[0] : (number + 1) * writer.chunk_shape[0]]
+    rows = writer.chunk_shape[0]
+    for number in range(-(-len(block) // rows)):
+        part = block[number * rows : (number + 1) * rows]
         chunk, payload = writer.encode((number, 0), part, workspace, kept)
         payloads.append((chunk, payload, PayloadPlace(PlaceKind.WRITE, at)))
         at += payload.size
     encoded = time.process_time()
-    writer.write(payloads, scratch=writer.path.parent, syncs=False)
+    writer.write(payloads, scratch=folder, syncs=False)
     n = len(payloads)
-    return {
+    found = {
         "compute": read - began,
         "encode": (encoded - read) / n,
         "write": (time.process_time() - encoded) / n,
         "stored": at / n,
     }
+    shutil.rmtree(folder)
+    return found
 
 
 def _meet(folder: Path) -> None:
