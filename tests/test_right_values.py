@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import h5py
 import netCDF4
@@ -16,7 +17,7 @@ from hdmf.data_utils import DataChunk, DataChunkIterator, GenericDataChunkIterat
 import lazyio
 from lazyio.errors import BlockError, OptionError, SourceError, TargetError, UnsupportedDtypeError
 from lazyio.info import info_of
-from lazyio.sources.hdf5_layout import each_stored_chunk
+from lazyio.sources.hdf5_layout import each_stored_chunk, visit_chunks
 
 VALUES = np.arange(5 * 6 * 7, dtype="i4").reshape(5, 6, 7)
 
@@ -41,6 +42,21 @@ def test_positions_of_chunks(tmp_path, grown, libver) -> None:
         n_chunks = dataset.id.get_num_chunks()
     assert len({tuple(index.tolist()) for index, _ in found}) == n_chunks
     assert (lazyio.open(tmp_path / "x.h5").compute() == expected).all()
+
+
+def test_chunks_of_an_older_libhdf5(tmp_path) -> None:
+    """One that cannot go through them tells the same."""
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        dataset = file.create_dataset("x", data=VALUES, chunks=(2, 3, 2), compression="gzip")
+        file.flush()
+        told, looked_up = [], []
+        visit_chunks(dataset.id, told.append)
+        older = SimpleNamespace(
+            get_num_chunks=dataset.id.get_num_chunks, get_chunk_info=dataset.id.get_chunk_info
+        )
+        visit_chunks(older, looked_up.append)
+    assert len(told) == 24
+    assert [tuple(one) for one in told] == [tuple(one) for one in looked_up]
 
 
 class Seeking(GenericDataChunkIterator):

@@ -279,14 +279,17 @@ class Ranks:
 
     def is_same(self, own: str) -> bool:
         """Return whether all ranks say the same; each of them gets that."""
+        return len(set(self.shared(own))) == 1
+
+    def shared(self, own: Any) -> list[Any]:
+        """Return what each rank has to say, on every one of them."""
         said = self.gathered(own)
         if not self.is_first:
-            found: bool = self.received(0, _FROM_FIRST)
+            found: list[Any] = self.received(0, _FROM_FIRST)
             return found
-        found = all(one == own for one in said)
         for rank in range(1, self.size):
-            self.send(rank, found)
-        return found
+            self.send(rank, said)
+        return said
 
     def gathered(self, own: Any) -> list[Any]:
         """Return what each rank has to say, on the first; nothing on others."""

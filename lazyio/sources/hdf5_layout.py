@@ -228,9 +228,22 @@ def each_stored_chunk(dataset: h5py.Dataset, take: Callable[[Integers, Integers]
         if len(found) > _MOST_NOTED:
             hand_over()
 
-    dataset.id.chunk_iter(note)
+    visit_chunks(dataset.id, note)
     hand_over()
     return True
+
+
+def visit_chunks(dataset: Any, note: Callable[[Any], None]) -> None:
+    """Tell of each stored chunk of a dataset, given by its identifier.
+
+    libhdf5 before 1.12.3, against which an h5py for MPI may be built, cannot go through
+    them, and looks for each from the first one on.
+    """
+    if hasattr(dataset, "chunk_iter"):
+        dataset.chunk_iter(note)
+        return
+    for number in range(dataset.get_num_chunks()):
+        note(dataset.get_chunk_info(number))
 
 
 class StoredPayloads:
@@ -364,5 +377,5 @@ def _tells_turned() -> bool:
     with h5py.File(name, "w", driver="core", backing_store=False, libver=libver) as file:
         dataset = file.create_dataset("x", (2, 1), "i1", chunks=(1, 1), maxshape=(2, None))
         dataset[...] = 1
-        dataset.id.chunk_iter(lambda info: places.append(tuple(info.chunk_offset)))
+        visit_chunks(dataset.id, lambda info: places.append(tuple(info.chunk_offset)))
     return (1, 0) not in places

@@ -85,16 +85,18 @@ class PlannedArray:
             window=window,
             keeping=keeping,
             shared=shared,
-            convert=self._to(target),
+            convert=self.conversion(target.dtype, target.fill_value),
             on_masked=lambda: self.masked.add(self.key),
         )
 
-    def _to(self, target: Target) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
-        """Return the way from a block to elements as the target has them."""
+    def conversion(
+        self, dtype: np.dtype[Any], fill_value: Any
+    ) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
+        """Return the way from a block to elements as a target has them."""
         return Conversion(
             form=self.form,
-            dtype=target.dtype,
-            fill_value=target.fill_value,
+            dtype=dtype,
+            fill_value=fill_value,
             may_be_masked=self.given.mask_fill is not None,
             masked=self.masked,
             key=self.key,

@@ -78,40 +78,38 @@ class RankCall:
     """Returns the arrays, by the keys under which they go."""
     request_of: Callable[[Call], Request[Any]]
     """Plans and opens; on the first rank only."""
+    is_open: bool = False
+    """Whether every rank has the target open, by way of MPI-IO."""
 
     def write(self) -> WriteReport:
         """Carry the call out on this rank, and return what all of them return."""
         with ranks_of(self.given["comm"]) as ranks:
-            where = self.given["region"], self.given["append_dim"]
-            is_one = ranks.is_same(repr(where))
+            is_one = self.is_one(ranks)
             report: WriteReport
             if ranks.is_first:
                 report = ranks.lead(partial(self._lead, ranks, is_one=is_one))
             else:
-                said, _ = self._said(ranks, is_one=is_one)
+                said, _ = self.said(ranks, is_one=is_one)
                 ranks.gathered(said)
                 report = ranks.follow()
             return report
 
+    def is_one(self, ranks: Ranks) -> bool:
+        """Return whether all ranks give the same array, and not each a part."""
+        where = self.given["region"], self.given["append_dim"]
+        return ranks.is_same(repr(where))
+
     def _lead(self, ranks: Ranks, *, is_one: bool) -> WriteReport:
         """Write what all ranks give."""
-        own, call = self._said(ranks, is_one=is_one)
+        own, call = self.said(ranks, is_one=is_one)
         said = ranks.gathered(own)
-        for one in said:
-            if isinstance(one, BaseException):
-                raise one
-            if isinstance(one, Failure):
-                raise one.error()
-        _require_same_call(said)
-        if is_one:
-            _require_same_arrays(said)
-        else:
-            _require_parts(said)
+        require_one_call(said, is_one=is_one)
+        if not is_one:
             call = replace(call, joined=partial(_joined, said))
         report: WriteReport = self.request_of(call).run(compute=True)
         return report
 
-    def _said(self, ranks: Ranks, *, is_one: bool) -> tuple[Any, Any]:
+    def said(self, ranks: Ranks, *, is_one: bool) -> tuple[Any, Any]:
         """Return what this rank has to say, or what is wrong with it; and its checked call."""
         try:
             self._refuse()
@@ -131,7 +129,7 @@ class RankCall:
                 key: _given(one, region, has_token=has_tokens)
                 for (key, one), (region, _) in zip(arrays.items(), places, strict=True)
             }
-            said = _Said(arguments=_compared(self.given), arrays=found)
+            said = _Said(arguments=_compared(self.given, self.target), arrays=found)
             _require_sendable(said, self.given["region"])
             return said, call
         except BaseException as error:  # noqa: BLE001 - raised on all ranks
@@ -149,7 +147,7 @@ class RankCall:
             refused = "compute=False is for one process, and comm= is a call of all ranks at once"
         elif value_of(given.get("links")) not in (None, "copy"):
             refused = 'links="link" writes no elements, for which one process is enough'
-        elif not isinstance(given[self.target], (str, os.PathLike)):
+        elif not isinstance(given[self.target], (str, os.PathLike)) and not self.is_open:
             kind = type(given[self.target]).__name__
             refused = f"a {kind} is open in one process; give the path, on all ranks the same"
         elif is_labelled(given["data"]):
@@ -190,14 +188,30 @@ def _given(one: Input, region: Any, *, has_token: bool) -> _Given:
     return _Given(shape=one.shape, dtype=one.dtype, edges=edges, region=region, token=token)
 
 
-def _compared(given: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def _compared(given: Mapping[str, Any], target: str) -> dict[str, tuple[str, str]]:
     """Return the arguments that have to be the same on all ranks."""
     found = {}
     for name, value in given.items():
         if name not in _OWN:
             plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+            if name == target and not isinstance(plain, (str, bytes)):
+                plain = repr(plain)
             found[name] = tokenize(plain), repr(plain)[:_MOST_SHOWN]
     return found
+
+
+def require_one_call(said: Sequence[Any], *, is_one: bool) -> None:
+    """Refuse what is no call of all ranks together, or raise what is wrong on any of them."""
+    for one in said:
+        if isinstance(one, BaseException):
+            raise one
+        if isinstance(one, Failure):
+            raise one.error()
+    _require_same_call(said)
+    if is_one:
+        _require_same_arrays(said)
+    else:
+        _require_parts(said)
 
 
 def _require_same_call(said: Sequence[_Said]) -> None:
@@ -268,6 +282,7 @@ def _joined(
         slice(min(part.start for part in parts), max(part.stop for part in parts))
         for parts in zip(*filled.values(), strict=True)
     )
+    require_apart(key, filled)
     _require_tiled(key, filled, whole)
     parts = tuple(
         _part(one, window, new_axes, whole)
@@ -291,8 +306,8 @@ def _window(rank: int, given: _Given, room: GrowableShape) -> tuple[Region, tupl
     return found.region, found.new_axes
 
 
-def _require_tiled(key: str, windows: Mapping[int, Region], whole: Region) -> None:
-    """Refuse regions that overlap, or leave something out of the region around them."""
+def require_apart(key: str, windows: Mapping[int, Region]) -> None:
+    """Refuse regions that overlap."""
     for (rank, one), (other_rank, other) in itertools.combinations(windows.items(), 2):
         pairs = zip(one, other, strict=True)
         if all(max(a.start, b.start) < min(a.stop, b.stop) for a, b in pairs):
@@ -302,6 +317,10 @@ def _require_tiled(key: str, windows: Mapping[int, Region], whole: Region) -> No
                 "of its own"
             )
             raise OptionError(msg)
+
+
+def _require_tiled(key: str, windows: Mapping[int, Region], whole: Region) -> None:
+    """Refuse regions that leave something out of the region around them."""
     n_given = sum(math.prod(box_shape(window)) for window in windows.values())
     n_missing = math.prod(box_shape(whole)) - n_given
     if n_missing:

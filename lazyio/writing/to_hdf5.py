@@ -27,6 +27,7 @@ from lazyio.storage.disk_errors import check_writable
 from lazyio.storage.hdf5.dataset import check_libver
 from lazyio.writing.by_key import targets_of_each
 from lazyio.writing.call import Call
+from lazyio.writing.collective import is_parallel, write_collectively
 from lazyio.writing.hdf5_backend import (
     FileRegions,
     NewDatasets,
@@ -181,7 +182,9 @@ def to_hdf5(
     comm : mpi4py.MPI.Comm, optional
         Ranks that make this call together: each with a part of its own and its ``region``,
         or all with the same array, of which each takes a share of the blocks. What they
-        give is published as one; every rank gets the report, or the same error.
+        give is published as one; every rank gets the report, or the same error. Into a
+        file that all of them have open with ``driver="mpio"``, h5py's collective mode
+        writes it.
 
     Returns
     -------
@@ -240,16 +243,19 @@ def _by_ranks(given: Mapping[str, Any]) -> WriteReport:
     def inputs_of(call: Call) -> Sequence[tuple[str, Input]]:
         found = call.inputs(_prefix(call, without_slash(key)), check_key)[0]
         for name, one in found:
-            refuse_own_source(one, target_path(path), name)
+            refuse_own_source(one, path_of(path) if is_open else target_path(path), name)
         return found
 
-    return RankCall(
+    is_open = is_parallel(path)
+    ranks = RankCall(
         given=given,
         target="path",
         call_of=call_of,
         inputs_of=inputs_of,
         request_of=lambda call: _request(call, path, without_slash(key), libver),
-    ).write()
+        is_open=is_open,
+    )
+    return write_collectively(ranks) if is_open else ranks.write()
 
 
 def _request(call: Call, path: Any, key: Any, libver: Any) -> Request[Any]:

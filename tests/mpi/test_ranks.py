@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from lazyio.errors import OptionError
 
 FOLDER = Path(__file__).parent
 PROGRAM = FOLDER / "program.py"
+COLLECTIVE = FOLDER / "collective.py"
 CASES = re.findall(r"^@case\ndef (\w+)", PROGRAM.read_text("utf-8"), re.MULTILINE)
 FEW = [
     "same_array",
@@ -25,6 +27,9 @@ FEW = [
 ]
 """Cases that are repeated where only one thread may send messages."""
 _MOST_SECONDS = 280
+NEEDS_PARALLEL_HDF5 = pytest.mark.skipif(
+    not h5py.get_config().mpi, reason="h5py is not built for MPI; see tox -e mpi-h5py"
+)
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -100,6 +105,17 @@ def test_a_job_goes_on_after_a_rank_was_killed(tmp_path: Path) -> None:
     assert found == set(kinds), done.stderr[-3000:]
 
 
+@NEEDS_PARALLEL_HDF5
+@pytest.mark.parametrize("n_ranks", [2, 4])
+def test_ranks_in_a_file_that_all_have_open(tmp_path: Path, n_ranks: int) -> None:
+    """By h5py's collective mode; see the environment ``mpi-h5py`` of tox."""
+    done = launched(n_ranks, COLLECTIVE, tmp_path)
+    told = {path.name: path.read_text() for path in tmp_path.glob("*.txt")}
+    assert not told, "\n".join(told.values())
+    cases = re.findall(r"^@case\ndef (\w+)", COLLECTIVE.read_text("utf-8"), re.MULTILINE)
+    assert {path.stem for path in tmp_path.glob("*.ok")} == set(cases), done.stderr[-3000:]
+
+
 def test_what_is_no_communicator_is_refused(tmp_path: Path) -> None:
     """Without MPI started, nothing can be one."""
     pytest.importorskip("mpi4py", reason="mpi4py is not installed")
@@ -118,12 +134,30 @@ def test_the_extra_is_named_where_it_is_missing(
             function(np.ones(4), tmp_path / path, comm=object())
 
 
+def programs_of_the_page() -> dict[str, str]:
+    """Return the programs of the how-to page by their names."""
+    page = (FOLDER.parents[1] / "docs/how-to/mpi.md").read_text("utf-8")
+    found = re.findall(r"```python\n# (\w+\.py), started with.*?\n(.*?)```", page, re.DOTALL)
+    return dict(found)
+
+
+@NEEDS_PARALLEL_HDF5
+@pytest.mark.parametrize("name", ["fill_h5py.py", "fill_open.py"])
+def test_programs_of_the_page_in_a_file_that_all_have_open(tmp_path: Path, name: str) -> None:
+    """They come to the same."""
+    text = programs_of_the_page()[name]
+    (tmp_path / "one.py").write_text(f"import os\nos.chdir({str(tmp_path)!r})\n{text}")
+    done = launched(2, tmp_path / "one.py")
+    assert done.returncode == 0, done.stderr[-3000:]
+    filled = np.asarray(lazyio.open(tmp_path / "filled.h5", "x"))
+    np.testing.assert_array_equal(filled, np.repeat([[0], [1]], 1000, 0) + np.zeros(64, int))
+
+
 def test_programs_of_the_page(tmp_path: Path) -> None:
     """What the how-to page says to start is started."""
-    page = (FOLDER.parents[1] / "docs/how-to/mpi.md").read_text("utf-8")
-    blocks = re.findall(r"```python\n# (\w+\.py), started with.*?\n(.*?)```", page, re.DOTALL)
-    programs = {name: text for name, text in blocks if "lazyio" in text}
-    assert list(programs) == ["fill.py", "share.py", "nwb.py"]
+    programs = programs_of_the_page()
+    assert list(programs) == ["fill_h5py.py", "fill.py", "share.py", "nwb.py", "fill_open.py"]
+    del programs["fill_h5py.py"], programs["fill_open.py"]
     # One start is enough for all of them.
     (tmp_path / "all.py").write_text(
         f"import os\nos.chdir({str(tmp_path)!r})\n" + "\n".join(programs.values())

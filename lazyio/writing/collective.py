@@ -1,0 +1,184 @@
+"""Datasets that every rank of MPI has open by way of MPI-IO, filled by h5py's collective mode.
+
+A path needs none of this: there all ranks encode, and one has the file open, see
+`lazyio.writing.ranks`. This is for programs that have such a file open anyway.
+libhdf5 does the writing, so that nothing of it is old or new as a whole, and
+there are no digests.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import h5py
+import numpy as np
+from dask.array.core import normalize_chunks
+
+from lazyio.atomic.hdf5_digests import forget
+from lazyio.dtypes import is_text, nbytes_of
+from lazyio.errors import OptionError
+from lazyio.execution.collective import OwnBlock, raise_first, write_together
+from lazyio.execution.progress import Progress
+from lazyio.execution.ranks import Failure, Own, Ranks, ranks_of, sizes_of
+from lazyio.execution.report import WriteReport
+from lazyio.execution.run import Ran
+from lazyio.libhdf5_calls import name_of
+from lazyio.regions import Region, box_shape, cuts, n_touched
+from lazyio.writing.hdf5_backend import path_of
+from lazyio.writing.ranks import RankCall, require_apart, require_one_call
+from lazyio.writing.request import RegionItem, Request
+from lazyio.writing.run_options import OPEN_HANDLE, Outcome, report_on
+
+
+def is_parallel(target: Any) -> bool:
+    """Return whether a target is open by way of MPI-IO."""
+    is_handle = isinstance(target, (h5py.Group, h5py.Dataset))
+    return is_handle and bool(target) and target.file.driver == "mpio"
+
+
+def write_collectively(call: RankCall) -> WriteReport:
+    """Carry a call out on this rank, and return what all of them return.
+
+    ``call.request_of`` plans, on every rank, what this one gives.
+    """
+    began = time.perf_counter()
+    with ranks_of(call.given["comm"]) as ranks:
+        is_one = call.is_one(ranks)
+        own, checked = call.said(ranks, is_one=is_one)
+        own = Failure.of(own) if isinstance(own, BaseException) else own
+        require_one_call(ranks.shared(own), is_one=is_one)
+        items = _agreed(ranks, lambda: _items(call.request_of(checked)))
+        if not is_one:
+            _require_apart(ranks, items)
+        parts = [_own_blocks(item, ranks, is_one=is_one) for item in items]
+        n_blocks, made = 0, []
+        total = sum(_nbytes(blocks) for blocks in parts)
+        wanted = call.given["progress"] if ranks.is_first else False
+        with Progress(wanted, n_total=sum(map(len, parts)), total_nbytes=total) as progress:
+            for item, blocks in zip(items, parts, strict=True):
+                n, outcome = _filled(ranks, item, blocks, progress)
+                n_blocks += n
+                made.append(outcome)
+        each = ranks.shared(made)
+    outcomes = [_together(of, is_one=is_one) for of in zip(*each, strict=True)]
+    path = str(path_of(call.given[call.target]))
+    ran = Ran(n_blocks=n_blocks)
+    return report_on(path, outcomes, ran=ran, began=began, advice=(OPEN_HANDLE,))
+
+
+def _agreed(ranks: Ranks, work: Callable[[], Any]) -> Any:
+    """Return what a rank comes to alone, once all have come to something, or raise what failed."""
+    found, failure = None, None
+    try:
+        found = work()
+    except BaseException as error:  # noqa: BLE001 - raised on all ranks
+        error.add_note(f"on rank {ranks.rank} of {ranks.size}")
+        failure = Failure.of(error)
+    raise_first(ranks.shared(failure))
+    return found
+
+
+def _items(request: Request[Any]) -> Sequence[RegionItem]:
+    """Return the parts of datasets that a rank writes, which libhdf5 can write together."""
+    for item in request.items:
+        if not isinstance(item, RegionItem):
+            msg = (
+                f"{item.arranged.key!r} is to be made in a file that all ranks have open; make it "
+                "on all of them with create_dataset, and give region= (... is all of it)"
+            )
+            raise OptionError(msg)
+        if is_text(item.array.dtype) or item.array.dtype.hasobject:
+            msg = (
+                f"{item.arranged.key!r} holds text of any length, which HDF5 writes with one "
+                "process only; give text of fixed length"
+            )
+            raise OptionError(msg)
+        if item.appends or item.window.shape != item.seen:
+            msg = (
+                f"{item.arranged.key!r} would grow from {item.seen} to {item.window.shape}; call "
+                "its resize on all ranks first, and give region="
+            )
+            raise OptionError(msg)
+    return request.items
+
+
+def _require_apart(ranks: Ranks, items: Sequence[RegionItem]) -> None:
+    """Refuse parts of two ranks that overlap."""
+    said = ranks.shared([(item.arranged.key, item.window.region) for item in items])
+    for each in zip(*said, strict=True):
+        windows = {
+            rank: region
+            for rank, (_, region) in enumerate(each)
+            if all(part.start < part.stop for part in region)
+        }
+        require_apart(each[0][0], windows)
+
+
+def _own_blocks(item: RegionItem, ranks: Ranks, *, is_one: bool) -> list[OwnBlock]:
+    """Return the blocks that a rank computes: neighbours, of an array that all of them have."""
+    arranged, _ = item.to_fill()
+    given, window = arranged.given, item.window
+    if given.source is None and given.array is not None:
+        edges = sizes_of(given.array.chunks)
+    else:
+        edges = normalize_chunks(arranged.plan.block_shape, arranged.plan.shape)
+    array = Own(source=given.source, array=given.array).blocks(edges)
+    regions = [region for region in cuts(edges) if all(part.stop > part.start for part in region)]
+    if is_one:
+        n = len(regions)
+        first, last = (n * at // ranks.size for at in (ranks.rank, ranks.rank + 1))
+        regions = regions[first:last]
+    corner = [part.start for part in window.region]
+    return [
+        OwnBlock(array=array[region], inside=region, place=_moved(region, corner))
+        for region in regions
+    ]
+
+
+def _moved(region: Region, corner: Sequence[int]) -> Region:
+    return tuple(
+        slice(part.start + start, part.stop + start)
+        for part, start in zip(region, corner, strict=True)
+    )
+
+
+def _nbytes(blocks: Sequence[OwnBlock]) -> int:
+    return sum(nbytes_of(box_shape(one.place), one.array.dtype) for one in blocks)
+
+
+def _filled(
+    ranks: Ranks, item: RegionItem, blocks: Sequence[OwnBlock], progress: Progress
+) -> tuple[int, Outcome]:
+    """Write one part while others write theirs; return how many blocks all have, and its own."""
+    dataset, arranged = item.array, item.arranged
+    # Others may be at work on the file: its digests are not ours to renew.
+    forget(dataset.file, name_of(dataset))
+    before = dataset.id.get_storage_size()
+    n_blocks = write_together(
+        ranks,
+        dataset,
+        blocks,
+        arranged.conversion(np.dtype(dataset.dtype), dataset.fillvalue),
+        n_workers=arranged.plan.workers,
+        on_done=lambda one: progress.advance(arranged.key, one.place, _nbytes([one])),
+    )
+    outcome = Outcome(
+        key=arranged.key,
+        plan=arranged.plan,
+        nbytes=_nbytes(blocks),
+        stored_nbytes=max(0, dataset.id.get_storage_size() - before),
+        n_chunks=n_touched(item.window.region, item.unit),
+        engine="libhdf5",
+    )
+    return n_blocks, outcome
+
+
+def _together(outcomes: Sequence[Outcome], *, is_one: bool) -> Outcome:
+    """Return what has become of an array, of what each rank tells; the storage is that of all."""
+    n_chunks = [one.n_chunks for one in outcomes]
+    return replace(
+        outcomes[0],
+        nbytes=sum(one.nbytes for one in outcomes),
+        n_chunks=n_chunks[0] if is_one else sum(n_chunks),
+    )
