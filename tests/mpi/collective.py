@@ -101,6 +101,29 @@ def a_source(path: Path) -> None:
 
 
 @case
+def elements_of_other_kinds(path: Path) -> None:
+    """Of each dtype a row a rank, given by an integer; the last rank has nothing to give."""
+    kinds = ["?", ">i2", "c8", "S5", [("a", "i4"), ("b", "f8")]]
+    for number, kind in enumerate(kinds):
+        own = np.arange(RANK, RANK + 12).astype("S5" if kind == "S5" else "i4")
+        dtype = np.dtype(kind)
+        own = np.array([(n, n / 2) for n in own], dtype) if dtype.names else own.astype(dtype)
+        place: Any = (RANK, slice(None))
+        if RANK == SIZE - 1:
+            own, place = own[:0], (0, slice(0, 0))
+        with h5py.File(path, "a", driver="mpio", comm=COMM) as file:
+            chunks = (min(2, SIZE - 1), 5)
+            made = file.create_dataset(
+                str(number), (SIZE - 1, 12), kind, chunks=chunks, fletcher32=True
+            )
+            lazyio.to_hdf5(own, made, region=place, comm=COMM)
+        expected = COMM.gather(own)
+        if RANK == 0:
+            with h5py.File(path) as file:
+                np.testing.assert_array_equal(file[str(number)][()], np.stack(expected[:-1]))
+
+
+@case
 def digests_of_before_are_dropped(path: Path) -> None:
     """They would call what is written now damaged."""
     if RANK == 0:
