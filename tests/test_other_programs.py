@@ -101,7 +101,9 @@ WRITES = {
     "w": lambda path: lazyio.to_hdf5(np.ones(3), path, "y", mode="w"),
     "add": lambda path: lazyio.to_hdf5(np.ones(3), path, "y"),
     "overwrite": lambda path: lazyio.to_hdf5(np.ones(3), path, "x", overwrite=True),
-    "region": lambda path: lazyio.to_hdf5(np.ones(3, "i8"), path, "x", region=np.s_[:3]),
+    "region": lambda path: lazyio.to_hdf5(
+        np.ones(3, "i8"), path, "x", region=np.s_[:3], lock_timeout=0.5
+    ),
     "append": lambda path: lazyio.to_hdf5(np.ones(3, "i8"), path, "x", append_dim=0),
     "writer": lambda path: lazyio.writer(path).close(),
     "writer w": lambda path: lazyio.writer(path, mode="w").close(),
