@@ -352,6 +352,29 @@ def _peak(dask_worker=None):
     return int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0]) << 10
 
 
+def test_workers_come_and_are_retired(path):
+    """A cluster that grows and shrinks meanwhile: what a worker has when it leaves goes on."""
+
+    def slow(block):
+        time.sleep(0.05)
+        return block
+
+    x = da.from_array(VALUES, chunks=(70, 13)).map_blocks(slow, dtype="i4")
+    sizes, seen = iter([3, 1, 3, 1, 2]), set()
+    with distributed.LocalCluster(n_workers=1, **OPTIONS) as one, distributed.Client(one) as client:
+
+        def scale(step):
+            seen.add(len(client.scheduler_info()["workers"]))
+            if step.n_done % 6 == 3:
+                one.scale(next(sizes, 2))
+
+        report = write(x, path, chunks=(50, 13), progress=scale)
+    assert report.n_blocks >= 30
+    assert len(seen) > 1
+    assert (read(path) == VALUES).all()
+    assert lazyio.verify(path).status == "ok"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_of_a_worker(tmp_path):
     """Each process of a cluster stays within the limit."""
