@@ -281,6 +281,11 @@ class Ranks:
         """Return whether all ranks say the same; each of them gets that."""
         return len(set(self.shared(own))) == 1
 
+    def are_of(self, comm: Any) -> bool:
+        """Return whether these are the ranks of another communicator, in whatever order."""
+        found: bool = self._mpi.Comm.Compare(self._comm, comm) != self._mpi.UNEQUAL
+        return found
+
     def shared(self, own: Any) -> list[Any]:
         """Return what each rank has to say, on every one of them."""
         said = self.gathered(own)

@@ -44,6 +44,7 @@ def write_collectively(call: RankCall) -> WriteReport:
     """
     began = time.perf_counter()
     with ranks_of(call.given["comm"]) as ranks:
+        _agreed(ranks, lambda: _require_same_ranks(ranks, call.given[call.target].file))
         is_one = call.is_one(ranks)
         own, checked = call.said(ranks, is_one=is_one)
         own = Failure.of(own) if isinstance(own, BaseException) else own
@@ -77,6 +78,20 @@ def _agreed(ranks: Ranks, work: Callable[[], Any]) -> Any:
         failure = Failure.of(error)
     raise_first(ranks.shared(failure))
     return found
+
+
+def _require_same_ranks(ranks: Ranks, file: h5py.File) -> None:
+    """Refuse a file that others have open, too: they would be waited for in every write."""
+    comm, _ = file.id.get_access_plist().get_fapl_mpio()
+    try:
+        if not ranks.are_of(comm):
+            msg = (
+                f"comm=: {file.filename} is open on {comm.Get_size()} ranks, and this call is made "
+                f"by {ranks.size}; give the communicator with which it was opened"
+            )
+            raise OptionError(msg)
+    finally:
+        comm.Free()
 
 
 def _items(request: Request[Any]) -> Sequence[RegionItem]:

@@ -165,6 +165,9 @@ def what_is_no_call_of_all(path: Path) -> None:
         raises("would grow from", VALUES, file, append_dim=0)
         raises("has no dataset|is no dataset|does not exist", VALUES, file, "none", region=...)
         raises("another array on rank", VALUES + RANK, file, region=...)
+        half = COMM.Split(RANK % 2)
+        raises("open on . ranks, and this call", VALUES, file, region=..., comm=half)
+        half.Free()
         raises("resume", VALUES, file, region=..., resume=True)
 
 
@@ -174,7 +177,7 @@ def raises(match: str, data: Any, file: Any, key: str = "g/x", **options: Any) -
         # Not the same words on all ranks, so that these are parts.
         options["region"] = (slice(0, 101, None if RANK else 1), slice(None))
     with pytest.raises(LazyioError, match=match):
-        lazyio.to_hdf5(data, file, key, comm=COMM, **options)
+        lazyio.to_hdf5(data, file, key, **{"comm": COMM, **options})
 
 
 def main() -> None:
