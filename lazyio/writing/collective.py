@@ -4,31 +4,50 @@ A path needs none of this: there all ranks encode, and one has the file open, se
 `lazyio.writing.ranks`. This is for programs that have such a file open anyway.
 libhdf5 does the writing, so that nothing of it is old or new as a whole, and
 there are no digests.
+
+libhdf5 lets compressed chunks be written only by all ranks at once: all take part
+in every write, a rank that has no more blocks with nothing. Nobody writes before
+all have their block, so that an error of any rank is one of all.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import dask.array as da
 import h5py
 import numpy as np
+import numpy.typing as npt
 from dask.array.core import normalize_chunks
 
 from lazyio.atomic.hdf5_digests import forget
 from lazyio.dtypes import is_text, nbytes_of
-from lazyio.errors import OptionError
-from lazyio.execution.collective import OwnBlock, raise_first, write_together
+from lazyio.errors import LazyioError, OptionError
+from lazyio.execution.dask_graphs import block_error
 from lazyio.execution.progress import Progress
 from lazyio.execution.ranks import Failure, Own, Ranks, ranks_of, sizes_of
 from lazyio.execution.report import WriteReport
 from lazyio.execution.run import Ran
+from lazyio.execution.workers import checked_block, converted
 from lazyio.libhdf5_calls import name_of
 from lazyio.regions import Region, box_shape, cuts, n_touched
 from lazyio.writing.hdf5_backend import path_of
 from lazyio.writing.ranks import RankCall, require_apart, require_one_call
 from lazyio.writing.request import RegionItem, Request
 from lazyio.writing.run_options import OPEN_HANDLE, Outcome, report_on
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OwnBlock:
+    """A block that a rank computes."""
+
+    array: da.Array
+    """It, alone."""
+    inside: Region
+    """Where it lies in its array."""
+    place: Region
+    """Where it goes in the dataset."""
 
 
 def is_parallel(target: Any) -> bool:
@@ -76,7 +95,7 @@ def _agreed(ranks: Ranks, work: Callable[[], Any]) -> Any:
     except BaseException as error:  # noqa: BLE001 - raised on all ranks
         error.add_note(f"on rank {ranks.rank} of {ranks.size}")
         failure = Failure.of(error)
-    raise_first(ranks.shared(failure))
+    _raise_first(ranks.shared(failure))
     return found
 
 
@@ -130,7 +149,7 @@ def _require_apart(ranks: Ranks, items: Sequence[RegionItem]) -> None:
         require_apart(each[0][0], windows)
 
 
-def _own_blocks(item: RegionItem, ranks: Ranks, *, is_one: bool) -> list[OwnBlock]:
+def _own_blocks(item: RegionItem, ranks: Ranks, *, is_one: bool) -> list[_OwnBlock]:
     """Return the blocks that a rank computes: neighbours, of an array that all of them have."""
     arranged, _ = item.to_fill()
     given, window = arranged.given, item.window
@@ -146,7 +165,7 @@ def _own_blocks(item: RegionItem, ranks: Ranks, *, is_one: bool) -> list[OwnBloc
         regions = regions[first:last]
     corner = [part.start for part in window.region]
     return [
-        OwnBlock(array=array[region], inside=region, place=_moved(region, corner))
+        _OwnBlock(array=array[region], inside=region, place=_moved(region, corner))
         for region in regions
     ]
 
@@ -158,19 +177,19 @@ def _moved(region: Region, corner: Sequence[int]) -> Region:
     )
 
 
-def _nbytes(blocks: Sequence[OwnBlock]) -> int:
+def _nbytes(blocks: Sequence[_OwnBlock]) -> int:
     return sum(nbytes_of(box_shape(one.place), one.array.dtype) for one in blocks)
 
 
 def _filled(
-    ranks: Ranks, item: RegionItem, blocks: Sequence[OwnBlock], progress: Progress
+    ranks: Ranks, item: RegionItem, blocks: Sequence[_OwnBlock], progress: Progress
 ) -> tuple[int, Outcome]:
     """Write one part while others write theirs; return how many blocks all have, and its own."""
     dataset, arranged = item.array, item.arranged
     # Others may be at work on the file: its digests are not ours to renew.
     forget(dataset.file, name_of(dataset))
     before = dataset.id.get_storage_size()
-    n_blocks = write_together(
+    n_blocks = _write_together(
         ranks,
         dataset,
         blocks,
@@ -197,3 +216,74 @@ def _together(outcomes: Sequence[Outcome], *, is_one: bool) -> Outcome:
         nbytes=sum(one.nbytes for one in outcomes),
         n_chunks=n_chunks[0] if is_one else sum(n_chunks),
     )
+
+
+def _write_together(
+    ranks: Ranks,
+    dataset: h5py.Dataset,
+    blocks: Sequence[_OwnBlock],
+    convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
+    *,
+    n_workers: int,
+    on_done: Callable[[_OwnBlock], object],
+) -> int:
+    """Write the blocks of this rank while others write theirs; return how many all have."""
+    numbers = ranks.shared(len(blocks))
+    for at in range(max(numbers)):
+        block = blocks[at] if at < len(blocks) else None
+        elements, failure = None, None
+        try:
+            if block is not None:
+                elements = _computed(block, convert, dataset.name, n_workers)
+        except BaseException as error:  # noqa: BLE001 - raised on all ranks
+            error.add_note(f"on rank {ranks.rank} of {ranks.size}")
+            failure = Failure.of(error)
+        _raise_first(ranks.shared(failure))
+        _write(dataset, elements, block)
+        if block is not None:
+            on_done(block)
+    return sum(numbers)
+
+
+def _raise_first(said: Sequence[Any]) -> None:
+    """Raise the first error of those that ranks have told of, on all of them."""
+    for one in said:
+        if isinstance(one, Failure):
+            raise one.error()
+
+
+def _computed(
+    block: _OwnBlock,
+    convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
+    key: str,
+    n_workers: int,
+) -> npt.NDArray[Any]:
+    try:
+        found: Any = block.array.compute(scheduler="threads", num_workers=n_workers)
+    except LazyioError:
+        raise
+    except Exception as error:
+        raise block_error(error, block.place) from error
+    found = checked_block(found, block.inside, block.array.dtype)
+    return np.ascontiguousarray(converted(convert, found, block.inside, key))
+
+
+def _write(
+    dataset: h5py.Dataset, elements: npt.NDArray[Any] | None, block: _OwnBlock | None
+) -> None:
+    """Take part in one write of all ranks, with a block or with nothing."""
+    mode = h5py.h5p.create(h5py.h5p.DATASET_XFER)
+    mode.set_dxpl_mpio(h5py.h5fd.MPIO_COLLECTIVE)
+    target = dataset.id.get_space()
+    if elements is None or block is None:
+        target.select_none()
+        memory = h5py.h5s.create_simple((1,))
+        memory.select_none()
+        elements = np.empty(1, dataset.dtype)
+    elif block.place:
+        starts = tuple(part.start for part in block.place)
+        target.select_hyperslab(starts, elements.shape)
+        memory = h5py.h5s.create_simple(elements.shape)
+    else:
+        memory = h5py.h5s.create(h5py.h5s.SCALAR)
+    dataset.id.write(memory, target, elements, dxpl=mode)
