@@ -36,6 +36,4 @@ for chunks, compression in (((10, 10), None), ((100, 100), None), ((100, 100), "
 
 print(f"\n{report.plan}\n\n{report}\n")
 x = lazyio.open("sparse.h5", "matrix")
-print(
-    f"{x.nbytes / 1e12:.0f} TB; in the first 5 000 rows: {x[:5_000].any(axis=1).sum().compute()}"
-)
+print(f"{x.nbytes / 1e12:.0f} TB; in the first 5 000 rows: {x[:5_000].any(axis=1).sum().compute()}")

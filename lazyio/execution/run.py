@@ -25,7 +25,7 @@ from lazyio.execution.schedulers import Scheduler
 from lazyio.execution.task import TaskRun, WriteGate, WriteTask
 from lazyio.execution.threads import feed, pull
 from lazyio.execution.workers import aligned_edges
-from lazyio.malloc import keep_freed
+from lazyio.malloc import give_back, keep_freed
 from lazyio.regions import Region, box_shape, n_along
 from lazyio.sources.base import Source, fills_memory, lies_in_rows
 from lazyio.sources.function import SerialSource
@@ -84,6 +84,7 @@ def run(jobs: Sequence[WriteTask], *, scratch: Path, progress: Any, scheduler: S
                 _on_this_thread(part, source)
             elif source is not None:
                 _from_source(part, source)
+                _make_room_after(part, len(parts))
             elif part.job.payloads is not None:
                 _undecoded(part, part.job.payloads)
         # What comes straight from a source has an array as well, which is not computed.
@@ -93,6 +94,13 @@ def run(jobs: Sequence[WriteTask], *, scratch: Path, progress: Any, scheduler: S
             spilled = list(part.assembler.spilled())
             pull(spilled, part.commit, n_threads=min(len(spilled), part.job.plan.workers))
     return Ran(n_blocks=n_blocks, n_kept=n_kept)
+
+
+def _make_room_after(part: TaskRun, n_parts: int) -> None:
+    """Return what an array's threads had, which else is kept beside what the next one takes."""
+    plan = part.job.plan
+    if n_parts > 1 and plan.peak_nbytes > plan.memory_limit // 8:
+        give_back()
 
 
 def _nbytes_to_come(busy: Sequence[WriteTask]) -> int | None:

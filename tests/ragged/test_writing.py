@@ -582,8 +582,9 @@ class Count:
     def __dask_tokenize__(self):
         return "count", self.shape, self.step
     def read(self, region):
-        found = np.arange(region[0].start, region[0].stop, dtype=self.dtype) * self.step
-        return found.astype(self.dtype)
+        # At once: what else a source holds while it reads would be its own.
+        first, last = region[0].start * self.step, region[0].stop * self.step
+        return np.arange(first, last, self.step, dtype=self.dtype)
 
 def rows(n, length):
     if way == "arrays":
