@@ -331,8 +331,8 @@ def write(
     target = target_path(path)
     if target.suffix == ".zarr":
         msg = (
-            f"{target}: NWB in Zarr is written by hdmf-zarr, whose releases need zarr < 3, which "
-            "lazyio does not write; give a path that ends in .nwb for HDF5"
+            f"{target}: NWB in Zarr is not written as a whole; give a path that ends in .nwb for "
+            "HDF5, or give hdmf-zarr 0.14 the iterators of lazyio.nwb.iterator"
         )
         raise OptionError(msg)
     manager = get_manager()
