@@ -111,6 +111,10 @@ class Kept:
         self._used = end
         return kept
 
+    def to_send(self, payload: Bytes) -> Bytes:
+        """Return a payload that stays when the room is used again."""
+        return np.array(payload) if np.may_share_memory(payload, self._room) else payload
+
     def clear(self) -> None:
         """Let the room be used again."""
         self._used = 0

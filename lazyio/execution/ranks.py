@@ -240,6 +240,15 @@ class Failure:
         return said
 
 
+def raise_first(said: Sequence[Any]) -> None:
+    """Raise the first error of those that ranks have told of."""
+    for one in said:
+        if isinstance(one, Failure):
+            raise one.error()
+        if isinstance(one, BaseException):
+            raise one
+
+
 @dataclass(frozen=True, kw_only=True)
 class _End:
     """What the call came to, for every rank."""

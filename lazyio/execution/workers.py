@@ -323,8 +323,8 @@ class _Writing:
             self._write(own)
         for (chunk, payload), place in zip(waiting, places, strict=True):
             self.done.append(chunk)
-            # What is sent outlives this block; the room of the others is used again.
-            self.payloads.append(np.array(payload) if place.kind is PlaceKind.SEND else None)
+            is_sent = place.kind is PlaceKind.SEND
+            self.payloads.append(self.kept.to_send(payload) if is_sent else None)
         self.kept.clear()
 
     def _write(self, own: list[tuple[EncodedChunk, Bytes, PayloadPlace]]) -> None:

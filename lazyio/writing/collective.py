@@ -26,7 +26,7 @@ from lazyio.dtypes import is_text, nbytes_of
 from lazyio.errors import LazyioError, OptionError
 from lazyio.execution.dask_graphs import block_error
 from lazyio.execution.progress import Progress
-from lazyio.execution.ranks import Failure, Own, Ranks, ranks_of, sizes_of
+from lazyio.execution.ranks import Failure, Own, Ranks, raise_first, ranks_of, sizes_of
 from lazyio.execution.report import WriteReport
 from lazyio.execution.run import Ran
 from lazyio.execution.workers import checked_block, converted
@@ -95,7 +95,7 @@ def _agreed(ranks: Ranks, work: Callable[[], Any]) -> Any:
     except BaseException as error:  # noqa: BLE001 - raised on all ranks
         error.add_note(f"on rank {ranks.rank} of {ranks.size}")
         failure = Failure.of(error)
-    _raise_first(ranks.shared(failure))
+    raise_first(ranks.shared(failure))
     return found
 
 
@@ -238,18 +238,11 @@ def _write_together(
         except BaseException as error:  # noqa: BLE001 - raised on all ranks
             error.add_note(f"on rank {ranks.rank} of {ranks.size}")
             failure = Failure.of(error)
-        _raise_first(ranks.shared(failure))
+        raise_first(ranks.shared(failure))
         _write(dataset, elements, block)
         if block is not None:
             on_done(block)
     return sum(numbers)
-
-
-def _raise_first(said: Sequence[Any]) -> None:
-    """Raise the first error of those that ranks have told of, on all of them."""
-    for one in said:
-        if isinstance(one, Failure):
-            raise one.error()
 
 
 def _computed(

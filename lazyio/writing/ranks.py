@@ -20,7 +20,16 @@ from dask.base import tokenize
 
 from lazyio.dtypes import Shape
 from lazyio.errors import BlockError, OptionError
-from lazyio.execution.ranks import Edges, Failure, Own, RankPart, Ranks, ranks_of, sizes_of
+from lazyio.execution.ranks import (
+    Edges,
+    Failure,
+    Own,
+    RankPart,
+    Ranks,
+    raise_first,
+    ranks_of,
+    sizes_of,
+)
 from lazyio.execution.report import WriteReport
 from lazyio.execution.schedulers import Scheduler, active_client
 from lazyio.inputs import Input, is_labelled
@@ -202,11 +211,7 @@ def _compared(given: Mapping[str, Any], target: str) -> dict[str, tuple[str, str
 
 def require_one_call(said: Sequence[Any], *, is_one: bool) -> None:
     """Refuse what is no call of all ranks together, or raise what is wrong on any of them."""
-    for one in said:
-        if isinstance(one, BaseException):
-            raise one
-        if isinstance(one, Failure):
-            raise one.error()
+    raise_first(said)
     _require_same_call(said)
     if is_one:
         _require_same_arrays(said)
