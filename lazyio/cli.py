@@ -18,7 +18,13 @@ from lazyio.atomic.recovery import clean, leftovers, recover
 from lazyio.cli_arguments import add_cut
 from lazyio.cli_convert import add_convert, add_opening, cut_of, source_array
 from lazyio.cli_repack import add_consolidate, add_repack
-from lazyio.errors import DamagedDataError, LazyioError, OptionError
+from lazyio.errors import (
+    DamagedDataError,
+    LazyioError,
+    OptionError,
+    TargetExistsError,
+    UnknownFormatError,
+)
 from lazyio.info import info_of, links_of
 from lazyio.planner import plan
 from lazyio.sources.hdf5_links import GOOD
@@ -62,10 +68,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OptionError as error:
         return _fail(str(error), USAGE)
     except (LazyioError, OSError) as error:
-        return _fail(str(error), FAILED)
+        return _fail(f"{error}{_in_options(error, arguments)}", FAILED)
     finally:
         signal.signal(signal.SIGTERM, previous)
     return DONE if status is None else status
+
+
+def _in_options(error: Exception, arguments: argparse.Namespace) -> str:
+    """Return what an error says of arguments of functions in options of the command."""
+    if isinstance(error, TargetExistsError) and hasattr(arguments, "overwrite"):
+        return "; on the command line that is --overwrite" + (
+            ", or another --key" if hasattr(arguments, "key") else ""
+        )
+    if isinstance(error, UnknownFormatError) and hasattr(arguments, "shape"):
+        return "; on the command line --shape and --dtype say that it is raw"
+    return ""
 
 
 def _what_is_left(arguments: argparse.Namespace) -> str:

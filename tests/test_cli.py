@@ -193,7 +193,8 @@ def test_existing_target_is_kept(npy, capsys) -> None:
     before = Path("x.h5").read_bytes()
     status, _, err = run(capsys, "convert", npy, "x.h5")
     assert status == 1
-    assert "overwrite" in err
+    assert "on the command line that is --overwrite, or another --key" in err
+    assert "--shape and --dtype say" in run(capsys, "convert", __file__, "y.h5")[2]
     assert Path("x.h5").read_bytes() == before
 
 
