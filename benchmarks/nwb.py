@@ -1,6 +1,7 @@
 """``python -m benchmarks nwb``: one NWB session written by HDMF, neuroconv and lazyio, in turns.
 
-neuroconv asks for zarr 2: beside it call ``python -m benchmarks.nwb``, which needs no zarr.
+neuroconv asks for zarr 2: beside it call ``python -m benchmarks.nwb``, which needs no zarr. With
+``--format zarr`` hdmf-zarr writes beside lazyio, on Python 3.12 or newer.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from benchmarks.recording import read_through, recording
 
 _N_CHANNELS = 384
 _THREADS = 2
+_WHO = {"hdf5": ("hdmf", "lazyio"), "zarr": ("hdmf-zarr", "lazyio")}
+_ENDS = {"hdf5": ".nwb", "zarr": ".nwb.zarr"}
 _LIMIT = 1 << 30
 """Of lazyio; HDMF holds one buffer of 1 GB."""
 
@@ -35,10 +38,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks nwb", description=__doc__)
     add_shared(parser)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--format", choices=_WHO, default="hdf5", help="of the file")
     given = parser.parse_args(arguments)
     n_rows = 50_000 if given.short else 5_600_000
-    who = ["hdmf", "lazyio"]
-    if importlib.util.find_spec("neuroconv") is not None:
+    who = list(_WHO[given.format])
+    if given.format == "hdf5" and importlib.util.find_spec("neuroconv") is not None:
         who.insert(1, "neuroconv")
     print("who        seconds (least)  peak MiB  stored MiB")
     with output_folder(given.data) as folder:
@@ -47,7 +51,8 @@ def main(arguments: list[str]) -> int:
         outcomes: dict[str, list[dict[str, Any]]] = {name: [] for name in who}
         for _ in range(1 if given.short else given.repeats):
             for name in who:
-                outcomes[name].append(_run(name, raw.path, n_rows, folder / f"{name}.nwb"))
+                output = folder / f"{name}{_ENDS[given.format]}"
+                outcomes[name].append(_run(name, raw.path, n_rows, output))
     seconds = {name: min(one["seconds"] for one in runs) for name, runs in outcomes.items()}
     for name, runs in outcomes.items():
         growth = statistics.median(one["growth"] for one in runs) / 2**20

@@ -49,8 +49,13 @@ def main() -> None:
     began = time.perf_counter()
     growth = growth_of(work)
     seconds = time.perf_counter() - began
-    stored = Path(job["output"]).stat().st_size
+    stored = _stored_in(Path(job["output"]))
     print(json.dumps({"seconds": seconds, "growth": growth, "stored": stored}))
+
+
+def _stored_in(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(one.stat().st_size for one in files if one.is_file())
 
 
 def _session(data: Any, n_channels: int) -> pynwb.NWBFile:
@@ -79,6 +84,20 @@ def _hdmf(job: dict) -> Callable[[], Any]:
     return write
 
 
+def _hdmf_zarr(job: dict) -> Callable[[], Any]:
+    from hdmf_zarr import NWBZarrIO, ZarrDataIO
+    from zarr.codecs import GzipCodec
+
+    data = ZarrDataIO(_Slices(_mapped(job)), compressors=[GzipCodec(level=_LEVEL)])
+    nwbfile = _session(data, job["shape"][1])
+
+    def write() -> None:
+        with NWBZarrIO(job["output"], mode="w") as io:
+            io.write(nwbfile, number_of_jobs=job["threads"])
+
+    return write
+
+
 def _neuroconv(job: dict) -> Callable[[], Any]:
     from neuroconv.tools.hdmf import SliceableDataChunkIterator
     from neuroconv.tools.nwb_helpers import configure_and_write_nwbfile
@@ -103,7 +122,7 @@ def _lazyio(job: dict) -> Callable[[], Any]:
     )
 
 
-_WORK = {"hdmf": _hdmf, "neuroconv": _neuroconv, "lazyio": _lazyio}
+_WORK = {"hdmf": _hdmf, "hdmf-zarr": _hdmf_zarr, "neuroconv": _neuroconv, "lazyio": _lazyio}
 
 if __name__ == "__main__":
     main()

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numcodecs
 import numpy.typing as npt
 import zarr
-from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from zarr.storage import LocalStore
 
 from lazyio.appending.backend import OF_ZARR, ArrayOptions, OpenedArray
@@ -30,11 +28,9 @@ from lazyio.atomic.zarr_digests import (
     store,
     table_of,
 )
-from lazyio.dtypes import Shape, as_dtype, is_integer, is_text
-from lazyio.errors import OptionError
+from lazyio.dtypes import Shape, as_dtype, is_text
 from lazyio.inputs import Input
 from lazyio.iterables.elements import axis_within
-from lazyio.options import NONE, Default
 from lazyio.os_errors import walk
 from lazyio.regions import Region, grid_shape, open_along, span, touched, with_extent
 from lazyio.sources.zarr import describe_array
@@ -45,7 +41,12 @@ from lazyio.storage.zarr.array import PARTIAL, ZarrTarget, create_array
 from lazyio.storage.zarr.groups import ARRAY_FILES
 from lazyio.writing.target_checks import array_path, check_array_writable, check_place
 from lazyio.writing.zarr_backend import renew_consolidated
-from lazyio.writing.zarr_settings import ExistingZarrArray, ZarrSettings, array_item
+from lazyio.writing.zarr_settings import (
+    ExistingZarrArray,
+    ZarrSettings,
+    array_item,
+    with_compressors,
+)
 
 GROUP_METADATA = ("zarr.json", ".zmetadata")
 """Files of a group that may hold what its arrays are as well, consolidated."""
@@ -85,62 +86,13 @@ def _is_beyond(array: Any, folder: Path, path: Path, grid: Shape) -> bool:
     return index is not None and any(at >= count for at, count in zip(index, grid, strict=True))
 
 
-_CODECS: dict[str, tuple[int, Any, Any]] = {
-    "gzip": (4, numcodecs.GZip, GzipCodec),
-    "zstd": (3, numcodecs.Zstd, ZstdCodec),
-    "blosc": (5, numcodecs.Blosc, BloscCodec),
-}
-"""Those that have a name in both formats: level by default, and what they are in v2 and v3."""
-
-
 def settings_for(asked: ArrayOptions, zarr_format: int, *, default: Any = None) -> ZarrSettings:
     """Return how an array is to be stored, its codec by a name of both formats or as Zarr has it.
 
     ``default`` are the compressors where nothing is said of them.
     """
-    own = dict(asked.settings)
-    names = ("compression", "compression_opts", "shuffle")
-    codec, level, shuffle = (own.pop(name, None) for name in names)
-    compressors = own.pop("compressors", NONE)
-    if isinstance(compressors, Default):
-        compressors = compressors_for(codec, level, shuffle, zarr_format, default=default)
-    elif codec is not None or level is not None or shuffle is not None:
-        msg = "compressors names the codecs of Zarr; leave out compression, its options and shuffle"
-        raise OptionError(msg)
-    return ZarrSettings(**own, compressors=compressors, zarr_format=zarr_format)
-
-
-def compressors_for(
-    codec: Any, level: Any, shuffle: Any, zarr_format: int, *, default: Any = None
-) -> Any:
-    """Return the compressors of an array that are named as those of both formats."""
-    if not isinstance(codec, str) or codec == "auto":
-        if level is not None or shuffle is not None:
-            what = "compression_opts" if level is not None else "shuffle"
-            msg = f"{what} goes with compression= gzip, zstd or blosc; give it to the codec itself"
-            raise OptionError(msg)
-        return default if codec is None else codec
-    if codec not in _CODECS:
-        msg = (
-            f"compression={codec!r} is none that Zarr has by that name; give one of "
-            f"{', '.join(_CODECS)}, or a codec of zarr.codecs"
-        )
-        raise OptionError(msg)
-    if shuffle and codec != "blosc":
-        msg = f"shuffle=True: {codec} of Zarr has no shuffle; leave it out, or give 'blosc'"
-        raise OptionError(msg)
-    if level is not None and not is_integer(level):
-        msg = f"compression_opts={level!r} is no level; give an integer"
-        raise OptionError(msg)
-    default_level, in_v2, in_v3 = _CODECS[codec]
-    level = default_level if level is None else int(level)
-    is_shuffled = shuffle is not False
-    if codec != "blosc":
-        return (in_v2 if zarr_format == 2 else in_v3)(level=level)
-    if zarr_format == 2:
-        kind = numcodecs.Blosc.SHUFFLE if is_shuffled else numcodecs.Blosc.NOSHUFFLE
-        return in_v2(cname="zstd", clevel=level, shuffle=kind)
-    return in_v3(cname="zstd", clevel=level, shuffle="shuffle" if is_shuffled else "noshuffle")
+    own = with_compressors(asked.settings, zarr_format, default=default)
+    return ZarrSettings(**own, zarr_format=zarr_format)
 
 
 logger = logging.getLogger("lazyio")

@@ -1,13 +1,12 @@
 """The arrays of an NWB file that is to be written, as PyNWB's builders hold them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
-from hdmf.backends.hdf5 import H5DataIO
 from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder
 from hdmf.data_utils import AbstractDataChunkIterator, DataIO
 
@@ -43,13 +42,25 @@ class NwbDataset:
 
 
 def datasets_in(
-    group: GroupBuilder, manager: BuildManager, is_written: Any, path: str = ""
+    group: GroupBuilder,
+    manager: BuildManager,
+    is_written: Any,
+    path: str = "",
+    *,
+    copies_hdf5: bool,
 ) -> Iterator[NwbDataset]:
-    """Yield the datasets of a group, and of those in it, whose elements are arrays."""
+    """Yield the datasets of a group, and of those in it, whose elements are arrays.
+
+    ``copies_hdf5`` says whether datasets of HDF5 files are among them, to which others link.
+    """
     for name, below in group.groups.items():
-        yield from datasets_in(below, manager, is_written, f"{path}{name}/")
+        inside = f"{path}{name}/"
+        yield from datasets_in(below, manager, is_written, inside, copies_hdf5=copies_hdf5)
     for name, builder in group.datasets.items():
-        if not is_written(builder) and (given := _input_of(builder)) is not None:
+        if is_written(builder):
+            continue
+        given = _input_of(builder, copies_hdf5=copies_hdf5)
+        if given is not None:
             held = _unwrapped(builder.data)
             yield NwbDataset(
                 key=f"{path}{name}",
@@ -58,7 +69,7 @@ def datasets_in(
                 kind=str(manager.get_builder_dt(builder) or manager.get_builder_dt(group) or ""),
                 dtype=_dtype_of(builder),
                 maxshape=_maxshape_of(builder, manager),
-                is_small=isinstance(held, (np.ndarray, list, tuple))
+                is_small=isinstance(held, (np.ndarray, list, tuple, h5py.Dataset))
                 and nbytes_of(given.shape, given.dtype) < _LEFT_NBYTES,
             )
 
@@ -67,22 +78,24 @@ def _unwrapped(data: Any) -> Any:
     return data.data if isinstance(data, DataIO) else data
 
 
-def _input_of(builder: DatasetBuilder) -> Input | None:
+def _input_of(builder: DatasetBuilder, *, copies_hdf5: bool) -> Input | None:
     """Return the elements of a dataset, ``None`` where it is no plain array that lazyio writes."""
     held = _unwrapped(builder.data)
-    is_plain = isinstance(held, np.ndarray) and held.ndim and held.dtype.kind in _NUMBERS
     if isinstance(held, (list, tuple)) and len(held):
-        listed = _of_list(held, _dtype_of(builder))
-        return None if listed is None else recognise(_wrapped_again(builder.data, listed))
-    if isinstance(builder.dtype, list) or isinstance(held, (h5py.Dataset, type(None))):
+        held = _of_list(held, _dtype_of(builder))
+    elif isinstance(builder.dtype, list):
         return None
     if isinstance(held, ArrayIterator):
-        found = recognise(held.array)
-        settings = recognise(builder.data).settings if held is not builder.data else {}
-        return found if not settings else _with(found, settings)
-    if isinstance(held, AbstractDataChunkIterator) or is_plain:
-        return recognise(builder.data)
-    return None
+        held = held.array
+    elif not isinstance(held, AbstractDataChunkIterator) and not _is_plain(held, copies_hdf5):
+        return None
+    return _as_wrapped(recognise(held), builder.data)
+
+
+def _is_plain(held: Any, copies_hdf5: bool) -> bool:
+    """Return whether something is an array of numbers that has to be copied."""
+    is_array = isinstance(held, np.ndarray) or (copies_hdf5 and isinstance(held, h5py.Dataset))
+    return is_array and bool(held.ndim) and held.dtype.kind in _NUMBERS
 
 
 def _of_list(held: Any, dtype: np.dtype[Any] | None) -> npt.NDArray[Any] | None:
@@ -96,17 +109,14 @@ def _of_list(held: Any, dtype: np.dtype[Any] | None) -> npt.NDArray[Any] | None:
     return array if array.dtype.kind in _NUMBERS else None
 
 
-def _wrapped_again(data: Any, array: npt.NDArray[Any]) -> Any:
-    """Return an array in the wrapper of the list that it was made of."""
+def _as_wrapped(found: Input, data: Any) -> Input:
+    """Return an array with what the wrapper that it came in asks for."""
     if not isinstance(data, DataIO):
-        return array
-    return H5DataIO(array, **data.io_settings)
-
-
-def _with(found: Input, settings: Any) -> Input:
-    from dataclasses import replace
-
-    return replace(found, settings={**found.settings, **settings})
+        return found
+    asked = data.io_settings.items()
+    # A ZarrDataIO that says None wants no compression; a H5DataIO says that of all it leaves open.
+    own = {name: value for name, value in asked if value is not None or name == "compressors"}
+    return replace(found, settings={**found.settings, **own})
 
 
 def _dtype_of(builder: DatasetBuilder) -> np.dtype[Any] | None:

@@ -1,22 +1,19 @@
 """PyNWB writes the structure of a file, and makes the datasets that lazyio fills.
 
-What HDMF does not promise to keep is all here: a test on the versions that are claimed fails
-where one of them goes.
+What HDMF does not promise to keep is here, and what its formats do not in the module of each: a
+test on the versions that are claimed fails where one of them goes.
 """
 
 import contextlib
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import h5py
 import numpy as np
 from dask.base import tokenize
-from hdmf.backends.hdf5 import H5DataIO
 from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder, ReferenceBuilder
 from hdmf.data_utils import AbstractDataChunkIterator, DataIO
-from pynwb import NWBHDF5IO, NWBFile
+from pynwb import NWBFile
 
 from lazyio.atomic.digests import digest_of_value
 from lazyio.errors import OptionError
@@ -24,13 +21,6 @@ from lazyio.nwb.datasets import NwbDataset
 
 _NEW_IN_EACH_CALL = ("object_id", "file_create_date")
 """What PyNWB gives to containers that are made again of the same data."""
-
-
-class LentFileIO(NWBHDF5IO):  # type: ignore[misc]
-    """PyNWB's writer for a file that is not its own."""
-
-    def close(self, close_links: bool = True) -> None:
-        """Leave the file open; HDMF before 6.2 closes it when the writer is deleted."""
 
 
 class _Nothing(AbstractDataChunkIterator):  # type: ignore[misc]
@@ -57,20 +47,12 @@ class _Nothing(AbstractDataChunkIterator):  # type: ignore[misc]
 
     @property
     def maxshape(self) -> Any:
-        return self._arguments["maxshape"] or self._arguments["shape"]
+        return self._arguments.get("maxshape") or self._arguments["shape"]
 
 
-class _Described(H5DataIO):  # type: ignore[misc]
-    """How h5py is to make a dataset, whatever HDMF's wrapper knows of."""
-
-    def __init__(self, arguments: Mapping[str, Any]) -> None:
-        super().__init__(data=_Nothing(arguments))
-        self._arguments = dict(arguments)
-
-    @property
-    def io_settings(self) -> dict[str, Any]:
-        """Arguments of ``create_dataset``."""
-        return dict(self._arguments)
+def nothing(arguments: Mapping[str, Any]) -> AbstractDataChunkIterator:
+    """Return data for a dataset that is made by these arguments, and stays empty."""
+    return _Nothing(arguments)
 
 
 def require_nwbfile(given: Any) -> None:
@@ -145,57 +127,36 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def write_structure(
-    io: NWBHDF5IO,
-    nwbfile: NWBFile,
+@contextlib.contextmanager
+def only_structure(
+    io: Any,
     root: GroupBuilder,
-    arguments: Mapping[str, Mapping[str, Any]],
-    datasets: Mapping[str, NwbDataset],
-    *,
-    folder: Path,
-    **options: Any,
-) -> None:
-    """Write everything but the elements of some datasets, which are made empty.
+    described: Mapping[int, DataIO],
+    is_written: Callable[[Any, DatasetBuilder], object] = lambda *_: None,
+) -> Iterator[None]:
+    """Have an IO object of HDMF write what has been built, some of its datasets empty.
 
-    ``folder`` is where the file is to be, to which links to other files are relative.
+    ``described`` are wrappers that say how these are made, by the identity of their builders;
+    ``is_written`` is called with the group and the builder of every other one.
     """
-    by_builder = {id(datasets[key].builder): one for key, one in arguments.items()}
-    write_dataset, write_link, manager = io.write_dataset, io.write_link, io.manager
+    write_dataset, manager = io.write_dataset, io.manager
 
-    def make(parent: h5py.Group, builder: DatasetBuilder, **more: Any) -> Any:
-        if id(builder) not in by_builder:
-            made = write_dataset(parent, builder, **more)
-            _relate(parent, builder.name, _linked_path(builder), folder)
+    def make(parent: Any, builder: DatasetBuilder, **more: Any) -> Any:
+        if id(builder) not in described:
+            made = write_dataset(parent=parent, builder=builder, **more)
+            is_written(parent, builder)
             return made
         data = builder["data"]
-        builder["data"] = _Described(by_builder[id(builder)])
+        builder["data"] = described[id(builder)]
         try:
-            return write_dataset(parent, builder, **more)
+            return write_dataset(parent=parent, builder=builder, **more)
         finally:
             builder["data"] = data
 
-    def link(parent: h5py.Group, builder: LinkBuilder, **more: Any) -> Any:
-        made = write_link(parent, builder, **more)
-        _relate(parent, builder.name, builder.builder.source, folder)
-        return made
-
     # Attributes of the objects hide the methods of their classes.
-    io.write_dataset, io.write_link = make, link
+    io.write_dataset = make
     manager.build = lambda *_, **__: root
     try:
-        io.write(nwbfile, **options)
+        yield
     finally:
-        del io.write_dataset, io.write_link, manager.build
-
-
-def _linked_path(builder: DatasetBuilder) -> Any:
-    data = builder.data.data if isinstance(builder.data, DataIO) else builder.data
-    return data.file.filename if isinstance(data, h5py.Dataset) else None
-
-
-def _relate(parent: h5py.Group, name: str, path: Any, folder: Path) -> None:
-    """Make a link to another file relative to where this one is to be, not where it is made."""
-    link = parent.get(name, getlink=True)
-    if isinstance(link, h5py.ExternalLink):
-        del parent[name]
-        parent[name] = h5py.ExternalLink(os.path.relpath(path, folder), link.path)
+        del io.write_dataset, manager.build

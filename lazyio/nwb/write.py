@@ -1,212 +1,28 @@
 """Public: write an NWB file, its structure by PyNWB and its arrays by lazyio."""
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from hdmf.build import GroupBuilder
+from hdmf.backends.io import HDMFIO
 from pynwb import NWBHDF5IO, NWBFile, get_manager
 
-from lazyio.atomic.hdf5_digests import ObjectNames, load, store
 from lazyio.errors import OptionError
 from lazyio.execution.report import WriteReport
-from lazyio.nwb.datasets import NwbDataset, datasets_in
-from lazyio.nwb.structure import (
-    LentFileIO,
-    built,
-    digest_of_structure,
-    left_as_found,
-    require_nwbfile,
-    write_structure,
-)
-from lazyio.planning import Plans
-from lazyio.sources.hdf5 import dataset_keys
-from lazyio.storage.hdf5.dataset import creation_arguments
-from lazyio.storage.hdf5.digesting import digest_dataset
-from lazyio.storage.hdf5.file import OpenMode
-from lazyio.writing.dataset_rules import OF_NEW_DATASETS, rule_of, rules_by_key
-from lazyio.writing.hdf5_backend import NewDatasets, writer_of_all
-from lazyio.writing.hdf5_settings import Hdf5Item, Hdf5Settings, dataset_item, described
-from lazyio.writing.multi_array import planned
-from lazyio.writing.request import Build, Heads, Place, Request
-from lazyio.writing.run_options import RunOptions, scratch_beside
-from lazyio.writing.target_checks import check_file, refuse_own_source, target_path
+from lazyio.nwb.contents import Contents, NwbFormat, NwbPlan, contents_of
+from lazyio.nwb.hdf5_files import Hdf5Format, NewNwbFile, OpenNwbFile
+from lazyio.nwb.structure import left_as_found, require_nwbfile
+from lazyio.options import NONE, Default
+from lazyio.sources.zarr_metadata import require_zarr
+from lazyio.writing.hdf5_settings import Hdf5Settings
+from lazyio.writing.request import Place, Request
+from lazyio.writing.run_options import RunOptions
+from lazyio.writing.target_checks import store_path, target_path
 
 
-class NwbPlan(Plans):
-    """How each array of an NWB file would be stored, by its path; print it."""
-
-    def __init__(self, datasets: Mapping[str, NwbDataset], items: Sequence[Hdf5Item]) -> None:
-        self._items = {item.arranged.key: item for item in items}
-        columns = {
-            "type": {key: datasets[key].kind for key in self._items},
-            "filters": {key: described(item.options.filters) for key, item in self._items.items()},
-        }
-        super().__init__({key: one.arranged.plan for key, one in self._items.items()}, columns)
-
-    def rules(self) -> dict[str, dict[str, Any]]:
-        """Return the table as rules, to be changed and given back, or kept as YAML.
-
-        Examples
-        --------
-        >>> rules = plan.rules()  # doctest: +SKIP
-        >>> rules["acquisition/es/data"]["compression"] = "zstd"  # doctest: +SKIP
-        """
-        return {key: rule_of(item) for key, item in self._items.items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Contents:
-    """What an NWB file is to hold."""
-
-    nwbfile: NWBFile
-    root: GroupBuilder
-    """As PyNWB would write it."""
-    datasets: Mapping[str, NwbDataset]
-    """Those that lazyio writes."""
-    items: tuple[Hdf5Item, ...]
-    """Their plans."""
-    io_options: Mapping[str, Any]
-    """For PyNWB."""
-
-    def write_structure(self, io: NWBHDF5IO, folder: Path) -> None:
-        """Have PyNWB write everything but the elements."""
-        arguments = {
-            item.arranged.key: creation_arguments(
-                item.arranged.first_shape,
-                item.arranged.plan.chunk_shape,
-                item.arranged.plan.dtype,
-                item.options,
-            )
-            for item in self.items
-        }
-        write_structure(
-            io,
-            self.nwbfile,
-            self.root,
-            arguments,
-            self.datasets,
-            folder=folder,
-            **self.io_options,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewNwbFile(NewDatasets):
-    """An NWB file that is made anew."""
-
-    contents: _Contents
-    manager: Any
-    """PyNWB's, with what it has built."""
-
-    makes_groups: ClassVar[bool] = True
-
-    @property
-    def common(self) -> dict[str, Any]:
-        """What else makes a job the same one."""
-        contents = self.contents
-        structure = digest_of_structure(contents.root, contents.datasets.values())
-        return super().common | {"structure": structure}
-
-    def check(self, items: Sequence[Hdf5Item]) -> bool:
-        """Refuse a file that may not be written."""
-        check_file(self.path, self.mode, is_file=True, is_whole=True)
-        for item in items:
-            refuse_own_source(item.arranged.given, self.path, None)
-        return False
-
-    def _made(self, built: OpenMode, items: Sequence[Hdf5Item], running: RunOptions) -> Any:
-        io = LentFileIO(file=built.file, mode="w", manager=self.manager)
-        self.contents.write_structure(io, self.path.parent)
-        return [
-            writer_of_all(built.file[item.arranged.key], item, self.path, running) for item in items
-        ]
-
-    def _complete(self, file: Any, running: RunOptions) -> None:
-        """Store digests of what PyNWB has written, too."""
-        if running.digests:
-            names = ObjectNames(file, many=True)
-            for key in dataset_keys(file):
-                if load(file, key) is None:
-                    store(file, key, digest_dataset(file[key], names=names))
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenNwbFile(Place[Hdf5Item]):
-    """An NWB file that the caller has open, to which containers were added."""
-
-    io: NWBHDF5IO
-    contents: _Contents
-
-    is_open: ClassVar[bool] = True
-    makes_groups: ClassVar[bool] = True
-    format: ClassVar[str] = "hdf5"
-
-    def check(self, items: Sequence[Hdf5Item]) -> None:
-        """Refuse arrays that are read from the file itself."""
-        for item in items:
-            refuse_own_source(item.arranged.given, Path(self.io.source), item.arranged.key)
-
-    @contextlib.contextmanager
-    def build(self, items: Sequence[Hdf5Item], running: RunOptions, _: Heads) -> Iterator[Build]:
-        """Have the new datasets made, and fill them."""
-        self.check(items)
-        path = Path(self.io.source)
-        self.contents.write_structure(self.io, path.parent)
-        file = self.io._file
-        with scratch_beside(path) as scratch:
-            made = [writer_of_all(file[item.arranged.key], item, path, running) for item in items]
-            yield Build(made=made, scratch=scratch)
-
-
-def _contents_of(
-    nwbfile: NWBFile,
-    manager: Any,
-    source: str,
-    is_written: Any,
-    options: Hdf5Settings,
-    rules: Mapping[str, Mapping[str, Any]] | None,
-    io_options: Mapping[str, Any],
-) -> _Contents:
-    """Return what is to be written, with a plan for every array."""
-    if not isinstance(nwbfile, NWBFile):
-        msg = f"{type(nwbfile).__name__} is no NWBFile of PyNWB"
-        raise OptionError(msg)
-    if nwbfile.container_source not in (None, source):
-        msg = (
-            f"the NWBFile was read from {nwbfile.container_source}, and PyNWB does not write it "
-            f"to {source}; to add to it give the NWBHDF5IO that has read it in mode 'r+', and for "
-            "a copy with other chunks call lazyio.repack"
-        )
-        raise OptionError(msg)
-    root = built(nwbfile, manager, source)
-    found = {one.key: one for one in datasets_in(root, manager, is_written)}
-    small = [key for key, one in found.items() if one.is_small]
-    named = rules_by_key(rules, list(found), OF_NEW_DATASETS, only_by_name=small)
-    taken = {key: one for key, one in found.items() if not one.is_small or key in named}
-    settings = [_settings_of(one, options, named.get(key, {})) for key, one in taken.items()]
-    given = [(key, one.given) for key, one in taken.items()]
-    items = planned(dataset_item, given, settings)
-    return _Contents(nwbfile=nwbfile, root=root, datasets=taken, items=items, io_options=io_options)
-
-
-def _settings_of(one: NwbDataset, options: Hdf5Settings, rule: Mapping[str, Any]) -> Hdf5Settings:
-    """Return how a dataset is stored: by its rule, its wrapper, or what holds for all."""
-    own = one.given.settings
-    fresh = Hdf5Settings()
-    common = {name: getattr(options, name) for name in OF_NEW_DATASETS}
-    if "compression" in own:
-        # The wrapper names a codec, of which the options of another say nothing.
-        common |= {name: getattr(fresh, name) for name in ("compression", "compression_opts")}
-    common |= {name: getattr(fresh, name) for name in OF_NEW_DATASETS if name in own}
-    if one.maxshape is not None and "maxshape" not in own:
-        common["maxshape"] = one.maxshape
-    return replace(options, **common | dict(rule), dtype=one.dtype)
-
-
-def plan(nwbfile: NWBFile, *, rules: Any = None, **options: Any) -> NwbPlan:
+def plan(nwbfile: NWBFile, *, rules: Any = None, format: str = "hdf5", **options: Any) -> NwbPlan:
     """Return how each array of an NWB file would be stored; print it.
 
     Parameters
@@ -215,6 +31,8 @@ def plan(nwbfile: NWBFile, *, rules: Any = None, **options: Any) -> NwbPlan:
         It is left as it was found.
     rules, **options : optional
         As in :func:`lazyio.nwb.write`.
+    format : {"hdf5", "zarr"}
+        Of the file.
 
     Returns
     -------
@@ -232,12 +50,17 @@ def plan(nwbfile: NWBFile, *, rules: Any = None, **options: Any) -> NwbPlan:
     (30000, 64)
     """
     require_nwbfile(nwbfile)
-    settings = Hdf5Settings(**options)
-    manager = get_manager()
+    form: NwbFormat
+    if format == "zarr":
+        form = _zarr_format(options)
+    elif format == "hdf5":
+        form = Hdf5Format(options=Hdf5Settings(**options))
+    else:
+        msg = f'format={format!r}; give "hdf5" or "zarr"'
+        raise OptionError(msg)
     with left_as_found(nwbfile):
         source = getattr(nwbfile, "container_source", None) or ""
-        contents = _contents_of(nwbfile, manager, source, _nothing_written, settings, rules, {})
-    return NwbPlan(contents.datasets, contents.items)
+        return NwbPlan(contents_of(nwbfile, get_manager(), source, form, rules, {}))
 
 
 def write(
@@ -248,6 +71,9 @@ def write(
     compression: Any = None,
     compression_opts: Any = None,
     shuffle: bool | None = None,
+    compressors: Any = NONE,
+    filters: Any = NONE,
+    shards: Any = None,
     access: Any = None,
     mode: str = "w",
     memory_limit: int | str | None = None,
@@ -267,23 +93,28 @@ def write(
     ----------
     nwbfile : pynwb.NWBFile
         It is left as it was found, but for iterators that can be used once.
-    path : path-like or pynwb.NWBHDF5IO
-        The file; or one that is open for writing, to which containers were added: what is new
-        is written into it, and nothing is undone if that fails.
+    path : path-like, pynwb.NWBHDF5IO or hdmf_zarr.NWBZarrIO
+        The file, in Zarr where its name ends in ``.zarr``; or one that is open for writing, to
+        which containers were added: what is new is written into it, and nothing is undone if that
+        fails.
     rules : mapping, optional
         By paths of datasets, or patterns with ``*`` and ``?``: a mapping with any of ``chunks``,
-        ``chunk_nbytes``, ``access``, ``compression``, ``compression_opts``, ``shuffle``,
-        ``fletcher32``, ``maxshape`` and ``fillvalue``. The last rule that names a dataset holds.
+        ``chunk_nbytes``, ``access``, ``compression``, ``compression_opts``, ``shuffle`` and
+        ``fillvalue``; for HDF5 also ``fletcher32`` and ``maxshape``, for Zarr ``shards``,
+        ``compressors`` and ``filters``. The last rule that names a dataset holds.
         :func:`lazyio.nwb.plan` gives the table.
     compression, compression_opts, shuffle, access : optional
         For all arrays that neither a rule nor an ``H5DataIO`` speaks of, as in
-        :func:`lazyio.to_hdf5`.
+        :func:`lazyio.to_hdf5`. Of compression Zarr has ``"gzip"``, ``"zstd"``, ``"blosc"`` and
+        ``"none"``.
+    compressors, filters, shards : optional
+        The same for Zarr, as in :func:`lazyio.to_zarr`.
     mode : {"w", "w-", "x"}
         ``"w"`` replaces a file that is there.
     memory_limit, workers, resume, digests, progress, scheduler : optional
         As in :func:`lazyio.to_hdf5`. A call that resumes may have containers with other ids.
     **io_options
-        For ``NWBHDF5IO.write``: ``cache_spec``, ``link_data``, ...
+        For ``NWBHDF5IO.write`` or ``NWBZarrIO.write``: ``cache_spec``, ``link_data``, ...
 
     Returns
     -------
@@ -307,50 +138,92 @@ def write(
     ('acquisition/es/data',)
     """
     require_nwbfile(nwbfile)
-    settings = Hdf5Settings(
-        **_given(compression=compression, compression_opts=compression_opts, shuffle=shuffle),
-        access=access,
-        memory_limit=memory_limit,
-        workers=workers,
-        scheduler=scheduler,
-    )
     running = RunOptions.of(
         resume=resume, digests=digests, progress=progress, compute=True, scheduler=scheduler
     )
-    place: Place[Hdf5Item]
-    if isinstance(path, NWBHDF5IO):
-        contents = _contents_of(
-            nwbfile, path.manager, path.source, path.get_written, settings, rules, io_options
+    common = {
+        "access": access,
+        "memory_limit": memory_limit,
+        "workers": workers,
+        "scheduler": scheduler,
+    } | _given(compression=compression, compression_opts=compression_opts, shuffle=shuffle)
+    of_zarr = _given(compressors=compressors, filters=filters, shards=shards)
+    form: NwbFormat
+    if _is_zarr(path):
+        form = _zarr_format(common | of_zarr)
+    elif of_zarr:
+        msg = f"{', '.join(of_zarr)}: HDF5 has none; leave it out, or give a path to a .zarr"
+        raise OptionError(msg)
+    else:
+        form = Hdf5Format(options=Hdf5Settings(**common))
+    if isinstance(path, HDMFIO):
+        contents = contents_of(
+            nwbfile, path.manager, path.source, form, rules, io_options, path.get_written
         )
-        place = OpenNwbFile(io=path, contents=contents)
-        request = Request(name=path.source, place=place, items=contents.items, running=running)
-        return request.write()
+        return _request(path.source, _open_place(path, contents), contents, running).write()
     if mode not in ("w", "w-", "x"):
         msg = f"mode={mode!r}: give 'w' for a new file; to add to one, open it with NWBHDF5IO"
         raise OptionError(msg)
-    target = target_path(path)
-    if target.suffix == ".zarr":
-        msg = (
-            f"{target}: NWB in Zarr is not written as a whole; give a path that ends in .nwb for "
-            "HDF5, or give hdmf-zarr 0.14 the iterators of lazyio.nwb.iterator"
-        )
-        raise OptionError(msg)
+    target = store_path(path) if _is_zarr(path) else target_path(path)
     manager = get_manager()
     with left_as_found(nwbfile):
-        contents = _contents_of(
-            nwbfile, manager, str(target), _nothing_written, settings, rules, io_options
-        )
-        place = NewNwbFile(
+        contents = contents_of(nwbfile, manager, str(target), form, rules, io_options)
+        place = _new_place(target, mode, contents, manager)
+        return _request(str(target), place, contents, running).write()
+
+
+def _is_zarr(path: Any) -> bool:
+    """Return whether a file is one in Zarr, by its name or by what has it open."""
+    if isinstance(path, HDMFIO):
+        return not isinstance(path, NWBHDF5IO)
+    return isinstance(path, (str, os.PathLike)) and os.fspath(path).rstrip("/").endswith(".zarr")
+
+
+def _zarr_format(options: Mapping[str, Any]) -> NwbFormat:
+    """Return how arrays are stored in Zarr, once all that it needs is there."""
+    require_zarr()
+    from lazyio.nwb.zarr_stores import ZarrFormat, hdmf_zarr
+
+    hdmf_zarr()
+    of_run = ("memory_limit", "workers", "scheduler")
+    own = {name: one for name, one in options.items() if name not in of_run and one is not None}
+    unknown = sorted(own.keys() - set(ZarrFormat.known))
+    if unknown:
+        msg = f"{', '.join(unknown)}: give some of {', '.join((*ZarrFormat.known, *of_run))}"
+        raise OptionError(msg)
+    return ZarrFormat(options=own, common={name: options.get(name) for name in of_run})
+
+
+def _open_place(io: HDMFIO, contents: Contents) -> Place[Any]:
+    """Return a file that the caller has open as a place to write to."""
+    if isinstance(io, NWBHDF5IO):
+        return OpenNwbFile(io=io, contents=contents)
+    from lazyio.nwb.zarr_stores import OpenNwbStore, require_open
+
+    require_open(io)
+    return OpenNwbStore(io=io, contents=contents)
+
+
+def _new_place(target: Path, mode: str, contents: Contents, manager: Any) -> Place[Any]:
+    """Return a file that is made anew as a place to write to."""
+    if isinstance(contents.format, Hdf5Format):
+        return NewNwbFile(
             path=target, mode=mode, overwrite=True, contents=contents, manager=manager
         )
-        request = Request(name=str(target), place=place, items=contents.items, running=running)
-        return request.write()
+    from lazyio.nwb.zarr_stores import NewNwbStore
+
+    return NewNwbStore(root=target, mode=mode, overwrite=True, contents=contents, manager=manager)
 
 
-def _nothing_written(_: Any) -> bool:
-    return False
+def _request(name: str, place: Place[Any], contents: Contents, running: RunOptions) -> Request[Any]:
+    running = replace(running, advice=contents.format.advice_on(contents.items))
+    return Request(name=name, place=place, items=contents.items, running=running)
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
     """Return the arguments that were given; the others leave room for what data say."""
-    return {name: value for name, value in arguments.items() if value is not None}
+    return {
+        name: value
+        for name, value in arguments.items()
+        if value is not None and not isinstance(value, Default)
+    }

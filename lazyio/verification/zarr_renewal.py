@@ -84,7 +84,7 @@ def _renew(root: Path, name: str, place: StoreNeighbours, seen: object) -> bool:
         own = StoreNeighbours.of(
             place_of(folder).to_dict() if place == _known_place(folder) else {}
         )
-        table = _table(array, name, own if own.path else place)
+        table = digests_of(array, name, own if own.path else place)
         if identity_of(folder) != seen:
             msg = (
                 f"{folder} was changed by another program while its digests were renewed; they "
@@ -99,7 +99,7 @@ def _renew(root: Path, name: str, place: StoreNeighbours, seen: object) -> bool:
     return True
 
 
-def _table(stored: FolderArray, name: str, place: StoreNeighbours) -> Table:
+def digests_of(stored: FolderArray, name: str, place: StoreNeighbours) -> Table:
     """Return the digests of an array; one object of it is held at a time."""
     grid, step = grid_shape(stored.shape, stored.step), stored.step
     noted, read = NotedDigests(), stored.reader()

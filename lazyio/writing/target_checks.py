@@ -370,9 +370,7 @@ def check_place(root: Path, name: str, zarr_format: int, *, replace: bool) -> No
         msg = f"{final} is or lies behind a link; write to what it leads to, by its own path"
         raise TargetError(errno.ELOOP, msg)
     for place in {root, final}:
-        if place.is_dir() and any(place.iterdir()) and zarr_kind(place) is None:
-            msg = f"{place} is a folder of other things, no Zarr store; choose another path"
-            raise TargetError(errno.ENOTEMPTY, msg)
+        _refuse_other_things(place)
     refuse_taken(
         lambda path: zarr_kind(root / path),
         lambda path: str(root / path),
@@ -380,6 +378,20 @@ def check_place(root: Path, name: str, zarr_format: int, *, replace: bool) -> No
         zarr_format,
         replace=replace,
     )
+
+
+def _refuse_other_things(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()) and zarr_kind(folder) is None:
+        msg = f"{folder} is a folder of other things, no Zarr store; choose another path"
+        raise TargetError(errno.ENOTEMPTY, msg)
+
+
+def check_whole_store(root: Path, mode: str) -> None:
+    """Refuse a store that may not be written as a whole, in place of the one that is there."""
+    check_file(root, mode, is_file=False, is_whole=True)
+    _refuse_folder_of_process(root)
+    check_array_writable(root, "")
+    _refuse_other_things(root)
 
 
 def refuse_taken(

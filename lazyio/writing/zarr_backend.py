@@ -159,7 +159,7 @@ class ZarrWriter(ArrayWriter):
         return outcome_of(self.arranged, self.to_job(), self.array.chunks, has_mark=has_mark)
 
 
-def _filled(array: Any, item: ZarrItem, noted: NotedDigests | None) -> ZarrWriter:
+def filled(array: Any, item: ZarrItem, noted: NotedDigests | None) -> ZarrWriter:
     """Return an array that stands, and what fills it."""
     target = ZarrTarget(
         array,
@@ -172,7 +172,8 @@ def _filled(array: Any, item: ZarrItem, noted: NotedDigests | None) -> ZarrWrite
     return ZarrWriter(arranged=item.arranged, array=array, target=target, noted=noted)
 
 
-def _noted(item: ZarrItem, running: RunOptions) -> NotedDigests | None:
+def noted_digests(item: ZarrItem, running: RunOptions) -> NotedDigests | None:
+    """Return where digests of an array are noted, ``None`` where none are asked for."""
     plan = item.arranged.plan
     return running.noted(plan.shape, plan.shard_shape or plan.chunk_shape)
 
@@ -254,6 +255,8 @@ class NewArrays(_Folder[ZarrItem]):
             made: list[ZarrWriter] = []
             advice: Advice = ()
             for at, work in enumerate(works):
+                if not is_kept and not work.is_resumed:
+                    self._begin(work.built)
                 # In an existing store every array has a hidden folder of its own.
                 own = [items[at]] if is_kept else items
                 several = [self._made(work, item, running, is_kept=is_kept) for item in own]
@@ -264,7 +267,10 @@ class NewArrays(_Folder[ZarrItem]):
             build = Build(made=made, scratch=works[0].scratch, advice=advice)
             yield build
             paths = [item.arranged.key for item in items]
-            places = beside(self.root, paths) if is_kept or paths == [""] else ring(paths)
+            if is_kept or paths == [""]:
+                places = beside(self.root, paths)
+            else:
+                places = ring(self._all_paths(works[0].built, paths))
             for one in made:
                 one.tell_shape()
                 key = one.arranged.key
@@ -273,39 +279,55 @@ class NewArrays(_Folder[ZarrItem]):
                 for work in works:
                     keep_neighbours(work.target, work.built)
             else:
-                _describe_groups(works[0].built, self.group_attrs)
-                _consolidate_new(works[0].built)
+                self._complete(works[0].built, places, running)
                 paths = [""]
-            version = items[0].options.zarr_format
+            version = next((item.options.zarr_format for item in items), 3)
             check = partial(_check_unchanged, there)
             groups = self.group_attrs if is_kept else {}
             build.advice += publish_arrays(works, self.root, paths, version, check, groups)
             if is_kept:
                 _tell_neighbours(self.root, places)
 
+    def _begin(self, built: Path) -> None:
+        """Make what a new store holds beside the arrays that are filled."""
+
+    def _all_paths(self, _: Path, paths: Sequence[str]) -> Sequence[str]:
+        """Return the paths of all arrays of a new store, whoever has made them."""
+        return paths
+
+    def _complete(
+        self, built: Path, places: Mapping[str, StoreNeighbours], running: RunOptions
+    ) -> None:
+        """Do what is left to do in a new store once all chunks are written."""
+        del places, running  # For stores in which others have made arrays as well.
+        _describe_groups(built, self.group_attrs)
+        _consolidate_new(built)
+
     def _made(
         self, work: WorkDirectory, item: ZarrItem, running: RunOptions, *, is_kept: bool
     ) -> ZarrWriter:
         path = "" if is_kept else item.arranged.key
-        noted = _noted(item, running)
+        noted = noted_digests(item, running)
         if work.is_resumed:
-            return _filled(zarr.open_array(work.built, path=path, mode="r+"), item, noted)
+            return filled(zarr.open_array(work.built, path=path, mode="r+"), item, noted)
         item = _named_as_before(self.root, item)
-        return _filled(create_array(work.built, path, **item.to_create), item, noted)
+        return filled(create_array(work.built, path, **item.to_create), item, noted)
 
     def _places(
         self, items: Sequence[ZarrItem], running: RunOptions, *, is_kept: bool
     ) -> Iterator[tuple[int, WorkDirectory]]:
         """Yield the hidden folders: one for a new store, else one for each array, numbered."""
-        several = [[item] for item in items] if is_kept else [items]
-        # In one order, or two calls could wait for each other.
-        for at in sorted(range(len(several)), key=lambda at: several[at][0].arranged.key):
-            own = several[at]
-            final, folder = self.root, None
-            if is_kept:
-                final, folder = self.folder_of(own[0]), self.root
+
+        def place(final: Path, folder: Path | None, own: Sequence[ZarrItem]) -> WorkDirectory:
             facts = self.facts(own) if running.resume else None
-            yield at, WorkDirectory(final, folder=folder, facts=facts, patience=running.patience)
+            return WorkDirectory(final, folder=folder, facts=facts, patience=running.patience)
+
+        if not is_kept:
+            yield 0, place(self.root, None, items)
+            return
+        # In one order, or two calls could wait for each other.
+        for at in sorted(range(len(items)), key=lambda at: items[at].arranged.key):
+            yield at, place(self.folder_of(items[at]), self.root, [items[at]])
 
 
 Again = Callable[[Mapping[str, Any]], Sequence[RegionItem]]
@@ -533,7 +555,9 @@ class NewZip(Place[ZarrItem]):
             self.check(items)
             with contextlib.closing(ZipStore(work.built, mode="w")) as held:
                 apart = DeferredZarrMetadata(held)
-                made = [_made_apart(apart, item, noted=_noted(item, running)) for item in items]
+                made = [
+                    _made_apart(apart, item, noted=noted_digests(item, running)) for item in items
+                ]
                 yield Build(made=made, scratch=work.scratch)
                 places = ring([item.arranged.key for item in items])
                 for one in made:
@@ -850,7 +874,7 @@ def _made_apart(
 ) -> ZarrWriter:
     """Make an array that its store is not told of yet, and what fills it."""
     array = apart.create(item.arranged.key, overwrite=overwrite, **item.to_create)
-    return _filled(array, item, noted)
+    return filled(array, item, noted)
 
 
 def _keep_digests_apart(

@@ -5,14 +5,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
+import numcodecs
 import numcodecs.abc
 import numpy as np
 import zarr
+from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from lazyio.dtypes import Shape, Stored, as_dtype, is_integer, original, stored
 from lazyio.errors import OptionError
 from lazyio.inputs import Input
-from lazyio.options import Default, as_fill_value, check_flags, refuse_no_chunks
+from lazyio.options import NONE, Default, as_fill_value, check_flags, refuse_no_chunks
 from lazyio.planning import Plan
 from lazyio.planning.request import user_chunks, user_shards
 from lazyio.regions import Bounds
@@ -425,3 +427,63 @@ def _asked_codecs(settings: ZarrSettings, array: Any) -> str | None:
     wanted, there = codecs_of(like), codecs_of(array)
     # What was not named may be anything.
     return str({**there, **{name: wanted[name] for name in named}})
+
+
+_CODECS: dict[str, tuple[int, Any, Any]] = {
+    "gzip": (4, numcodecs.GZip, GzipCodec),
+    "zstd": (3, numcodecs.Zstd, ZstdCodec),
+    "blosc": (5, numcodecs.Blosc, BloscCodec),
+}
+"""Those that have a name in both formats: level by default, and what they are in v2 and v3."""
+
+
+def with_compressors(
+    own: Mapping[str, Any], zarr_format: int, *, default: Any = None
+) -> dict[str, Any]:
+    """Return settings with compressors in place of a codec that has a name of both formats.
+
+    ``default`` are the compressors where nothing is said of them.
+    """
+    others = dict(own)
+    names = ("compression", "compression_opts", "shuffle")
+    codec, level, shuffle = (others.pop(name, None) for name in names)
+    compressors = others.pop("compressors", NONE)
+    if isinstance(compressors, Default):
+        compressors = compressors_for(codec, level, shuffle, zarr_format, default=default)
+    elif codec is not None or level is not None or shuffle is not None:
+        msg = "compressors names the codecs of Zarr; leave out compression, its options and shuffle"
+        raise OptionError(msg)
+    return {**others, "compressors": compressors}
+
+
+def compressors_for(
+    codec: Any, level: Any, shuffle: Any, zarr_format: int, *, default: Any = None
+) -> Any:
+    """Return the compressors of an array that are named as those of both formats."""
+    if not isinstance(codec, str) or codec == "auto":
+        if level is not None or shuffle is not None:
+            what = "compression_opts" if level is not None else "shuffle"
+            msg = f"{what} goes with compression= gzip, zstd or blosc; give it to the codec itself"
+            raise OptionError(msg)
+        return default if codec is None else codec
+    if codec not in _CODECS:
+        msg = (
+            f"compression={codec!r} is none that Zarr has by that name; give one of "
+            f"{', '.join(_CODECS)}, or a codec of zarr.codecs"
+        )
+        raise OptionError(msg)
+    if shuffle and codec != "blosc":
+        msg = f"shuffle=True: {codec} of Zarr has no shuffle; leave it out, or give 'blosc'"
+        raise OptionError(msg)
+    if level is not None and not is_integer(level):
+        msg = f"compression_opts={level!r} is no level; give an integer"
+        raise OptionError(msg)
+    default_level, in_v2, in_v3 = _CODECS[codec]
+    level = default_level if level is None else int(level)
+    is_shuffled = shuffle is not False
+    if codec != "blosc":
+        return (in_v2 if zarr_format == 2 else in_v3)(level=level)
+    if zarr_format == 2:
+        kind = numcodecs.Blosc.SHUFFLE if is_shuffled else numcodecs.Blosc.NOSHUFFLE
+        return in_v2(cname="zstd", clevel=level, shuffle=kind)
+    return in_v3(cname="zstd", clevel=level, shuffle="shuffle" if is_shuffled else "noshuffle")

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sessions import N_CHANNELS, empty, samples, series, session
 
 import lazyio
 import lazyio.nwb
+from lazyio.nwb import zarr_stores
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:hdmf", "ignore::UserWarning:pynwb")
 
@@ -321,9 +323,14 @@ class TestRefused:
         with pytest.raises(lazyio.errors.TargetExistsError, match=r"a\.nwb"):
             lazyio.nwb.write(empty(), path, mode="x")
 
-    def test_a_folder_of_zarr(self, tmp_path: Path) -> None:
-        with pytest.raises(lazyio.errors.OptionError, match="hdmf-zarr"):
+    def test_zarr_where_there_is_no_hdmf_zarr(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(zarr_stores, "optional", lambda _: None)
+        remedy = r"lazyio\[nwb-zarr\]" if sys.version_info >= (3, 12) else "Python 3.12"
+        with pytest.raises(lazyio.errors.OptionError, match=rf"hdmf-zarr 0\.14.*{remedy}"):
             lazyio.nwb.write(empty(), tmp_path / "a.nwb.zarr")
+        assert not list(tmp_path.iterdir())
 
     def test_containers_that_were_read_from_another_file(self, tmp_path: Path) -> None:
         lazyio.nwb.write(session(samples()), tmp_path / "a.nwb")

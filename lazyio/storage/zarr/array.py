@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -476,18 +476,8 @@ def create_array(
         return zarr.create_array(
             store,
             name=path or None,
-            shape=shape,
-            dtype=dtype,
-            chunks=chunk_shape,
-            shards=shard_shape,
-            compressors=options.compressors,
-            filters=options.filters,
-            fill_value=options.fill_value,
             zarr_format=options.zarr_format,
-            chunk_key_encoding=cast("Any", options.chunk_key_encoding),
-            dimension_names=options.dimension_names,
-            attributes=dict(options.attributes),
-            config={"write_empty_chunks": bool(options.write_empty_chunks)},
+            **creation_arguments(shape, chunk_shape, dtype, options, shard_shape),
         )
     except zarr.errors.ContainsArrayError as error:
         msg = f"{error}; pass overwrite=True to replace it, or another path"
@@ -508,6 +498,29 @@ def create_array(
             raise UnsupportedDtypeError(msg) from error
         msg = f"the Zarr array cannot be created: {error}"
         raise OptionError(msg) from error
+
+
+def creation_arguments(
+    shape: Shape,
+    chunk_shape: Shape,
+    dtype: np.dtype[Any],
+    options: ZarrOptions,
+    shard_shape: Shape | None = None,
+) -> dict[str, Any]:
+    """Return how an array is made, as zarr-python's ``create_array`` takes it."""
+    return {
+        "shape": shape,
+        "dtype": dtype,
+        "chunks": chunk_shape,
+        "shards": shard_shape,
+        "compressors": options.compressors,
+        "filters": options.filters,
+        "fill_value": options.fill_value,
+        "chunk_key_encoding": options.chunk_key_encoding,
+        "dimension_names": options.dimension_names,
+        "attributes": dict(options.attributes),
+        "config": {"write_empty_chunks": bool(options.write_empty_chunks)},
+    }
 
 
 class DeferredZarrMetadata:
