@@ -155,6 +155,58 @@ def test_arrays_of_one_graph(client, path):
     assert read(path, "one") == VALUES.max() + 1
 
 
+class _Most(distributed.SchedulerPlugin):
+    """Notes the most tasks that a scheduler has ever known of at a time."""
+
+    name = "most"
+
+    def start(self, scheduler):
+        self.scheduler, scheduler.most = scheduler, 0
+
+    def transition(self, *_, **__):
+        self.scheduler.most = max(self.scheduler.most, len(self.scheduler.tasks))
+
+
+def _most_tasks(dask_scheduler):
+    return dask_scheduler.most
+
+
+def _told(folder, block_info=None):
+    """Return a block of the numbers of its rows, and tell that it was computed."""
+    (start, stop), (_, n) = block_info[None]["array-location"]
+    with (folder / f"{start}").open("a") as file:
+        file.write("x")
+    return np.broadcast_to(np.arange(start, stop)[:, None], (stop - start, n)).astype("i4")
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_blocks_that_share_tasks_are_handed_over_in_parts(client, tmp_path, monkeypatch, both):
+    """Each is computed once all the same, and the scheduler never knows of all of them."""
+    monkeypatch.setattr(way, "_MOST_SHARING", 20)
+    client.register_plugin(_Most(), name=f"most-{both}")
+    folder = tmp_path / "told"
+    folder.mkdir()
+    sizes = ((15,) * 200, (4,))
+    x = da.map_blocks(_told, folder, chunks=sizes, dtype="i4", meta=np.empty((0, 0), "i4"))
+    data = {"x": x, "y": x[::-1] * 2} if both else {"x": x}
+    lazyio.to_hdf5(data, tmp_path / "x.h5", chunks=(10, 4))
+    wanted = np.arange(3000)[:, None] + np.zeros((1, 4), int)
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert (file["x"][...] == wanted).all()
+        if both:
+            assert (file["y"][...] == 2 * wanted[::-1]).all()
+    n_read = [len(path.read_text()) for path in folder.iterdir()]
+    assert len(n_read) == 200
+    if not both:  # Else each array reads its own.
+        assert set(n_read) == {1}
+        assert client.run_on_scheduler(_most_tasks) < 250
+    assert not [key for key in client.run_on_scheduler(_left) if "lazyio" in str(key)]
+
+
+def _left(dask_scheduler):
+    return list(dask_scheduler.tasks)
+
+
 def test_regions_and_growth(client, path, landed):
     """Whole chunks are written by workers; those at the rim are merged here."""
     to = {"key": "data"} if path.suffix == ".h5" else {"path": None}

@@ -13,15 +13,17 @@ import sys
 import threading
 import time
 import uuid
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from dask.core import get_dependencies
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from lazyio.errors import BlockError, OptionError
-from lazyio.execution.dask_graphs import Graph, Results, is_disjoint, part_of
+from lazyio.execution.dask_graphs import Graph, Results, Tasks, is_disjoint, is_ready
 from lazyio.execution.grants import Grants
 from lazyio.execution.schedulers import Scheduler
 from lazyio.execution.workers import Session, own_version, proof_is_seen
@@ -33,6 +35,9 @@ _PATIENCE, _N_TIMES = 2.0, 30
 
 _AHEAD = 4
 """Blocks under way, for each thread of a cluster."""
+
+_MOST_SHARING = 500
+"""Blocks under way that have tasks in common: a few at a time take twice as long."""
 
 _PAUSE = 0.003
 """Seconds between two looks for what is done."""
@@ -200,43 +205,112 @@ def place_given_up() -> Iterator[None]:
 def from_cluster(graph: Graph, keys: list[Any], scheduler: Scheduler, n_workers: int) -> Results:
     """Yield results of a cluster as they are done; they stay there until taken."""
     client = scheduler.client
-    is_cut = is_disjoint(graph.tasks, keys)
-    size = _n_under_way(client, n_workers) if is_cut else max(1, len(keys))
-    waiting = iter(keys)
+    size = _n_under_way(client, n_workers)
+    if not is_disjoint(graph.tasks, keys):
+        # dask orders what it is handed, so that shared tasks do not wait for long.
+        size = max(size, _MOST_SHARING)
+    waiting, handover = iter(keys), _Handover(client, graph, keys)
     under_way: dict[Any, Any] = {}
     done = sys.modules["distributed"].as_completed(loop=client.loop)
     try:
         while True:
             if len(under_way) <= size // 2:
                 more = list(itertools.islice(waiting, size - len(under_way)))
-                futures = _submitted(client, graph, more)
+                futures = handover.submit(more)
                 under_way.update({future.key: future for future in futures})
                 done.update(futures)
             if not under_way:
                 return
             for future in _next(done, client):
+                handover.is_done(future.key)
                 yield future.key, under_way.pop(future.key).result
     finally:
-        client.cancel(list(under_way.values()))
+        client.cancel([*under_way.values(), *handover.held])
 
 
-def _submitted(client: Any, graph: Graph, keys: list[Any]) -> list[Any]:
-    """Hand some blocks over with all that they need, and return their futures."""
-    if not keys:
-        return []
-    tasks = part_of(graph.tasks, keys)
-    layers = {}
-    for number, (annotations, own) in enumerate(graph.annotated):
-        if part := {key: tasks[key] for key in own & tasks.keys()}:
-            layers[f"lazyio-{number}"] = MaterializedLayer(part, annotations=dict(annotations))
-    left = tasks.keys() - {key for layer in layers.values() for key in layer}
-    if left:
-        layers["lazyio"] = MaterializedLayer({key: tasks[key] for key in left})
-    layered = HighLevelGraph(layers, {name: set() for name in layers})
-    of_key = {key: name for name, layer in layers.items() for key in layer}
-    wanted = [Delayed(key, layered, layer=of_key[key]) for key in keys]
-    futures: list[Any] = client.compute(wanted, optimize_graph=False)
-    return futures
+class _Handover:
+    """Hands over blocks a few at a time, each task with the first block that needs it.
+
+    What later blocks need as well is asked for, too, so that the cluster keeps it until then.
+    """
+
+    def __init__(self, client: Any, graph: Graph, keys: Sequence[Any]) -> None:
+        self._client = client
+        self._graph = graph
+        self._n_left = Counter(keys)
+        """How often each task is still to be asked for, by a block or another task."""
+        for key in graph.tasks:
+            self._n_left.update(get_dependencies(graph.tasks, key))
+        self._held: dict[Any, Any] = {}
+        self._parts: dict[Any, _Part] = {}
+
+    @property
+    def held(self) -> list[Any]:
+        """Futures of what later blocks need."""
+        return list(self._held.values())
+
+    def submit(self, keys: list[Any]) -> list[Any]:
+        """Hand some blocks over with all that they need, and return their futures."""
+        if not keys:
+            return []
+        tasks: Tasks = {}
+        part = _Part(n_left=len(keys))
+        futures = {key: self._held[key] for key in keys if key in self._held}
+        reached = list(keys)
+        while reached:
+            at = reached.pop()
+            self._n_left[at] -= 1
+            if at in self._held:
+                if not self._n_left[at]:
+                    part.needed.append(self._held.pop(at))
+            elif at not in tasks:
+                tasks[at] = self._graph.tasks[at]
+                reached.extend(get_dependencies(self._graph.tasks, at))
+        shared = [key for key in tasks if self._n_left[key] and not self._is_ready(key)]
+        wanted = list(dict.fromkeys([*(key for key in keys if key in tasks), *shared]))
+        if wanted:
+            futures.update(zip(wanted, self._submitted(tasks, wanted), strict=True))
+        self._held.update({key: futures[key] for key in shared})
+        self._parts.update(dict.fromkeys(keys, part))
+        return [futures[key] for key in keys]
+
+    def _is_ready(self, key: Any) -> bool:
+        return is_ready(self._graph.tasks, key)
+
+    def is_done(self, key: Any) -> None:
+        """Let go of what a block and those that were handed over with it were the last to need.
+
+        Not before: that it is needed is not known to the cluster as soon as it has been told.
+        """
+        part = self._parts.pop(key)
+        part.n_left -= 1
+        if not part.n_left:
+            part.needed.clear()
+
+    def _submitted(self, tasks: Tasks, keys: list[Any]) -> list[Any]:
+        """Have tasks computed, and return the futures of some."""
+        layers = {}
+        for number, (annotations, own) in enumerate(self._graph.annotated):
+            if part := {key: tasks[key] for key in own & tasks.keys()}:
+                layers[f"lazyio-{number}"] = MaterializedLayer(part, annotations=dict(annotations))
+        left = tasks.keys() - {key for layer in layers.values() for key in layer}
+        if left:
+            layers["lazyio"] = MaterializedLayer({key: tasks[key] for key in left})
+        layered = HighLevelGraph(layers, {name: set() for name in layers})
+        of_key = {key: name for name, layer in layers.items() for key in layer}
+        wanted = [Delayed(key, layered, layer=of_key[key]) for key in keys]
+        futures: list[Any] = self._client.compute(wanted, optimize_graph=False)
+        return futures
+
+
+@dataclass(kw_only=True)
+class _Part:
+    """Blocks that were handed over together."""
+
+    n_left: int
+    """How many of them are not done."""
+    needed: list[Any] = field(default_factory=list)
+    """Futures of what they are the last to need."""
 
 
 def _next(done: Any, client: Any) -> list[Any]:

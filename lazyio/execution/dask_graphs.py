@@ -179,6 +179,11 @@ def part_of(tasks: Tasks, keys: Sequence[Any]) -> Tasks:
     return found
 
 
+def is_ready(tasks: Tasks, key: Any) -> bool:
+    """Return whether a task is data that lie ready."""
+    return isinstance(tasks[key], (Alias, DataNode)) and not get_dependencies(tasks, key)
+
+
 def is_disjoint(tasks: Tasks, keys: Sequence[Any]) -> bool:
     """Return whether no two blocks need the same task; data lying ready does not count."""
     owner: dict[Any, Any] = {}
@@ -186,9 +191,9 @@ def is_disjoint(tasks: Tasks, keys: Sequence[Any]) -> bool:
         reached = [key]
         while reached:
             at = reached.pop()
-            needed = get_dependencies(tasks, at)
-            if not needed and at != key and isinstance(tasks[at], (Alias, DataNode)):
+            if at != key and is_ready(tasks, at):
                 continue
+            needed = get_dependencies(tasks, at)
             if owner.setdefault(at, key) != key:
                 return False
             reached.extend(other for other in needed if owner.get(other) != key)
