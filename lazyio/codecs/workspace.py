@@ -1,5 +1,6 @@
 """Memory that one worker uses again for every chunk, and chunks of the fill value only."""
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -96,6 +97,15 @@ class Kept:
 
         Each piece need only be good until the next is taken.
         """
+        pieces = iter(pieces)
+        first = next(pieces, b"")
+        if _is_lasting(first):
+            second = next(pieces, None)
+            if second is None:
+                return np.frombuffer(first, np.uint8)
+            pieces = itertools.chain((first, second), pieces)
+        else:
+            pieces = itertools.chain((first,), pieces)
         end = self._used
         left: list[bytes] = []
         for piece in pieces:
@@ -118,6 +128,11 @@ class Kept:
     def clear(self) -> None:
         """Let the room be used again."""
         self._used = 0
+
+
+def _is_lasting(piece: Any) -> bool:
+    """Return whether bytes are an object of their own, which nobody writes over."""
+    return isinstance(piece.base if isinstance(piece, np.ndarray) else piece, bytes)
 
 
 class Fill:

@@ -6,27 +6,36 @@ to all that has been asked meanwhile go back together.
 """
 
 import contextlib
-import itertools
 import logging
 import queue
 import sys
 import threading
 import time
 import uuid
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
+import dask.local
 from dask.core import get_dependencies
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.task_spec import DataNode, Task, TaskRef
 
 from lazyio.errors import BlockError, OptionError
-from lazyio.execution.dask_graphs import Graph, Results, Tasks, is_disjoint, is_ready
+from lazyio.execution.dask_graphs import Graph, Results, Tasks, is_disjoint, is_ready, part_of
 from lazyio.execution.grants import Grants
 from lazyio.execution.schedulers import Scheduler
-from lazyio.execution.workers import Session, own_version, proof_is_seen
+from lazyio.execution.workers import (
+    BlockFailedError,
+    Session,
+    WrittenBlock,
+    in_turn,
+    own_version,
+    proof_is_seen,
+)
 
 logger = logging.getLogger("lazyio")
 
@@ -34,10 +43,13 @@ _PATIENCE, _N_TIMES = 2.0, 30
 """Seconds until a question is asked again, and how many times it is."""
 
 _AHEAD = 4
-"""Blocks under way, for each thread of a cluster."""
+"""Tasks under way, for each thread of a cluster."""
 
 _MOST_SHARING = 500
 """Blocks under way that have tasks in common: a few at a time take twice as long."""
+
+_GROUP_NBYTES = 64 * 2**20
+"""Of blocks that one task writes in turn; it holds one of them at a time."""
 
 _PAUSE = 0.003
 """Seconds between two looks for what is done."""
@@ -202,20 +214,29 @@ def place_given_up() -> Iterator[None]:
         distributed.rejoin()
 
 
-def from_cluster(graph: Graph, keys: list[Any], scheduler: Scheduler, n_workers: int) -> Results:
-    """Yield results of a cluster as they are done; they stay there until taken."""
+def from_cluster(
+    graph: Graph, keys: list[Any], scheduler: Scheduler, n_workers: int, sizes: Mapping[Any, int]
+) -> Results:
+    """Yield results of a cluster as they are done; they stay there until taken.
+
+    ``sizes`` are the bytes of blocks of which several may be written by one task.
+    """
     client = scheduler.client
-    size = _n_under_way(client, n_workers)
-    if not is_disjoint(graph.tasks, keys):
+    threads = list(client.nthreads().values())
+    size = _n_under_way(threads, n_workers)
+    is_cut = is_disjoint(graph.tasks, keys)
+    if not is_cut:
         # dask orders what it is handed, so that shared tasks do not wait for long.
         size = max(size, _MOST_SHARING)
-    waiting, handover = iter(keys), _Handover(client, graph, keys)
+    may_join = is_cut and not graph.annotated
+    groups = _Groups(graph, keys, sizes if may_join else {}, sum(threads))
+    handover = _Handover(client, groups.graph, keys)
     under_way: dict[Any, Any] = {}
     done = sys.modules["distributed"].as_completed(loop=client.loop)
     try:
         while True:
             if len(under_way) <= size // 2:
-                more = list(itertools.islice(waiting, size - len(under_way)))
+                more = groups.next_keys(size - len(under_way))
                 futures = handover.submit(more)
                 under_way.update({future.key: future for future in futures})
                 done.update(futures)
@@ -223,9 +244,111 @@ def from_cluster(graph: Graph, keys: list[Any], scheduler: Scheduler, n_workers:
                 return
             for future in _next(done, client):
                 handover.is_done(future.key)
-                yield future.key, under_way.pop(future.key).result
+                yield from groups.results(future.key, under_way.pop(future.key).result)
     finally:
         client.cancel([*under_way.values(), *handover.held])
+
+
+class _Groups:
+    """Blocks that nothing joins, several of which are one task of the cluster.
+
+    A task costs dask some milliseconds, whatever it does. Towards the end there are fewer in
+    each, so that no worker waits long for another.
+    """
+
+    def __init__(
+        self, graph: Graph, keys: Sequence[Any], sizes: Mapping[Any, int], n_threads: int
+    ) -> None:
+        self._sizes = dict(sizes)
+        self._n_threads = max(1, n_threads)
+        self._waiting = deque(keys)
+        self._members: dict[Any, list[Any]] = {}
+        self.graph = replace(graph, tasks=dict(graph.tasks))
+        """With a task for each group that was made."""
+
+    def next_keys(self, n: int) -> list[Any]:
+        """Return the keys of some tasks to hand over."""
+        found: list[Any] = []
+        while self._waiting and len(found) < n:
+            together = self._together(max(1, len(self._waiting) // (2 * self._n_threads)))
+            found.append(together[0] if len(together) == 1 else self._task_of(together))
+        return found
+
+    def _together(self, most: int) -> list[Any]:
+        """Take blocks for one task."""
+        found: list[Any] = []
+        nbytes = 0
+        while self._waiting and len(found) < most:
+            own = self._sizes.get(self._waiting[0])
+            if found and (own is None or nbytes + own > _GROUP_NBYTES):
+                break
+            found.append(self._waiting.popleft())
+            if own is None or (self._waiting and self._waiting[0][0] != found[-1][0]):
+                break  # Of another array.
+            nbytes += own
+        return found
+
+    def _task_of(self, keys: list[Any]) -> Any:
+        """Make the task of some blocks, and return its key."""
+        whole = self.graph.tasks
+        own = part_of(whole, keys)
+        ready = [key for key in own if is_ready(whole, key)]
+        blocks = _Blocks(
+            tasks={key: task for key, task in own.items() if key not in ready},
+            ready=tuple(ready),
+            keys=tuple(keys),
+        )
+        name, *at = keys[0]
+        key = (name, "blocks", *at)
+        whole[key] = Task(key, _in_turn, blocks, *map(TaskRef, ready))
+        self._members[key] = keys
+        return key
+
+    def results(self, key: Any, result: Callable[[], Any]) -> Results:
+        """Yield the blocks of a task that is done, and how to get them."""
+        if key not in self._members:
+            yield key, result
+            return
+        keys = self._members.pop(key)
+        del self.graph.tasks[key]
+        try:
+            found = result()
+        except BlockFailedError as error:
+            at, cause = error.args
+            yield keys[at], partial(_raised, cause)
+            return
+        except Exception:  # noqa: BLE001 - raised again by the block alone that it is of
+            found = []
+        yield from ((one, partial(_same, own)) for one, own in zip(keys, found, strict=False))
+        # Those that would have brought more with them than a worker has memory for.
+        left = keys[len(found) :]
+        for one in left:
+            self._sizes.pop(one)
+        self._waiting.extendleft(reversed(left))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Blocks:
+    """Some blocks and all that they need but data that lie ready."""
+
+    tasks: Tasks
+    ready: tuple[Any, ...]
+    keys: tuple[Any, ...]
+
+
+def _in_turn(blocks: _Blocks, *ready: Any) -> list[WrittenBlock]:
+    """Write some blocks one after the other, each with what it needs."""
+    tasks = dict(blocks.tasks)
+    tasks.update((key, DataNode(key, one)) for key, one in zip(blocks.ready, ready, strict=True))
+    return in_turn(partial(dask.local.get_sync, part_of(tasks, [key]), key) for key in blocks.keys)
+
+
+def _raised(error: Exception) -> Any:
+    raise error
+
+
+def _same(result: Any) -> Any:
+    return result
 
 
 class _Handover:
@@ -259,7 +382,8 @@ class _Handover:
         reached = list(keys)
         while reached:
             at = reached.pop()
-            self._n_left[at] -= 1
+            # Tasks that were made since are asked for once.
+            self._n_left[at] = self._n_left.get(at, 1) - 1
             if at in self._held:
                 if not self._n_left[at]:
                     part.needed.append(self._held.pop(at))
@@ -347,9 +471,8 @@ def _nobody_works(client: Any) -> str:
     )
 
 
-def _n_under_way(client: Any, n_workers: int) -> int:
-    """Return how many blocks are under way; ``n_workers`` are planned for a process."""
-    threads: list[int] = list(client.nthreads().values())
+def _n_under_way(threads: Sequence[int], n_workers: int) -> int:
+    """Return how many tasks are under way; ``n_workers`` are planned for a process."""
     if any(n > n_workers for n in threads):
         # As many as the memory limit has room for, and none that wait there.
         return max(1, n_workers * len(threads))

@@ -93,6 +93,8 @@ class Elsewhere:
     """The part of the array that is written; by default all of it."""
     take: Callable[[WrittenBlock, Callable[[], object], Workspace], object]
     """Takes a block, what takes note of its chunks, and a thread's own workspace."""
+    batch_nbytes: int
+    """Of payloads that may wait in a thread until their places are asked for together."""
 
 
 def as_dask_array(collection: Any) -> da.Array:

@@ -27,6 +27,7 @@ from dask.callbacks import Callback
 from dask.delayed import delayed
 
 from lazyio.codecs.workspace import Workspace
+from lazyio.dtypes import nbytes_of
 from lazyio.errors import LazyioError
 from lazyio.execution.cluster import ClusterChannel, answering, from_cluster, place_given_up
 from lazyio.execution.dask_graphs import (
@@ -45,7 +46,7 @@ from lazyio.execution.grants import Grants
 from lazyio.execution.schedulers import Scheduler
 from lazyio.execution.threads import pull
 from lazyio.execution.workers import BlockJob, Session, WrittenBlock, edges_of, write_block
-from lazyio.regions import Region
+from lazyio.regions import Region, box_shape
 
 Block = tuple[Delivery, Region, Callable[[], Any]]
 """A block that was computed or written: whose, which, and how to get what there is of it."""
@@ -80,9 +81,12 @@ def run_remote(
             for at, region in delivery.regions().items():
                 places.setdefault((array.name, *at), []).append((delivery, region))
         graph = merged_graph(arrays, list(places))
-        results = stack.enter_context(
-            contextlib.closing(_RUNNERS[scheduler.kind](graph, list(places), scheduler, n_workers))
-        )
+        if scheduler.kind == "cluster":
+            sizes = _sizes_of(places) if channel else {}
+            found = from_cluster(graph, list(places), scheduler, n_workers, sizes)
+        else:
+            found = _RUNNERS[scheduler.kind](graph, list(places), scheduler, n_workers)
+        results = stack.enter_context(contextlib.closing(found))
 
         def consume(block: Block, workspace: Workspace) -> None:
             delivery, region, result = block
@@ -110,6 +114,15 @@ def run_remote(
         grants.finish()
 
 
+def _sizes_of(places: Places) -> dict[Any, int]:
+    """Return the bytes of blocks that are written elsewhere, and nowhere else."""
+    return {
+        key: nbytes_of(box_shape(region), delivery.array.dtype)
+        for key, [(delivery, region), *others] in places.items()
+        if delivery.elsewhere and not others
+    }
+
+
 def _written(
     number: int,
     delivery: Delivery,
@@ -129,6 +142,7 @@ def _written(
         convert=elsewhere.convert,
         window=elsewhere.window,
         channel=channel,
+        batch_nbytes=elsewhere.batch_nbytes,
     )
     named = elsewhere.key.strip("/").replace("/", ".") or "array"
     written: da.Array = da.map_blocks(
@@ -216,4 +230,4 @@ def _same(result: Any) -> Any:
     return result
 
 
-_RUNNERS = {"processes": _from_processes, "cluster": from_cluster, "other": _from_function}
+_RUNNERS = {"processes": _from_processes, "other": _from_function}

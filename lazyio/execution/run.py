@@ -24,8 +24,9 @@ from lazyio.execution.remote import run_remote
 from lazyio.execution.schedulers import Scheduler
 from lazyio.execution.task import TaskRun, WriteGate, WriteTask
 from lazyio.execution.threads import feed, pull
-from lazyio.execution.workers import aligned_edges
+from lazyio.execution.workers import BATCH_NBYTES, aligned_edges
 from lazyio.malloc import give_back, keep_freed
+from lazyio.planning import Plan
 from lazyio.regions import Region, box_shape, n_along
 from lazyio.sources.base import Source, fills_memory, lies_in_rows
 from lazyio.sources.function import SerialSource
@@ -301,7 +302,17 @@ def _chunk_writer(job: WriteTask) -> ChunkWriter | None:
     return job.target.chunk_writer() if is_whole and isinstance(job.target, TakesEncoded) else None
 
 
-def _elsewhere(part: TaskRun) -> Elsewhere | None:
+_MOST_WAITING = 64 * 2**20
+"""Bytes of payloads of one thread of a worker, whose places are asked for together."""
+
+
+def _batch_nbytes(plan: Plan) -> int:
+    """Return the bytes of payloads that may wait, of which a plan counts those of one block."""
+    left = max(0, plan.memory_limit - plan.peak_nbytes) // max(1, plan.workers)
+    return min(min(plan.block_nbytes, BATCH_NBYTES) + left, _MOST_WAITING)
+
+
+def _elsewhere(part: TaskRun, *, is_alone: bool = False) -> Elsewhere | None:
     """Return how other processes write the blocks of an array."""
     job = part.job
     writer = _chunk_writer(job)
@@ -314,6 +325,7 @@ def _elsewhere(part: TaskRun) -> Elsewhere | None:
         convert=job.convert,
         window=job.window,
         take=part.take,
+        batch_nbytes=_batch_nbytes(job.plan) if is_alone else BATCH_NBYTES,
     )
 
 
@@ -329,7 +341,7 @@ def _from_graphs(parts: Sequence[TaskRun], scheduler: Scheduler, scratch: Path) 
             consume=part.accept,
             on_done=part.advance,
             is_kept=part.job.is_kept,
-            elsewhere=None if is_here else _elsewhere(part),
+            elsewhere=None if is_here else _elsewhere(part, is_alone=len(parts) == 1),
         )
         for part in parts
         if part.job.array is not None and (part.job.array.size or not part.job.array.ndim)

@@ -13,7 +13,7 @@ import socket
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,11 +27,12 @@ from lazyio.dtypes import Shape
 from lazyio.errors import BlockError, OptionError
 from lazyio.execution.assembler import parts_along
 from lazyio.execution.grants import packed, places_in, unpacked
+from lazyio.malloc import freed_is_kept
 from lazyio.regions import Region, box, box_shape, format_region
 from lazyio.storage.base import ChunkWriter, EncodedChunk, PayloadPlace, PlaceKind
 
 BATCH_NBYTES = 16 * 2**20
-"""Of payloads that wait until their places are asked for together."""
+"""Of payloads that wait until their places are asked for together, where no more are allowed."""
 
 
 class Channel(Protocol):
@@ -140,6 +141,8 @@ class BlockJob:
     """The part of the array that is written; by default all of it."""
     channel: Channel | None
     """The way to ask for places; ``None`` is that payloads are sent."""
+    batch_nbytes: int = BATCH_NBYTES
+    """Of payloads that may wait until their places are asked for together."""
 
     def region_of(self, at: Sequence[int]) -> Region:
         """Return where a block lies, by its position among the blocks."""
@@ -224,30 +227,83 @@ def converted(
 _STATES = threading.local()
 
 
-def write_block(block: Any, block_id: tuple[int, ...], job: BlockJob) -> WrittenBlock:
-    """Write a block's chunks from here, and return what is left to do for its array."""
-    job.session.require_same_version()
+def write_block(block: Any, block_id: tuple[int, ...], job: BlockJob) -> "WrittenBlock | _Part":
+    """Write a block's chunks from here, and return what is left to do for its array.
+
+    Of several blocks of one task, see :func:`in_turn`, the chunks of the last are not written yet.
+    """
+    together: _Writing | None = getattr(_STATES, "together", None)
+    with freed_is_kept(BATCH_NBYTES):
+        if together is not None:
+            return together.take(block, block_id, job)
+        writing = _Writing(_workspace())
+        part = writing.take(block, block_id, job)
+        writing.flush()
+    return part.written()
+
+
+def in_turn(blocks: Iterable[Callable[[], Any]]) -> list[WrittenBlock]:
+    """Write blocks of one array in one task, one after the other, and return what came of them.
+
+    It ends early where anything has to be sent: a worker has memory for that of one block.
+
+    Raises
+    ------
+    BlockFailedError
+        With the number of the block, and its error.
+    """
+    parts: list[_Part] = []
+    writing = _STATES.together = _Writing(_workspace())
+    number = 0
+    try:
+        with freed_is_kept(BATCH_NBYTES):
+            for write in blocks:
+                number = len(parts)
+                parts.append(write())
+                if parts[-1].pieces or not writing.reaches:
+                    break
+            writing.flush()
+    except Exception as error:
+        raise BlockFailedError(number, error) from error
+    finally:
+        del _STATES.together
+    return [part.written() for part in parts]
+
+
+class BlockFailedError(Exception):
+    """Which of the blocks of a task failed, and why."""
+
+
+def _workspace() -> Workspace:
     if not hasattr(_STATES, "workspace"):
         _STATES.workspace = Workspace()
-    region = job.region_of(block_id)
-    elements = converted(job.convert, checked_block(block, region, job.dtype), region, job.key)
-    workspace: Workspace = _STATES.workspace
-    writing = _Writing(job, Kept(workspace, min(elements.nbytes, BATCH_NBYTES)))
-    pieces = []
-    for index, inside, piece in _chunks_of(region, elements, job):
-        if index is None:
-            pieces.append((inside, np.array(piece)))
-        else:
-            writing.add(*job.writer.encode(index, piece, workspace, writing.kept))
-    writing.flush()
-    numbers = np.array([chunk.chunk for chunk in writing.done], np.uint64)
-    return WrittenBlock(
-        asked=numbers.tobytes() if job.channel else b"",
-        chunks=b"" if job.channel else packed(writing.done),
-        payloads=tuple(writing.payloads),
-        pieces=tuple(pieces),
-        has_masked=bool(getattr(job.convert, "masked", None)),
-    )
+    found: Workspace = _STATES.workspace
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Part:
+    """A block, the chunks of which are encoded, and may wait for their places."""
+
+    writing: "_Writing"
+    chunks: slice
+    """Which of those that this has written are its own."""
+    pieces: tuple[tuple[Region, npt.NDArray[Any]], ...]
+    """Elements of chunks that the block has not whole."""
+    has_masked: bool
+    """Whether elements were masked, and have been filled."""
+
+    def written(self) -> WrittenBlock:
+        """Return what became of it, once all its chunks are written."""
+        done, channel = self.writing.done[self.chunks], self.writing.channel
+        numbers = np.array([chunk.chunk for chunk in done], np.uint64)
+        return WrittenBlock(
+            asked=numbers.tobytes() if channel else b"",
+            chunks=b"" if channel else packed(done),
+            payloads=tuple(self.writing.payloads[self.chunks]),
+            pieces=self.pieces,
+            has_masked=self.has_masked,
+        )
 
 
 def _chunks_of(
@@ -279,29 +335,64 @@ def _chunks_of(
 
 
 class _Writing:
-    """The payloads of one block: some wait until their places are asked for together."""
+    """The payloads of blocks of one array: some wait until their places are asked for together."""
 
-    def __init__(self, job: BlockJob, kept: Kept) -> None:
-        self._job = job
-        self.kept = kept
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._job: BlockJob | None = None
         self._waiting: list[tuple[EncodedChunk, Bytes]] = []
         self._nbytes = 0
         self.done: list[EncodedChunk] = []
         self.payloads: list[Bytes | None] = []
 
-    def add(self, chunk: EncodedChunk, payload: Bytes) -> None:
+    @property
+    def channel(self) -> Channel | None:
+        """The way to ask for places."""
+        return None if self._job is None else self._job.channel
+
+    @property
+    def reaches(self) -> bool:
+        """Whether payloads are written from here."""
+        job, channel = self._job, self.channel
+        if job is None or channel is None:
+            return False
+        return job.writer.is_remote or _reaches(job.session, channel)
+
+    def take(self, block: Any, block_id: tuple[int, ...], job: BlockJob) -> _Part:
+        """Encode a block, and write its chunks once many wait."""
+        job.session.require_same_version()
+        region = job.region_of(block_id)
+        elements = converted(job.convert, checked_block(block, region, job.dtype), region, job.key)
+        if self._job is None:
+            self._job = job
+            self._kept = Kept(self._workspace, min(elements.nbytes, BATCH_NBYTES))
+        begin, pieces = len(self.done) + len(self._waiting), []
+        for index, inside, piece in _chunks_of(region, elements, job):
+            if index is None:
+                pieces.append((inside, np.array(piece)))
+            else:
+                self._add(*job.writer.encode(index, piece, self._workspace, self._kept))
+        return _Part(
+            writing=self,
+            chunks=slice(begin, len(self.done) + len(self._waiting)),
+            pieces=tuple(pieces),
+            has_masked=bool(getattr(job.convert, "masked", None)),
+        )
+
+    def _add(self, chunk: EncodedChunk, payload: Bytes) -> None:
         """Take a payload, and write those that have waited when they are many."""
         self._waiting.append((chunk, payload))
         self._nbytes += payload.size
-        if self._nbytes >= BATCH_NBYTES and self._job.channel is not None:
+        job = self._job
+        if job is not None and job.channel is not None and self._nbytes >= job.batch_nbytes:
             self.flush()
 
     def flush(self) -> None:
         """Write payloads to the places that they are given."""
         waiting, self._waiting, self._nbytes = self._waiting, [], 0
-        if not waiting:
+        job, channel = self._job, self.channel
+        if not waiting or job is None:
             return
-        job, channel = self._job, self._job.channel
         if channel is None:
             places = [PayloadPlace(PlaceKind.SEND)] * len(waiting)
         else:
@@ -320,20 +411,20 @@ class _Writing:
             if place.kind is PlaceKind.WRITE
         ]
         if own:
-            self._write(own)
+            _write(job, own)
         for (chunk, payload), place in zip(waiting, places, strict=True):
             self.done.append(chunk)
             is_sent = place.kind is PlaceKind.SEND
-            self.payloads.append(self.kept.to_send(payload) if is_sent else None)
-        self.kept.clear()
+            self.payloads.append(self._kept.to_send(payload) if is_sent else None)
+        self._kept.clear()
 
-    def _write(self, own: list[tuple[EncodedChunk, Bytes, PayloadPlace]]) -> None:
-        job = self._job
-        # What this has been granted is not to be written once the job has ended.
-        if not job.writer.is_remote:
-            job.session.require_going_on()
-        is_elsewhere = socket.gethostname() != job.session.host
-        job.writer.write(own, scratch=job.session.folder, syncs=is_elsewhere)
+
+def _write(job: BlockJob, own: list[tuple[EncodedChunk, Bytes, PayloadPlace]]) -> None:
+    # What this has been granted is not to be written once the job has ended.
+    if not job.writer.is_remote:
+        job.session.require_going_on()
+    is_elsewhere = socket.gethostname() != job.session.host
+    job.writer.write(own, scratch=job.session.folder, syncs=is_elsewhere)
 
 
 _MOST_SESSIONS = 16
