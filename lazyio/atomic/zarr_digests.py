@@ -65,7 +65,7 @@ class StoreNeighbours:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return asdict(self) if self.path else {}
+        return {**asdict(self), "near": list(self.near)} if self.path else {}
 
     @classmethod
     def of(cls, held: Mapping[str, Any], near: Sequence[str] = ()) -> "StoreNeighbours":

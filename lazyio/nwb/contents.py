@@ -1,7 +1,7 @@
 """What an NWB file is to hold: PyNWB's structure, and a plan for every array that lazyio writes."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -11,7 +11,7 @@ from pynwb import NWBFile
 from lazyio.errors import OptionError
 from lazyio.inputs import Input
 from lazyio.nwb.datasets import NwbDataset, datasets_in
-from lazyio.nwb.structure import built, digest_of_structure
+from lazyio.nwb.structure import built, datasets_below, digest_of_structure, refuse_own_data
 from lazyio.planning import Plans
 from lazyio.planning.plan import Advice
 from lazyio.writing.dataset_rules import rules_by_key
@@ -23,8 +23,14 @@ class NwbFormat(Protocol):
 
     known: ClassVar[Sequence[str]]
     """What a rule may say."""
-    copies_hdf5: ClassVar[bool]
-    """Whether data that lie in an HDF5 file are copied, and not linked to."""
+    reopened: ClassVar[str]
+    """What opens a file, to add to it."""
+
+    def takes(self, data: Any) -> bool:
+        """Return whether data that lie in another file are copied, and not linked to."""
+
+    def leaves(self, given: Input) -> bool:
+        """Return whether an array is left to HDMF."""
 
     def settings_of(self, one: NwbDataset, rule: Mapping[str, Any]) -> Any:
         """Return how a dataset is stored: by its rule, its wrapper, or what holds for all."""
@@ -83,7 +89,12 @@ class Contents:
     @functools.cached_property
     def structure(self) -> str:
         """A digest of all that PyNWB writes; to write it may change the builders."""
-        return digest_of_structure(self.root, self.datasets.values())
+        return digest_of_structure(self.root, self.datasets.values(), self.io_options)
+
+    @property
+    def others(self) -> Iterator[str]:
+        """Paths of the datasets that PyNWB writes."""
+        return (path for path in datasets_below(self.root) if path not in self.datasets)
 
 
 def contents_of(
@@ -94,17 +105,21 @@ def contents_of(
     rules: Mapping[str, Mapping[str, Any]] | None,
     io_options: Mapping[str, Any],
     is_written: Any = lambda _: False,
+    *,
+    is_new: bool = False,
 ) -> Contents:
     """Return what is to be written, with a plan for every array."""
     if nwbfile.container_source not in (None, source):
         msg = (
             f"the NWBFile was read from {nwbfile.container_source}, and PyNWB does not write it "
-            f"to {source}; to add to it give the NWBHDF5IO that has read it in mode 'r+', and for "
-            "a copy with other chunks call lazyio.repack"
+            f"to {source}; to add to it give the {form.reopened} that has read it in mode 'r+', "
+            "for a copy with other chunks call lazyio.repack, for one in the other format export"
         )
         raise OptionError(msg)
     root = built(nwbfile, manager, source)
-    all_of_it = datasets_in(root, manager, is_written, copies_hdf5=form.copies_hdf5)
+    if is_new:
+        refuse_own_data(root, source)
+    all_of_it = datasets_in(root, manager, is_written, takes=form.takes, leaves=form.leaves)
     found = {one.key: one for one in all_of_it}
     small = [key for key, one in found.items() if one.is_small]
     named = rules_by_key(rules, list(found), form.known, only_by_name=small)

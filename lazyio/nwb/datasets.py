@@ -1,10 +1,9 @@
 """The arrays of an NWB file that is to be written, as PyNWB's builders hold them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder
@@ -47,20 +46,22 @@ def datasets_in(
     is_written: Any,
     path: str = "",
     *,
-    copies_hdf5: bool,
+    takes: Callable[[Any], bool],
+    leaves: Callable[[Input], bool],
 ) -> Iterator[NwbDataset]:
     """Yield the datasets of a group, and of those in it, whose elements are arrays.
 
-    ``copies_hdf5`` says whether datasets of HDF5 files are among them, to which others link.
+    ``takes`` says of which datasets of other files the elements are copied, and ``leaves`` which
+    arrays are left to HDMF.
     """
     for name, below in group.groups.items():
         inside = f"{path}{name}/"
-        yield from datasets_in(below, manager, is_written, inside, copies_hdf5=copies_hdf5)
+        yield from datasets_in(below, manager, is_written, inside, takes=takes, leaves=leaves)
     for name, builder in group.datasets.items():
         if is_written(builder):
             continue
-        given = _input_of(builder, copies_hdf5=copies_hdf5)
-        if given is not None:
+        given = _input_of(builder, takes)
+        if given is not None and not leaves(given):
             held = _unwrapped(builder.data)
             yield NwbDataset(
                 key=f"{path}{name}",
@@ -69,7 +70,7 @@ def datasets_in(
                 kind=str(manager.get_builder_dt(builder) or manager.get_builder_dt(group) or ""),
                 dtype=_dtype_of(builder),
                 maxshape=_maxshape_of(builder, manager),
-                is_small=isinstance(held, (np.ndarray, list, tuple, h5py.Dataset))
+                is_small=not isinstance(held, AbstractDataChunkIterator)
                 and nbytes_of(given.shape, given.dtype) < _LEFT_NBYTES,
             )
 
@@ -78,24 +79,30 @@ def _unwrapped(data: Any) -> Any:
     return data.data if isinstance(data, DataIO) else data
 
 
-def _input_of(builder: DatasetBuilder, *, copies_hdf5: bool) -> Input | None:
+def _input_of(builder: DatasetBuilder, takes: Callable[[Any], bool]) -> Input | None:
     """Return the elements of a dataset, ``None`` where it is no plain array that lazyio writes."""
     held = _unwrapped(builder.data)
     if isinstance(held, (list, tuple)) and len(held):
         held = _of_list(held, _dtype_of(builder))
     elif isinstance(builder.dtype, list):
         return None
+    if isinstance(held, np.ma.MaskedArray):
+        held = held.data  # As HDMF writes it.
     if isinstance(held, ArrayIterator):
         held = held.array
-    elif not isinstance(held, AbstractDataChunkIterator) and not _is_plain(held, copies_hdf5):
+    elif not isinstance(held, AbstractDataChunkIterator) and not _is_plain(held, takes):
         return None
     return _as_wrapped(recognise(held), builder.data)
 
 
-def _is_plain(held: Any, copies_hdf5: bool) -> bool:
+def _is_plain(held: Any, takes: Callable[[Any], bool]) -> bool:
     """Return whether something is an array of numbers that has to be copied."""
-    is_array = isinstance(held, np.ndarray) or (copies_hdf5 and isinstance(held, h5py.Dataset))
-    return is_array and bool(held.ndim) and held.dtype.kind in _NUMBERS
+    return (isinstance(held, np.ndarray) or takes(held)) and is_numeric(held)
+
+
+def is_numeric(array: Any) -> bool:
+    """Return whether an array is one of numbers, with axes."""
+    return bool(array.ndim) and array.dtype.kind in _NUMBERS
 
 
 def _of_list(held: Any, dtype: np.dtype[Any] | None) -> npt.NDArray[Any] | None:
@@ -104,9 +111,21 @@ def _of_list(held: Any, dtype: np.dtype[Any] | None) -> npt.NDArray[Any] | None:
         return None
     try:
         array = np.asarray(held)
-    except (TypeError, ValueError):  # Of rows that differ in length, or of containers.
+    except (TypeError, ValueError, OverflowError):  # Of rows that differ, or of containers.
         return None
-    return array if array.dtype.kind in _NUMBERS else None
+    if array.dtype.kind not in _NUMBERS:
+        return None
+    # The dtype is that of the first: an integer, and NaN after it, say.
+    return array if _holds(dtype, array) else None
+
+
+def _holds(dtype: np.dtype[Any], array: npt.NDArray[Any]) -> bool:
+    """Return whether a dtype has the elements of an array, but for digits of floats."""
+    if dtype.kind == "c" or (dtype.kind == "f" and array.dtype.kind != "c"):
+        return True
+    if array.dtype.kind not in "iub":
+        return False
+    return np.can_cast(array.dtype, dtype) or bool((array.astype(dtype) == array).all())
 
 
 def _as_wrapped(found: Input, data: Any) -> Input:

@@ -1,6 +1,7 @@
 """NWB files in HDF5 as places to write to: a new file, or one that the caller has open."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from hdmf.build import DatasetBuilder, LinkBuilder
 from hdmf.data_utils import DataIO
 from pynwb import NWBHDF5IO
 
+from lazyio.atomic.digests import Table
 from lazyio.atomic.hdf5_digests import ObjectNames, load, store
 from lazyio.inputs import Input
 from lazyio.nwb.contents import Contents
@@ -23,6 +25,8 @@ from lazyio.sources.hdf5 import dataset_keys
 from lazyio.storage.hdf5.dataset import creation_arguments
 from lazyio.storage.hdf5.digesting import digest_dataset
 from lazyio.storage.hdf5.file import OpenMode
+from lazyio.storage.region_target import Comparable
+from lazyio.verification.renewal import is_same
 from lazyio.writing.dataset_rules import OF_NEW_DATASETS, rule_of
 from lazyio.writing.hdf5_backend import NewDatasets, writer_of_all
 from lazyio.writing.hdf5_settings import (
@@ -45,7 +49,15 @@ class Hdf5Format:
     """What holds for all of them."""
 
     known: ClassVar[Sequence[str]] = OF_NEW_DATASETS
-    copies_hdf5: ClassVar[bool] = False
+    reopened: ClassVar[str] = "NWBHDF5IO"
+
+    def takes(self, data: Any) -> bool:  # noqa: ARG002 - none of them
+        """Return whether data of other files are copied: PyNWB links to them, or copies them."""
+        return False
+
+    def leaves(self, given: Input) -> bool:  # noqa: ARG002
+        """Return whether an array is left to PyNWB."""
+        return False
 
     def settings_of(self, one: NwbDataset, rule: Mapping[str, Any]) -> Hdf5Settings:
         """Return how a dataset is stored: by its rule, its wrapper, or what holds for all."""
@@ -99,6 +111,20 @@ class NewNwbFile(NewDatasets):
             refuse_own_source(item.arranged.given, self.path, None)
         return False
 
+    @contextlib.contextmanager
+    def written(self, item: Hdf5Item) -> Iterator[tuple[Table, Comparable] | None]:
+        """Return the digests and chunks of what is there, where all else is there as well."""
+        with super().written(item) as found:
+            yield found if found is None or self._others_are_there else None
+
+    @functools.cached_property
+    def _others_are_there(self) -> bool:
+        """Whether what PyNWB has written is as it wrote it."""
+        with contextlib.suppress(OSError, ValueError, KeyError), h5py.File(self.path) as file:
+            names = ObjectNames(file, many=True)
+            return all(_is_there(file, key, names) for key in self.contents.others)
+        return False
+
     def _made(self, built: OpenMode, items: Sequence[Hdf5Item], running: RunOptions) -> Any:
         io = _LentFileIO(file=built.file, mode="w", manager=self.manager)
         _write_structure(io, self.contents, self.path.parent)
@@ -141,6 +167,14 @@ class OpenNwbFile(Place[Hdf5Item]):
         with scratch_beside(path) as scratch:
             made = [writer_of_all(file[item.arranged.key], item, path, running) for item in items]
             yield Build(made=made, scratch=scratch)
+
+
+def _is_there(file: h5py.File, key: str, names: ObjectNames) -> bool:
+    """Return whether a dataset is as its digests say, or a link to another file."""
+    if not isinstance(file.get(key, getlink=True), h5py.HardLink):
+        return file.get(key, getlink=True) is not None
+    known = load(file, key)
+    return known is not None and is_same(known, digest_dataset(file[key], names=names))
 
 
 class _LentFileIO(NWBHDF5IO):  # type: ignore[misc]

@@ -10,8 +10,10 @@ from hdmf.container import AbstractContainer
 from pynwb import NWBFile
 
 from lazyio.errors import OptionError
+from lazyio.nwb.datasets import is_numeric
 from lazyio.nwb.structure import containers_in
 from lazyio.opening.open import from_array
+from lazyio.sources.zarr_metadata import is_zarr
 
 _KEPT = (DynamicTableRegion, ElementIdentifiers, VectorIndex)
 """What PyNWB looks rows up in."""
@@ -109,4 +111,4 @@ class _Copies:
 
 
 def _is_array(value: Any) -> bool:
-    return isinstance(value, h5py.Dataset) and bool(value.ndim) and value.dtype.kind in "iufcb"
+    return (isinstance(value, h5py.Dataset) or is_zarr(value, "Array")) and is_numeric(value)

@@ -5,6 +5,8 @@ test on the versions that are claimed fails where one of them goes.
 """
 
 import contextlib
+import errno
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -16,8 +18,10 @@ from hdmf.data_utils import AbstractDataChunkIterator, DataIO
 from pynwb import NWBFile
 
 from lazyio.atomic.digests import digest_of_value
-from lazyio.errors import OptionError
+from lazyio.errors import LazyioError, OptionError, TargetError
+from lazyio.inputs import recognise
 from lazyio.nwb.datasets import NwbDataset
+from lazyio.sources.zarr_metadata import is_zarr
 
 _NEW_IN_EACH_CALL = ("object_id", "file_create_date")
 """What PyNWB gives to containers that are made again of the same data."""
@@ -55,6 +59,10 @@ def nothing(arguments: Mapping[str, Any]) -> AbstractDataChunkIterator:
     return _Nothing(arguments)
 
 
+_READ_NBYTES = 2**20
+"""Of an array in another file that is told by its elements, and not by what its file is."""
+
+
 def require_nwbfile(given: Any) -> None:
     """Raise where something is no NWB file in memory."""
     if not isinstance(given, NWBFile):
@@ -85,22 +93,66 @@ def containers_in(container: Any) -> Iterator[Any]:
         yield from containers_in(child)
 
 
-def digest_of_structure(root: GroupBuilder, filled: Iterable[NwbDataset]) -> str:
+def refuse_own_data(root: GroupBuilder, target: str) -> None:
+    """Refuse what lies in the very file that is going to be replaced, to which PyNWB would link."""
+    ours, groups = {id(root)}, [root]
+    found: list[tuple[str, Any]] = []
+    while groups:
+        group = groups.pop()
+        ours.update(map(id, (*group.groups.values(), *group.datasets.values())))
+        groups += group.groups.values()
+        found += [(one.path, _location(one.data)) for one in group.datasets.values()]
+        found += [(one.path, one.builder) for one in group.links.values()]
+    for path, what in found:
+        is_link = isinstance(what, (GroupBuilder, DatasetBuilder))
+        place = what.source if is_link and id(what) not in ours else what
+        if isinstance(place, str) and os.path.realpath(place) == os.path.realpath(target):
+            msg = (
+                f"{path} is data of {target} itself, which would be replaced; write to another "
+                "path, then replace it"
+            )
+            raise TargetError(errno.EINVAL, msg)
+
+
+def _location(data: Any) -> str | None:
+    """Return the file or store that data lie in."""
+    held = data.data if isinstance(data, DataIO) else data
+    if isinstance(held, h5py.Dataset):
+        return str(held.file.filename)
+    if not is_zarr(held, "Array"):
+        return None
+    from lazyio.sources.zarr import store_name
+
+    return store_name(held.store)
+
+
+def datasets_below(group: GroupBuilder, path: str = "") -> Iterator[str]:
+    """Yield the paths of all datasets that are built."""
+    for name in group.datasets:
+        yield f"{path}{name}"
+    for name, below in group.groups.items():
+        yield from datasets_below(below, f"{path}{name}/")
+
+
+def digest_of_structure(
+    root: GroupBuilder, filled: Iterable[NwbDataset], options: Mapping[str, Any]
+) -> str:
     """Return a digest of all that PyNWB writes, but for object ids and its time."""
     skipped = {id(one.builder) for one in filled}
-    return digest_of_value(dict(_parts(root, "", skipped)))
+    asked = sorted((name, str(value)) for name, value in options.items())
+    return digest_of_value({"": asked} | dict(_parts(root, "/", skipped)))
 
 
 def _parts(group: GroupBuilder, path: str, skipped: set[int]) -> Iterator[tuple[str, Any]]:
     yield path, _plain_attributes(group)
     for name, link in group.links.items():
-        yield f"{path}/{name}", _plain(link)
+        yield f"{path}{name}", _plain(link)
     for name, dataset in group.datasets.items():
         if name not in _NEW_IN_EACH_CALL:
             data = None if id(dataset) in skipped else _plain(dataset.data)
-            yield f"{path}/{name}", [_plain_attributes(dataset), str(dataset.dtype), data]
+            yield f"{path}{name}", [_plain_attributes(dataset), str(dataset.dtype), data]
     for name, below in group.groups.items():
-        yield from _parts(below, f"{path}/{name}", skipped)
+        yield from _parts(below, f"{path}{name}/", skipped)
 
 
 def _plain_attributes(builder: Any) -> dict[str, Any]:
@@ -111,20 +163,36 @@ def _plain_attributes(builder: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Return a value of a builder as something that JSON has."""
     if isinstance(value, DataIO):
-        return _plain(value.data)
+        return [_plain(value.data), sorted((name, str(one)) for name, one in _asked(value))]
     if isinstance(value, LinkBuilder):
         return [value.source, value.builder.path]
     if isinstance(value, ReferenceBuilder):
         return [value.builder.path]
     if isinstance(value, (GroupBuilder, DatasetBuilder)):
         return [value.path]
-    if isinstance(value, h5py.Dataset):
-        return [value.file.filename, value.name, list(value.shape)]
+    if isinstance(value, h5py.Dataset) or is_zarr(value, "Array"):
+        return _plain_of_stored(value)
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return tokenize(value)
     if isinstance(value, (list, tuple, np.ndarray)):
         return [_plain(each) for each in value]
     return str(value)
+
+
+def _asked(wrapper: DataIO) -> Iterable[tuple[str, Any]]:
+    settings: Mapping[str, Any] = getattr(wrapper, "io_settings", {})
+    return settings.items()
+
+
+def _plain_of_stored(array: Any) -> Any:
+    """Return where an array of another file lies, and what it holds where that is little."""
+    if array.size * array.dtype.itemsize <= _READ_NBYTES:
+        return _plain(np.asarray(array[()]))
+    place = getattr(array, "file", None)
+    told = [str(array.shape), place.filename if place else str(array.store), array.name]
+    with contextlib.suppress(LazyioError):
+        told.append(tokenize(recognise(array).source))
+    return told
 
 
 @contextlib.contextmanager

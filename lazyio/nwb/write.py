@@ -19,7 +19,7 @@ from lazyio.sources.zarr_metadata import require_zarr
 from lazyio.writing.hdf5_settings import Hdf5Settings
 from lazyio.writing.request import Place, Request
 from lazyio.writing.run_options import RunOptions
-from lazyio.writing.target_checks import store_path, target_path
+from lazyio.writing.target_checks import is_url, store_path, target_path
 
 
 def plan(nwbfile: NWBFile, *, rules: Any = None, format: str = "hdf5", **options: Any) -> NwbPlan:
@@ -147,7 +147,9 @@ def write(
         "workers": workers,
         "scheduler": scheduler,
     } | _given(compression=compression, compression_opts=compression_opts, shuffle=shuffle)
-    of_zarr = _given(compressors=compressors, filters=filters, shards=shards)
+    named = {"compressors": compressors, "filters": filters}
+    of_zarr = {name: one for name, one in named.items() if not isinstance(one, Default)}
+    of_zarr |= _given(shards=shards)
     form: NwbFormat
     if _is_zarr(path):
         form = _zarr_format(common | of_zarr)
@@ -162,12 +164,12 @@ def write(
         )
         return _request(path.source, _open_place(path, contents), contents, running).write()
     if mode not in ("w", "w-", "x"):
-        msg = f"mode={mode!r}: give 'w' for a new file; to add to one, open it with NWBHDF5IO"
+        msg = f"mode={mode!r}: give 'w' for a new file; to add to one, open it with {form.reopened}"
         raise OptionError(msg)
     target = store_path(path) if _is_zarr(path) else target_path(path)
     manager = get_manager()
     with left_as_found(nwbfile):
-        contents = contents_of(nwbfile, manager, str(target), form, rules, io_options)
+        contents = contents_of(nwbfile, manager, str(target), form, rules, io_options, is_new=True)
         place = _new_place(target, mode, contents, manager)
         return _request(str(target), place, contents, running).write()
 
@@ -176,7 +178,16 @@ def _is_zarr(path: Any) -> bool:
     """Return whether a file is one in Zarr, by its name or by what has it open."""
     if isinstance(path, HDMFIO):
         return not isinstance(path, NWBHDF5IO)
-    return isinstance(path, (str, os.PathLike)) and os.fspath(path).rstrip("/").endswith(".zarr")
+    if not isinstance(path, (str, os.PathLike)):
+        return False
+    name = os.path.normpath(os.fspath(path)).lower()
+    if name.endswith(".zarr") and is_url(path):
+        msg = f"{path} is a URL, and NWB in Zarr is written to folders; write here, then copy it"
+        raise OptionError(msg)
+    if name.endswith(".zarr.zip"):
+        msg = f"{path}: NWB in Zarr is written to folders; give a path that ends in .zarr"
+        raise OptionError(msg)
+    return name.endswith(".zarr")
 
 
 def _zarr_format(options: Mapping[str, Any]) -> NwbFormat:
@@ -186,7 +197,12 @@ def _zarr_format(options: Mapping[str, Any]) -> NwbFormat:
 
     hdmf_zarr()
     of_run = ("memory_limit", "workers", "scheduler")
-    own = {name: one for name, one in options.items() if name not in of_run and one is not None}
+    may_be_none = ("compressors", "filters")
+    own = {
+        name: one
+        for name, one in options.items()
+        if name not in of_run and (one is not None or name in may_be_none)
+    }
     unknown = sorted(own.keys() - set(ZarrFormat.known))
     if unknown:
         msg = f"{', '.join(unknown)}: give some of {', '.join((*ZarrFormat.known, *of_run))}"
@@ -222,8 +238,4 @@ def _request(name: str, place: Place[Any], contents: Contents, running: RunOptio
 
 def _given(**arguments: Any) -> dict[str, Any]:
     """Return the arguments that were given; the others leave room for what data say."""
-    return {
-        name: value
-        for name, value in arguments.items()
-        if value is not None and not isinstance(value, Default)
-    }
+    return {name: value for name, value in arguments.items() if value is not None}

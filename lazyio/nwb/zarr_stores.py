@@ -4,7 +4,9 @@ What hdmf-zarr does not promise to keep is here.
 """
 
 import contextlib
+import errno
 import functools
+import json
 import os
 import sys
 import warnings
@@ -14,20 +16,32 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
+import h5py
 import zarr
 from zarr.storage import LocalStore, MemoryStore
 
+from lazyio.atomic.digests import Table
+from lazyio.atomic.fsync import write_whole
 from lazyio.atomic.workdir import WorkDirectory
-from lazyio.atomic.zarr_digests import StoreNeighbours, make_room, store
+from lazyio.atomic.zarr_digests import (
+    StoreNeighbours,
+    load_or_none,
+    make_room,
+    place_of,
+    store,
+)
 from lazyio.codecs.libraries import optional
-from lazyio.errors import OptionError
+from lazyio.errors import OptionError, TargetError
 from lazyio.inputs import Input
 from lazyio.nwb.contents import Contents
 from lazyio.nwb.datasets import NwbDataset
 from lazyio.nwb.structure import nothing, only_structure
 from lazyio.planning.plan import Advice
 from lazyio.sources.zarr import array_paths
+from lazyio.sources.zarr_metadata import zarr_kind
+from lazyio.storage.region_target import Comparable
 from lazyio.storage.zarr.array import create_array, creation_arguments
+from lazyio.verification.renewal import is_same
 from lazyio.verification.zarr import array_in_folder
 from lazyio.verification.zarr_renewal import digests_of
 from lazyio.writing.request import Build, Heads, Place
@@ -82,7 +96,17 @@ class ZarrFormat:
     """Limits of the run."""
 
     known: ClassVar[Sequence[str]] = (*_CUT, "shards", *_CODEC, "filters", "fillvalue")
-    copies_hdf5: ClassVar[bool] = True
+    reopened: ClassVar[str] = "NWBZarrIO"
+
+    def takes(self, data: Any) -> bool:
+        """Return whether data are copied: those in HDF5, and what no link in a store leads to."""
+        if isinstance(data, zarr.Array):
+            return not (isinstance(data.store, LocalStore) and data.path)
+        return isinstance(data, h5py.Dataset)
+
+    def leaves(self, given: Input) -> bool:
+        """Return whether an array is left to hdmf-zarr: text, or with a codec of its own kind."""
+        return given.dtype.kind not in "iufcb" or "serializer" in given.settings
 
     def settings_of(self, one: NwbDataset, rule: Mapping[str, Any]) -> ZarrSettings:
         """Return how an array is stored: by its rule, its wrapper, or what holds for all."""
@@ -93,9 +117,8 @@ class ZarrFormat:
                 if ({*part} - {"compression_opts", "shuffle"}) & layer.keys():
                     asked = {name: value for name, value in asked.items() if name not in part}
             asked |= layer
-        if asked.get("compression", "") in (None, "none"):
-            del asked["compression"]
-            asked["compressors"] = None
+        if "compression" in asked and asked["compression"] is None:
+            asked["compression"] = "none"
         return ZarrSettings(
             **with_compressors(asked, 3, default="auto"), **self.common, dtype=one.dtype
         )
@@ -108,7 +131,7 @@ class ZarrFormat:
 
     def codecs_of(self, item: ZarrItem) -> str:
         """Return its codecs as a person reads them."""
-        each = (_described(one) for codecs in _codecs(item).values() for one in codecs)
+        each = (_in_words(one) for codecs in _codecs(item).values() for one in codecs)
         return " + ".join(each) or "none"
 
     def rule_of(self, item: ZarrItem) -> dict[str, Any]:
@@ -147,7 +170,7 @@ def _codecs(item: ZarrItem) -> dict[str, list[Any]]:
     return codecs if codecs["filters"] else {"compressors": codecs["compressors"]}
 
 
-def _described(codec: Mapping[str, Any]) -> str:
+def _in_words(codec: Mapping[str, Any]) -> str:
     options = ", ".join(f"{name}={one}" for name, one in codec.get("configuration", {}).items())
     return f"{codec['name']}({options})"
 
@@ -184,6 +207,29 @@ class NewNwbStore(NewArrays):
         io = _lent_io()(path=str(self.root), mode="w", manager=self.manager, built=built)
         options = {**self.contents.io_options, "consolidate_metadata": False}
         _write_structure(io, self.contents, options)
+        _refuse_dead_links(built, self.root)
+
+    @contextlib.contextmanager
+    def written(self, item: ZarrItem) -> Iterator[tuple[Table, Comparable] | None]:
+        """Return the digests and chunks of what is there, where all else is there as well."""
+        with super().written(item) as found:
+            yield found if found is None or self._others_are_there else None
+
+    @functools.cached_property
+    def _others_are_there(self) -> bool:
+        """Whether what hdmf-zarr has written is as it wrote it."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return all(map(self._is_there, self.contents.others))
+        return False
+
+    def _is_there(self, path: str) -> bool:
+        folder = self.root / path
+        if zarr_kind(folder) is None:
+            above, _, name = path.rpartition("/")
+            group = zarr.open_group(self.root, path=above, mode="r")
+            return any(link["name"] == name for link in _links_of(group))
+        known, array = load_or_none(folder), array_in_folder(self.root, path)
+        return known is not None and is_same(known, digests_of(array, path, place_of(folder)))
 
     def _made(
         self, work: WorkDirectory, item: ZarrItem, running: RunOptions, **_: bool
@@ -251,6 +297,10 @@ def require_open(io: Any) -> None:
             "writing"
         )
         raise OptionError(msg)
+    if io._file is None or io.mode in ("r", "r-"):
+        how = "closed" if io._file is None else f"open in mode {io.mode!r}"
+        msg = f"{io.source} is {how}; open it with NWBZarrIO in mode 'r+' to add to it"
+        raise TargetError(errno.EROFS, msg)
     if not os.path.isdir(io.source):
         msg = f"{io.source} is no local folder; write NWB in Zarr here, then copy it"
         raise OptionError(msg)
@@ -277,32 +327,87 @@ def _lent_io() -> Any:
 def _write_structure(io: Any, contents: Contents, options: Mapping[str, Any]) -> None:
     """Have hdmf-zarr write everything but the elements."""
     described = {
-        id(contents.datasets[item.arranged.key].builder): _described_data(item)
+        id(contents.datasets[item.arranged.key].builder): _described()(_arguments_of(item))
         for item in contents.items
     }
     with only_structure(io, contents.root, described), _without_warnings():
         io.write(contents.nwbfile, **options)
 
 
-def _described_data(item: ZarrItem) -> Any:
-    """Return how zarr-python is to make an array, in a wrapper of hdmf-zarr."""
-    plan = item.arranged.plan
-    arguments = creation_arguments(
-        item.arranged.first_shape, plan.chunk_shape, plan.dtype, item.options, plan.shard_shape
-    )
-    wrapper: Any = hdmf_zarr().ZarrDataIO(data=nothing(arguments))
-    wrapper.io_settings.update(arguments)
-    return wrapper
+@functools.cache
+def _described() -> Any:
+    """Return hdmf-zarr's wrapper, for how zarr-python is to make an array."""
+    parent: Any = hdmf_zarr().ZarrDataIO
+
+    class Described(parent):  # type: ignore[misc]
+        """Whatever hdmf-zarr knows of the arguments."""
+
+        def __init__(self, arguments: Mapping[str, Any]) -> None:
+            super().__init__(data=nothing(arguments))
+            self._arguments = arguments
+
+        @property
+        def io_settings(self) -> dict[str, Any]:
+            """Arguments of ``create_array``."""
+            return dict(self._arguments)
+
+    return Described
 
 
-def _consolidate(of: Any) -> None:
+def _arguments_of(item: ZarrItem) -> dict[str, Any]:
+    """Return what zarr-python makes an array of."""
+    arranged, plan = item.arranged, item.arranged.plan
+    shape, shards = arranged.first_shape, plan.shard_shape
+    return creation_arguments(shape, plan.chunk_shape, plan.dtype, item.options, shards)
+
+
+def _refuse_dead_links(built: Path, final: Path) -> None:
+    """Refuse links to where nothing is, as hdmf-zarr makes them without a word.
+
+    ``final`` is where the store is to be, from which links count.
+    """
+    for path, group in [("", zarr.open_group(built, mode="r")), *_groups_in(built)]:
+        for link in _links_of(group):
+            source = (final / link["source"]).resolve()
+            place = built if source == final else source
+            if zarr_kind(place / link["path"].strip("/")) is None:
+                name = f"{path}/{link['name']}".strip("/")
+                msg = (
+                    f"{name!r} would be a link to {link['path']} of {source}, and there is no such "
+                    "array or group in a Zarr store there, or none any more once this store has "
+                    "its name; give the array itself, with lazyio.nwb.iterator, to have it copied"
+                )
+                raise OptionError(msg)
+
+
+def _links_of(group: Any) -> Any:
+    """Return the links of a group, as hdmf-zarr keeps them."""
+    return group.attrs.get("_LINKS", ())
+
+
+def _groups_in(store: Any) -> Iterator[tuple[str, Any]]:
+    for path, node in zarr.open_group(store, mode="r", use_consolidated=False).members(None):
+        if isinstance(node, zarr.Group):
+            yield path, node
+
+
+def _consolidate(store: LocalStore) -> None:
+    """Consolidate the metadata of a store anew.
+
+    Groups that hold such metadata of what is in them would have theirs taken, however old.
+    """
+    for path, _ in _groups_in(store):
+        file = store.root / path / "zarr.json"
+        held = json.loads(file.read_bytes())
+        if held.pop("consolidated_metadata", None) is not None:
+            write_whole(file, json.dumps(held, indent=2).encode())
     with _without_warnings():
-        zarr.consolidate_metadata(of)
+        zarr.consolidate_metadata(store)
 
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Keep to ourselves that Zarr v3 has no specification of consolidated metadata, or of text."""
+    """Keep to ourselves that Zarr v3 has no specification of consolidated metadata."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Consolidated metadata")
         yield

@@ -460,12 +460,15 @@ def compressors_for(
     codec: Any, level: Any, shuffle: Any, zarr_format: int, *, default: Any = None
 ) -> Any:
     """Return the compressors of an array that are named as those of both formats."""
-    if not isinstance(codec, str) or codec == "auto":
+    is_codec = not isinstance(codec, (str, bool, int))
+    if is_codec or codec in ("auto", "none"):
         if level is not None or shuffle is not None:
             what = "compression_opts" if level is not None else "shuffle"
             msg = f"{what} goes with compression= gzip, zstd or blosc; give it to the codec itself"
             raise OptionError(msg)
-        return default if codec is None else codec
+        if codec is None:
+            return default
+        return None if isinstance(codec, str) and codec == "none" else codec
     if codec not in _CODECS:
         msg = (
             f"compression={codec!r} is none that Zarr has by that name; give one of "
@@ -480,10 +483,16 @@ def compressors_for(
         raise OptionError(msg)
     default_level, in_v2, in_v3 = _CODECS[codec]
     level = default_level if level is None else int(level)
-    is_shuffled = shuffle is not False
-    if codec != "blosc":
-        return (in_v2 if zarr_format == 2 else in_v3)(level=level)
-    if zarr_format == 2:
-        kind = numcodecs.Blosc.SHUFFLE if is_shuffled else numcodecs.Blosc.NOSHUFFLE
-        return in_v2(cname="zstd", clevel=level, shuffle=kind)
-    return in_v3(cname="zstd", clevel=level, shuffle="shuffle" if is_shuffled else "noshuffle")
+    made = in_v2 if zarr_format == 2 else in_v3
+    options: dict[str, Any] = {"level": level}
+    if codec == "blosc":
+        is_shuffled = shuffle is not False
+        kind: Any = "shuffle" if is_shuffled else "noshuffle"
+        if zarr_format == 2:
+            kind = numcodecs.Blosc.SHUFFLE if is_shuffled else numcodecs.Blosc.NOSHUFFLE
+        options = {"cname": "zstd", "clevel": level, "shuffle": kind}
+    try:
+        return made(**options)
+    except ValueError as error:
+        msg = f"compression_opts={level}: {error}"
+        raise OptionError(msg) from error

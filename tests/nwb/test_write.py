@@ -364,6 +364,51 @@ class TestRefused:
         assert [one.name for one in tmp_path.iterdir()] == ["a.nwb"]
 
 
+def test_lists_keep_their_values(tmp_path: Path) -> None:
+    """PyNWB takes the first for the type of all."""
+    for bad in (float("nan"), 2**63):
+        nwbfile = empty()
+        nwbfile.add_acquisition(series("x", [1, *[bad] * 9000]))
+        with pytest.raises((ValueError, OverflowError)):
+            lazyio.nwb.write(nwbfile, tmp_path / "a.nwb")
+    nwbfile = empty()
+    for name, values in (("i", [1, 2**40]), ("f", [1.5, 2]), ("b", [True, False])):
+        nwbfile.add_acquisition(series(name, values * 9000))
+    lazyio.nwb.write(nwbfile, tmp_path / "a.nwb")
+    for name, values in (("i", [1, 2**40]), ("f", [1.5, 2]), ("b", [True, False])):
+        found = lazyio.open(tmp_path / "a.nwb", f"acquisition/{name}")[:2].compute()
+        assert found.tolist() == values
+
+
+@pytest.mark.parametrize("how", ["series", "its data", "dataset"])
+def test_a_file_that_is_linked_to_is_not_replaced(tmp_path: Path, how: str) -> None:
+    raw, path, nwbfile = samples(), tmp_path / "a.nwb", empty()
+    nwbfile.add_acquisition(series("es", raw))
+    lazyio.nwb.write(nwbfile, path)
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        es, again = io.read().acquisition["es"], empty()
+        if how == "series":
+            again.add_acquisition(es)
+        else:
+            again.add_acquisition(series("x", es if how == "its data" else es.data))
+        with pytest.raises(lazyio.errors.TargetError, match="would be replaced"):
+            lazyio.nwb.write(again, path)
+    np.testing.assert_array_equal(lazyio.open(path, "acquisition/es").compute(), raw)
+
+
+def test_a_call_that_resumes_looks_at_what_pynwb_wrote(tmp_path: Path) -> None:
+    path, nwbfile = tmp_path / "a.nwb", session(samples())
+    nwbfile.acquisition.pop("rows")
+    lazyio.nwb.write(nwbfile, path, resume=True)
+    again = lazyio.nwb.write(nwbfile, path, resume=True)
+    assert again.n_resumed == again.n_blocks
+    assert lazyio.nwb.write(nwbfile, path, resume=True, cache_spec=False).n_resumed == 0
+    with h5py.File(path, "r+") as file:
+        file["general/extracellular_ephys/electrodes/x"][2] = 17.0
+    assert lazyio.nwb.write(nwbfile, path, resume=True, cache_spec=False).n_resumed == 0
+    assert lazyio.verify(path).status == "ok"
+
+
 def test_h5dump_reads_it(tmp_path: Path) -> None:
     if shutil.which("h5dump") is None:
         pytest.skip("h5dump is not installed")

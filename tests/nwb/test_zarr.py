@@ -71,7 +71,7 @@ def nodes(path: Path) -> dict[str, Any]:
     for name, node in root.members(max_depth=None):
         own = (node.shape, node.dtype) if isinstance(node, zarr.Array) else ()
         attributes = dict(node.attrs)
-        if attributes.get("_DTYPE") in ("<f4", "<f8", "<i2"):
+        if str(attributes.get("_DTYPE")).startswith(("<", "|")):
             # As hdmf-zarr says it of iterators, and of arrays by name.
             attributes["_DTYPE"] = np.dtype(attributes["_DTYPE"]).name
         found[name] = (attributes, own)
@@ -153,6 +153,62 @@ def test_containers_are_added_to_a_store_that_is_open(tmp_path: Path) -> None:
     assert is_valid(path)
 
 
+def test_containers_are_added_where_there_are_some(tmp_path: Path) -> None:
+    """Groups below the root keep consolidated metadata of their own, which must not be believed."""
+    raw, path, nwbfile = samples(), tmp_path / "a.nwb.zarr", empty()
+    nwbfile.create_processing_module("m", "a module").add(series("old", raw))
+    nwbfile.add_trial(start_time=0.0, stop_time=1.0)
+    lazyio.nwb.write(nwbfile, path)
+    for name in ("first", "second"):
+        with hdmf_zarr.NWBZarrIO(str(path), mode="r+") as io:
+            found = io.read()
+            found.processing["m"].add(series(name, lazyio.nwb.iterator(raw * 2)))
+            found.add_trial(start_time=1.0, stop_time=2.0)
+            lazyio.nwb.write(found, io)
+    with reading(path) as io:
+        found = io.read()
+        assert set(found.processing["m"].data_interfaces) == {"old", "first", "second"}
+        np.testing.assert_array_equal(found.processing["m"]["second"].data[:], raw * 2)
+        assert len(found.trials) == len(found.trials["stop_time"].data) == 3
+    assert lazyio.verify(path, renew=True).status == "ok"
+    assert is_valid(path)
+
+
+def test_series_are_read_as_dask_arrays(tmp_path: Path) -> None:
+    raw, path = samples(), tmp_path / "a.nwb.zarr"
+    lazyio.nwb.write(session(raw), path)
+    with reading(path) as io:
+        found = lazyio.nwb.lazy(io.read())
+        assert isinstance(found.acquisition["es"].data, da.Array)
+        np.testing.assert_array_equal(found.acquisition["es"].data.compute(), raw)
+
+
+@pytest.mark.parametrize("none", [{"compressors": None}, {"compression": "none"}])
+def test_no_compression(tmp_path: Path, none: Any) -> None:
+    raw, path, nwbfile = samples(), tmp_path / "a.nwb.zarr", empty()
+    nwbfile.add_acquisition(series("x", raw))
+    assert "none" in str(lazyio.nwb.plan(nwbfile, format="zarr", **none))
+    lazyio.nwb.write(nwbfile, path, **none)
+    assert codecs(path, "acquisition/x/data") == {}
+
+
+def test_what_lazyio_has_not_is_left_to_hdmf_zarr(tmp_path: Path) -> None:
+    """Text, whose type is hdmf-zarr's own, and codecs from elements to bytes."""
+    raw, path, nwbfile = samples(), tmp_path / "a.nwb.zarr", empty()
+    big = zarr.codecs.BytesCodec(endian="big")
+    words = ["a", "bc"] * 50
+    nwbfile.add_acquisition(series("odd", hdmf_zarr.ZarrDataIO(raw, serializer=big)))
+    nwbfile.add_acquisition(series("text", lazyio.nwb.iterator(np.array(words))))
+    nwbfile.add_acquisition(series("masked", np.ma.masked_array(raw, raw > 50)))
+    report = lazyio.nwb.write(nwbfile, path)
+    assert report.keys == ("acquisition/masked/data",)
+    root = zarr.open_group(path, mode="r")
+    assert root["acquisition/odd/data"].metadata.codecs[0].to_dict() == big.to_dict()
+    np.testing.assert_array_equal(root["acquisition/odd/data"][:], raw)
+    np.testing.assert_array_equal(root["acquisition/masked/data"][:], raw)
+    assert root["acquisition/text/data"][:].tolist() == words
+
+
 def test_a_rule_then_the_wrapper_then_what_is_for_all(tmp_path: Path) -> None:
     raw, path = samples(), tmp_path / "a.nwb.zarr"
     blosc = zarr.codecs.BloscCodec(cname="lz4", clevel=1)
@@ -219,8 +275,10 @@ def test_data_of_other_files_are_copied_or_linked(tmp_path: Path, is_replaced: b
         nwbfile.add_acquisition(series("copied", file["raw"]))
         nwbfile.add_acquisition(series("linked", io.read().acquisition["first"].data))
         nwbfile.add_acquisition(series("again", nwbfile.acquisition["copied"]))
+        memory = zarr.create_array({}, data=raw)  # To which no link can lead.
+        nwbfile.add_acquisition(series("memory", memory))
         report = lazyio.nwb.write(nwbfile, path)
-    assert set(report.keys) == {"acquisition/copied/data"}
+    assert set(report.keys) == {"acquisition/copied/data", "acquisition/memory/data"}
     (link,) = zarr.open_group(path, path="acquisition/linked").attrs["_LINKS"]
     assert link == {
         "source": "../../other.nwb.zarr",
@@ -231,7 +289,7 @@ def test_data_of_other_files_are_copied_or_linked(tmp_path: Path, is_replaced: b
     assert near["source"] == "."
     with reading(path) as io:
         found = io.read()
-        for name in ("copied", "linked", "again"):
+        for name in ("copied", "linked", "again", "memory"):
             np.testing.assert_array_equal(found.acquisition[name].data[:], raw)
     assert is_valid(path)
 
@@ -386,7 +444,7 @@ def test_all_arrays_stay_within_one_limit(tmp_path: Path, warm: Any) -> None:
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_arrays_in_any_form_come_back(tmp_path: Path, data: st.DataObject) -> None:
-    path, nwbfile, expected = tmp_path / "p.nwb.zarr", empty(), {}
+    path, nwbfile, expected = tmp_path / "P.NWB.ZARR", empty(), {}
     for at in range(data.draw(st.integers(1, 4))):
         shape = tuple(data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=3)))
         dtype = data.draw(st.sampled_from(["int16", "float32", "float64", "uint8", "int64"]))
@@ -415,8 +473,87 @@ def test_any_arrays_in_any_form_come_back(tmp_path: Path, data: st.DataObject) -
             np.testing.assert_array_equal(one[:], array)
 
 
+def test_a_call_that_resumes_looks_at_all_of_the_store(tmp_path: Path) -> None:
+    """Also at what hdmf-zarr writes: small data of other files, options, what is there by now."""
+    raw, path = samples(), tmp_path / "a.nwb.zarr"
+
+    def written(value: int, **options: Any) -> Any:
+        lazyio.to_hdf5(np.full(100, value), tmp_path / "s.h5", "d", overwrite=True)
+        nwbfile = empty()
+        with h5py.File(tmp_path / "s.h5") as file:
+            nwbfile.add_acquisition(series("big", raw))
+            nwbfile.add_acquisition(series("small", file["d"]))
+            return lazyio.nwb.write(nwbfile, path, resume=True, **options)
+
+    written(1)
+    assert written(1).n_resumed == 1
+    assert written(2).n_resumed == 0
+    assert zarr.open_array(path, path="acquisition/small/data")[0] == 2
+    assert written(2, cache_spec=False).n_resumed == 0
+    assert "specifications" not in zarr.open_group(path)
+    zarr.open_array(path, path="acquisition/small/data")[0] = 7
+    assert written(2, cache_spec=False).n_resumed == 0
+    assert zarr.open_array(path, path="acquisition/small/data")[0] == 2
+    shutil.rmtree(path / "acquisition/small")
+    assert written(2, cache_spec=False).n_resumed == 0
+    assert lazyio.verify(path).status == "ok"
+
+
 class TestRefused:
     """One error for what cannot be."""
+
+    @pytest.mark.parametrize("how", ["series", "its data", "array"])
+    def test_to_replace_what_is_linked_to(self, tmp_path: Path, how: str) -> None:
+        raw, path, nwbfile = samples(), tmp_path / "a.nwb.zarr", empty()
+        nwbfile.add_acquisition(series("es", raw))
+        lazyio.nwb.write(nwbfile, path)
+        with reading(path) as io:
+            es, again = io.read().acquisition["es"], empty()
+            if how == "series":
+                again.add_acquisition(es)
+            else:
+                again.add_acquisition(series("x", es if how == "its data" else es.data))
+            with pytest.raises(lazyio.errors.TargetError, match="would be replaced"):
+                lazyio.nwb.write(again, path)
+        np.testing.assert_array_equal(lazyio.open(path, "acquisition/es").compute(), raw)
+        assert [one.name for one in tmp_path.iterdir()] == ["a.nwb.zarr"]
+
+    def test_links_that_lead_nowhere(self, tmp_path: Path) -> None:
+        raw, nwbfile = samples(), empty()
+        nwbfile.add_acquisition(series("es", raw))
+        lazyio.nwb.write(nwbfile, tmp_path / "a.nwb")
+        with pynwb.NWBHDF5IO(tmp_path / "a.nwb", "r") as io:
+            again = empty()
+            again.add_acquisition(series("x", io.read().acquisition["es"]))
+            with pytest.raises(lazyio.errors.OptionError, match=r"would be a link to .*itself"):
+                lazyio.nwb.write(again, tmp_path / "b.nwb.zarr")
+        assert [one.name for one in tmp_path.iterdir()] == ["a.nwb"]
+
+    def test_an_io_that_cannot_write(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.nwb.zarr"
+        lazyio.nwb.write(empty(), path)
+        with reading(path) as io:
+            found = io.read()
+            with pytest.raises(lazyio.errors.TargetError, match=r"in mode 'r'; open it with"):
+                lazyio.nwb.write(found, io)
+        with pytest.raises(lazyio.errors.TargetError, match=r"is closed; open it with"):
+            lazyio.nwb.write(found, io)
+
+    @pytest.mark.parametrize("name", ["s3://b/a.nwb.zarr", "a.nwb.zarr.zip"])
+    def test_what_is_no_folder(self, name: str) -> None:
+        with pytest.raises(lazyio.errors.OptionError, match="is written to folders"):
+            lazyio.nwb.write(empty(), name)
+
+    @pytest.mark.parametrize("asked", [True, 5, "lzf"])
+    def test_a_codec_that_is_none(self, asked: Any) -> None:
+        nwbfile = empty()
+        nwbfile.add_acquisition(series("x", samples()))
+        with pytest.raises(lazyio.errors.OptionError, match="is none that Zarr has"):
+            lazyio.nwb.plan(nwbfile, format="zarr", compression=asked)
+        with pytest.raises(lazyio.errors.OptionError, match="compression_opts=100"):
+            lazyio.nwb.plan(nwbfile, format="zarr", compression="gzip", compression_opts=100)
+        with pytest.raises(lazyio.errors.OptionError, match="compression_opts goes with"):
+            lazyio.nwb.plan(nwbfile, format="zarr", compression="none", compression_opts=4)
 
     def test_a_store_that_exists(self, tmp_path: Path) -> None:
         path = tmp_path / "a.nwb.zarr"

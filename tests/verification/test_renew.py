@@ -117,6 +117,14 @@ def test_files_of_all_programs(tmp_path, way, make, user_block):
     assert not (path.parent / f".{path.name}.lazyio").exists()
 
 
+@pytest.mark.parametrize("name", ["x.h5", "x.zarr"])
+def test_digests_that_are_right_are_not_stored_anew(tmp_path, name):
+    """Also where arrays know of their neighbours."""
+    to = lazyio.to_hdf5 if name.endswith("h5") else lazyio.to_zarr
+    to({"a": ROWS, "b/c": ROWS + 1, "d": ROWS[0]}, tmp_path / name)
+    assert "those of what is there already" in str(lazyio.verify(tmp_path / name, renew=True))
+
+
 CHANGES = {
     "text": lambda file: file["text"].__setitem__(1, "bd"),
     "records": lambda file: file["records"].__setitem__(1, (1, b"x")),
