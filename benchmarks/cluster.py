@@ -23,7 +23,8 @@ from benchmarks.cluster_model import (
 )
 from benchmarks.options import add_shared, chosen_from, output_folder, save
 from benchmarks.recording import recording
-from lazyio.execution.workers import BATCH_NBYTES
+from lazyio.execution.cluster import _GROUP_NBYTES
+from lazyio.execution.run import _MOST_WAITING
 
 _N_COLUMNS = 384
 _ROWS = ("hdf5:gzip-4", "hdf5:zstd-1", "zarr:zstd")
@@ -32,6 +33,7 @@ _FEW = (1, 2, 8)
 """With ``--short``."""
 _MOST_TASKS, _LEAST_TASKS, _MOST_QUESTIONS = 8, 2, 20_000
 """Of each worker of a simulation, and of all of them."""
+_WHAT = ("task", "block", "question", "chunk")
 _TURNS = ((1, False, 1), (4, False, 1), (4, True, 1), (16, True, 1), (16, True, 8), (64, True, 8))
 """Blocks of a task, whether it asks once, and how many times as large chunks are."""
 
@@ -147,6 +149,9 @@ def costs_of(measured: dict[str, Any], row: str) -> Costs:
         caller_chunk=max(blocks["caller_chunk"], per["caller"]["chunk"]),
         worker_task=per["worker"]["task"],
         worker_question=per["worker"]["question"],
+        scheduler_block=per["scheduler"]["block"],
+        caller_block=per["caller"]["block"],
+        worker_block=per["worker"]["block"],
         compute=block["compute"],
         encode=block["encode"],
         write=block["write"],
@@ -161,23 +166,28 @@ def costs_of(measured: dict[str, Any], row: str) -> Costs:
 def _shape(job: dict[str, Any], measured: dict[str, Any], row: str) -> Shape:
     stored = measured["blocks"][row]["stored"]
     per_block = job["block_rows"] // job["chunk_rows"]
+    nbytes = 2 * _N_COLUMNS * job["chunk_rows"]
     return Shape(
         n_blocks=job["n_rows"] // job["block_rows"],
         chunks_per_block=per_block,
-        chunks_per_question=min(per_block, max(1, round(BATCH_NBYTES / stored))),
-        chunk_nbytes=2 * _N_COLUMNS * job["chunk_rows"],
+        # As it is with a memory limit that has room for it.
+        chunks_per_question=max(1, round(_MOST_WAITING / stored)),
+        chunk_nbytes=nbytes,
         stored_nbytes=stored,
+        blocks_per_task=max(1, _GROUP_NBYTES // (per_block * nbytes)),
+        shrinks=True,
     )
 
 
 def _told_costs(measured: dict[str, Any]) -> Iterator[str]:
-    yield "costs            task  question    chunk"
+    yield "costs            task    block  question    chunk"
     for who in ("scheduler", "caller", "worker"):
-        each = [measured[who][what] * 1e6 for what in ("task", "question", "chunk")]
-        yield f"  {who:10} {each[0]:9.0f} {each[1]:9.0f} {each[2]:8.1f} microseconds"
+        each = [measured[who][what] * 1e6 for what in _WHAT]
+        yield f"  {who:10} {each[0]:9.0f} {each[1]:8.0f} {each[2]:9.0f} {each[3]:8.1f} microseconds"
     for who in ("scheduler", "caller"):
-        each = [measured[f"{who}_wire"][what] for what in ("task", "question", "chunk")]
-        yield f"  {who:10} {each[0]:9.0f} {each[1]:9.0f} {each[2]:8.1f} bytes, sent and received"
+        each = [measured[f"{who}_wire"][what] for what in _WHAT]
+        numbers = f"{each[0]:9.0f} {each[1]:8.0f} {each[2]:9.0f} {each[3]:8.1f}"
+        yield f"  {who:10} {numbers} bytes, sent and received"
     chunk = measured["blocks"]["caller_chunk"] * 1e6
     yield f"  a chunk's place and landing, without the wire: {chunk:.1f} microseconds"
 
@@ -191,19 +201,22 @@ def _compared(
     block = shape.chunks_per_block * (costs.encode + costs.write) + costs.compute
     yield (
         f"{row}: a block takes {block * 1e3:.0f} ms, {1 / speeds[-1]:.2f} times that where all "
-        f"{cores} cores are busy; {shape.questions_per_task} questions a task"
+        f"{cores} cores are busy; up to {shape.blocks_per_task} blocks and "
+        f"{shape.questions_per_task} questions a task"
     )
-    sync = measured["blocks"]["sync"] * shape.n_tasks * shape.chunks_per_task * shape.stored_nbytes
+    n_chunks = shape.n_blocks * shape.chunks_per_block
+    sync = measured["blocks"]["sync"] * n_chunks * shape.stored_nbytes
     for n in (1, 2) if found else ():
         machines = Machines(n_workers=n, cores=cores, core_speeds=speeds)
-        told = simulated(costs, shape, machines).seconds + sync
+        # The disk is at work while blocks are encoded.
+        told = max(sync, simulated(costs, shape, machines).seconds)
         least = min(one["seconds"] for one in found["runs"][f"lazyio-{n}"])
         yield (
             f"  {n} workers here: simulated {told:.2f} s, measured {least:.2f} s, "
             f"ratio {told / least:.2f}"
         )
         processor = min(one["processor"] for one in found["runs"][f"lazyio-{n}"])
-        told = processor_seconds(costs, shape)
+        told = processor_seconds(costs, shape, n)
         yield f"    of processors: {told:.2f} s, {processor:.2f} s, ratio {told / processor:.2f}"
 
 
@@ -238,9 +251,10 @@ def _batched(
     """Return costs and shape with more blocks a task, fewer questions, and larger chunks."""
     chunks = max(1, shape.chunks_per_block // times)
     of = shape.chunks_per_block / chunks
-    each = blocks * chunks if one_question else max(1, int(shape.chunks_per_question / of))
+    each = blocks * chunks if one_question else chunks
     larger = replace(
         shape,
+        shrinks=False,
         blocks_per_task=blocks,
         chunks_per_block=chunks,
         chunks_per_question=each,

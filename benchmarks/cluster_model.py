@@ -41,6 +41,10 @@ class Costs:
     """Of a chunk."""
     write: float
     """Of a chunk."""
+    scheduler_block: float = 0.0
+    """Of each block of a task, beside the first."""
+    caller_block: float = 0.0
+    worker_block: float = 0.0
     once: float = 0.0
     """Of a run, whatever its size."""
     hop: float = 0.0002
@@ -61,26 +65,37 @@ class Shape:
     stored_nbytes: float
     """Of a chunk, when it is encoded."""
     blocks_per_task: int = 1
+    """At most."""
+    shrinks: bool = False
+    """Whether tasks have fewer blocks towards the end, as `lazyio.execution.cluster` has it."""
 
     @property
     def questions_per_task(self) -> int:
         """Return how many times a task asks."""
-        return math.ceil(self.chunks_per_task / self.chunks_per_question)
+        return self.questions_of(self.blocks_per_task)
+
+    def questions_of(self, n_blocks: int) -> int:
+        """Return how many times a task of some blocks asks."""
+        return math.ceil(n_blocks * self.chunks_per_block / self.chunks_per_question)
 
     @property
     def chunks_per_task(self) -> int:
         """Return the chunks of all blocks of a task."""
         return self.chunks_per_block * self.blocks_per_task
 
-    @property
-    def n_tasks(self) -> int:
-        """Return the tasks of all blocks."""
-        return math.ceil(self.n_blocks / self.blocks_per_task)
+    def tasks(self, n_workers: int) -> list[int]:
+        """Return the blocks of each task, in the order in which they are handed over."""
+        found, left = [], self.n_blocks
+        while left:
+            most = max(1, left // (2 * n_workers)) if self.shrinks else left
+            found.append(min(most, self.blocks_per_task, left))
+            left -= found[-1]
+        return found
 
     @property
     def nbytes(self) -> int:
         """Return the bytes of all elements."""
-        return self.n_tasks * self.chunks_per_task * self.chunk_nbytes
+        return self.n_blocks * self.chunks_per_block * self.chunk_nbytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,23 +210,23 @@ class _Server:
 
 
 class _Store:
-    """Things to be taken, by whoever has waited longest."""
+    """Numbers to be taken, by whoever has waited longest."""
 
     def __init__(self) -> None:
-        self._n = 0
+        self.taken: deque[int] = deque()
+        self._held: deque[int] = deque()
         self._waiting: deque[Then] = deque()
 
-    def put(self) -> None:
+    def put(self, number: int) -> None:
         """Add one."""
+        self._held.append(number)
         if self._waiting:
-            self._waiting.popleft()()
-        else:
-            self._n += 1
+            self.get(self._waiting.popleft())
 
     def get(self, then: Then) -> None:
-        """Wait for one."""
-        if self._n:
-            self._n -= 1
+        """Wait for one, which is the last of those taken then."""
+        if self._held:
+            self.taken.append(self._held.popleft())
             then()
         else:
             self._waiting.append(then)
@@ -227,32 +242,34 @@ class _Run:
         self.disk = _Server(self.time.after)
         self.disk_seconds = shape.stored_nbytes / machines.disk
         self.done = _Store()
-        self.n_ready = 0
+        self.ready: deque[int] = deque()
         # Workers by what they have: those with nothing come first, and one more may wait in each.
         self.has: list[dict[_Store, None]] = [{}, {}, {}]
 
     def caller_process(self) -> Process:
         """Hand over tasks when half of those under way are done; take their results."""
         costs, time = self.costs, self.time
-        to_come, under_way = self.shape.n_tasks, 0
+        to_come, under_way = deque(self.shape.tasks(self.n_workers)), 0
         most = max(1, _AHEAD * self.n_workers)
         yield time.work(costs.once)
         while to_come or under_way:
             if to_come and under_way <= most // 2:
-                n = min(to_come, most - under_way)
-                to_come, under_way = to_come - n, under_way + n
-                yield self.caller.do(n * costs.caller_task / 2)
-                for _ in range(n):
-                    time.start(self._made_ready())
+                sizes = [to_come.popleft() for _ in range(min(len(to_come), most - under_way))]
+                under_way += len(sizes)
+                more = sum(sizes) - len(sizes)
+                yield self.caller.do(len(sizes) * costs.caller_task / 2 + more * costs.caller_block)
+                for size in sizes:
+                    time.start(self._made_ready(size))
             else:
                 yield self.done.get
                 yield self.caller.do(costs.caller_task / 2)
                 under_way -= 1
 
-    def _made_ready(self) -> Process:
+    def _made_ready(self, size: int) -> Process:
         yield self.time.after(self.costs.hop)
-        yield self.scheduler.do(self.costs.scheduler_task / 2)
-        self.n_ready += 1
+        more = (size - 1) * self.costs.scheduler_block
+        yield self.scheduler.do(self.costs.scheduler_task / 2 + more)
+        self.ready.append(size)
         self._assign()
 
     def begin_worker(self) -> None:
@@ -262,28 +279,29 @@ class _Run:
         self.time.start(self._worker(inbox))
 
     def _assign(self) -> None:
-        while self.n_ready and (self.has[0] or self.has[1]):
+        while self.ready and (self.has[0] or self.has[1]):
             n = 0 if self.has[0] else 1
             inbox = next(iter(self.has[n]))
             del self.has[n][inbox]
             self.has[n + 1][inbox] = None
-            self.n_ready -= 1
-            self.time.start(self._given(inbox))
+            self.time.start(self._given(inbox, self.ready.popleft()))
 
-    def _given(self, inbox: _Store) -> Process:
+    def _given(self, inbox: _Store, size: int) -> Process:
         yield self.time.after(self.costs.hop)
-        inbox.put()
+        inbox.put(size)
 
     def _worker(self, inbox: _Store) -> Process:
         costs, shape, time = self.costs, self.shape, self.time
         while True:
             yield inbox.get
-            yield time.work(costs.worker_task + costs.compute * shape.blocks_per_task)
-            left = shape.chunks_per_task
+            size = inbox.taken.pop()
+            yield time.work(costs.worker_task + (size - 1) * costs.worker_block)
+            left = size * shape.chunks_per_block
+            compute = costs.compute / shape.chunks_per_block
             while left:
                 n = min(left, shape.chunks_per_question)
                 left -= n
-                yield time.work(n * costs.encode + costs.worker_question)
+                yield time.work(n * (compute + costs.encode) + costs.worker_question)
                 yield from self._asked(n)
                 yield time.work(n * costs.write)
                 yield self.disk.do(n * self.disk_seconds)
@@ -310,7 +328,7 @@ class _Run:
         self.has[n - 1][inbox] = None
         self._assign()
         yield self.time.after(self.costs.hop)
-        self.done.put()
+        self.done.put(0)
 
 
 def simulated(costs: Costs, shape: Shape, machines: Machines) -> Outcome:
@@ -341,11 +359,10 @@ def simulated(costs: Costs, shape: Shape, machines: Machines) -> Outcome:
     run.time.start(run.caller_process())
     run.time.run()
     seconds = run.time.now
-    wire = shape.n_tasks * (
-        costs.wire_task
-        + shape.questions_per_task * costs.wire_question
-        + shape.chunks_per_task * costs.wire_chunk
-    )
+    sizes = shape.tasks(machines.n_workers)
+    wire = len(sizes) * costs.wire_task
+    wire += sum(map(shape.questions_of, sizes)) * costs.wire_question
+    wire += shape.n_blocks * shape.chunks_per_block * costs.wire_chunk
     return Outcome(
         seconds=seconds,
         bytes_per_second=shape.nbytes / seconds,
@@ -365,15 +382,17 @@ def most_workers(costs: Costs, shape: Shape) -> tuple[float, str]:
     shape : Shape
         What is written.
     """
-    questions, chunks = shape.questions_per_task, shape.chunks_per_task
+    questions, chunks, more = _of_one_task(shape)
     task = (
         costs.worker_task
+        + more * costs.worker_block
         + shape.blocks_per_task * costs.compute
         + questions * (costs.worker_question + 4 * costs.hop)
         + chunks * (costs.encode + costs.write)
     )
     of: dict[str, Any] = {
         name: getattr(costs, f"{name}_task")
+        + more * getattr(costs, f"{name}_block")
         + questions * getattr(costs, f"{name}_question")
         + chunks * getattr(costs, f"{name}_chunk")
         for name in ("scheduler", "caller")
@@ -382,7 +401,12 @@ def most_workers(costs: Costs, shape: Shape) -> tuple[float, str]:
     return task / of[name] if of[name] else math.inf, name
 
 
-def processor_seconds(costs: Costs, shape: Shape) -> float:
+def _of_one_task(shape: Shape) -> tuple[int, int, int]:
+    """Return the questions, the chunks, and the blocks beside the first of a task."""
+    return shape.questions_per_task, shape.chunks_per_task, shape.blocks_per_task - 1
+
+
+def processor_seconds(costs: Costs, shape: Shape, n_workers: int) -> float:
     """Return what a write takes of all processors, which others on the machine hardly change.
 
     Parameters
@@ -391,10 +415,20 @@ def processor_seconds(costs: Costs, shape: Shape) -> float:
         As they were measured.
     shape : Shape
         What is written.
+    n_workers : int
+        By how many.
     """
-    task = costs.scheduler_task + costs.caller_task + costs.worker_task
-    task += costs.compute * shape.blocks_per_task
-    question = costs.scheduler_question + costs.caller_question + costs.worker_question
+    who = ("scheduler", "caller", "worker")
+    task, question, block = (
+        sum(getattr(costs, f"{one}_{what}") for one in who)
+        for what in ("task", "question", "block")
+    )
     chunk = costs.scheduler_chunk + costs.caller_chunk + costs.encode + costs.write
-    task += shape.questions_per_task * question + shape.chunks_per_task * chunk
-    return costs.once + shape.n_tasks * task
+    sizes = shape.tasks(n_workers)
+    return (
+        costs.once
+        + len(sizes) * task
+        + (shape.n_blocks - len(sizes)) * block
+        + sum(map(shape.questions_of, sizes)) * question
+        + shape.n_blocks * (costs.compute + shape.chunks_per_block * chunk)
+    )

@@ -20,8 +20,10 @@ from distributed.deploy.subprocess import SubprocessCluster
 
 import lazyio
 from benchmarks.cluster_costs import both, seconds_per_chunk, sync_seconds
+from benchmarks.cluster_model import Shape
 from benchmarks.cluster_wire import count_from_now, used
 from benchmarks.memory_one import removed
+from lazyio.execution import cluster, run
 from lazyio.execution.workers import BATCH_NBYTES
 
 N_COLUMNS = 384
@@ -199,10 +201,11 @@ def _costs(job: dict[str, Any]) -> dict[str, Any]:
     """Return what tasks, questions and chunks cost scheduler, caller and worker."""
     n, many = job["n_tasks"], job["n_chunks"]
     turns = {
-        "few": (n // 10, 1, None),
-        "tasks": (n, 1, None),
-        "chunks": (n, many, None),
-        "questions": (n, many, _PIECE * many // 8),
+        "few": (n // 10, 1, 1, None),
+        "tasks": (n, 1, 1, None),
+        "chunks": (n, many, 1, None),
+        "questions": (n, many, 1, _PIECE * many // 8),
+        "blocks": (n, 1, n, None),
     }
     least: dict[str, dict[str, float]] = {}
     with cluster_of(1) as client:
@@ -215,13 +218,29 @@ def _costs(job: dict[str, Any]) -> dict[str, Any]:
         blocks = _blocks(job)
     per: dict[str, Any] = {}
     for what in least["few"]:
-        few, tasks, chunks, questions = (least[name][what] for name in turns)
+        few, tasks, chunks, questions, blocks_in_few = (least[name][what] for name in turns)
         chunk = max(0.0, (chunks - tasks) / (n * (many - 1)))
         question = max(0.0, (questions - chunks) / (7 * n))
         task = max(0.0, (tasks - few) / (n - n // 10) - question - chunk)
-        per[what] = {"task": task, "question": question, "chunk": chunk}
+        together = len(_together(n))
+        block = (blocks_in_few - few - (together - n // 10) * (task + question)) / n - chunk
+        per[what] = {"task": task, "question": question, "chunk": chunk, "block": max(0.0, block)}
         per[what]["once"] = max(0.0, few - n // 10 * (task + question + chunk))
     return per | {"blocks": blocks}
+
+
+def _together(n: int) -> list[int]:
+    """Return the blocks of each task where one worker writes blocks of next to nothing."""
+    shape = Shape(
+        n_blocks=n,
+        chunks_per_block=1,
+        chunks_per_question=1,
+        chunk_nbytes=1,
+        stored_nbytes=1,
+        blocks_per_task=n,
+        shrinks=True,
+    )
+    return shape.tasks(1)
 
 
 def _blocks(job: dict[str, Any]) -> dict[str, Any]:
@@ -239,10 +258,11 @@ def _blocks(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _asking(
-    job: dict[str, Any], client: Client, n_tasks: int, n_chunks: int, batch: int | None
+    job: dict[str, Any], client: Client, n_tasks: int, n_chunks: int, most: int, batch: int | None
 ) -> dict[str, float]:
     """Write chunks with next to nothing in them; return what that has taken of what."""
-    client.run(_ask_after, batch or BATCH_NBYTES)
+    run._MOST_WAITING = batch or BATCH_NBYTES
+    cluster._GROUP_NBYTES = most * n_chunks * _PIECE
     size = n_chunks * _PIECE
     array = da.zeros(n_tasks * size, dtype="u1", chunks=size)
     path = Path(job["output"] + ".h5")
@@ -266,13 +286,6 @@ def _asking(
         "caller_wire": caller,
         "scheduler_wire": scheduler,
     }
-
-
-def _ask_after(nbytes: int) -> None:
-    """Have a worker ask for places when so many bytes wait for them."""
-    from lazyio.execution import workers
-
-    workers.BATCH_NBYTES = nbytes
 
 
 if __name__ == "__main__":

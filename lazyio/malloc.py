@@ -9,7 +9,6 @@ import functools
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -34,34 +33,67 @@ def freed_is_kept(nbytes: int) -> Iterator[None]:
     """Have freed memory kept meanwhile, also in a process that was told to give it back at once.
 
     So dask tells its workers by an environment variable, with which glibc no longer adapts: each
-    buffer of an encoder is then mapped and unmapped for every chunk. Afterwards what was told
-    holds again.
+    buffer of an encoder is then mapped and unmapped for every chunk. What was told holds again
+    soon after the last thread has left.
     """
     if _TOLD is None:
         keep_freed(nbytes)
         yield
         return
-    _tell(_TOLD, +1)
+    _TOLD.enter()
     try:
         yield
     finally:
-        _tell(_TOLD, -1)
-
-
-@dataclass
-class _Told:
-    """What the environment says of malloc; glibc reads it once."""
-
-    trim: int
-    mmap: int
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    n_inside: int = 0
-    """Threads that have it otherwise now."""
+        _TOLD.leave()
 
 
 _TRIM, _MMAP = -1, -3
 """Numbers of ``mallopt``."""
 _DEFAULT_NBYTES = 128 * 2**10
+_KEPT_MMAP, _KEPT_TRIM = 32 * 2**20, 64 * 2**20
+"""As far as glibc goes by itself."""
+_LINGERING = 1.0
+"""Seconds until what was told holds again: the next task comes in milliseconds."""
+
+
+class _Told:
+    """What the environment says of malloc, which glibc reads once."""
+
+    def __init__(self, *, trim: int, mmap: int) -> None:
+        self._trim, self._mmap = trim, mmap
+        self._lock = threading.Lock()
+        self._n_inside = 0
+        self._timer: threading.Timer | None = None
+
+    def enter(self) -> None:
+        """Have freed memory kept."""
+        with self._lock:
+            self._n_inside += 1
+            if self._timer is None:
+                self._set(max(self._trim, _KEPT_TRIM), max(self._mmap, _KEPT_MMAP))
+
+    def leave(self) -> None:
+        """Have it given back soon, where nobody comes."""
+        with self._lock:
+            self._n_inside -= 1
+            if not self._n_inside and self._timer is None:
+                self._timer = threading.Timer(_LINGERING, self._restore)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _restore(self) -> None:
+        with self._lock:
+            self._timer = None
+            if self._n_inside:
+                return
+            self._set(self._trim, self._mmap)
+        give_back()
+
+    def _set(self, trim: int, mmap: int) -> None:
+        mallopt = getattr(_libc(), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_MMAP, mmap)
+            mallopt(_TRIM, trim)
 
 
 def _told() -> _Told | None:
@@ -75,17 +107,6 @@ def _told() -> _Told | None:
 
 
 _TOLD = _told()
-
-
-def _tell(told: _Told, change: int) -> None:
-    """Set thresholds for the first thread that comes, and set them back for the last that goes."""
-    mallopt = getattr(_libc(), "mallopt", None)
-    with told.lock:
-        told.n_inside += change
-        is_first = (change, told.n_inside) == (1, 1)
-        if mallopt is not None and (is_first or not told.n_inside):
-            mallopt(_MMAP, max(told.mmap, 32 * 2**20) if is_first else told.mmap)
-            mallopt(_TRIM, max(told.trim, 64 * 2**20) if is_first else told.trim)
 
 
 def give_back() -> None:

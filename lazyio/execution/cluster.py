@@ -51,8 +51,8 @@ _MOST_SHARING = 500
 _GROUP_NBYTES = 64 * 2**20
 """Of blocks that one task writes in turn; it holds one of them at a time."""
 
-_PAUSE = 0.003
-"""Seconds between two looks for what is done."""
+_PAUSE = 0.05
+"""Seconds between two looks for what is done, where nobody tells."""
 
 _LOOK_EVERY, _NOBODY = 5.0, 60.0
 """Seconds without a result after which a cluster is looked at, and until it is given up."""
@@ -444,7 +444,10 @@ def _next(done: Any, client: Any) -> list[Any]:
     """
     n_idle, looked = 0, time.monotonic()
     while not (batch := done.next_batch(block=False)):
-        time.sleep(_PAUSE)
+        # As its own iteration waits, which has no time limit; looking first, or it might be late.
+        with done.thread_condition:
+            if done.queue.empty():
+                done.thread_condition.wait(timeout=_PAUSE)
         if time.monotonic() - looked < _LOOK_EVERY:
             continue
         looked = time.monotonic()

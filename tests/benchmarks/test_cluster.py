@@ -1,6 +1,9 @@
 """The simulation of a cluster against what a few sums say of it."""
 
+from dataclasses import replace
+
 import pytest
+from dask.task_spec import Task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +12,8 @@ pytest.importorskip("hdf5plugin")
 
 from benchmarks.cluster import costs_of
 from benchmarks.cluster_model import Costs, Machines, Shape, most_workers, simulated
+from lazyio.execution.cluster import _GROUP_NBYTES, _Groups
+from lazyio.execution.dask_graphs import Graph
 
 
 def costs(**given: float) -> Costs:
@@ -34,9 +39,9 @@ def shape(n_blocks: int, chunks: int = 4, asked: int = 4, together: int = 1) -> 
 @settings(max_examples=60, deadline=None)
 def test_workers_that_are_asked_nothing_share_the_work(n_workers, n_blocks, chunks, asked, more):
     """As many rounds as the tasks of the worker that has most."""
-    cut = shape(n_blocks, chunks, asked, more)
+    cut = shape(n_blocks * more, chunks, asked, more)
     found = simulated(costs(encode=1.0), cut, Machines(n_workers=n_workers))
-    rounds = -(-cut.n_tasks // n_workers)
+    rounds = -(-n_blocks // n_workers)
     assert found.seconds == pytest.approx(rounds * cut.chunks_per_task)
     assert found.bytes_per_second == pytest.approx(cut.nbytes / found.seconds)
 
@@ -75,6 +80,18 @@ def test_where_the_caller_is_busy_more_workers_do_not_help():
     assert round(larger) == 40
 
 
+@given(st.integers(0, 300), st.integers(1, 9), st.integers(1, 20))
+def test_tasks_are_cut_as_they_are_handed_over(n_blocks, n_workers, most):
+    """As lazyio does it, of blocks that one task takes so many of."""
+    cut = replace(shape(n_blocks, together=most), shrinks=True)
+    keys = [("x", at) for at in range(n_blocks)]
+    graph = Graph(tasks={key: Task(key, int) for key in keys})
+    sizes = dict.fromkeys(keys, _GROUP_NBYTES // most)
+    groups = _Groups(graph, keys, sizes, n_workers)
+    made = groups.next_keys(n_blocks)
+    assert [len(groups._members.get(key, [key])) for key in made] == cut.tasks(n_workers)
+
+
 def test_two_busy_cores_may_be_slower_than_one():
     """As where they share what computes."""
     machines = Machines(n_workers=2, cores=2, core_speeds=(1.0, 0.5))
@@ -85,7 +102,7 @@ def test_two_busy_cores_may_be_slower_than_one():
 
 def test_costs_of_what_was_measured():
     """Each where it belongs."""
-    kinds = {"task": 5.0, "question": 1.0, "chunk": 0.25, "once": 2.0}
+    kinds = {"task": 5.0, "block": 0.5, "question": 1.0, "chunk": 0.25, "once": 2.0}
     names = ("scheduler", "caller", "worker", "seconds", "scheduler_wire", "caller_wire")
     block = {"compute": 1.0, "encode": 2.0, "write": 3.0, "stored": 4.0, "slower": 1.5}
     measured = {name: dict(kinds) for name in names}
