@@ -23,8 +23,8 @@ from benchmarks.cluster_model import (
 )
 from benchmarks.options import add_shared, chosen_from, output_folder, save
 from benchmarks.recording import recording
-from lazyio.execution.cluster import _GROUP_NBYTES
-from lazyio.execution.run import _MOST_WAITING
+from lazyio.execution.run import _MOST_IN_TURN, _MOST_WAITING
+from lazyio.execution.workers import RECORD_NBYTES
 
 _N_COLUMNS = 384
 _ROWS = ("hdf5:gzip-4", "hdf5:zstd-1", "zarr:zstd")
@@ -174,7 +174,7 @@ def _shape(job: dict[str, Any], measured: dict[str, Any], row: str) -> Shape:
         chunks_per_question=max(1, round(_MOST_WAITING / stored)),
         chunk_nbytes=nbytes,
         stored_nbytes=stored,
-        blocks_per_task=max(1, _GROUP_NBYTES // (per_block * nbytes)),
+        blocks_per_task=max(1, _MOST_IN_TURN // (per_block * (nbytes + RECORD_NBYTES))),
         shrinks=True,
     )
 

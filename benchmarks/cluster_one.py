@@ -23,8 +23,8 @@ from benchmarks.cluster_costs import both, seconds_per_chunk, sync_seconds
 from benchmarks.cluster_model import Shape
 from benchmarks.cluster_wire import count_from_now, used
 from benchmarks.memory_one import removed
-from lazyio.execution import cluster, run
-from lazyio.execution.workers import BATCH_NBYTES
+from lazyio.execution import run
+from lazyio.execution.workers import BATCH_NBYTES, RECORD_NBYTES
 
 N_COLUMNS = 384
 CODECS = {
@@ -262,7 +262,7 @@ def _asking(
 ) -> dict[str, float]:
     """Write chunks with next to nothing in them; return what that has taken of what."""
     run._MOST_WAITING = batch or BATCH_NBYTES
-    cluster._GROUP_NBYTES = most * n_chunks * _PIECE
+    run._MOST_IN_TURN = most * n_chunks * (_PIECE + RECORD_NBYTES)
     size = n_chunks * _PIECE
     array = da.zeros(n_tasks * size, dtype="u1", chunks=size)
     path = Path(job["output"] + ".h5")

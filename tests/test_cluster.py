@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 import lazyio
 from lazyio.errors import BlockError, OptionError, SourceError
 from lazyio.execution import cluster as way
+from lazyio.execution import run as running
 from lazyio.execution import workers
 from lazyio.storage.hdf5 import file as hdf5_file
 from lazyio.storage.hdf5.chunk_writer import Hdf5ChunkWriter
@@ -207,6 +208,20 @@ def _left(dask_scheduler):
     return list(dask_scheduler.tasks)
 
 
+NUMBERS = np.arange(400 * 60, dtype="i4").reshape(400, 60)
+
+
+def _numbers(block_info=None):
+    (start, stop), (_, n) = block_info[None]["array-location"]
+    return np.arange(start * n, stop * n, dtype="i4").reshape(-1, n)
+
+
+def numbers(rows):
+    """Return an array of which no data travel with a graph, in blocks of so many rows."""
+    sizes = ((rows,) * (400 // rows), (60,))
+    return da.map_blocks(_numbers, chunks=sizes, dtype="i4", meta=np.empty((0, 0), "i4"))
+
+
 @pytest.fixture
 def tasks(monkeypatch):
     """Return a list of how many blocks each task was to write."""
@@ -226,13 +241,13 @@ def tasks(monkeypatch):
 
 def test_a_task_writes_several_blocks(client, path, tasks, landed):
     """Fewer towards the end."""
-    x = da.from_array(VALUES, chunks=(10, 60)).map_blocks(_slowly, dtype="i4")
+    x = numbers(10).map_blocks(_slowly, dtype="i4")
     write(x, path, chunks=(10, 60))
     assert sum(tasks) == 40
     assert tasks[0] > 5
     assert tasks == sorted(tasks, reverse=True)
     assert landed == [False] * 40
-    assert (read(path) == VALUES).all()
+    assert (read(path) == NUMBERS).all()
     assert lazyio.verify(path).status == "ok"
 
 
@@ -242,27 +257,27 @@ def _slowly(block):
 
 
 def test_only_so_many_bytes_are_one_task(client, path, tasks, monkeypatch):
-    monkeypatch.setattr(way, "_GROUP_NBYTES", 2 * 10 * 60 * 4)
-    write(da.from_array(VALUES, chunks=(10, 60)) + 1, path, chunks=(10, 60))
+    monkeypatch.setattr(running, "_MOST_IN_TURN", 2 * (10 * 60 * 4 + workers.RECORD_NBYTES))
+    write(numbers(10) + 1, path, chunks=(10, 60))
     assert max(tasks) == 2
-    assert (read(path) == VALUES + 1).all()
+    assert (read(path) == NUMBERS + 1).all()
 
 
 def test_blocks_of_two_arrays_are_no_task(client, path, tasks):
-    x = da.from_array(VALUES, chunks=(100, 60))
+    x = numbers(100)
     write({"a": x + 1, "b": x[::-1] * 2}, path, chunks=(100, 60))
-    assert (read(path, "a") == VALUES + 1).all()
-    assert (read(path, "b") == VALUES[::-1] * 2).all()
+    assert (read(path, "a") == NUMBERS + 1).all()
+    assert (read(path, "b") == NUMBERS[::-1] * 2).all()
 
 
 def test_what_has_to_be_sent_ends_a_task(client, path, tasks, landed):
     """The others that it was to write have tasks of their own."""
     client.run(_blind, True)
     try:
-        write(da.from_array(VALUES, chunks=(10, 60)) + 1, path, chunks=(10, 60))
+        write(numbers(10) + 1, path, chunks=(10, 60))
     finally:
         client.run(_blind, False)
-    assert (read(path) == VALUES + 1).all()
+    assert (read(path) == NUMBERS + 1).all()
     assert landed == [True] * 40
     assert max(tasks) > 1
     n_left = sum(one - 1 for one in tasks)
@@ -276,11 +291,24 @@ def _fails_at(block, at, block_info=None):
 
 
 def test_a_task_of_several_blocks_names_the_one_that_fails(client, path, tasks):
-    x = da.from_array(VALUES, chunks=(10, 60)).map_blocks(_fails_at, 3, dtype="i4")
+    x = numbers(10).map_blocks(_fails_at, 3, dtype="i4")
     with pytest.raises(BlockError, match=r"\[30:40, 0:60\].*ZeroDivisionError: of a test"):
         write(x, path, chunks=(10, 60))
     assert max(tasks) > 1
     assert not path.exists()
+
+
+def _fails_at_length(block, block_info=None):
+    if block_info[0]["chunk-location"][0] == 3:
+        raise ValueError("x" * 20_000)
+    return block
+
+
+def test_so_does_one_with_a_long_error(client, path):
+    """Of which distributed makes a shorter one."""
+    x = numbers(10).map_blocks(_fails_at_length, dtype="i4")
+    with pytest.raises(BlockError, match=r"\[30:40, 0:60\] failed: ValueError: xxx"):
+        write(x, path, chunks=(10, 60))
 
 
 class _Unpicklable(Exception):
@@ -295,9 +323,73 @@ def _fails_oddly(block, block_info=None):
 
 
 def test_so_does_one_whose_error_does_not_travel(client, path):
-    x = da.from_array(VALUES, chunks=(10, 60)).map_blocks(_fails_oddly, dtype="i4")
+    x = numbers(10).map_blocks(_fails_oddly, dtype="i4")
     with pytest.raises(BlockError, match=r"\[30:40, 0:60\].*of a test"):
         write(x, path, chunks=(10, 60))
+
+
+@pytest.mark.parametrize("chunks", [(10, 60), (25, 60)])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda p, _: p,
+        lambda p, _: p + 1,
+        lambda p, _: p[::-1],
+        lambda p, _: p + p.mean(),
+        lambda p, f: p.map_blocks(operator.add, f, dtype="i4"),
+        lambda p, f: (p * 0 + VALUES).map_blocks(operator.add, f, dtype="i4"),
+    ],
+)
+def test_what_is_on_the_cluster_already(client, path, chunks, made):
+    """It is used, and stays there also after a write that failed."""
+    persisted = (da.from_array(VALUES, chunks=(10, 60)) + 0).persist()
+    x = made(persisted, client.submit(int, 7))
+    wanted = x.compute()
+    bad = x.map_blocks(_fails_oddly, dtype=x.dtype)
+    with pytest.raises(BlockError, match="of a test"):
+        write(bad, path, chunks=chunks)
+    write(x, path, chunks=chunks)
+    assert (read(path) == wanted).all()
+    assert (persisted.compute() == VALUES).all()
+
+
+def test_a_failed_write_leaves_nothing_on_the_scheduler(client, path):
+    x = numbers(10).map_blocks(_fails_at, 3, dtype="i4")
+    for _ in range(3):
+        with pytest.raises(BlockError):
+            write(x, path, chunks=(10, 60))
+    for _ in range(100):
+        left = [key for key in client.run_on_scheduler(_left) if "lazyio" in str(key)]
+        if not left:
+            break
+        time.sleep(0.05)
+    assert not left
+
+
+def _costly(block, n_costly, block_info=None):
+    if block_info[0]["chunk-location"][0] < n_costly:
+        time.sleep(0.1)
+    return block
+
+
+def test_costly_blocks_are_shared(client, path, tasks):
+    """A task takes no further block after half a second."""
+    x = numbers(2).map_blocks(_costly, 20, dtype="i4")
+    write(x, path, chunks=(2, 60))
+    assert (read(path) == NUMBERS).all()
+    assert max(tasks) == 50
+    assert len(tasks) > 10
+
+
+def test_a_call_that_resumes_has_what_was_written_before_the_error(client, tmp_path):
+    x = numbers(10)
+    bad = x.map_blocks(_fails_at, 30, dtype="i4", name="same", token="same")
+    with pytest.raises(BlockError, match=r"\[300:310"):
+        lazyio.to_hdf5(bad, tmp_path / "x.h5", chunks=(10, 60), resume=True)
+    good = x.map_blocks(operator.pos, dtype="i4", name="same", token="same")
+    report = lazyio.to_hdf5(good, tmp_path / "x.h5", chunks=(10, 60), resume=True)
+    assert report.n_resumed >= 10
+    assert lazyio.verify(tmp_path / "x.h5").status == "ok"
 
 
 def test_regions_and_growth(client, path, landed):

@@ -22,7 +22,7 @@ import dask.local
 from dask.core import get_dependencies
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
-from dask.task_spec import DataNode, Task, TaskRef
+from dask.task_spec import DataNode, GraphNode, Task, TaskRef
 
 from lazyio.errors import BlockError, OptionError
 from lazyio.execution.dask_graphs import Graph, Results, Tasks, is_disjoint, is_ready, part_of
@@ -47,9 +47,6 @@ _AHEAD = 4
 
 _MOST_SHARING = 500
 """Blocks under way that have tasks in common: a few at a time take twice as long."""
-
-_GROUP_NBYTES = 64 * 2**20
-"""Of blocks that one task writes in turn; it holds one of them at a time."""
 
 _PAUSE = 0.05
 """Seconds between two looks for what is done, where nobody tells."""
@@ -215,11 +212,17 @@ def place_given_up() -> Iterator[None]:
 
 
 def from_cluster(
-    graph: Graph, keys: list[Any], scheduler: Scheduler, n_workers: int, sizes: Mapping[Any, int]
+    graph: Graph,
+    keys: list[Any],
+    scheduler: Scheduler,
+    n_workers: int,
+    sizes: Mapping[Any, int],
+    most_nbytes: int,
 ) -> Results:
     """Yield results of a cluster as they are done; they stay there until taken.
 
-    ``sizes`` are the bytes of blocks of which several may be written by one task.
+    ``sizes`` are the bytes of blocks of which one task may write several, and ``most_nbytes`` of
+    all of them.
     """
     client = scheduler.client
     threads = list(client.nthreads().values())
@@ -229,7 +232,7 @@ def from_cluster(
         # dask orders what it is handed, so that shared tasks do not wait for long.
         size = max(size, _MOST_SHARING)
     may_join = is_cut and not graph.annotated
-    groups = _Groups(graph, keys, sizes if may_join else {}, sum(threads))
+    groups = _Groups(graph, keys, sizes if may_join else {}, sum(threads), most_nbytes)
     handover = _Handover(client, groups.graph, keys)
     under_way: dict[Any, Any] = {}
     done = sys.modules["distributed"].as_completed(loop=client.loop)
@@ -244,9 +247,18 @@ def from_cluster(
                 return
             for future in _next(done, client):
                 handover.is_done(future.key)
-                yield from groups.results(future.key, under_way.pop(future.key).result)
+                yield from groups.results(future.key, partial(_taken, under_way.pop(future.key)))
     finally:
-        client.cancel([*under_way.values(), *handover.held])
+        # Others of this client may have data of the user's by the same keys.
+        client.cancel([one for one in under_way.values() if "lazyio-write-" in str(one.key)])
+
+
+def _taken(future: Any) -> Any:
+    """Return a result, of which the cluster need not keep anything then."""
+    try:
+        return future.result()
+    finally:
+        future.release()
 
 
 class _Groups:
@@ -257,10 +269,18 @@ class _Groups:
     """
 
     def __init__(
-        self, graph: Graph, keys: Sequence[Any], sizes: Mapping[Any, int], n_threads: int
+        self,
+        graph: Graph,
+        keys: Sequence[Any],
+        sizes: Mapping[Any, int],
+        n_threads: int,
+        most_nbytes: int,
     ) -> None:
         self._sizes = dict(sizes)
         self._n_threads = max(1, n_threads)
+        self._most_nbytes = most_nbytes
+        self._most = len(keys)
+        """Blocks that a task has time for, as far as is known."""
         self._waiting = deque(keys)
         self._members: dict[Any, list[Any]] = {}
         self.graph = replace(graph, tasks=dict(graph.tasks))
@@ -270,23 +290,40 @@ class _Groups:
         """Return the keys of some tasks to hand over."""
         found: list[Any] = []
         while self._waiting and len(found) < n:
-            together = self._together(max(1, len(self._waiting) // (2 * self._n_threads)))
+            share = len(self._waiting) // (2 * self._n_threads)
+            together = self._together(max(1, min(share, self._most)))
             found.append(together[0] if len(together) == 1 else self._task_of(together))
         return found
 
     def _together(self, most: int) -> list[Any]:
-        """Take blocks for one task."""
-        found: list[Any] = []
-        nbytes = 0
-        while self._waiting and len(found) < most:
-            own = self._sizes.get(self._waiting[0])
-            if found and (own is None or nbytes + own > _GROUP_NBYTES):
+        """Take blocks of one array for one task: all that they have in common are data."""
+        found = [self._waiting.popleft()]
+        nbytes, ready = self._joinable(found[0])
+        while ready is not None and self._waiting and len(found) < most:
+            key = self._waiting[0]
+            own, others = self._joinable(key)
+            if key[0] != found[0][0] or others != ready or nbytes + own > self._most_nbytes:
                 break
             found.append(self._waiting.popleft())
-            if own is None or (self._waiting and self._waiting[0][0] != found[-1][0]):
-                break  # Of another array.
             nbytes += own
         return found
+
+    def _joinable(self, key: Any) -> tuple[int, frozenset[Any] | None]:
+        """Return the bytes of a block and the data that it needs, ``None`` where it stays alone.
+
+        Data of its own would all be on the worker at once; what lies on the cluster, dask has to
+        bring.
+        """
+        nbytes = self._sizes.get(key)
+        if nbytes is None:
+            return 0, None
+        whole = self.graph.tasks
+        own = part_of(whole, [key])
+        if not all(
+            isinstance(one, GraphNode) and one.dependencies <= own.keys() for one in own.values()
+        ):
+            return 0, None
+        return nbytes, frozenset(one for one in own if is_ready(whole, one))
 
     def _task_of(self, keys: list[Any]) -> Any:
         """Make the task of some blocks, and return its key."""
@@ -311,19 +348,23 @@ class _Groups:
             return
         keys = self._members.pop(key)
         del self.graph.tasks[key]
+        failed: BlockFailedError | None = None
         try:
             found = result()
         except BlockFailedError as error:
-            at, cause = error.args
-            yield keys[at], partial(_raised, cause)
-            return
+            found, failed = error.written, error
         except Exception:  # noqa: BLE001 - raised again by the block alone that it is of
             found = []
-        yield from ((one, partial(_same, own)) for one, own in zip(keys, found, strict=False))
-        # Those that would have brought more with them than a worker has memory for.
+        yield from ((one, partial(same, own)) for one, own in zip(keys, found, strict=False))
         left = keys[len(found) :]
-        for one in left:
-            self._sizes.pop(one)
+        if failed is not None:
+            yield keys[failed.number], partial(_raised, failed.error)
+        elif len(found) > 1 or (found and not found[0].is_large):
+            self._most = max(1, len(found) if left else max(self._most, 2 * len(keys)))
+        else:
+            # They bring more with them than a worker has memory for, or nobody knows what.
+            for one in left:
+                self._sizes.pop(one)
         self._waiting.extendleft(reversed(left))
 
 
@@ -347,7 +388,8 @@ def _raised(error: Exception) -> Any:
     raise error
 
 
-def _same(result: Any) -> Any:
+def same(result: Any) -> Any:
+    """Return what is there."""
     return result
 
 

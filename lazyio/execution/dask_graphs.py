@@ -95,6 +95,8 @@ class Elsewhere:
     """Takes a block, what takes note of its chunks, and a thread's own workspace."""
     batch_nbytes: int
     """Of payloads that may wait in a thread until their places are asked for together."""
+    group_nbytes: int
+    """Of blocks that one task may write in turn; it holds one of them, and what is known of all."""
 
 
 def as_dask_array(collection: Any) -> da.Array:

@@ -5,8 +5,8 @@ payloads that could not be written there, and elements of chunks that no block
 has whole. Where nothing can be encoded elsewhere, it is the block itself.
 
 Every task is computed once. No more blocks are under way than the scheduler
-has places for, where blocks have nothing in common; those that do are handed
-over all together, so that what they share is not computed again.
+has places for, where blocks have nothing in common; of those that do, more
+are, so that what they share need not be kept for long.
 """
 
 import contextlib
@@ -29,7 +29,13 @@ from dask.delayed import delayed
 from lazyio.codecs.workspace import Workspace
 from lazyio.dtypes import nbytes_of
 from lazyio.errors import LazyioError
-from lazyio.execution.cluster import ClusterChannel, answering, from_cluster, place_given_up
+from lazyio.execution.cluster import (
+    ClusterChannel,
+    answering,
+    from_cluster,
+    place_given_up,
+    same,
+)
 from lazyio.execution.dask_graphs import (
     Delivery,
     Elsewhere,
@@ -45,8 +51,15 @@ from lazyio.execution.dask_inner_state import failed_key, forget_results
 from lazyio.execution.grants import Grants
 from lazyio.execution.schedulers import Scheduler
 from lazyio.execution.threads import pull
-from lazyio.execution.workers import BlockJob, Session, WrittenBlock, edges_of, write_block
-from lazyio.regions import Region, box_shape
+from lazyio.execution.workers import (
+    RECORD_NBYTES,
+    BlockJob,
+    Session,
+    WrittenBlock,
+    edges_of,
+    write_block,
+)
+from lazyio.regions import Region, box_shape, n_boxes
 
 Block = tuple[Delivery, Region, Callable[[], Any]]
 """A block that was computed or written: whose, which, and how to get what there is of it."""
@@ -83,7 +96,10 @@ def run_remote(
         graph = merged_graph(arrays, list(places))
         if scheduler.kind == "cluster":
             sizes = _sizes_of(places) if channel else {}
-            found = from_cluster(graph, list(places), scheduler, n_workers, sizes)
+            most = min(
+                (one.elsewhere.group_nbytes for one in deliveries if one.elsewhere), default=0
+            )
+            found = from_cluster(graph, list(places), scheduler, n_workers, sizes, most)
         else:
             found = _RUNNERS[scheduler.kind](graph, list(places), scheduler, n_workers)
         results = stack.enter_context(contextlib.closing(found))
@@ -115,12 +131,17 @@ def run_remote(
 
 
 def _sizes_of(places: Places) -> dict[Any, int]:
-    """Return the bytes of blocks that are written elsewhere, and nowhere else."""
-    return {
-        key: nbytes_of(box_shape(region), delivery.array.dtype)
-        for key, [(delivery, region), *others] in places.items()
-        if delivery.elsewhere and not others
-    }
+    """Return the bytes of blocks that are written elsewhere, and nowhere else.
+
+    With what a task keeps of each of their chunks.
+    """
+    found = {}
+    for key, [(delivery, region), *others] in places.items():
+        if delivery.elsewhere is not None and not others:
+            shape = box_shape(region)
+            n_chunks = n_boxes(shape, delivery.elsewhere.writer.chunk_shape)
+            found[key] = nbytes_of(shape, delivery.array.dtype) + n_chunks * RECORD_NBYTES
+    return found
 
 
 def _written(
@@ -190,7 +211,7 @@ def _from_processes(graph: Graph, keys: list[Any], scheduler: Scheduler, n_worke
         try:
             while (result := finished.get()) is not None:
                 key, value = result
-                yield key, partial(_same, value)
+                yield key, partial(same, value)
             run.result()
         finally:
             stop.set()
@@ -223,11 +244,7 @@ def _from_function(graph: Graph, keys: list[Any], scheduler: Scheduler, n_worker
         batch = keys[at : at + size]
         results = get(part_of(graph.tasks, batch), batch)
         for key, result in zip(batch, results, strict=True):
-            yield key, partial(_same, result)
-
-
-def _same(result: Any) -> Any:
-    return result
+            yield key, partial(same, result)
 
 
 _RUNNERS = {"processes": _from_processes, "other": _from_function}

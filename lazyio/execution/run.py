@@ -306,6 +306,10 @@ _MOST_WAITING = 64 * 2**20
 """Bytes of payloads of one thread of a worker, whose places are asked for together."""
 
 
+_MOST_IN_TURN = 64 * 2**20
+"""Bytes of blocks that one task of a cluster writes, one after the other."""
+
+
 def _batch_nbytes(plan: Plan) -> int:
     """Return the bytes of payloads that may wait, of which a plan counts those of one block."""
     left = max(0, plan.memory_limit - plan.peak_nbytes) // max(1, plan.workers)
@@ -326,6 +330,7 @@ def _elsewhere(part: TaskRun, *, is_alone: bool = False) -> Elsewhere | None:
         window=job.window,
         take=part.take,
         batch_nbytes=_batch_nbytes(job.plan) if is_alone else BATCH_NBYTES,
+        group_nbytes=min(_MOST_IN_TURN, job.plan.memory_limit // 8),
     )
 
 

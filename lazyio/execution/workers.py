@@ -11,6 +11,7 @@ import itertools
 import os
 import socket
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +34,13 @@ from lazyio.storage.base import ChunkWriter, EncodedChunk, PayloadPlace, PlaceKi
 
 BATCH_NBYTES = 16 * 2**20
 """Of payloads that wait until their places are asked for together, where no more are allowed."""
+
+
+RECORD_NBYTES = 1000
+"""Of what is known of a chunk while a task goes on, about: objects of Python."""
+
+_MOST_SECONDS = 0.5
+"""After which a task takes no further block: so long others wait for what it has not begun."""
 
 
 class Channel(Protocol):
@@ -175,6 +183,11 @@ class WrittenBlock:
     has_masked: bool = False
     """Whether elements were masked, and have been filled."""
 
+    @property
+    def is_large(self) -> bool:
+        """Whether there are more than a few bytes a chunk of it."""
+        return bool(self.pieces) or any(one is not None for one in self.payloads)
+
     def landed(self) -> list[EncodedChunk | int]:
         """Return the chunks that were encoded; a number is of one that was told of already."""
         return [*np.frombuffer(self.asked, np.uint64).tolist(), *unpacked(self.chunks)]
@@ -233,9 +246,9 @@ def write_block(block: Any, block_id: tuple[int, ...], job: BlockJob) -> "Writte
     Of several blocks of one task, see :func:`in_turn`, the chunks of the last are not written yet.
     """
     together: _Writing | None = getattr(_STATES, "together", None)
+    if together is not None:
+        return together.take(block, block_id, job)
     with freed_is_kept(BATCH_NBYTES):
-        if together is not None:
-            return together.take(block, block_id, job)
         writing = _Writing(_workspace())
         part = writing.take(block, block_id, job)
         writing.flush()
@@ -245,33 +258,52 @@ def write_block(block: Any, block_id: tuple[int, ...], job: BlockJob) -> "Writte
 def in_turn(blocks: Iterable[Callable[[], Any]]) -> list[WrittenBlock]:
     """Write blocks of one array in one task, one after the other, and return what came of them.
 
-    It ends early where anything has to be sent: a worker has memory for that of one block.
+    It ends early where it takes long, so that others can take what is left, and where anything has
+    to be sent: a worker has memory for that of one block.
 
     Raises
     ------
     BlockFailedError
-        With the number of the block, and its error.
+        With the error of the block behind those that are written.
     """
     parts: list[_Part] = []
     writing = _STATES.together = _Writing(_workspace())
-    number = 0
+    began, is_flushing = time.monotonic(), False
     try:
         with freed_is_kept(BATCH_NBYTES):
             for write in blocks:
-                number = len(parts)
                 parts.append(write())
-                if parts[-1].pieces or not writing.reaches:
+                if parts[-1].pieces or not writing.goes_on:
                     break
+                if time.monotonic() - began > _MOST_SECONDS:
+                    break
+            is_flushing = True
             writing.flush()
     except Exception as error:
-        raise BlockFailedError(number, error) from error
+        number = len(parts)
+        if not is_flushing:
+            with contextlib.suppress(Exception):
+                writing.flush()  # What is done is not to be done again.
+        written = writing.of_whole(parts)
+        # Of those that wait together any may be the one that could not be written.
+        raise BlockFailedError(error, written, len(written) if is_flushing else number) from error
     finally:
         del _STATES.together
     return [part.written() for part in parts]
 
 
 class BlockFailedError(Exception):
-    """Which of the blocks of a task failed, and why."""
+    """Why a block of a task failed, which of them it is, and what was written before it."""
+
+    def __init__(self, error: Exception, written: list[WrittenBlock], number: int) -> None:
+        super().__init__(error, written, number)
+        self.error = error
+        self.written = written
+        self.number = number
+
+    def __str__(self) -> str:
+        """Return next to nothing: distributed makes another error of one with a long text."""
+        return f"block {self.number} of a task"
 
 
 def _workspace() -> Workspace:
@@ -358,6 +390,18 @@ class _Writing:
             return False
         return job.writer.is_remote or _reaches(job.session, channel)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether another block may follow: its payloads are written from here, and wanted."""
+        if self._job is None or not self.reaches:
+            return False
+        return self._job.writer.is_remote or self._job.session.goes_on
+
+    def of_whole(self, parts: Sequence[_Part]) -> list[WrittenBlock]:
+        """Return what became of the blocks of which all chunks are written."""
+        whole = itertools.takewhile(lambda part: part.chunks.stop <= len(self.done), parts)
+        return [part.written() for part in whole]
+
     def take(self, block: Any, block_id: tuple[int, ...], job: BlockJob) -> _Part:
         """Encode a block, and write its chunks once many wait."""
         job.session.require_same_version()
@@ -382,7 +426,7 @@ class _Writing:
     def _add(self, chunk: EncodedChunk, payload: Bytes) -> None:
         """Take a payload, and write those that have waited when they are many."""
         self._waiting.append((chunk, payload))
-        self._nbytes += payload.size
+        self._nbytes += payload.size + RECORD_NBYTES
         job = self._job
         if job is not None and job.channel is not None and self._nbytes >= job.batch_nbytes:
             self.flush()

@@ -12,7 +12,7 @@ pytest.importorskip("hdf5plugin")
 
 from benchmarks.cluster import costs_of
 from benchmarks.cluster_model import Costs, Machines, Shape, most_workers, simulated
-from lazyio.execution.cluster import _GROUP_NBYTES, _Groups
+from lazyio.execution.cluster import _Groups
 from lazyio.execution.dask_graphs import Graph
 
 
@@ -86,8 +86,7 @@ def test_tasks_are_cut_as_they_are_handed_over(n_blocks, n_workers, most):
     cut = replace(shape(n_blocks, together=most), shrinks=True)
     keys = [("x", at) for at in range(n_blocks)]
     graph = Graph(tasks={key: Task(key, int) for key in keys})
-    sizes = dict.fromkeys(keys, _GROUP_NBYTES // most)
-    groups = _Groups(graph, keys, sizes, n_workers)
+    groups = _Groups(graph, keys, dict.fromkeys(keys, 10), n_workers, 10 * most)
     made = groups.next_keys(n_blocks)
     assert [len(groups._members.get(key, [key])) for key in made] == cut.tasks(n_workers)
 
