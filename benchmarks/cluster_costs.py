@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -80,7 +81,7 @@ def block_seconds(
     job : dict
         As of ``cluster_one``.
     repeats : int
-        The least of so many, as of what is held against it.
+        The median of so many: a write is a sum of blocks.
     barrier : str, optional
         A folder in which two workers wait for each other.
     """
@@ -91,7 +92,7 @@ def block_seconds(
     with freed_is_kept(BATCH_NBYTES):  # As a task does it.
         _block(job, folder, workspace)  # The first takes memory that the others have.
         found = [_block(job, folder, workspace) for _ in range(repeats)]
-    return {name: min(one[name] for one in found) for name in found[0]}
+    return {name: statistics.median(one[name] for one in found) for name in found[0]}
 
 
 def _writer(job: dict[str, Any], folder: Path) -> ChunkWriter:
