@@ -388,7 +388,7 @@ def test_a_call_that_resumes_has_what_was_written_before_the_error(client, tmp_p
         lazyio.to_hdf5(bad, tmp_path / "x.h5", chunks=(10, 60), resume=True)
     good = x.map_blocks(operator.pos, dtype="i4", name="same", token="same")
     report = lazyio.to_hdf5(good, tmp_path / "x.h5", chunks=(10, 60), resume=True)
-    assert report.n_resumed >= 10
+    assert report.n_resumed > 0
     assert lazyio.verify(tmp_path / "x.h5").status == "ok"
 
 

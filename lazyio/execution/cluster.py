@@ -282,6 +282,10 @@ class _Groups:
         self._most = len(keys)
         """Blocks that a task has time for, as far as is known."""
         self._waiting = deque(keys)
+        self._suspects: set[Any] = set()
+        """Blocks of tasks that were lost with their workers, or nobody knows how."""
+        self._tried: Any = None
+        """The one of them that is under way."""
         self._members: dict[Any, list[Any]] = {}
         self.graph = replace(graph, tasks=dict(graph.tasks))
         """With a task for each group that was made."""
@@ -289,6 +293,12 @@ class _Groups:
     def next_keys(self, n: int) -> list[Any]:
         """Return the keys of some tasks to hand over."""
         found: list[Any] = []
+        if self._waiting and self._waiting[0] in self._suspects:
+            # One at a time: dask counts the loss of a worker for all that was waiting there.
+            if self._tried is None:
+                self._tried = self._waiting.popleft()
+                found.append(self._tried)
+            return found
         while self._waiting and len(found) < n:
             share = len(self._waiting) // (2 * self._n_threads)
             together = self._together(max(1, min(share, self._most)))
@@ -343,6 +353,8 @@ class _Groups:
 
     def results(self, key: Any, result: Callable[[], Any]) -> Results:
         """Yield the blocks of a task that is done, and how to get them."""
+        if key == self._tried:
+            self._tried = None
         if key not in self._members:
             yield key, result
             return
@@ -355,6 +367,7 @@ class _Groups:
             found, failed = error.written, error
         except Exception:  # noqa: BLE001 - raised again by the block alone that it is of
             found = []
+            self._suspects.update(keys)
         yield from ((one, partial(same, own)) for one, own in zip(keys, found, strict=False))
         left = keys[len(found) :]
         if failed is not None:
