@@ -422,11 +422,6 @@ class _Handover:
         self._held: dict[Any, Any] = {}
         self._parts: dict[Any, _Part] = {}
 
-    @property
-    def held(self) -> list[Any]:
-        """Futures of what later blocks need."""
-        return list(self._held.values())
-
     def submit(self, keys: list[Any]) -> list[Any]:
         """Hand some blocks over with all that they need, and return their futures."""
         if not keys:

@@ -305,7 +305,6 @@ def _chunk_writer(job: WriteTask) -> ChunkWriter | None:
 _MOST_WAITING = 64 * 2**20
 """Bytes of payloads of one thread of a worker, whose places are asked for together."""
 
-
 _MOST_IN_TURN = 64 * 2**20
 """Bytes of blocks that one task of a cluster writes, one after the other."""
 

@@ -35,7 +35,6 @@ from lazyio.storage.base import ChunkWriter, EncodedChunk, PayloadPlace, PlaceKi
 BATCH_NBYTES = 16 * 2**20
 """Of payloads that wait until their places are asked for together, where no more are allowed."""
 
-
 RECORD_NBYTES = 1000
 """Of what is known of a chunk while a task goes on, about: objects of Python."""
 

@@ -89,7 +89,7 @@ def test_every_task_is_computed_once_and_nothing_is_kept(
         for key in random.sample(sorted(under_way), random.randint(1, len(under_way))):
             handover.is_done(key)
             del under_way[key]
-    assert not handover.held
+    assert not handover._held
     assert not any(cluster.wanted.values())
     assert all(n == 1 for key, n in cluster.n_computed.items() if key != "ready")
     assert operator.eq(cluster.n_computed.keys() - {"ready"}, tasks.keys() - {"ready"})
