@@ -8,6 +8,7 @@ is to be expected of many.
 import argparse
 import json
 import os
+import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -60,19 +61,21 @@ def main(arguments: list[str]) -> int:
     job = _job(given)
     with output_folder(given.data) as folder:
         job["output"] = str(folder / "x")
-        found = {} if given.simulate else dict(_measured(job, given.rows))
-        (folder / "costs").mkdir()
-        job["output"] = str(folder / "costs" / "x")
+        job["writes"] = not given.simulate
+        found = dict(_measured(job, given.rows))
         measured = run_child("cluster_one", json.dumps(job | {"what": "costs"}))
     disk = given.disk * 1e9 or float("inf")
     for line in _told_costs(measured):
         print(line)
     for row in given.rows:
-        costs = costs_of(measured, row)
-        shape = _shape(job, measured, row)
-        for line in _compared(costs, shape, measured, row, found.get(row)):
+        each, together = (
+            costs_of(measured[how], measured["caller_chunk"], found[row]["block"])
+            for how in ("one by one", "together")
+        )
+        shape = _shape(job, found[row]["block"]["stored"])
+        for line in _compared(each, shape, row, found[row]):
             print(line, flush=True)
-        for line in _many(costs, shape, disk, _FEW if given.short else _MANY):
+        for line in _many(together, shape, disk, _FEW if given.short else _MANY):
             print(line, flush=True)
     save(given.json, costs=measured, rows=found)
     return 0
@@ -84,6 +87,7 @@ def _job(given: argparse.Namespace) -> dict[str, Any]:
     chunk_rows = max(1, min(1 << 20, block // 4) // (2 * _N_COLUMNS))
     block_rows = block // (2 * _N_COLUMNS * chunk_rows) * chunk_rows
     n_rows = nbytes // (2 * _N_COLUMNS * block_rows) * block_rows
+    per_block, nbytes_of_chunk = block_rows // chunk_rows, 2 * _N_COLUMNS * chunk_rows
     given.data.mkdir(parents=True, exist_ok=True)
     array = recording(given.data, shape=(n_rows, _N_COLUMNS), chunks=(chunk_rows, _N_COLUMNS))
     return {
@@ -94,9 +98,10 @@ def _job(given: argparse.Namespace) -> dict[str, Any]:
         "rows": given.rows,
         "workers": [1, 2],
         "repeats": 1 if given.short else given.repeats,
-        "block_repeats": 2 if given.short else 20,
-        "n_tasks": 20 if given.short else 100,
-        "n_chunks": 16,
+        "block_repeats": 2 if given.short else 4,
+        "blocks_together": max(1, _MOST_IN_TURN // (per_block * (nbytes_of_chunk + RECORD_NBYTES))),
+        "n_tasks": 20 if given.short else 60,
+        "n_chunks": 64,
     }
 
 
@@ -104,6 +109,9 @@ def _measured(job: dict[str, Any], rows: list[str]) -> Iterator[tuple[str, Any]]
     """Measure each row, and print it."""
     for row in rows:
         found = run_child("cluster_one", json.dumps(job | {"what": "row", "row": row}))
+        yield row, found
+        if not found["runs"]:
+            continue
         least = {name: min(one["seconds"] for one in runs) for name, runs in found["runs"].items()}
         nbytes = found["nbytes"]
         block = _N_COLUMNS * 2 * job["block_rows"] / 2**20
@@ -123,21 +131,20 @@ def _measured(job: dict[str, Any], rows: list[str]) -> Iterator[tuple[str, Any]]
         efficiency = least["lazyio-1"] / least["lazyio-2"] / 2
         beside = least["lazyio-2"] / least["threads-2"]
         print(f"  2 workers: efficiency {efficiency:.2f}, {beside:.2f} of threads", flush=True)
-        yield row, found
 
 
-def costs_of(measured: dict[str, Any], row: str) -> Costs:
+def costs_of(per: dict[str, Any], caller_chunk: float, block: dict[str, float]) -> Costs:
     """Return the costs of one row.
 
     Parameters
     ----------
-    measured : dict
-        What ``cluster_one`` has measured.
-    row : str
-        Which.
+    per : dict
+        What ``cluster_one`` has measured of tasks, questions and chunks.
+    caller_chunk : float
+        The least that a chunk takes of the caller.
+    block : dict
+        And of blocks of that row.
     """
-    blocks, per = measured["blocks"], measured
-    block = blocks[row]
     question = per["seconds"]["question"]
     busy = sum(per[who]["question"] for who in ("scheduler", "caller", "worker"))
     return Costs(
@@ -146,7 +153,7 @@ def costs_of(measured: dict[str, Any], row: str) -> Costs:
         scheduler_chunk=per["scheduler"]["chunk"],
         caller_task=per["caller"]["task"],
         caller_question=per["caller"]["question"],
-        caller_chunk=max(blocks["caller_chunk"], per["caller"]["chunk"]),
+        caller_chunk=max(caller_chunk, per["caller"]["chunk"]),
         worker_task=per["worker"]["task"],
         worker_question=per["worker"]["question"],
         scheduler_block=per["scheduler"]["block"],
@@ -155,6 +162,7 @@ def costs_of(measured: dict[str, Any], row: str) -> Costs:
         compute=block["compute"],
         encode=block["encode"],
         write=block["write"],
+        finish=block["finish"],
         once=per["seconds"]["once"],
         hop=max(1e-4, (question - busy) / 4),
         wire_task=per["scheduler_wire"]["task"] + per["caller_wire"]["task"],
@@ -163,59 +171,55 @@ def costs_of(measured: dict[str, Any], row: str) -> Costs:
     )
 
 
-def _shape(job: dict[str, Any], measured: dict[str, Any], row: str) -> Shape:
-    stored = measured["blocks"][row]["stored"]
-    per_block = job["block_rows"] // job["chunk_rows"]
-    nbytes = 2 * _N_COLUMNS * job["chunk_rows"]
+def _shape(job: dict[str, Any], stored: float) -> Shape:
     return Shape(
         n_blocks=job["n_rows"] // job["block_rows"],
-        chunks_per_block=per_block,
+        chunks_per_block=job["block_rows"] // job["chunk_rows"],
         # As it is with a memory limit that has room for it.
         chunks_per_question=max(1, round(_MOST_WAITING / stored)),
-        chunk_nbytes=nbytes,
+        chunk_nbytes=2 * _N_COLUMNS * job["chunk_rows"],
         stored_nbytes=stored,
-        blocks_per_task=max(1, _MOST_IN_TURN // (per_block * (nbytes + RECORD_NBYTES))),
+        blocks_per_task=job["blocks_together"],
         shrinks=True,
     )
 
 
 def _told_costs(measured: dict[str, Any]) -> Iterator[str]:
-    yield "costs            task    block  question    chunk"
-    for who in ("scheduler", "caller", "worker"):
-        each = [measured[who][what] * 1e6 for what in _WHAT]
-        yield f"  {who:10} {each[0]:9.0f} {each[1]:8.0f} {each[2]:9.0f} {each[3]:8.1f} microseconds"
-    for who in ("scheduler", "caller"):
-        each = [measured[f"{who}_wire"][what] for what in _WHAT]
-        numbers = f"{each[0]:9.0f} {each[1]:8.0f} {each[2]:9.0f} {each[3]:8.1f}"
-        yield f"  {who:10} {numbers} bytes, sent and received"
-    chunk = measured["blocks"]["caller_chunk"] * 1e6
+    for how in ("one by one", "together"):
+        yield f"costs {how:10} task    block  question    chunk"
+        for who in ("scheduler", "caller", "worker"):
+            each = [measured[how][who][what] * 1e6 for what in _WHAT]
+            numbers = f"{each[0]:9.0f} {each[1]:8.0f} {each[2]:9.0f} {each[3]:8.1f}"
+            yield f"  {who:10} {numbers} microseconds"
+        for who in ("scheduler", "caller"):
+            each = [measured[how][f"{who}_wire"][what] for what in _WHAT]
+            numbers = f"{each[0]:9.0f} {each[1]:8.0f} {each[2]:9.0f} {each[3]:8.1f}"
+            yield f"  {who:10} {numbers} bytes, sent and received"
+    chunk = measured["caller_chunk"] * 1e6
     yield f"  a chunk's place and landing, without the wire: {chunk:.1f} microseconds"
 
 
-def _compared(
-    costs: Costs, shape: Shape, measured: dict[str, Any], row: str, found: Any
-) -> Iterator[str]:
+def _compared(costs: Costs, shape: Shape, row: str, found: dict[str, Any]) -> Iterator[str]:
     """Hold the simulation against what was measured here, where all share the cores."""
     cores = os.cpu_count() or 1
-    speeds = (1.0, *(1 / measured["blocks"][row]["slower"],) * (cores - 1))
+    speeds = (1.0, *(1 / found["block"]["slower"],) * (cores - 1))
     block = shape.chunks_per_block * (costs.encode + costs.write) + costs.compute
     yield (
         f"{row}: a block takes {block * 1e3:.0f} ms, {1 / speeds[-1]:.2f} times that where all "
         f"{cores} cores are busy; up to {shape.blocks_per_task} blocks and "
         f"{shape.questions_per_task} questions a task"
     )
-    n_chunks = shape.n_blocks * shape.chunks_per_block
-    sync = measured["blocks"]["sync"] * n_chunks * shape.stored_nbytes
-    for n in (1, 2) if found else ():
-        machines = Machines(n_workers=n, cores=cores, core_speeds=speeds)
-        # The disk is at work while blocks are encoded.
-        told = max(sync, simulated(costs, shape, machines).seconds)
-        least = min(one["seconds"] for one in found["runs"][f"lazyio-{n}"])
+    for n in (1, 2) if found["runs"] else ():
+        others = found["others"][f"lazyio-{n}"]
+        machines = Machines(n_workers=n, cores=cores, core_speeds=speeds, others=others)
+        told = simulated(costs, shape, machines).seconds
+        runs = found["runs"][f"lazyio-{n}"]
+        seconds = statistics.median(one["seconds"] for one in runs)
         yield (
-            f"  {n} workers here: simulated {told:.2f} s, measured {least:.2f} s, "
-            f"ratio {told / least:.2f}"
+            f"  {n} workers here, where others take {others:.2f} of the cores: "
+            f"simulated {told:.2f} s, measured {seconds:.2f} s, ratio {told / seconds:.2f}"
         )
-        processor = min(one["processor"] for one in found["runs"][f"lazyio-{n}"])
+        processor = statistics.median(one["processor"] for one in runs)
         told = processor_seconds(costs, shape, n)
         yield f"    of processors: {told:.2f} s, {processor:.2f} s, ratio {told / processor:.2f}"
 

@@ -1,23 +1,26 @@
 """What blocks cost a worker, and chunks the caller, measured without a cluster between them."""
 
+import functools
 import os
 import shutil
 import statistics
-import threading
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import zarr
 from distributed import Client
 
+from lazyio.atomic.fsync import sync_tree
 from lazyio.codecs.hdf5_filters import parse_filters
-from lazyio.codecs.workspace import Kept, Workspace
+from lazyio.execution.cluster import same
 from lazyio.execution.grants import Grants, packed
-from lazyio.execution.workers import BATCH_NBYTES
-from lazyio.malloc import freed_is_kept
+from lazyio.execution.run import _MOST_WAITING
+from lazyio.execution.workers import BlockJob, Session, in_turn, write_block
 from lazyio.storage.base import ChunkWriter, EncodedChunk, PayloadPlace, PlaceKind
 from lazyio.storage.hdf5.chunk_writer import Hdf5ChunkWriter
 from lazyio.storage.hdf5.dataset import Hdf5Target
@@ -26,6 +29,8 @@ from lazyio.storage.zarr.array import ZarrTarget
 
 _BATCH = 16
 _N_BATCHES = 200
+_IDLE = 1.0
+"""Seconds."""
 
 
 def seconds_per_chunk(folder: Path) -> float:
@@ -74,33 +79,40 @@ def _took(grants: Grants, n_chunks: int) -> list[float]:
 def block_seconds(
     job: dict[str, Any], repeats: int, barrier: str | None = None
 ) -> dict[str, float]:
-    """Return what a block takes of the worker that calls this.
+    """Return what a block takes of the worker that calls this, in a task of several.
 
     Parameters
     ----------
     job : dict
         As of ``cluster_one``.
     repeats : int
-        The median of so many: a write is a sum of blocks.
+        The median of so many tasks: a write is a sum of them.
     barrier : str, optional
         A folder in which two workers wait for each other.
     """
     folder = Path(f"{job['output']}.{os.getpid()}")
-    workspace = Workspace()
+    folder.mkdir()
+    session = Session.begun(folder)
     if barrier is not None:
         _meet(Path(barrier))
-    with freed_is_kept(BATCH_NBYTES):  # As a task does it.
-        _block(job, folder, workspace)  # The first takes memory that the others have.
-        found = [_block(job, folder, workspace) for _ in range(repeats)]
-    return {name: statistics.median(one[name] for one in found) for name in found[0]}
+    # The first takes memory that the others have.
+    found = [_task(job, session, at) for at in range(repeats + 1)][1:]
+    session.end()
+    began = time.perf_counter()
+    sync_tree(folder)
+    finish = (time.perf_counter() - began) / (repeats + 1)
+    shutil.rmtree(folder)
+    n_chunks = job["blocks_together"] * job["block_rows"] / job["chunk_rows"]
+    medians = {name: statistics.median(one[name] for one in found) for name in found[0]}
+    return medians | {"finish": finish / n_chunks}
 
 
 def _writer(job: dict[str, Any], folder: Path) -> ChunkWriter:
-    """Return what writes a block to a new file or array in a folder."""
+    """Return what writes the blocks of a task to a new file or array in a folder."""
     from benchmarks.cluster_one import CODECS, N_COLUMNS
 
     dtype, rows = np.dtype("<i2"), job["chunk_rows"]
-    shape, chunk_shape = (job["block_rows"], N_COLUMNS), (rows, N_COLUMNS)
+    shape, chunk_shape = (job["blocks_together"] * job["block_rows"], N_COLUMNS), (rows, N_COLUMNS)
     options = CODECS[job["row"]]
     if job["row"].startswith("zarr"):
         array = zarr.create_array(folder / "x", shape=shape, chunks=chunk_shape, dtype=dtype)
@@ -123,34 +135,74 @@ def _writer(job: dict[str, Any], folder: Path) -> ChunkWriter:
     )
 
 
-def _block(job: dict[str, Any], folder: Path, workspace: Workspace) -> dict[str, float]:
-    from benchmarks.cluster_one import read_rows
+class _Here:
+    """Answers at once, as the process that writes does, and says when it did."""
 
+    def __init__(self) -> None:
+        self.at = 0
+        self.began, self.answered = 0.0, 0.0
+        self.n_chunks = 0
+
+    def ask(self, array: int, question: bytes, *, reaches: bool) -> bytes:
+        """Return places one behind the other."""
+        assert (array, reaches) == (0, True)
+        self.began = time.process_time()
+        grants = Grants([self])
+        answer = grants.answer(array, question, reaches=reaches)
+        self.n_chunks += grants.n_asked
+        self.answered = time.process_time()
+        return answer
+
+    def place(self, chunk: EncodedChunk) -> PayloadPlace:
+        """Return the next place."""
+        self.at += chunk.nbytes
+        return PayloadPlace(PlaceKind.WRITE, self.at - chunk.nbytes)
+
+    def proves(self, proof: str) -> bool:
+        """Return that files are seen."""
+        assert proof
+        return True
+
+
+def _task(job: dict[str, Any], session: Session, number: int) -> dict[str, float]:
+    """Return what one task takes for each of its blocks and chunks."""
+    from benchmarks.cluster_one import N_COLUMNS, read_rows
+
+    n_blocks, rows = job["blocks_together"], job["block_rows"]
+    folder = session.folder / str(number)
     folder.mkdir()  # What is new is part of what writing costs.
-    writer = _writer(job, folder)
+    channel, read = _Here(), []
+    written = BlockJob(
+        session=session,
+        array=0,
+        key="x",
+        dtype=np.dtype("<i2"),
+        edges=(((rows, n_blocks),), ((N_COLUMNS, 1),)),
+        writer=_writer(job, folder),
+        convert=same,
+        window=None,
+        channel=channel,
+        batch_nbytes=_MOST_WAITING,
+    )
+
+    def block(at: int) -> Any:
+        start = (number * n_blocks + at) * rows % (job["n_rows"] - rows + 1)
+        began = time.process_time()
+        where = {None: {"array-location": ((start, start + rows), (0, 0))}}
+        found = read_rows(job["data"], job["n_rows"], block_info=where)
+        read.append(time.process_time() - began)
+        return write_block(found, (at, 0), written)
+
     began = time.process_time()
-    where = {None: {"array-location": ((0, job["block_rows"]), (0, 0))}}
-    block = read_rows(job["data"], job["n_rows"], block_info=where)
-    read = time.process_time()
-    payloads, at = [], 0
-    kept = Kept(workspace, block.nbytes)
-    rows = writer.chunk_shape[0]
-    for number in range(-(-len(block) // rows)):
-        part = block[number * rows : (number + 1) * rows]
-        chunk, payload = writer.encode((number, 0), part, workspace, kept)
-        payloads.append((chunk, payload, PayloadPlace(PlaceKind.WRITE, at)))
-        at += payload.size
-    encoded = time.process_time()
-    writer.write(payloads, scratch=folder, syncs=False)
-    n = len(payloads)
-    found = {
-        "compute": read - began,
-        "encode": (encoded - read) / n,
-        "write": (time.process_time() - encoded) / n,
-        "stored": at / n,
+    in_turn(functools.partial(block, at) for at in range(n_blocks))
+    ended = time.process_time()
+    n = channel.n_chunks
+    return {
+        "compute": sum(read) / n_blocks,
+        "encode": (channel.began - began - sum(read)) / n,
+        "write": (ended - channel.answered) / n,
+        "stored": channel.at / n,
     }
-    shutil.rmtree(folder)
-    return found
 
 
 def _meet(folder: Path) -> None:
@@ -160,8 +212,8 @@ def _meet(folder: Path) -> None:
         time.sleep(0.001)
 
 
-def both(client: Client, job: dict[str, Any], folder: Path) -> tuple[dict[str, float], float]:
-    """Return what a block costs a worker alone, and how much longer it takes beside another.
+def block_costs(client: Client, job: dict[str, Any]) -> dict[str, float]:
+    """Return what a block costs a worker alone, and as ``slower`` how much longer beside another.
 
     Parameters
     ----------
@@ -169,43 +221,41 @@ def both(client: Client, job: dict[str, Any], folder: Path) -> tuple[dict[str, f
         Of two workers.
     job : dict
         As of ``cluster_one``.
-    folder : Path
-        For files.
     """
     # As tasks, beside which a worker has threads of its own at work.
     one, other = client.nthreads()
     repeats = job["block_repeats"]
     options = {"pure": False, "allow_other_workers": False}
     alone = client.submit(block_seconds, job, repeats, workers=[one], **options).result()
-    meeting = folder / f"meeting-{threading.get_ident()}"
-    meeting.mkdir(exist_ok=True)
-    futures = [
-        client.submit(block_seconds, job, repeats, str(meeting), workers=[worker], **options)
-        for worker in (one, other)
-    ]
-    beside = [future.result() for future in futures]
+    with tempfile.TemporaryDirectory(dir=Path(job["output"]).parent) as meeting:
+        futures = [
+            client.submit(block_seconds, job, repeats, meeting, workers=[worker], **options)
+            for worker in (one, other)
+        ]
+        beside = [future.result() for future in futures]
     slower = sum(found["encode"] for found in beside) / len(beside) / alone["encode"]
-    return alone, max(1.0, slower)
+    return alone | {"slower": max(1.0, slower)}
 
 
-def sync_seconds(folder: Path, nbytes: int) -> float:
-    """Return what it takes to have a file on the disk.
+def cores_of_others(client: Client) -> float:
+    """Return how many cores are kept busy while nobody writes.
+
+    Schedulers, nannies and idle clusters look after themselves many times a second. What the
+    workers of this cluster take for that is part of what blocks cost them.
 
     Parameters
     ----------
-    folder : Path
-        Where the file is made.
-    nbytes : int
-        Of the file.
+    client : Client
+        Of the cluster that is to write.
     """
-    path = folder / "synced"
-    piece = os.urandom(1 << 20)
-    with path.open("wb") as file:
-        for _ in range(-(-nbytes // len(piece))):
-            file.write(piece)
-        file.flush()
-        began = time.perf_counter()
-        os.fsync(file.fileno())
-        took = time.perf_counter() - began
-    path.unlink()
-    return took
+    before, own = _machine_seconds(), client.run(time.process_time)
+    time.sleep(_IDLE)
+    then = client.run(time.process_time)
+    took = _machine_seconds() - before - sum(then[name] - own[name] for name in own)
+    return max(0.0, took / _IDLE)
+
+
+def _machine_seconds() -> float:
+    """Return what all processors together have worked."""
+    times = psutil.cpu_times()
+    return times.user + times.system + getattr(times, "irq", 0) + getattr(times, "softirq", 0)

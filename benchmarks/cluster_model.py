@@ -47,6 +47,8 @@ class Costs:
     worker_block: float = 0.0
     once: float = 0.0
     """Of a run, whatever its size."""
+    finish: float = 0.0
+    """Of a chunk, to wait at the end until it is on the disk."""
     hop: float = 0.0002
     """That a message is on its way."""
     wire_task: float = 0.0
@@ -79,6 +81,11 @@ class Shape:
         return math.ceil(n_blocks * self.chunks_per_block / self.chunks_per_question)
 
     @property
+    def n_chunks(self) -> int:
+        """Return the chunks of all blocks."""
+        return self.n_blocks * self.chunks_per_block
+
+    @property
     def chunks_per_task(self) -> int:
         """Return the chunks of all blocks of a task."""
         return self.chunks_per_block * self.blocks_per_task
@@ -95,7 +102,7 @@ class Shape:
     @property
     def nbytes(self) -> int:
         """Return the bytes of all elements."""
-        return self.n_blocks * self.chunks_per_block * self.chunk_nbytes
+        return self.n_chunks * self.chunk_nbytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +114,8 @@ class Machines:
     """Of one machine that does all; ``None`` is a core for everybody."""
     core_speeds: tuple[float, ...] = ()
     """How fast each of so many busy cores is, beside one alone; by default as fast."""
+    others: float = 0.0
+    """Cores that are kept busy by what has no part in the run."""
     disk: float = math.inf
     """Bytes a second that the file system takes from all together."""
 
@@ -174,7 +183,7 @@ class _Time:
         if not n or cores is None:
             return 1.0
         speeds = self._machines.core_speeds or (1.0,) * cores
-        return speeds[min(n, cores) - 1] * min(1.0, cores / n)
+        return speeds[min(n, cores) - 1] * min(1.0, (cores - self._machines.others) / n)
 
 
 class _Server:
@@ -264,6 +273,7 @@ class _Run:
                 yield self.done.get
                 yield self.caller.do(costs.caller_task / 2)
                 under_way -= 1
+        yield time.after(costs.finish * self.shape.n_chunks)
 
     def _made_ready(self, size: int) -> Process:
         yield self.time.after(self.costs.hop)
@@ -362,7 +372,7 @@ def simulated(costs: Costs, shape: Shape, machines: Machines) -> Outcome:
     sizes = shape.tasks(machines.n_workers)
     wire = len(sizes) * costs.wire_task
     wire += sum(map(shape.questions_of, sizes)) * costs.wire_question
-    wire += shape.n_blocks * shape.chunks_per_block * costs.wire_chunk
+    wire += shape.n_chunks * costs.wire_chunk
     return Outcome(
         seconds=seconds,
         bytes_per_second=shape.nbytes / seconds,

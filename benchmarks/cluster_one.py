@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from distributed import Client
 from distributed.deploy.subprocess import SubprocessCluster
 
 import lazyio
-from benchmarks.cluster_costs import both, seconds_per_chunk, sync_seconds
+from benchmarks.cluster_costs import block_costs, cores_of_others, seconds_per_chunk
 from benchmarks.cluster_model import Shape
 from benchmarks.cluster_wire import count_from_now, used
 from benchmarks.memory_one import removed
@@ -101,16 +102,25 @@ def _array(job: dict[str, Any]) -> da.Array:
 
 
 def _row(job: dict[str, Any]) -> dict[str, Any]:
-    """Have everybody write, in turns."""
+    """Have everybody write, in turns, and see what blocks cost meanwhile."""
     with contextlib.ExitStack() as stack:
         clients = {n: stack.enter_context(cluster_of(n)) for n in job["workers"]}
+        others: dict[str, list[float]] = {f"lazyio-{n}": [] for n in clients}
         runs: dict[str, list[dict[str, Any]]] = {}
+        blocks = []
         for repeat in range(job["repeats"] + 1):
-            for name, write in _contenders(job, clients).items():
+            for name, write in _contenders(job, clients).items() if job["writes"] else ():
                 found = write()
                 if repeat:  # The first only warms everything.
                     runs.setdefault(name, []).append(found)
-    return {"runs": runs, "nbytes": 2 * N_COLUMNS * job["n_rows"]}
+            blocks.append(block_costs(clients[2], job))
+            for n, client in clients.items():
+                others[f"lazyio-{n}"].append(cores_of_others(client))
+    block = {name: statistics.median(one[name] for one in blocks[1:]) for name in blocks[0]}
+    nbytes = 2 * N_COLUMNS * job["n_rows"]
+    return {"runs": runs, "nbytes": nbytes, "block": block} | {
+        "others": {name: statistics.median(each[1:]) for name, each in others.items()}
+    }
 
 
 def _contenders(
@@ -195,10 +205,30 @@ def _used(client: Client | None) -> list[tuple[int, float]]:
 
 _PIECE = 4096
 """Bytes of chunks that are only to be asked for."""
+_MOMENT = 0.01
+"""Seconds that a block of them takes."""
+_NOTHING = np.empty(0, "u1")
 
 
 def _costs(job: dict[str, Any]) -> dict[str, Any]:
-    """Return what tasks, questions and chunks cost scheduler, caller and worker."""
+    """Return what tasks, questions and chunks cost scheduler, caller and worker.
+
+    Messages that come one by one, as where there is something to do, cost more than those that
+    come together, as where somebody is busy.
+    """
+    with cluster_of(1) as client:
+        idle = _idle(client)
+        found = {
+            how: _costs_of_messages(job, client, idle, wait)
+            for how, wait in (("one by one", _MOMENT), ("together", 0.0))
+        }
+    folder = Path(job["output"]).parent
+    return found | {"caller_chunk": min(seconds_per_chunk(folder) for _ in range(5))}
+
+
+def _costs_of_messages(
+    job: dict[str, Any], client: Client, idle: dict[str, float], wait: float
+) -> dict[str, Any]:
     n, many = job["n_tasks"], job["n_chunks"]
     turns = {
         "few": (n // 10, 1, 1, None),
@@ -207,18 +237,18 @@ def _costs(job: dict[str, Any]) -> dict[str, Any]:
         "questions": (n, many, 1, _PIECE * many // 8),
         "blocks": (n, 1, n, None),
     }
-    least: dict[str, dict[str, float]] = {}
-    with cluster_of(1) as client:
-        for repeat in range(job["repeats"] + 1):
-            for name, turn in turns.items():
-                found = _asking(job, client, *turn)
-                if repeat:
-                    kept = least.setdefault(name, found)
-                    least[name] = {what: min(kept[what], found[what]) for what in found}
-        blocks = _blocks(job)
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in turns}
+    for repeat in range(job["repeats"] + 1):
+        for name, turn in turns.items():
+            took = _asking(job, client, wait, *turn)
+            if repeat:
+                less = {who: took[who] - idle[who] * took["seconds"] for who in idle}
+                found[name].append(took | less)
     per: dict[str, Any] = {}
-    for what in least["few"]:
-        few, tasks, chunks, questions, blocks_in_few = (least[name][what] for name in turns)
+    for what in found["few"][0]:
+        few, tasks, chunks, questions, blocks_in_few = (
+            statistics.median(took[what] for took in found[name]) for name in turns
+        )
         chunk = max(0.0, (chunks - tasks) / (n * (many - 1)))
         question = max(0.0, (questions - chunks) / (7 * n))
         task = max(0.0, (tasks - few) / (n - n // 10) - question - chunk)
@@ -226,7 +256,7 @@ def _costs(job: dict[str, Any]) -> dict[str, Any]:
         block = (blocks_in_few - few - (together - n // 10) * (task + question)) / n - chunk
         per[what] = {"task": task, "question": question, "chunk": chunk, "block": max(0.0, block)}
         per[what]["once"] = max(0.0, few - n // 10 * (task + question + chunk))
-    return per | {"blocks": blocks}
+    return per
 
 
 def _together(n: int) -> list[int]:
@@ -243,45 +273,60 @@ def _together(n: int) -> list[int]:
     return shape.tasks(1)
 
 
-def _blocks(job: dict[str, Any]) -> dict[str, Any]:
-    """Return what blocks cost a worker, and chunks the caller."""
-    folder = Path(job["output"]).parent
-    found: dict[str, Any] = {"caller_chunk": min(seconds_per_chunk(folder) for _ in range(5))}
-    with cluster_of(2) as client:
-        for row in job["rows"]:
-            meeting = folder / row.replace(":", "-")
-            meeting.mkdir()
-            alone, slower = both(client, job | {"row": row}, meeting)
-            found[row] = alone | {"slower": slower}
-    stored = int(found[job["rows"][0]]["stored"] * job["n_rows"] / job["chunk_rows"])
-    return found | {"sync": sync_seconds(folder, stored) / max(1, stored)}
-
-
 def _asking(
-    job: dict[str, Any], client: Client, n_tasks: int, n_chunks: int, most: int, batch: int | None
+    job: dict[str, Any],
+    client: Client,
+    wait: float,
+    n_tasks: int,
+    n_chunks: int,
+    most: int,
+    batch: int | None,
 ) -> dict[str, float]:
     """Write chunks with next to nothing in them; return what that has taken of what."""
     run._MOST_WAITING = batch or BATCH_NBYTES
     run._MOST_IN_TURN = most * n_chunks * (_PIECE + RECORD_NBYTES)
     size = n_chunks * _PIECE
-    array = da.zeros(n_tasks * size, dtype="u1", chunks=size)
+    array = da.map_blocks(
+        _waited, size, wait, chunks=((size,) * n_tasks,), dtype="u1", meta=_NOTHING
+    )
     path = Path(job["output"] + ".h5")
+
+    def write() -> None:
+        lazyio.to_hdf5(
+            array, path, "x", chunks=(_PIECE,), compression=None, scheduler=client, progress=False
+        )
+
+    found = _spent(client, write)
+    path.unlink()
+    return found
+
+
+def _waited(size: int, wait: float) -> Any:
+    """Return a block after a moment."""
+    time.sleep(wait)
+    return np.zeros(size, "u1")
+
+
+def _idle(client: Client) -> dict[str, float]:
+    """Return what caller, scheduler and workers take of a processor while nothing is to be done."""
+    found = _spent(client, lambda: time.sleep(2))
+    return {who: found[who] / found["seconds"] for who in ("caller", "scheduler", "worker")}
+
+
+def _spent(client: Client, do: Callable[[], None]) -> dict[str, float]:
+    """Return what something takes of whom, and the bytes sent and received."""
     before, busy = _used(client), client.run(used)
     began = time.perf_counter()
-    lazyio.to_hdf5(
-        array, path, "x", chunks=(_PIECE,), compression=None, scheduler=client, progress=False
-    )
+    do()
     seconds = time.perf_counter() - began
     after, then = _used(client), client.run(used)
-    path.unlink()
     (caller, caller_cpu), (scheduler, scheduler_cpu) = (
         (b[0] - a[0], b[1] - a[1]) for a, b in zip(before, after, strict=True)
     )
-    worker = sum(then[name][1] - busy[name][1] for name in busy)
     return {
         "caller": caller_cpu,
         "scheduler": scheduler_cpu,
-        "worker": worker,
+        "worker": sum(then[name][1] - busy[name][1] for name in busy),
         "seconds": seconds,
         "caller_wire": caller,
         "scheduler_wire": scheduler,
