@@ -94,7 +94,7 @@ class Shape:
         """Return the blocks of each task, in the order in which they are handed over."""
         found, left = [], self.n_blocks
         while left:
-            most = max(1, left // (2 * n_workers)) if self.shrinks else left
+            most = max(1, left // n_workers) if self.shrinks else left
             found.append(min(most, self.blocks_per_task, left))
             left -= found[-1]
         return found

@@ -377,7 +377,7 @@ def test_costly_blocks_are_shared(client, path, tasks):
     x = numbers(2).map_blocks(_costly, 20, dtype="i4")
     write(x, path, chunks=(2, 60))
     assert (read(path) == NUMBERS).all()
-    assert max(tasks) == 50
+    assert max(tasks) == 100
     assert len(tasks) > 10
 
 

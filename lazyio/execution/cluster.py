@@ -300,7 +300,7 @@ class _Groups:
                 found.append(self._tried)
             return found
         while self._waiting and len(found) < n:
-            share = len(self._waiting) // (2 * self._n_threads)
+            share = len(self._waiting) // self._n_threads
             together = self._together(max(1, min(share, self._most)))
             found.append(together[0] if len(together) == 1 else self._task_of(together))
         return found

@@ -103,10 +103,19 @@ def test_costs_of_what_was_measured():
     """Each where it belongs."""
     kinds = {"task": 5.0, "block": 0.5, "question": 1.0, "chunk": 0.25, "once": 2.0}
     names = ("scheduler", "caller", "worker", "seconds", "scheduler_wire", "caller_wire")
-    block = {"compute": 1.0, "encode": 2.0, "write": 3.0, "stored": 4.0, "slower": 1.5}
+    block = {"compute": 1.0, "encode": 2.0, "write": 3.0, "stored": 4.0, "finish": 0.125}
     measured = {name: dict(kinds) for name in names}
-    measured |= {"blocks": {"hdf5:gzip-4": block, "caller_chunk": 0.5, "sync": 0.0}}
     measured["seconds"]["question"] = 3.4
-    found = costs_of(measured, "hdf5:gzip-4")
+    found = costs_of(measured, 0.5, block)
     assert (found.encode, found.caller_chunk, found.wire_task) == (2.0, 0.5, 10.0)
     assert found.hop == pytest.approx(0.1)
+    assert found.finish == 0.125
+
+
+def test_what_has_no_part_in_the_run_slows_it_down():
+    """Where there is a core too few for it."""
+    paid = costs(encode=1.0, finish=0.5)
+    for n, seconds in ((1, 8.0), (2, 16 / 3)):
+        machines = Machines(n_workers=n, cores=2, others=0.5)
+        found = simulated(paid, shape(2), machines).seconds
+        assert found == pytest.approx(seconds + 8 * 0.5)
