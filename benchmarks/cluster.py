@@ -65,17 +65,20 @@ def main(arguments: list[str]) -> int:
         found = dict(_measured(job, given.rows))
         measured = run_child("cluster_one", json.dumps(job | {"what": "costs"}))
     disk = given.disk * 1e9 or float("inf")
-    for line in _told_costs(measured):
+    chunk = measured["caller_chunk"]
+    print(f"a chunk's place and landing, without the wire: {chunk * 1e6:.1f} microseconds")
+    for line in _told_costs("of messages that come together", measured["messages"]):
         print(line)
     for row in given.rows:
-        each, together = (
-            costs_of(measured[how], measured["caller_chunk"], found[row]["block"])
-            for how in ("one by one", "together")
-        )
-        shape = _shape(job, found[row]["block"]["stored"])
-        for line in _compared(each, shape, row, found[row]):
+        of_row, blocks = found[row]["messages"], found[row]["blocks"]["block"]
+        for line in _told_costs(f"{row}: of messages that come one by one", of_row):
+            print(line)
+        costs = [costs_of(of_row, chunk, block) for block in blocks]
+        shape = _shape(job, blocks[0]["stored"])
+        for line in _compared(costs, shape, row, found[row]):
             print(line, flush=True)
-        for line in _many(together, shape, disk, _FEW if given.short else _MANY):
+        many = costs_of(measured["messages"], chunk, blocks[-1])
+        for line in _many(many, shape, disk, _FEW if given.short else _MANY):
             print(line, flush=True)
     save(given.json, costs=measured, rows=found)
     return 0
@@ -100,7 +103,7 @@ def _job(given: argparse.Namespace) -> dict[str, Any]:
         "repeats": 1 if given.short else given.repeats,
         "block_repeats": 2 if given.short else 4,
         "blocks_together": max(1, _MOST_IN_TURN // (per_block * (nbytes_of_chunk + RECORD_NBYTES))),
-        "n_tasks": 20 if given.short else 60,
+        "n_tasks": 20 if given.short else 40,
         "n_chunks": 64,
     }
 
@@ -184,48 +187,65 @@ def _shape(job: dict[str, Any], stored: float) -> Shape:
     )
 
 
-def _told_costs(measured: dict[str, Any]) -> Iterator[str]:
-    for how in ("one by one", "together"):
-        yield f"costs {how:10} task    block  question    chunk"
-        for who in ("scheduler", "caller", "worker"):
-            each = [measured[how][who][what] * 1e6 for what in _WHAT]
-            numbers = f"{each[0]:9.0f} {each[1]:8.0f} {each[2]:9.0f} {each[3]:8.1f}"
-            yield f"  {who:10} {numbers} microseconds"
-        for who in ("scheduler", "caller"):
-            each = [measured[how][f"{who}_wire"][what] for what in _WHAT]
-            numbers = f"{each[0]:9.0f} {each[1]:8.0f} {each[2]:9.0f} {each[3]:8.1f}"
-            yield f"  {who:10} {numbers} bytes, sent and received"
-    chunk = measured["caller_chunk"] * 1e6
-    yield f"  a chunk's place and landing, without the wire: {chunk:.1f} microseconds"
+def _told_costs(what: str, messages: dict[str, Any]) -> Iterator[str]:
+    yield f"costs {what}"
+    yield "                   task    block  question    chunk"
+    for who in ("scheduler", "caller", "worker"):
+        each = [messages[who][one] * 1e6 for one in _WHAT]
+        numbers = f"{each[0]:10.0f} {each[1]:8.0f} {each[2]:9.0f} {each[3]:8.1f}"
+        yield f"  {who:10} {numbers} microseconds"
+    for who in ("scheduler", "caller"):
+        each = [messages[f"{who}_wire"][one] for one in _WHAT]
+        numbers = f"{each[0]:10.0f} {each[1]:8.0f} {each[2]:9.0f} {each[3]:8.1f}"
+        yield f"  {who:10} {numbers} bytes, sent and received"
 
 
-def _compared(costs: Costs, shape: Shape, row: str, found: dict[str, Any]) -> Iterator[str]:
-    """Hold the simulation against what was measured here, where all share the cores."""
+def _compared(costs: list[Costs], shape: Shape, row: str, found: dict[str, Any]) -> Iterator[str]:
+    """Hold the simulation against what was measured here, where all share the cores.
+
+    Each run is compared with what blocks cost just then: machines are slower at times.
+    """
     cores = os.cpu_count() or 1
-    speeds = (1.0, *(1 / found["block"]["slower"],) * (cores - 1))
-    block = shape.chunks_per_block * (costs.encode + costs.write) + costs.compute
+    blocks = [shape.chunks_per_block * (one.encode + one.write) + one.compute for one in costs]
+    slower = [one["slower"] for one in found["blocks"]["block"]]
     yield (
-        f"{row}: a block takes {block * 1e3:.0f} ms, {1 / speeds[-1]:.2f} times that where all "
-        f"{cores} cores are busy; up to {shape.blocks_per_task} blocks and "
-        f"{shape.questions_per_task} questions a task"
+        f"{row}: a block takes {statistics.median(blocks) * 1e3:.0f} ms, "
+        f"{statistics.median(slower):.2f} times that where all {cores} cores are busy; "
+        f"up to {shape.blocks_per_task} blocks and {shape.questions_per_task} questions a task"
     )
     for n in (1, 2) if found["runs"] else ():
-        others = found["others"][f"lazyio-{n}"]
-        machines = Machines(n_workers=n, cores=cores, core_speeds=speeds, others=others)
-        told = simulated(costs, shape, machines).seconds
-        runs = found["runs"][f"lazyio-{n}"]
-        seconds = statistics.median(one["seconds"] for one in runs)
+        name = f"lazyio-{n}"
+        others = found["others"][name]
+        told = []
+        for one, slow, busy in zip(costs, slower, others, strict=True):
+            speeds = (1.0, *(1 / slow,) * (cores - 1))
+            machines = Machines(n_workers=n, cores=cores, core_speeds=speeds, others=busy)
+            told.append(simulated(one, shape, machines).seconds)
+        processors = [processor_seconds(one, shape, n) for one in costs]
+        took = [one["seconds"] for one in found["runs"][name]]
+        busy_for = [one["processor"] for one in found["runs"][name]]
         yield (
-            f"  {n} workers here, where others take {others:.2f} of the cores: "
-            f"simulated {told:.2f} s, measured {seconds:.2f} s, ratio {told / seconds:.2f}"
+            f"  {n} workers here, where others take {statistics.median(others):.2f} of the cores: "
+            + _beside(told, took)
         )
-        processor = statistics.median(one["processor"] for one in runs)
-        told = processor_seconds(costs, shape, n)
-        yield f"    of processors: {told:.2f} s, {processor:.2f} s, ratio {told / processor:.2f}"
+        yield f"    of processors: {_beside(processors, busy_for)}"
+
+
+def _beside(told: list[float], took: list[float]) -> str:
+    """Say what was told and what was measured, the middle of all runs."""
+    ratio = statistics.median(a / b for a, b in zip(told, took, strict=True))
+    return (
+        f"simulated {statistics.median(told):.2f} s, measured {statistics.median(took):.2f} s, "
+        f"ratio {ratio:.2f}"
+    )
 
 
 def _many(costs: Costs, shape: Shape, disk: float, numbers: tuple[int, ...]) -> Iterator[str]:
-    """Say what is to be expected of many workers, each with a core of its own."""
+    """Say what is to be expected of many workers, each with a core of its own.
+
+    On other machines than the caller they have their payloads on the disk themselves.
+    """
+    costs = replace(costs, finish=0.0)
     yield "  simulated               workers:" + "".join(f"{n:>7}" for n in numbers)
     for blocks, one_question, times in _TURNS:
         paid, batch = _batched(costs, shape, blocks, one_question=one_question, times=times)

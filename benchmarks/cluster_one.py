@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import dask
 import dask.array as da
@@ -102,25 +103,24 @@ def _array(job: dict[str, Any]) -> da.Array:
 
 
 def _row(job: dict[str, Any]) -> dict[str, Any]:
-    """Have everybody write, in turns, and see what blocks cost meanwhile."""
+    """Have everybody write, in turns, and see what blocks and messages cost meanwhile."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    blocks, messages = [], []
+    others: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
         clients = {n: stack.enter_context(cluster_of(n)) for n in job["workers"]}
-        others: dict[str, list[float]] = {f"lazyio-{n}": [] for n in clients}
-        runs: dict[str, list[dict[str, Any]]] = {}
-        blocks = []
-        for repeat in range(job["repeats"] + 1):
+        idle = _idle(clients[1])
+        for _ in range(job["repeats"] + 1):
             for name, write in _contenders(job, clients).items() if job["writes"] else ():
-                found = write()
-                if repeat:  # The first only warms everything.
-                    runs.setdefault(name, []).append(found)
+                runs.setdefault(name, []).append(write())
             blocks.append(block_costs(clients[2], job))
+            messages.append(_messages(job, clients[1], idle, _MOMENT))
             for n, client in clients.items():
-                others[f"lazyio-{n}"].append(cores_of_others(client))
-    block = {name: statistics.median(one[name] for one in blocks[1:]) for name in blocks[0]}
-    nbytes = 2 * N_COLUMNS * job["n_rows"]
-    return {"runs": runs, "nbytes": nbytes, "block": block} | {
-        "others": {name: statistics.median(each[1:]) for name, each in others.items()}
-    }
+                others.setdefault(f"lazyio-{n}", []).append(cores_of_others(client))
+    found = {"runs": runs, "others": others} | {"blocks": {"block": blocks}}
+    # The first only warms everything.
+    counted = {kind: {name: each[1:] for name, each in of.items()} for kind, of in found.items()}
+    return counted | {"nbytes": 2 * N_COLUMNS * job["n_rows"], "messages": _each(messages[1:])}
 
 
 def _contenders(
@@ -211,52 +211,59 @@ _NOTHING = np.empty(0, "u1")
 
 
 def _costs(job: dict[str, Any]) -> dict[str, Any]:
-    """Return what tasks, questions and chunks cost scheduler, caller and worker.
-
-    Messages that come one by one, as where there is something to do, cost more than those that
-    come together, as where somebody is busy.
-    """
+    """Return what messages cost where somebody is busy, and several come together."""
     with cluster_of(1) as client:
         idle = _idle(client)
-        found = {
-            how: _costs_of_messages(job, client, idle, wait)
-            for how, wait in (("one by one", _MOMENT), ("together", 0.0))
-        }
+        messages = [_messages(job, client, idle, 0.0) for _ in range(job["repeats"] + 1)]
     folder = Path(job["output"]).parent
-    return found | {"caller_chunk": min(seconds_per_chunk(folder) for _ in range(5))}
+    caller_chunk = min(seconds_per_chunk(folder) for _ in range(5))
+    return {"messages": _each(messages[1:]), "caller_chunk": caller_chunk}
 
 
-def _costs_of_messages(
-    job: dict[str, Any], client: Client, idle: dict[str, float], wait: float
-) -> dict[str, Any]:
+def _turns(job: dict[str, Any]) -> dict[str, tuple[int, int, int, int | None]]:
+    """Return writes by what they are for: tasks, chunks, blocks of a task, bytes of a question."""
     n, many = job["n_tasks"], job["n_chunks"]
-    turns = {
+    return {
         "few": (n // 10, 1, 1, None),
         "tasks": (n, 1, 1, None),
         "chunks": (n, many, 1, None),
         "questions": (n, many, 1, _PIECE * many // 8),
         "blocks": (n, 1, n, None),
     }
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in turns}
-    for repeat in range(job["repeats"] + 1):
-        for name, turn in turns.items():
-            took = _asking(job, client, wait, *turn)
-            if repeat:
-                less = {who: took[who] - idle[who] * took["seconds"] for who in idle}
-                found[name].append(took | less)
+
+
+def _messages(
+    job: dict[str, Any], client: Client, idle: dict[str, float], wait: float
+) -> dict[str, Any]:
+    """Return what tasks, questions, chunks and further blocks cost everybody."""
+    turns, found = _turns(job), {}
+    for name, turn in turns.items():
+        took = _asking(job, client, wait, *turn)
+        less = {who: took[who] - idle[who] * took["seconds"] for who in idle}
+        found[name] = took | less
+    n, many = job["n_tasks"], job["n_chunks"]
     per: dict[str, Any] = {}
-    for what in found["few"][0]:
-        few, tasks, chunks, questions, blocks_in_few = (
-            statistics.median(took[what] for took in found[name]) for name in turns
-        )
-        chunk = max(0.0, (chunks - tasks) / (n * (many - 1)))
-        question = max(0.0, (questions - chunks) / (7 * n))
-        task = max(0.0, (tasks - few) / (n - n // 10) - question - chunk)
+    for what in found["few"]:
+        few, tasks, chunks, questions, blocks_in_few = (found[name][what] for name in turns)
+        chunk = (chunks - tasks) / (n * (many - 1))
+        question = (questions - chunks) / (7 * n)
+        task = (tasks - few) / (n - n // 10) - question - chunk
         together = len(_together(n))
         block = (blocks_in_few - few - (together - n // 10) * (task + question)) / n - chunk
-        per[what] = {"task": task, "question": question, "chunk": chunk, "block": max(0.0, block)}
-        per[what]["once"] = max(0.0, few - n // 10 * (task + question + chunk))
+        per[what] = {"task": task, "question": question, "chunk": chunk, "block": block}
+        per[what]["once"] = few - n // 10 * (task + question + chunk)
     return per
+
+
+def _each(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the median of all that was measured, and nothing less than nothing."""
+    first = messages[0]
+    return {
+        who: {
+            what: max(0.0, statistics.median(one[who][what] for one in messages)) for what in each
+        }
+        for who, each in first.items()
+    }
 
 
 def _together(n: int) -> list[int]:
@@ -283,20 +290,22 @@ def _asking(
     batch: int | None,
 ) -> dict[str, float]:
     """Write chunks with next to nothing in them; return what that has taken of what."""
-    run._MOST_WAITING = batch or BATCH_NBYTES
-    run._MOST_IN_TURN = most * n_chunks * (_PIECE + RECORD_NBYTES)
     size = n_chunks * _PIECE
-    array = da.map_blocks(
-        _waited, size, wait, chunks=((size,) * n_tasks,), dtype="u1", meta=_NOTHING
-    )
+    chunks = ((size,) * n_tasks,)
+    array = da.map_blocks(_waited, size, wait, chunks=chunks, dtype="u1", meta=_NOTHING)
     path = Path(job["output"] + ".h5")
+    limits = {
+        "_MOST_WAITING": batch or BATCH_NBYTES,
+        "_MOST_IN_TURN": most * n_chunks * (_PIECE + RECORD_NBYTES),
+    }
 
     def write() -> None:
         lazyio.to_hdf5(
             array, path, "x", chunks=(_PIECE,), compression=None, scheduler=client, progress=False
         )
 
-    found = _spent(client, write)
+    with mock.patch.multiple(run, **limits):
+        found = _spent(client, write)
     path.unlink()
     return found
 
