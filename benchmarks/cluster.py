@@ -70,10 +70,12 @@ def main(arguments: list[str]) -> int:
     for line in _told_costs("of messages that come together", measured["messages"]):
         print(line)
     for row in given.rows:
-        of_row, blocks = found[row]["messages"], found[row]["blocks"]["block"]
-        for line in _told_costs(f"{row}: of messages that come one by one", of_row):
-            print(line)
-        costs = [costs_of(of_row, chunk, block) for block in blocks]
+        blocks = found[row]["blocks"]["block"]
+        costs = {}
+        for name, of_some in found[row]["messages"].items():
+            for line in _told_costs(f"{row}: of messages one by one, {name}", of_some):
+                print(line)
+            costs[name] = [costs_of(of_some, chunk, block) for block in blocks]
         shape = _shape(job, blocks[0]["stored"])
         for line in _compared(costs, shape, row, found[row]):
             print(line, flush=True)
@@ -200,13 +202,16 @@ def _told_costs(what: str, messages: dict[str, Any]) -> Iterator[str]:
         yield f"  {who:10} {numbers} bytes, sent and received"
 
 
-def _compared(costs: list[Costs], shape: Shape, row: str, found: dict[str, Any]) -> Iterator[str]:
+def _compared(
+    costs: dict[str, list[Costs]], shape: Shape, row: str, found: dict[str, Any]
+) -> Iterator[str]:
     """Hold the simulation against what was measured here, where all share the cores.
 
     Each run is compared with what blocks cost just then: machines are slower at times.
     """
     cores = os.cpu_count() or 1
-    blocks = [shape.chunks_per_block * (one.encode + one.write) + one.compute for one in costs]
+    per_block = shape.chunks_per_block
+    blocks = [per_block * (one.encode + one.write) + one.compute for one in costs["lazyio-1"]]
     slower = [one["slower"] for one in found["blocks"]["block"]]
     yield (
         f"{row}: a block takes {statistics.median(blocks) * 1e3:.0f} ms, "
@@ -217,11 +222,11 @@ def _compared(costs: list[Costs], shape: Shape, row: str, found: dict[str, Any])
         name = f"lazyio-{n}"
         others = found["others"][name]
         told = []
-        for one, slow, busy in zip(costs, slower, others, strict=True):
+        for one, slow, busy in zip(costs[name], slower, others, strict=True):
             speeds = (1.0, *(1 / slow,) * (cores - 1))
             machines = Machines(n_workers=n, cores=cores, core_speeds=speeds, others=busy)
             told.append(simulated(one, shape, machines).seconds)
-        processors = [processor_seconds(one, shape, n) for one in costs]
+        processors = [processor_seconds(one, shape, n) for one in costs[name]]
         took = [one["seconds"] for one in found["runs"][name]]
         busy_for = [one["processor"] for one in found["runs"][name]]
         yield (

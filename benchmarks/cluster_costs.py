@@ -31,6 +31,8 @@ _BATCH = 16
 _N_BATCHES = 200
 _IDLE = 1.0
 """Seconds."""
+_MEMORY = np.zeros(1 << 20, "u1")
+_WORKED = {"seconds": 0.0}
 
 
 def seconds_per_chunk(folder: Path) -> float:
@@ -235,6 +237,30 @@ def block_costs(client: Client, job: dict[str, Any]) -> dict[str, float]:
         beside = [future.result() for future in futures]
     slower = sum(found["encode"] for found in beside) / len(beside) / alone["encode"]
     return alone | {"slower": max(1.0, slower)}
+
+
+def worked_for(size: int, wait: float) -> Any:
+    """Return a block of nothing after some work.
+
+    As where blocks are encoded, caches then have nothing of schedulers and messages any more.
+
+    Parameters
+    ----------
+    size : int
+        Of the block, in bytes.
+    wait : float
+        Seconds of a processor that the work takes.
+    """
+    began = time.thread_time()
+    while (worked := time.thread_time() - began) < wait:
+        np.add(_MEMORY, 1, out=_MEMORY)
+    _WORKED["seconds"] += worked
+    return np.zeros(size, "u1")
+
+
+def used_beside_work() -> float:
+    """Return the seconds of processor that this worker has taken for anything but such work."""
+    return time.process_time() - _WORKED["seconds"]
 
 
 def cores_of_others(client: Client) -> float:

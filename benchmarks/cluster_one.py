@@ -21,7 +21,13 @@ from distributed import Client
 from distributed.deploy.subprocess import SubprocessCluster
 
 import lazyio
-from benchmarks.cluster_costs import block_costs, cores_of_others, seconds_per_chunk
+from benchmarks.cluster_costs import (
+    block_costs,
+    cores_of_others,
+    seconds_per_chunk,
+    used_beside_work,
+    worked_for,
+)
 from benchmarks.cluster_model import Shape
 from benchmarks.cluster_wire import count_from_now, used
 from benchmarks.memory_one import removed
@@ -105,22 +111,24 @@ def _array(job: dict[str, Any]) -> da.Array:
 def _row(job: dict[str, Any]) -> dict[str, Any]:
     """Have everybody write, in turns, and see what blocks and messages cost meanwhile."""
     runs: dict[str, list[dict[str, Any]]] = {}
-    blocks, messages = [], []
+    blocks: list[dict[str, float]] = []
+    messages: dict[int, list[dict[str, Any]]] = {n: [] for n in job["workers"]}
     others: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
         clients = {n: stack.enter_context(cluster_of(n)) for n in job["workers"]}
-        idle = _idle(clients[1])
+        idle = {n: _idle(client) for n, client in clients.items()}
         for _ in range(job["repeats"] + 1):
             for name, write in _contenders(job, clients).items() if job["writes"] else ():
                 runs.setdefault(name, []).append(write())
             blocks.append(block_costs(clients[2], job))
-            messages.append(_messages(job, clients[1], idle, _MOMENT))
             for n, client in clients.items():
+                messages[n].append(_messages(job, client, idle[n], _MOMENT))
                 others.setdefault(f"lazyio-{n}", []).append(cores_of_others(client))
     found = {"runs": runs, "others": others} | {"blocks": {"block": blocks}}
     # The first only warms everything.
     counted = {kind: {name: each[1:] for name, each in of.items()} for kind, of in found.items()}
-    return counted | {"nbytes": 2 * N_COLUMNS * job["n_rows"], "messages": _each(messages[1:])}
+    per = {f"lazyio-{n}": _each(of_all[1:]) for n, of_all in messages.items()}
+    return counted | {"nbytes": 2 * N_COLUMNS * job["n_rows"], "messages": per}
 
 
 def _contenders(
@@ -248,7 +256,7 @@ def _messages(
         chunk = (chunks - tasks) / (n * (many - 1))
         question = (questions - chunks) / (7 * n)
         task = (tasks - few) / (n - n // 10) - question - chunk
-        together = len(_together(n))
+        together = len(_together(n, len(client.nthreads())))
         block = (blocks_in_few - few - (together - n // 10) * (task + question)) / n - chunk
         per[what] = {"task": task, "question": question, "chunk": chunk, "block": block}
         per[what]["once"] = few - n // 10 * (task + question + chunk)
@@ -266,8 +274,8 @@ def _each(messages: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _together(n: int) -> list[int]:
-    """Return the blocks of each task where one worker writes blocks of next to nothing."""
+def _together(n: int, n_workers: int) -> list[int]:
+    """Return the blocks of each task where workers write blocks of next to nothing."""
     shape = Shape(
         n_blocks=n,
         chunks_per_block=1,
@@ -277,7 +285,7 @@ def _together(n: int) -> list[int]:
         blocks_per_task=n,
         shrinks=True,
     )
-    return shape.tasks(1)
+    return shape.tasks(n_workers)
 
 
 def _asking(
@@ -292,7 +300,7 @@ def _asking(
     """Write chunks with next to nothing in them; return what that has taken of what."""
     size = n_chunks * _PIECE
     chunks = ((size,) * n_tasks,)
-    array = da.map_blocks(_waited, size, wait, chunks=chunks, dtype="u1", meta=_NOTHING)
+    array = da.map_blocks(worked_for, size, wait, chunks=chunks, dtype="u1", meta=_NOTHING)
     path = Path(job["output"] + ".h5")
     limits = {
         "_MOST_WAITING": batch or BATCH_NBYTES,
@@ -310,12 +318,6 @@ def _asking(
     return found
 
 
-def _waited(size: int, wait: float) -> Any:
-    """Return a block after a moment."""
-    time.sleep(wait)
-    return np.zeros(size, "u1")
-
-
 def _idle(client: Client) -> dict[str, float]:
     """Return what caller, scheduler and workers take of a processor while nothing is to be done."""
     found = _spent(client, lambda: time.sleep(2))
@@ -324,18 +326,18 @@ def _idle(client: Client) -> dict[str, float]:
 
 def _spent(client: Client, do: Callable[[], None]) -> dict[str, float]:
     """Return what something takes of whom, and the bytes sent and received."""
-    before, busy = _used(client), client.run(used)
+    before, busy = _used(client), client.run(used_beside_work)
     began = time.perf_counter()
     do()
     seconds = time.perf_counter() - began
-    after, then = _used(client), client.run(used)
+    after, then = _used(client), client.run(used_beside_work)
     (caller, caller_cpu), (scheduler, scheduler_cpu) = (
         (b[0] - a[0], b[1] - a[1]) for a, b in zip(before, after, strict=True)
     )
     return {
         "caller": caller_cpu,
         "scheduler": scheduler_cpu,
-        "worker": sum(then[name][1] - busy[name][1] for name in busy),
+        "worker": sum(then[name] - busy[name] for name in busy),
         "seconds": seconds,
         "caller_wire": caller,
         "scheduler_wire": scheduler,
