@@ -35,8 +35,16 @@ _FEW = (1, 2, 8)
 _MOST_TASKS, _LEAST_TASKS, _MOST_QUESTIONS = 8, 2, 20_000
 """Of each worker of a simulation, and of all of them."""
 _WHAT = ("task", "block", "question", "chunk")
-_TURNS = ((1, False, 1), (4, False, 1), (4, True, 1), (16, True, 1), (16, True, 8), (64, True, 8))
-"""Blocks of a task, whether it asks once, and how many times as large chunks are."""
+_TURNS = (
+    (1, False, 1, 1),
+    (4, False, 1, 1),
+    (4, True, 1, 1),
+    (16, True, 1, 1),
+    (16, True, 8, 1),
+    (64, True, 8, 1),
+    (4, True, 8, 16),
+)
+"""Blocks of a task, whether it asks once, how many times as large chunks are, and blocks."""
 
 
 def main(arguments: list[str]) -> int:
@@ -251,9 +259,11 @@ def _many(costs: Costs, shape: Shape, disk: float, numbers: tuple[int, ...]) -> 
     On other machines than the caller they have their payloads on the disk themselves.
     """
     costs = replace(costs, finish=0.0)
-    yield "  simulated               workers:" + "".join(f"{n:>7}" for n in numbers)
-    for blocks, one_question, times in _TURNS:
-        paid, batch = _batched(costs, shape, blocks, one_question=one_question, times=times)
+    yield "  simulated, of a task    workers:" + "".join(f"{n:>7}" for n in numbers)
+    for blocks, one_question, times, larger in _TURNS:
+        paid, batch = _batched(
+            costs, shape, blocks, one_question=one_question, times=times, larger=larger
+        )
         efficiency, alone = [], 0.0
         for n in numbers:
             tasks = _MOST_QUESTIONS // (n * batch.questions_per_task)
@@ -264,9 +274,8 @@ def _many(costs: Costs, shape: Shape, disk: float, numbers: tuple[int, ...]) -> 
             efficiency.append(outcome.bytes_per_second / n / alone)
         most, who = most_workers(paid, batch)
         mib = batch.chunk_nbytes * batch.chunks_per_task / 2**20
-        name = (
-            f"{mib:4.0f} MiB a task, {batch.chunks_per_task} chunks, {batch.questions_per_task} q."
-        )
+        name = f"{mib:4.0f} MiB, {blocks} bl., {batch.chunks_per_task} ch., "
+        name += f"{batch.questions_per_task} q."
         yield f"  {name:32}" + "".join(f"{part:7.2f}" for part in efficiency)
         yield (
             f"  {'':9}{alone / 1e6:.0f} MB/s alone; {most:.0f} workers keep the {who} busy; "
@@ -275,13 +284,13 @@ def _many(costs: Costs, shape: Shape, disk: float, numbers: tuple[int, ...]) -> 
 
 
 def _batched(
-    costs: Costs, shape: Shape, blocks: int, *, one_question: bool, times: int
+    costs: Costs, shape: Shape, blocks: int, *, one_question: bool, times: int, larger: int
 ) -> tuple[Costs, Shape]:
-    """Return costs and shape with more blocks a task, fewer questions, and larger chunks."""
-    chunks = max(1, shape.chunks_per_block // times)
-    of = shape.chunks_per_block / chunks
+    """Return costs and shape with more blocks a task, fewer questions, larger chunks and blocks."""
+    chunks = max(1, shape.chunks_per_block * larger // times)
+    of = shape.chunks_per_block * larger / chunks
     each = blocks * chunks if one_question else chunks
-    larger = replace(
+    batch = replace(
         shape,
         shrinks=False,
         blocks_per_task=blocks,
@@ -290,4 +299,7 @@ def _batched(
         chunk_nbytes=int(shape.chunk_nbytes * of),
         stored_nbytes=shape.stored_nbytes * of,
     )
-    return replace(costs, encode=costs.encode * of, write=costs.write * of), larger
+    paid = replace(
+        costs, compute=costs.compute * larger, encode=costs.encode * of, write=costs.write * of
+    )
+    return paid, batch
