@@ -7,6 +7,7 @@ import operator
 import os
 import re
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -520,6 +521,36 @@ def test_a_cluster_that_grows_when_there_is_work(path):
         with distributed.Client(grows):
             write(da.ones((40, 4), chunks=(10, 4)) + 1, path)
     assert (read(path) == 2).all()
+
+
+_AT_WORK = {"now": 0, "most": 0}
+_AT_WORK_LOCK = threading.Lock()
+
+
+def _counted(block_info=None):
+    with _AT_WORK_LOCK:
+        _AT_WORK["now"] += 1
+        _AT_WORK["most"] = max(_AT_WORK["most"], _AT_WORK["now"])
+    time.sleep(0.05)
+    with _AT_WORK_LOCK:
+        _AT_WORK["now"] -= 1
+    return np.ones(block_info[None]["chunk-shape"], "i4")
+
+
+def test_workers_that_join_later_have_work(path, monkeypatch):
+    """More than the blocks that were handed over when there was one."""
+    monkeypatch.setattr(way, "_LOOK_EVERY", 0.1)
+    monkeypatch.setattr(running, "_MOST_IN_TURN", 0)
+    _AT_WORK["most"] = 0
+    x = da.map_blocks(_counted, chunks=((1,) * 200, (4,)), dtype="i4")
+    with (
+        distributed.LocalCluster(n_workers=1, processes=False, **OPTIONS) as grows,
+        distributed.Client(grows),
+    ):
+        threading.Timer(0.5, grows.scale, [10]).start()
+        write(x, path, chunks=(1, 4))
+    assert _AT_WORK["most"] == 10
+    assert (read(path) == 1).all()
 
 
 def test_another_lazyio_on_a_worker(client, path, monkeypatch):

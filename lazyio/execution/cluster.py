@@ -52,7 +52,7 @@ _PAUSE = 0.05
 """Seconds between two looks for what is done, where nobody tells."""
 
 _LOOK_EVERY, _NOBODY = 5.0, 60.0
-"""Seconds without a result after which a cluster is looked at, and until it is given up."""
+"""Seconds after which a cluster is looked at again, and without a result until it is given up."""
 
 _ANSWERS: "dict[str, queue.SimpleQueue[bytes]]" = {}
 """In a worker: where answers go that threads of it wait for, by question."""
@@ -225,21 +225,18 @@ def from_cluster(
     all of them.
     """
     client = scheduler.client
-    threads = list(client.nthreads().values())
-    size = _n_under_way(threads, n_workers)
     is_cut = is_disjoint(graph.tasks, keys)
-    if not is_cut:
-        # dask orders what it is handed, so that shared tasks do not wait for long.
-        size = max(size, _MOST_SHARING)
+    # dask orders what it is handed, so that shared tasks do not wait for long.
+    room = _Room(client, n_workers, least=1 if is_cut else _MOST_SHARING)
     may_join = is_cut and not graph.annotated
-    groups = _Groups(graph, keys, sizes if may_join else {}, sum(threads), most_nbytes)
+    groups = _Groups(graph, keys, sizes if may_join else {}, room, most_nbytes)
     handover = _Handover(client, groups.graph, keys)
     under_way: dict[Any, Any] = {}
     done = sys.modules["distributed"].as_completed(loop=client.loop)
     try:
         while True:
-            if len(under_way) <= size // 2:
-                more = groups.next_keys(size - len(under_way))
+            if len(under_way) <= room.n_tasks // 2:
+                more = groups.next_keys(room.n_tasks - len(under_way))
                 futures = handover.submit(more)
                 under_way.update({future.key: future for future in futures})
                 done.update(futures)
@@ -251,6 +248,39 @@ def from_cluster(
     finally:
         # Others of this client may have data of the user's by the same keys.
         client.cancel([one for one in under_way.values() if "lazyio-write-" in str(one.key)])
+
+
+class _Room:
+    """How many tasks may be under way on a cluster, which may grow and shrink meanwhile.
+
+    ``n_workers`` are planned for a process, as many as the memory limit has room for.
+    """
+
+    def __init__(self, client: Any, n_workers: int, least: int) -> None:
+        self._client = client
+        self._n_workers = n_workers
+        self._least = least
+        self._look()
+
+    @property
+    def n_tasks(self) -> int:
+        """How many tasks may be under way."""
+        if time.monotonic() - self._looked > _LOOK_EVERY:
+            with contextlib.suppress(OSError):  # Of a cluster that is lost; that is found out soon.
+                self._look()
+        return self._n_tasks
+
+    def _look(self) -> None:
+        threads = list(self._client.nthreads().values())
+        self._looked = time.monotonic()
+        self.n_threads = max(1, sum(threads))
+        """Of all workers together."""
+        if any(n > self._n_workers for n in threads):
+            # As many as there is memory for, and none that wait there.
+            n_tasks = self._n_workers * len(threads)
+        else:
+            n_tasks = max(_AHEAD * sum(threads), self._n_workers)
+        self._n_tasks = max(n_tasks, self._least)
 
 
 def _taken(future: Any) -> Any:
@@ -273,11 +303,11 @@ class _Groups:
         graph: Graph,
         keys: Sequence[Any],
         sizes: Mapping[Any, int],
-        n_threads: int,
+        room: "_Room",
         most_nbytes: int,
     ) -> None:
         self._sizes = dict(sizes)
-        self._n_threads = max(1, n_threads)
+        self._room = room
         self._most_nbytes = most_nbytes
         self._most = len(keys)
         """Blocks that a task has time for, as far as is known."""
@@ -300,7 +330,7 @@ class _Groups:
                 found.append(self._tried)
             return found
         while self._waiting and len(found) < n:
-            share = len(self._waiting) // self._n_threads
+            share = len(self._waiting) // self._room.n_threads
             together = self._together(max(1, min(share, self._most)))
             found.append(together[0] if len(together) == 1 else self._task_of(together))
         return found
@@ -522,11 +552,3 @@ def _nobody_works(client: Any) -> str:
         f"none of the {len(workers)} workers has taken a task for {_NOBODY:.0f} s; a worker must "
         f"meet the annotations of the tasks, such as resources (they have: {resources}) and workers"
     )
-
-
-def _n_under_way(threads: Sequence[int], n_workers: int) -> int:
-    """Return how many tasks are under way; ``n_workers`` are planned for a process."""
-    if any(n > n_workers for n in threads):
-        # As many as the memory limit has room for, and none that wait there.
-        return max(1, n_workers * len(threads))
-    return max(_AHEAD * sum(threads), n_workers, 1)

@@ -1,6 +1,7 @@
 """The simulation of a cluster against what a few sums say of it."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from dask.task_spec import Task
@@ -86,7 +87,8 @@ def test_tasks_are_cut_as_they_are_handed_over(n_blocks, n_workers, most):
     cut = replace(shape(n_blocks, together=most), shrinks=True)
     keys = [("x", at) for at in range(n_blocks)]
     graph = Graph(tasks={key: Task(key, int) for key in keys})
-    groups = _Groups(graph, keys, dict.fromkeys(keys, 10), n_workers, 10 * most)
+    room = SimpleNamespace(n_threads=n_workers)
+    groups = _Groups(graph, keys, dict.fromkeys(keys, 10), room, 10 * most)
     made = groups.next_keys(n_blocks)
     assert [len(groups._members.get(key, [key])) for key in made] == cut.tasks(n_workers)
 
