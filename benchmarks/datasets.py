@@ -1,9 +1,5 @@
 """``python -m benchmarks datasets``: Datasets written by xarray and by lazyio, in turns."""
 
-import argparse
-import json
-import statistics
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,44 +7,10 @@ import numpy as np
 import xarray as xr
 
 import lazyio
-from benchmarks.child import run_child
-from benchmarks.memory_one import removed
-from benchmarks.options import add_shared, chosen_from, output_folder, save
+from benchmarks.in_turns import InTurns
 
-_ROWS = ("gzip-4", "none", "zarr", "rechunk", "append", "open")
 _THREADS = 2
 _LIMIT = 512 << 20
-
-
-def main(arguments: list[str]) -> int:
-    """Time each row; print seconds and ratios.
-
-    Parameters
-    ----------
-    arguments : list of str
-        Of the command line.
-    """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks datasets", description=__doc__)
-    add_shared(parser)
-    parser.add_argument("--rows", type=chosen_from(_ROWS), default=list(_ROWS))
-    parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args(arguments)
-    results = []
-    print("row      who      seconds (least)  peak MiB   written MiB")
-    with output_folder(given.data) as folder:
-        for row in given.rows:
-            job = _prepared(row, folder, is_short=given.short)
-            outcomes: dict[str, list[dict[str, Any]]] = {"xarray": [], "lazyio": []}
-            for _ in range(1 if given.short else given.repeats):
-                for who in ("lazyio",) if row == "append" else outcomes:
-                    outcomes[who] += [_run(job | {"who": who})]
-            results += [{"row": row, "who": who, "runs": runs} for who, runs in outcomes.items()]
-            for line in _lines(row, outcomes):
-                print(line, flush=True)
-            for path in folder.iterdir():
-                removed(path)
-    save(given.json, results=results)
-    return 0
 
 
 def _prepared(row: str, folder: Path, *, is_short: bool) -> dict[str, Any]:
@@ -97,19 +59,15 @@ def _grown(path: str, field: Any, n_parts: int, codec: dict[str, Any]) -> None:
     dataset.lazyio.to_hdf5(path, encoding=encoding, unlimited_dims=["time"])
 
 
-def _run(job: dict[str, Any]) -> dict[str, Any]:
-    found = run_child("datasets_one", json.dumps(job))
-    removed(Path(job["output"]))
-    return dict(found)
-
-
-def _lines(row: str, outcomes: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
-    least = {}
-    for who, runs in outcomes.items():
-        if runs:
-            least[who] = min(one["seconds"] for one in runs)
-            growth = statistics.median(one["growth"] for one in runs) / 2**20
-            written = statistics.median(one["written"] for one in runs) / 2**20
-            yield f"{row:8} {who:8} {least[who]:15.3f} {growth:9.0f} {written:13.1f}"
-    if len(least) == 2:
-        yield f"{row:8} {'ratio':8} {least['xarray'] / least['lazyio']:15.2f}"
+_BOTH = ("xarray", "lazyio")
+main = InTurns(
+    command="datasets",
+    description=__doc__,
+    contenders={
+        **dict.fromkeys(("gzip-4", "none", "zarr", "rechunk"), _BOTH),
+        "append": ("lazyio",),
+        "open": _BOTH,
+    },
+    prepared=_prepared,
+    mebibytes={"peak MiB": "growth", "written MiB": "written"},
+).main

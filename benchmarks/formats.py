@@ -1,58 +1,14 @@
 """``python -m benchmarks formats``: other formats, read by their libraries and by lazyio."""
 
-import argparse
-import json
-import statistics
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.child import run_child
-from benchmarks.memory_one import removed
-from benchmarks.options import add_shared, chosen_from, output_folder, save
+from benchmarks.in_turns import InTurns
 
-_ROWS = ("tiff-zarr", "tiff-glob", "nifti-zarr", "column")
-_PEERS = {
-    "tiff-zarr": "tifffile+dask",
-    "tiff-glob": "tifffile+dask",
-    "nifti-zarr": "nibabel+dask",
-    "column": "pytables",
-}
 _THREADS = 2
 _LIMIT = 256 << 20
-
-
-def main(arguments: list[str]) -> int:
-    """Time each row in turns; print seconds and ratios.
-
-    Parameters
-    ----------
-    arguments : list of str
-        Of the command line.
-    """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks formats", description=__doc__)
-    add_shared(parser)
-    parser.add_argument("--rows", type=chosen_from(_ROWS), default=list(_ROWS))
-    parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args(arguments)
-    results = []
-    print("row         who            seconds (least)  peak MiB")
-    with output_folder(given.data) as folder:
-        for row in given.rows:
-            job = _prepared(row, folder, is_short=given.short)
-            outcomes: dict[str, list[dict[str, Any]]] = {_PEERS[row]: [], "lazyio": []}
-            for _ in range(1 if given.short else given.repeats):
-                for who in outcomes:
-                    outcomes[who] += [_run(job | {"is_lazyio": who == "lazyio"})]
-            results += [{"row": row, "who": who, "runs": runs} for who, runs in outcomes.items()]
-            for line in _lines(row, outcomes):
-                print(line, flush=True)
-            for path in folder.iterdir():
-                removed(path)
-    save(given.json, results=results)
-    return 0
 
 
 def _prepared(row: str, folder: Path, *, is_short: bool) -> dict[str, Any]:
@@ -129,16 +85,15 @@ def _table(path: str, n_rows: int) -> None:
             table.append(rows)
 
 
-def _run(job: dict[str, Any]) -> dict[str, Any]:
-    found = run_child("formats_one", json.dumps(job))
-    removed(Path(job["output"]))
-    return dict(found)
-
-
-def _lines(row: str, outcomes: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
-    least = []
-    for who, runs in outcomes.items():
-        least.append(min(one["seconds"] for one in runs))
-        growth = statistics.median(one["growth"] for one in runs) / 2**20
-        yield f"{row:11} {who:14} {least[-1]:15.3f} {growth:9.0f}"
-    yield f"{row:11} {'ratio':14} {least[0] / least[1]:15.2f}"
+main = InTurns(
+    command="formats",
+    description=__doc__,
+    contenders={
+        "tiff-zarr": ("tifffile+dask", "lazyio"),
+        "tiff-glob": ("tifffile+dask", "lazyio"),
+        "nifti-zarr": ("nibabel+dask", "lazyio"),
+        "column": ("pytables", "lazyio"),
+    },
+    prepared=_prepared,
+    mebibytes={"peak MiB": "growth"},
+).main

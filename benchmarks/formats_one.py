@@ -19,7 +19,7 @@ def main() -> None:
     """Run the job on the command line; print its outcome as JSON."""
     job = json.loads(sys.argv[1])
     dask.config.set(num_workers=job["threads"])
-    work = _by_lazyio(job) if job["is_lazyio"] else _BY_LIBRARY[job["row"]](job)
+    work = _by_lazyio(job) if job["who"] == "lazyio" else _BY_LIBRARY[job["row"]](job)
     began = time.perf_counter()
     growth = growth_of(work)
     print(json.dumps({"seconds": time.perf_counter() - began, "growth": growth}))

@@ -4,69 +4,19 @@ h5repack is Debian's, with one thread. lazyio has its copy on the disk when it i
 ``--sync`` the others have, too.
 """
 
-import argparse
-import json
 import shutil
-import statistics
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from benchmarks.child import run_child
-from benchmarks.memory_one import removed
-from benchmarks.options import add_shared, chosen_from, output_folder, save
+from benchmarks.in_turns import InTurns
 from benchmarks.recording import Recording
 
-_PEERS = {
-    "gzip-4": ("h5repack",),
-    "shuffle": ("h5repack",),
-    "rechunk": ("h5repack",),
-    "through": ("h5repack", "cp"),
-    "plain": ("h5repack", "cp"),
-    "objects": ("h5repack", "cp"),
-    "virtual": ("h5py",),
-}
-"""Who takes part in a row, beside lazyio."""
 _THREADS = 2
 _LIMIT = 512 << 20
 _CHUNKS = (13_000, 96)
-
-
-def main(arguments: list[str]) -> int:
-    """Time each row; print seconds and ratios.
-
-    Parameters
-    ----------
-    arguments : list of str
-        Of the command line.
-    """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks repack", description=__doc__)
-    add_shared(parser)
-    parser.add_argument("--rows", type=chosen_from(_PEERS), default=list(_PEERS))
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--sync", action="store_true", help="have every copy on the disk")
-    given = parser.parse_args(arguments)
-    results = []
-    print("row      who      seconds (least)  peak MiB   size MiB")
-    with output_folder(given.data) as folder:
-        for row in given.rows:
-            job = _prepared(row, folder, is_short=given.short) | {"is_synced": given.sync}
-            outcomes: dict[str, list[dict[str, Any]]] = {who: [] for who in _PEERS[row]}
-            outcomes["lazyio"] = []
-            for _ in range(1 if given.short else given.repeats):
-                for who in outcomes:
-                    if who != "h5repack" or shutil.which(who):
-                        outcomes[who] += [_run(job | {"who": who})]
-            results += [{"row": row, "who": who, "runs": runs} for who, runs in outcomes.items()]
-            for line in _lines(row, outcomes):
-                print(line, flush=True)
-            for path in folder.iterdir():
-                removed(path)
-    save(given.json, results=results)
-    return 0
 
 
 def _prepared(row: str, folder: Path, *, is_short: bool) -> dict[str, Any]:
@@ -126,21 +76,22 @@ def _write_days(folder: Path, path: str, n_rows: int) -> None:
         file.create_virtual_dataset("x", layout)
 
 
-def _run(job: dict[str, Any]) -> dict[str, Any]:
-    found = run_child("repack_one", json.dumps(job))
-    size = Path(job["output"]).stat().st_size
-    removed(Path(job["output"]))
-    return {**found, "size": size}
+def _is_there(who: str) -> bool:
+    """Return whether somebody can take part: h5repack only where it is installed."""
+    return who != "h5repack" or shutil.which(who) is not None
 
 
-def _lines(row: str, outcomes: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
-    least = {}
-    for who, runs in outcomes.items():
-        if runs:
-            least[who] = min(one["seconds"] for one in runs)
-            growth = statistics.median(one["growth"] for one in runs) / 2**20
-            size = runs[0]["size"] / 2**20
-            yield f"{row:8} {who:8} {least[who]:15.3f} {growth:9.0f} {size:10.1f}"
-    for who, seconds in least.items():
-        if who != "lazyio":
-            yield f"{row:8} to {who:8} {seconds / least['lazyio']:12.2f}"
+_WITH_CP = ("h5repack", "cp", "lazyio")
+main = InTurns(
+    command="repack",
+    description=__doc__,
+    contenders={
+        **dict.fromkeys(("gzip-4", "shuffle", "rechunk"), ("h5repack", "lazyio")),
+        **dict.fromkeys(("through", "plain", "objects"), _WITH_CP),
+        "virtual": ("h5py", "lazyio"),
+    },
+    prepared=_prepared,
+    mebibytes={"peak MiB": "growth", "size MiB": "size"},
+    flags={"sync": "have every copy on the disk"},
+    is_there=_is_there,
+).main

@@ -27,10 +27,12 @@ def main() -> None:
     work = {"h5repack": _h5repack, "cp": _cp, "h5py": _h5py, "lazyio": _lazyio}[job["who"]](job)
     began = time.perf_counter()
     growth = growth_of(work)
-    if job["is_synced"] and job["who"] != "lazyio":
+    if job["sync"] and job["who"] != "lazyio":
         with open(job["output"], "rb") as file:
             os.fsync(file.fileno())
-    print(json.dumps({"seconds": time.perf_counter() - began, "growth": growth}))
+    seconds = time.perf_counter() - began
+    size = os.stat(job["output"]).st_size
+    print(json.dumps({"seconds": seconds, "growth": growth, "size": size}))
 
 
 def _lazyio(job: dict[str, Any]) -> Callable[[], Any]:
