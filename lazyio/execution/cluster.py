@@ -235,8 +235,9 @@ def from_cluster(
     done = sys.modules["distributed"].as_completed(loop=client.loop)
     try:
         while True:
-            if len(under_way) <= room.n_tasks // 2:
-                more = groups.next_keys(room.n_tasks - len(under_way))
+            size = room.n_tasks()
+            if len(under_way) <= size // 2:
+                more = groups.next_keys(size - len(under_way))
                 futures = handover.submit(more)
                 under_way.update({future.key: future for future in futures})
                 done.update(futures)
@@ -262,9 +263,8 @@ class _Room:
         self._least = least
         self._look()
 
-    @property
     def n_tasks(self) -> int:
-        """How many tasks may be under way."""
+        """Return how many tasks may be under way, by what the cluster was a few seconds ago."""
         if time.monotonic() - self._looked > _LOOK_EVERY:
             with contextlib.suppress(OSError):  # Of a cluster that is lost; that is found out soon.
                 self._look()
