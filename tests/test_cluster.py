@@ -354,6 +354,29 @@ def test_what_is_on_the_cluster_already(client, path, chunks, made):
     assert (persisted.compute() == VALUES).all()
 
 
+def _asks(session):
+    with pytest.raises(BlockError, match="has ended"):
+        way.ClusterChannel(session).ask(0, b"", reaches=False)
+    return way._ANSWERS == {}
+
+
+@pytest.mark.timeout(40)  # As long as it would wait otherwise, or less.
+@pytest.mark.parametrize("is_late", [False, True])
+def test_nobody_waits_for_a_run_that_has_failed(client, tmp_path, is_late):
+    """Not even where the files that tell of it are not seen."""
+    session = workers.Session.begun(tmp_path)
+    session.end()
+    asked = threading.Event()
+    client.subscribe_topic(session.name, lambda _: asked.set())
+    answering = way._Answering(client, None, session)
+    waiting = None if is_late else client.submit(_asks, session, pure=False)
+    assert is_late or asked.wait(30)
+    answering.tell_the_end()
+    assert is_late or waiting.result()
+    assert client.submit(_asks, session, pure=False).result()
+    client.unsubscribe_topic(session.name)
+
+
 def test_a_failed_write_leaves_nothing_on_the_scheduler(client, path):
     x = numbers(10).map_blocks(_fails_at, 3, dtype="i4")
     for _ in range(3):

@@ -54,8 +54,11 @@ _PAUSE = 0.05
 _LOOK_EVERY, _NOBODY = 5.0, 60.0
 """Seconds after which a cluster is looked at again, and without a result until it is given up."""
 
-_ANSWERS: "dict[str, queue.SimpleQueue[bytes]]" = {}
-"""In a worker: where answers go that threads of it wait for, by question."""
+_ANSWERS: "dict[str, queue.SimpleQueue[bytes | None]]" = {}
+"""In a worker: where answers go that threads of it wait for, by question; ``None`` is the end."""
+
+_ENDED: deque[str] = deque(maxlen=100)
+"""In a worker: runs that ended while there was something left to do."""
 
 
 class ClusterChannel:
@@ -74,18 +77,22 @@ class ClusterChannel:
 
     def _answered(self, message: dict[str, Any]) -> bytes:
         worker = sys.modules["distributed"].get_worker()
-        name = uuid.uuid4().hex
-        answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        session = self._session
+        name = f"{session.name}-{uuid.uuid4().hex}"
+        answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         _ANSWERS[name] = answers
-        was_seen = self._session.goes_on
+        was_seen = session.goes_on
         try:
             for _ in range(_N_TIMES):
-                worker.log_event(
-                    self._session.name, {"id": name, "worker": worker.address, **message}
-                )
+                if session.name in _ENDED:
+                    break
+                worker.log_event(session.name, {"id": name, "worker": worker.address, **message})
                 with contextlib.suppress(queue.Empty):
-                    return answers.get(timeout=_PATIENCE)
-                if was_seen and not self._session.goes_on:
+                    answer = answers.get(timeout=_PATIENCE)
+                    if answer is None:
+                        break
+                    return answer
+                if was_seen and not session.goes_on:
                     break  # Killed, and resumed by another, who may wait for this very thread.
         finally:
             del _ANSWERS[name]
@@ -98,6 +105,14 @@ def deliver(answers: Mapping[str, bytes]) -> None:
     for name, answer in answers.items():
         if (waiting := _ANSWERS.get(name)) is not None:
             waiting.put(answer)
+
+
+def end_questions(session: str) -> None:
+    """Let threads of this worker that wait for a run know that it has ended, and those to come."""
+    _ENDED.append(session)
+    for name, waiting in list(_ANSWERS.items()):
+        if name.startswith(session):
+            waiting.put(None)
 
 
 class _Answering:
@@ -121,6 +136,10 @@ class _Answering:
             self._client.unsubscribe_topic(self._session.name)
         self._asked.put(None)
         self._thread.join()
+
+    def tell_the_end(self) -> None:
+        """Let tasks that are still at work know; those that see no files would wait for long."""
+        self._client.loop.add_callback(self._run, end_questions, self._session.name)
 
     def _take(self, event: tuple[float, dict[str, Any]]) -> None:
         """Take a question, on the client's own thread."""
@@ -146,14 +165,15 @@ class _Answering:
             answers[asked["worker"]][asked["id"]] = self._answer(asked)
         for worker, own in answers.items():
             # Waited for by nobody: a worker that is lost may take until a connection times out.
-            self._client.loop.add_callback(self._deliver, worker, own)
+            self._client.loop.add_callback(self._run, deliver, own, worker)
 
-    async def _deliver(self, worker: str, answers: dict[str, bytes]) -> None:
-        """Send answers, on the client's own thread, where its calls are coroutines."""
+    async def _run(self, function: Callable[..., None], told: Any, worker: str = "") -> None:
+        """Tell a worker or all, on the client's own thread, where its calls are coroutines."""
+        workers = [worker] if worker else None
         try:
-            await self._client.run(deliver, answers, workers=[worker], on_error="ignore")
+            await self._client.run(function, told, workers=workers, on_error="ignore")
         except Exception as error:  # noqa: BLE001 - of a worker that is lost
-            logger.warning("worker %s could not be answered: %s", worker, error)
+            logger.warning("%s could not be told: %s", worker or "workers", error)
 
     def _answer(self, asked: Mapping[str, Any]) -> bytes:
         if "proof" in asked:
@@ -169,6 +189,9 @@ def answering(client: Any, grants: Grants, session: Session) -> Iterator[Cluster
     answers.begin()
     try:
         yield ClusterChannel(session)
+    except BaseException:
+        answers.tell_the_end()
+        raise
     finally:
         # What is asked from now on is answered: that nobody waits for it.
         grants.close()
