@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
     for line in _told_costs("of messages that come together", measured["messages"]):
         print(line)
     for row in given.rows:
-        blocks = found[row]["blocks"]["block"]
+        blocks = found[row]["blocks"]
         costs = {}
         for name, of_some in found[row]["messages"].items():
             for line in _told_costs(f"{row}: of messages one by one, {name}", of_some):
@@ -220,7 +220,7 @@ def _compared(
     cores = os.cpu_count() or 1
     per_block = shape.chunks_per_block
     blocks = [per_block * (one.encode + one.write) + one.compute for one in costs["lazyio-1"]]
-    slower = [one["slower"] for one in found["blocks"]["block"]]
+    slower = [one["slower"] for one in found["blocks"]]
     yield (
         f"{row}: a block takes {statistics.median(blocks) * 1e3:.0f} ms, "
         f"{statistics.median(slower):.2f} times that where all {cores} cores are busy; "

@@ -124,11 +124,14 @@ def _row(job: dict[str, Any]) -> dict[str, Any]:
             for n, client in clients.items():
                 messages[n].append(_messages(job, client, idle[n], _MOMENT))
                 others.setdefault(f"lazyio-{n}", []).append(cores_of_others(client))
-    found = {"runs": runs, "others": others} | {"blocks": {"block": blocks}}
     # The first only warms everything.
-    counted = {kind: {name: each[1:] for name, each in of.items()} for kind, of in found.items()}
-    per = {f"lazyio-{n}": _each(of_all[1:]) for n, of_all in messages.items()}
-    return counted | {"nbytes": 2 * N_COLUMNS * job["n_rows"], "messages": per}
+    return {
+        "nbytes": 2 * N_COLUMNS * job["n_rows"],
+        "runs": {name: each[1:] for name, each in runs.items()},
+        "others": {name: each[1:] for name, each in others.items()},
+        "blocks": blocks[1:],
+        "messages": {f"lazyio-{n}": _each(each[1:]) for n, each in messages.items()},
+    }
 
 
 def _contenders(
